@@ -114,7 +114,7 @@ async fn vantage_point(env: Arc<TestEnv>) -> Result<()> {
     let operator = start_operator(&env, &["--probe-image", IMAGE]).await?;
     let job = run_next_pod(&env, PASSWORD).await?;
     let spec = job.spec.as_ref().context("a spec")?;
-    ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(65), "{spec:?}");
+    ensure!(spec.backoff_limit == Some(0) && spec.active_deadline_seconds == Some(96), "{spec:?}");
     wait_active(&env, "orders", "primary").await?;
     ensure!(primary.counters().commands.get("AUTH") == Some(&1), "{:?}", primary.counters());
     // The mounted Secret has another password by now.

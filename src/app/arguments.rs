@@ -67,7 +67,7 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
     pub probe_concurrency: u16,
 
-    /// Name of the probes in EHLO; the host's name by default.
+    /// Name of the probes in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if that name has no dot.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 

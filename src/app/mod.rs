@@ -300,7 +300,7 @@ impl Operator {
         let settings = probe::Settings {
             concurrency: usize::from(self.arguments.probe_concurrency),
             dns_servers: self.arguments.dns_servers.clone(),
-            ehlo_name: self.arguments.ehlo_name.clone().unwrap_or_else(|| self.hostname.clone()),
+            ehlo_name: probe::ehlo_name(self.arguments.ehlo_name.as_deref(), &self.hostname),
         };
         let metrics = probe::Metrics::new(&mut self.registry);
         let (prober, probing) = Prober::start(&settings, self.clock, metrics, reports, self.end.clone())?;

@@ -22,16 +22,20 @@ use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
-    Backend, Destination, Effect, EvidenceClass, ObjectKey, Probe, ProbeKey, ProbeLogin, ProbeReport, Resolution,
-    ResourceVersion, Thresholds, Timestamp, Vantage,
+    Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeKey, ProbeLogin, ProbeReport,
+    Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
 };
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Lookup, Rejection, Unresolved};
+use mail_failover_smtp::message::date;
 
 /// Age after which a certificate that was not served again is replaced by one that expires later.
 // Providers serve several certificates under one name.
 const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
+/// Time before an expiry at which it is warned of.
+// Certificates of 90 days are renewed 30 days before their end: half of that has then been missed.
+const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
 
 /// State of one backend.
 #[derive(Debug, Default)]
@@ -52,8 +56,11 @@ pub(super) struct BackendEntry {
     /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
     certificates: BTreeMap<Arc<str>, Certificate>,
-    /// Replies that refused the recipient of a probe, until the probe says anything about the backend again.
-    refused_recipients: BTreeMap<Arc<str>, String>,
+    /// Name of the Event that warned of an expiry last.
+    // After a restart the same warning is published under the same name.
+    expiry_warning: Option<String>,
+    /// Replies to a probe that count neither way, until the probe says anything about the backend again.
+    refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
     probed: BTreeSet<Arc<str>>,
     /// Revision that is being probed.
     probed_revision: Option<u64>,
@@ -63,7 +70,7 @@ pub(super) struct BackendEntry {
 
 #[derive(Debug)]
 struct Certificate {
-    not_after: Timestamp,
+    not_after: NotAfter,
     seen_at: Timestamp,
 }
 
@@ -120,7 +127,7 @@ impl BackendEntry {
             self.evidence.reset(now);
             self.resolved = None;
             self.certificates.clear();
-            self.refused_recipients.clear();
+            self.refusals.clear();
         }
         self.usable = Some(Arc::new(backend));
     }
@@ -207,20 +214,21 @@ impl BackendEntry {
         changed |= was_observed != self.evidence.is_observed();
         changed |= self.note_addresses(&report.resolution);
         changed |= self.note_certificate(report);
-        changed |= self.note_recipient(report);
+        changed |= self.note_refusal(report);
         changed
     }
 
-    /// Keeps the reply that refused a recipient.
+    /// Keeps the reply that refused a recipient, or a log-in as one too many.
     // It counts neither way, but people should see it while nothing else is known of the probe.
-    fn note_recipient(&mut self, report: &ProbeReport) -> bool {
+    fn note_refusal(&mut self, report: &ProbeReport) -> bool {
         let (probe, outcome) = (&report.key.probe, &report.outcome);
-        if outcome.class == EvidenceClass::RecipientLevel {
-            let is_known = self.refused_recipients.contains_key(probe);
-            self.refused_recipients.entry(probe.clone()).or_insert_with(|| outcome.message.clone());
+        let is_of_login = outcome.class == EvidenceClass::Throttled && outcome.stage == Stage::Auth;
+        if is_of_login || outcome.class == EvidenceClass::RecipientLevel {
+            let is_known = self.refusals.contains_key(probe);
+            self.refusals.entry(probe.clone()).or_insert_with(|| (outcome.class, outcome.message.clone()));
             return !is_known;
         }
-        outcome.class.effect() != Effect::Neutral && self.refused_recipients.remove(probe).is_some()
+        outcome.class.effect() != Effect::Neutral && self.refusals.remove(probe).is_some()
     }
 
     /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
@@ -239,8 +247,9 @@ impl BackendEntry {
     }
 
     fn note_certificate(&mut self, report: &ProbeReport) -> bool {
-        let served = report.addresses.iter().filter_map(|at| at.outcome.certificate_not_after).min();
-        let Some(not_after) = served else { return false };
+        let served = report.addresses.iter().filter_map(|at| at.outcome.certificate_not_after.as_ref()).min();
+        // A Job reports its round as a whole.
+        let Some(not_after) = served.or(report.outcome.certificate_not_after.as_ref()).cloned() else { return false };
         let seen_at = report.finished_at;
         let probe = report.key.probe.clone();
         match self.certificates.get_mut(&probe) {
@@ -314,7 +323,12 @@ impl BackendEntry {
 
     /// Takes note of Events that were published.
     pub(super) fn events_published(&mut self, names: impl IntoIterator<Item = String>) {
-        self.published.extend(names);
+        for name in names {
+            if name.ends_with(&EventReason::CertificateExpiring.as_str().to_lowercase()) {
+                self.expiry_warning = Some(name.clone());
+            }
+            self.published.insert(name);
+        }
     }
 
     /// Takes over a status that was written.
@@ -329,7 +343,42 @@ impl BackendEntry {
     /// The next missing action, and the time at which its evidence changes by time alone.
     pub(super) fn reconcile(&self, cx: &BackendContext<'_>) -> Reconciled<SendingBackendStatus> {
         let action = self.publish_events(cx).or_else(|| self.write_status(cx));
-        Reconciled::from(action).and_at(self.evidence.next_timeout(cx.now))
+        let warning_at =
+            self.verified_expiry().map(|not_after| not_after.at - EXPIRY_WARNING).filter(|at| *at > cx.now);
+        Reconciled::from(action).and_at(self.evidence.next_timeout(cx.now)).and_at(warning_at)
+    }
+
+    /// First expiry among the certificates that probes have seen.
+    fn first_expiry(&self) -> Option<&NotAfter> {
+        self.certificates.values().map(|certificate| &certificate.not_after).min()
+    }
+
+    /// First expiry, if anybody verifies certificates.
+    fn verified_expiry(&self) -> Option<&NotAfter> {
+        let is_verified = match self.usable.as_deref()?.tls.mode {
+            TlsMode::None | TlsMode::Opportunistic => false,
+            TlsMode::StartTls | TlsMode::Implicit => true,
+        };
+        self.first_expiry().filter(|_| is_verified)
+    }
+
+    /// The Event that warns of an expiry, unless it was published.
+    fn expiry_event(&self, cx: &BackendContext<'_>) -> Option<api::PendingEvent> {
+        let not_after = self.verified_expiry()?;
+        // What has expired makes the backend Unhealthy, which is told.
+        if not_after.at <= cx.now || not_after.at - EXPIRY_WARNING > cx.now {
+            return None;
+        }
+        let which = match &not_after.issuer {
+            Some(issuer) => format!("the intermediate certificate {issuer} that this backend presents"),
+            None => "the certificate of this backend".to_owned(),
+        };
+        let note =
+            format!("{which} expires on {}; renew it, or no mail leaves this way from then on", date(not_after.at));
+        // Named by the expiry, so that each is warned of once.
+        let event = events::pending(cx.resource, EventReason::CertificateExpiring, not_after.at, None, &note);
+        let is_new = self.expiry_warning.as_ref() != Some(&event.name);
+        is_new.then(|| api::PendingEvent { at: micro_time(cx.now), ..event })
     }
 
     /// The backend, once its status can say anything of it.
@@ -374,6 +423,7 @@ impl BackendEntry {
             (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
         };
         let suspended = object.spec.suspended.unwrap_or(false);
+        let first_expiry = self.first_expiry();
         SendingBackendStatus {
             observed_generation: Some(generation),
             r#type,
@@ -382,7 +432,8 @@ impl BackendEntry {
             since: verdict.map(|verdict| micro_time(verdict.since)).or_else(|| before.since.clone()),
             reason: Some(reason.to_owned()),
             message: Some(truncated(message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
-            certificate_not_after: self.certificates.values().map(|c| c.not_after).min().map(micro_time),
+            certificate_not_after: first_expiry.map(|not_after| micro_time(not_after.at)),
+            certificate_issuer: first_expiry.and_then(|not_after| not_after.issuer.as_deref()).map(str::to_owned),
             probes: worst
                 .iter()
                 .flat_map(|(_, probes)| probes.iter())
@@ -419,12 +470,10 @@ impl BackendEntry {
 
     fn probe_status(&self, (name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
         let judged = probe_status(name, judgement);
-        match self.refused_recipients.get(name) {
-            Some(message) if judged.reason == EvidenceClass::Inconclusive.as_str() => api::ProbeStatus {
-                reason: EvidenceClass::RecipientLevel.as_str().to_owned(),
-                message: Some(message.clone()),
-                ..judged
-            },
+        match self.refusals.get(name) {
+            Some((class, message)) if judged.reason == EvidenceClass::Inconclusive.as_str() => {
+                api::ProbeStatus { reason: class.as_str().to_owned(), message: Some(message.clone()), ..judged }
+            }
             Some(_) | None => judged,
         }
     }
@@ -440,6 +489,9 @@ impl BackendEntry {
         let mut pending: Vec<_> = pending.filter(|event| !self.published.contains(&event.name)).cloned().collect();
         if let Some((reason, note)) = verdict.and_then(|verdict| turn(before.health, verdict)) {
             events::push(&mut pending, events::pending(cx.resource, reason, cx.now, None, &note));
+        }
+        if let Some(event) = self.expiry_event(cx).filter(|event| !self.published.contains(&event.name)) {
+            events::push(&mut pending, event);
         }
         if let Some(rejection) = self.rejection() {
             let is_reported = !is_true(&before.conditions, condition::READY)

@@ -34,10 +34,11 @@ pub(super) enum EventReason {
     OutputRefused,
     BackendUnhealthy,
     BackendRecovered,
+    CertificateExpiring,
 }
 
 impl EventReason {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::FailedOver => "FailedOver",
             Self::FailedBack => "FailedBack",
@@ -49,13 +50,18 @@ impl EventReason {
             Self::OutputRefused => "OutputRefused",
             Self::BackendUnhealthy => "BackendUnhealthy",
             Self::BackendRecovered => "BackendRecovered",
+            Self::CertificateExpiring => "CertificateExpiring",
         }
     }
 
     fn action(self) -> &'static str {
         match self {
             Self::FailedOver | Self::FailedBack => "Switch",
-            Self::NoneHealthy | Self::Recovered | Self::BackendUnhealthy | Self::BackendRecovered => "Judge",
+            Self::NoneHealthy
+            | Self::Recovered
+            | Self::BackendUnhealthy
+            | Self::BackendRecovered
+            | Self::CertificateExpiring => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
@@ -69,7 +75,8 @@ impl EventReason {
             | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused
-            | Self::BackendUnhealthy => true,
+            | Self::BackendUnhealthy
+            | Self::CertificateExpiring => true,
             Self::FailedBack | Self::Recovered | Self::RequestDone | Self::BackendRecovered => false,
         }
     }

@@ -33,6 +33,10 @@ pub struct Metrics {
     pub(super) stale_reports: Counter,
     /// Addresses that a round left out because the destination has more than [`super::MAX_ADDRESSES`].
     pub(super) skipped_addresses: Counter,
+    /// Dialogues whose deadlines this process looked at too late to blame the backend.
+    pub(super) starved_dialogues: Counter,
+    /// Rounds that ended before AUTH because the backend had called the log-ins too many.
+    pub(super) postponed_logins: Counter,
     start_lag: Histogram,
 }
 
@@ -57,8 +61,8 @@ pub(super) enum LookupResult {
 }
 
 fn duration_histogram() -> Histogram {
-    // From a relay in the same cluster to the default timeout of 5 s, and beyond.
-    Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0])
+    // From a relay in the same cluster to the longest dialogue.
+    Histogram::new([0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0])
 }
 
 impl Metrics {
@@ -104,6 +108,16 @@ impl Metrics {
                 registry,
                 "skipped_addresses",
                 "Addresses left out of a round because the destination has more than a round tries",
+            ),
+            starved_dialogues: register(
+                registry,
+                "starved_dialogues",
+                "Dialogues that say nothing because this process looked at a deadline too late: it needs more processor time",
+            ),
+            postponed_logins: register(
+                registry,
+                "postponed_logins",
+                "Rounds that ended before AUTH because the backend had refused a log-in as one too many",
             ),
             start_lag: registered(
                 registry,

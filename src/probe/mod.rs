@@ -10,8 +10,9 @@
 //! - It never sends mail: a dialogue ends before DATA.
 //! - It sends credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No report,
 //!   message or log line contains a part of them.
-//! - A failure on our own side (no route, no socket, a silent DNS resolver) is reported as `Inconclusive`, and a
-//!   missing login as `ProbeBlocked`; neither is ever reported as the backend's failure.
+//! - A failure on our own side (no route, no socket, a silent DNS resolver, too little processor time) is reported as
+//!   `Inconclusive`; a missing login, a refused name in EHLO or a TLS that we do not speak as `ProbeBlocked`; a refusal of
+//!   too many log-ins as `Throttled`. None of them is ever reported as the backend's failure.
 //!
 //! Bounds, each with a metric that shows when it is reached:
 //!
@@ -22,7 +23,9 @@
 //! | [`MAX_ADDRESSES`] addresses in a round | later rounds try the others in turn | `skipped_addresses` |
 //! | look-ups under way | the last known addresses serve | `lookups{result="skipped"}` |
 //! | the queue of reports | the round waits | `report_waits` |
+//! | log-ins that the backend calls too many | rounds end before AUTH for a while ([`MAX_LOGIN_PAUSE`] at most) | `postponed_logins` |
 
+mod login_pace;
 mod metrics;
 mod resolve;
 mod round;
@@ -32,15 +35,16 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+pub use login_pace::MAX_LOGIN_PAUSE;
 pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
-pub use resolve::StartError;
+pub use resolve::{FIRST_LOOKUP_DEADLINE, StartError};
 pub use round::MAX_ADDRESSES;
 pub use schedule::Prober;
 
 use prometheus_client::registry::Registry;
 use round::Rounds;
-use schedule::Runner;
+use schedule::{RoundTerms, Runner};
 
 use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
 use mail_failover_runtime::clock::Clock;
@@ -58,7 +62,7 @@ pub struct ProbeTarget {
     pub tls: Tls,
     /// Time from the start of a round to the start of the next.
     pub interval: Duration,
-    /// Deadline of a whole dialogue with one address.
+    /// Limit for each wait for the server in a dialogue.
     pub timeout: Duration,
     /// Last stage of a dialogue.
     pub depth: Depth,
@@ -75,7 +79,7 @@ pub struct ProbeTarget {
 pub async fn once(settings: &Settings, clock: Clock, target: ProbeTarget) -> Result<ProbeReport, StartError> {
     let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
     let prepared = rounds.prepare(target);
-    let report = rounds.run(&prepared, 1, &Mutex::default()).await;
+    let report = rounds.run(&prepared, RoundTerms { sequence: 1, postponed_login: None }, &Mutex::default()).await;
     rounds.wait_for_quits().await;
     Ok(report)
 }
@@ -89,15 +93,23 @@ pub struct Settings {
     /// DNS servers. If empty, those of `/etc/resolv.conf` with its search list and options. `/etc/hosts` comes first in
     /// both cases.
     pub dns_servers: Vec<SocketAddr>,
-    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
-    pub ehlo_name: String,
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1). If absent, the literal of the address that
+    /// each connection comes from.
+    pub ehlo_name: Option<String>,
+}
+
+/// Our name in EHLO: the one that is configured, else the host's if it is a domain of several labels. Servers refuse a
+/// bare host name, as a pod has it, and accept the literal of an address (RFC 5321 §4.1.4).
+pub fn ehlo_name(configured: Option<&str>, hostname: &str) -> Option<String> {
+    configured.or_else(|| hostname.contains('.').then_some(hostname)).map(str::to_owned)
 }
 
 impl Default for Settings {
     /// Settings for up to 10,000 backends. The process needs 8192 file descriptors for dialogues, and 2,000 for DNS.
     fn default() -> Self {
-        // 10,000 backends every 10 s that all hang for the default timeout of 5 s hold 5,000 sockets on average, and
-        // more in the first minutes, before their rounds have drifted apart. Dialogues beyond the bound wait.
-        Self { concurrency: 8192, dns_servers: vec![], ehlo_name: "localhost.localdomain".to_owned() }
+        // 10,000 backends every 10 s that cannot be connected to within 5 s hold 5,000 sockets on average, and more in
+        // the first minutes, before their rounds have drifted apart. Dialogues beyond the bound wait, as those with
+        // 10,000 backends that accept connections and say nothing for 10 s.
+        Self { concurrency: 8192, dns_servers: vec![], ehlo_name: None }
     }
 }

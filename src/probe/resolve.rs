@@ -28,7 +28,7 @@ use mail_failover_smtp::message::bounded;
 /// answers after 1.8 s.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of a whole look-up without last known addresses: the time that resolv.conf(5) gives one server.
-const FIRST_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+pub const FIRST_LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 /// Deadline of one question to one server. A second try fits into [`LOOKUP_DEADLINE`].
 const QUESTION_DEADLINE: Duration = Duration::from_millis(900);
 /// Shortest time in the cache, so that a record with TTL 0 is asked for once a second at most.

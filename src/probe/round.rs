@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, Resolver, StartError};
-use super::schedule::Runner;
+use super::schedule::{RoundTerms, Runner};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
 use mail_failover_runtime::clock::Clock;
-use mail_failover_smtp::dialogue::{DialoguePlan, run_session};
+use mail_failover_smtp::dialogue::{DialoguePlan, SessionEnd, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 
@@ -38,7 +38,7 @@ pub struct Rounds {
     setups: TlsSetups,
     permits: Arc<Semaphore>,
     concurrency: usize,
-    ehlo_name: Arc<str>,
+    ehlo_name: Option<Arc<str>>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -49,8 +49,9 @@ impl Rounds {
     /// # Errors
     /// DNS is not configured, or the name for EHLO cannot be sent.
     pub fn new(settings: &Settings, clock: Clock, metrics: Metrics) -> Result<Self, StartError> {
-        let name = settings.ehlo_name.as_str();
-        if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if let Some(name) = settings.ehlo_name.as_deref()
+            && (name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
             return Err(StartError::EhloName(name.to_owned()));
         }
         let concurrency = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
@@ -59,7 +60,7 @@ impl Rounds {
             setups: TlsSetups::default(),
             permits: Arc::new(Semaphore::new(concurrency)),
             concurrency,
-            ehlo_name: name.into(),
+            ehlo_name: settings.ehlo_name.as_deref().map(Into::into),
             clock,
             metrics,
         })
@@ -88,7 +89,7 @@ impl Rounds {
         }
     }
 
-    async fn dialogue(&self, plan: &DialoguePlan, address: SocketAddr) -> AddressOutcome {
+    async fn dialogue(&self, plan: &DialoguePlan, address: SocketAddr) -> Dialogue {
         // The permit comes first: waiting for our own bound must not count as the backend's silence.
         let mut permit = self.permits.clone().try_acquire_owned().ok();
         if permit.is_none() {
@@ -97,13 +98,14 @@ impl Rounds {
         }
         let Some(permit) = permit else {
             // Nobody closes the semaphore.
-            return AddressOutcome {
-                address,
-                outcome: outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping"),
-            };
+            let outcome = outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping");
+            return Dialogue { at: AddressOutcome { address, outcome }, is_starved: false };
         };
         let gauge = DialogueGauge::new(&self.metrics);
-        let (outcome, pending_quit) = run_session(plan, address).await;
+        let SessionEnd { outcome, pending_quit, is_starved } = run_session(plan, address).await;
+        if is_starved {
+            self.metrics.starved_dialogues.inc();
+        }
         if let Some(pending_quit) = pending_quit {
             // The outcome does not wait for QUIT, the socket's permit does.
             tokio::spawn(async move {
@@ -111,8 +113,15 @@ impl Rounds {
                 drop((permit, gauge));
             });
         }
-        AddressOutcome { address, outcome }
+        Dialogue { at: AddressOutcome { address, outcome }, is_starved }
     }
+}
+
+/// A dialogue of a round that is over.
+struct Dialogue {
+    at: AddressOutcome,
+    /// True if this process looked at a deadline too late.
+    is_starved: bool,
 }
 
 impl Runner for Rounds {
@@ -127,6 +136,7 @@ impl Runner for Rounds {
             depth: target.depth,
             envelope: target.envelope.clone(),
             login: target.login.clone(),
+            postponed_login: None,
             timeout: target.timeout,
         });
         PreparedTarget { target, plan }
@@ -136,13 +146,17 @@ impl Runner for Rounds {
         &prepared.target
     }
 
-    async fn run(&self, prepared: &PreparedTarget, sequence: u64, known: &Mutex<KnownAddresses>) -> ProbeReport {
+    async fn run(&self, prepared: &PreparedTarget, terms: RoundTerms, known: &Mutex<KnownAddresses>) -> ProbeReport {
+        let RoundTerms { sequence, postponed_login } = terms;
         let started_at = self.clock.now();
         let started = Instant::now();
         let target = &prepared.target;
         let (resolution, all) = self.addresses(target, known).await;
-        let addresses = match &prepared.plan {
+        let dialogues = match &prepared.plan {
             Ok(plan) => {
+                let without_login =
+                    postponed_login.map(|why| Box::new(DialoguePlan { postponed_login: Some(why), ..plan.clone() }));
+                let plan = without_login.as_deref().unwrap_or(plan);
                 let chosen = in_turn(&all, sequence);
                 self.metrics.skipped_addresses.inc_by((all.len() - chosen.len()) as u64);
                 match chosen.as_slice() {
@@ -152,6 +166,7 @@ impl Runner for Rounds {
             }
             Err(_) => vec![],
         };
+        let addresses = without_blame(dialogues);
         let outcome = match &prepared.plan {
             Ok(_) => verdict(&target.destination, &resolution, &addresses),
             Err(error) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), &error.to_string()),
@@ -207,6 +222,21 @@ fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
     sorted
 }
 
+/// The outcomes of a round's dialogues. If this process looked at a deadline too late in one of them, silence in another
+/// one may be of the same origin.
+fn without_blame(dialogues: Vec<Dialogue>) -> Vec<AddressOutcome> {
+    let starved = dialogues.iter().find(|dialogue| dialogue.is_starved).map(|dialogue| dialogue.at.outcome.clone());
+    let mut addresses: Vec<_> = dialogues.into_iter().map(|dialogue| dialogue.at).collect();
+    if let Some(starved) = starved {
+        for at in addresses.iter_mut().filter(|at| at.outcome.class == EvidenceClass::NoAnswer) {
+            let what = format!("{}; in another dialogue of this round {}", at.outcome.message, starved.message);
+            at.outcome.class = EvidenceClass::Inconclusive;
+            at.outcome.message = bounded(&what, MAX_MESSAGE);
+        }
+    }
+    addresses
+}
+
 /// The verdict of a round over its addresses, in this order:
 ///
 /// 1. success, if any address succeeded,
@@ -218,7 +248,7 @@ fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[Addr
         return without_addresses(destination, resolution);
     };
     let mut outcome = telling.outcome.clone();
-    outcome.certificate_not_after = addresses.iter().filter_map(|at| at.outcome.certificate_not_after).min();
+    outcome.certificate_not_after = addresses.iter().filter_map(|at| at.outcome.certificate_not_after.clone()).min();
     if addresses.len() > 1 && outcome.class != EvidenceClass::Ok {
         let place = format!(" (at {}, the most telling of {} addresses)", telling.address, addresses.len());
         outcome.message = bounded(&outcome.message, MAX_MESSAGE - place.len()) + &place;

@@ -11,7 +11,7 @@ use EvidenceClass::{
     CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, Temporary, Throttled,
     Unresolvable,
 };
-use mail_failover_core::model::{Depth, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
+use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
 use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
 
 fn service(endpoints: Vec<SocketAddr>) -> Destination {
@@ -41,7 +41,7 @@ fn settings() -> Settings {
     Settings {
         dns_servers: vec!["127.0.0.1:9".parse().unwrap()],
         concurrency: 4,
-        ehlo_name: "probe.example.net".to_owned(),
+        ehlo_name: Some("probe.example.net".to_owned()),
     }
 }
 
@@ -50,10 +50,14 @@ async fn round(target: ProbeTarget) -> (ProbeReport, String) {
     let metrics = Metrics::new(&mut registry);
     let rounds = Rounds::new(&settings(), Clock::system(), metrics).unwrap();
     let prepared = rounds.prepare(target);
-    let report = rounds.run(&prepared, 3, &Mutex::default()).await;
+    let report = rounds.run(&prepared, terms(3), &Mutex::default()).await;
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     (report, text)
+}
+
+fn terms(sequence: u64) -> RoundTerms {
+    RoundTerms { sequence, postponed_login: None }
 }
 
 async fn banner(text: &str) -> SocketAddr {
@@ -111,6 +115,80 @@ async fn waiting_for_a_permit_is_not_the_backends_silence() {
     assert!(metrics.contains("mail_failover_probe_permit_waits_total 6"), "{metrics}");
 }
 
+/// A prompt server in a thread of its own. The threads of the prober get the processor only now and then.
+#[tokio::test]
+async fn too_little_processor_time_of_our_own_is_not_the_backends_silence() {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut out = stream.try_clone().unwrap();
+                let _ = out.write_all(b"220 mx\r\n");
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = out.write_all(if line.starts_with("QUIT") { b"221 bye\r\n" } else { b"250 mx\r\n" });
+                }
+            });
+        }
+    });
+    for depth in [Depth::Connect, Depth::Banner, Depth::Ehlo] {
+        let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut Registry::default())).unwrap();
+        let prepared = rounds.prepare(ProbeTarget { depth, ..target(service(vec![address])) });
+        let known = Mutex::default();
+        for sequence in 1..=4 {
+            let round = rounds.run(&prepared, terms(sequence), &known);
+            // Whatever else this process has to do takes the thread for longer than the timeout between any two polls.
+            let other = async {
+                loop {
+                    std::thread::sleep(Duration::from_millis(350));
+                    tokio::task::yield_now().await;
+                }
+            };
+            let report = tokio::select! { report = round => report, () = other => unreachable!() };
+            assert!(matches!(report.outcome.class, Ok | Inconclusive), "{depth:?}: {:?}", report.outcome);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_that_was_noticed_too_late_makes_the_round_inconclusive() {
+    let mut registry = Registry::default();
+    let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut registry)).unwrap();
+    let silent = server(vec![Hang]).await;
+    let prepared = rounds.prepare(ProbeTarget { depth: Depth::Ehlo, ..target(service(vec![silent])) });
+    let known = Mutex::default();
+    let round = rounds.run(&prepared, terms(1), &known);
+    let blocking = async {
+        // The dialogue waits for the greeting by now, and its deadline passes unseen.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        std::thread::sleep(Duration::from_millis(600));
+        std::future::pending::<()>().await;
+    };
+    let report = tokio::select! { report = round => report, () = blocking => unreachable!() };
+    assert_eq!((report.outcome.class, report.outcome.stage), (Inconclusive, Stage::Banner), "{:?}", report.outcome);
+    assert!(report.outcome.message.contains("late at a deadline of 300ms"), "{}", report.outcome.message);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    assert!(text.contains("mail_failover_probe_starved_dialogues_total 1"), "{text}");
+}
+
+#[test]
+fn silence_beside_a_deadline_that_was_noticed_too_late_is_no_evidence() {
+    let dialogue = |at: AddressOutcome, is_starved| Dialogue { at, is_starved };
+    let (silent, starved) = (at(1, NoAnswer, Stage::Banner), at(2, Inconclusive, Stage::Banner));
+    let answered = at(3, Permanent, Stage::Ehlo);
+    let judged = without_blame(vec![
+        dialogue(silent.clone(), false),
+        dialogue(starved, true),
+        dialogue(answered.clone(), false),
+    ]);
+    let classes: Vec<_> = judged.iter().map(|at| at.outcome.class).collect();
+    assert_eq!(classes, [Inconclusive, Inconclusive, Permanent], "an answer is one all the same");
+    let judged = without_blame(vec![dialogue(silent.clone(), false), dialogue(answered.clone(), false)]);
+    assert_eq!(judged, [silent, answered]);
+}
+
 #[tokio::test]
 async fn an_unusable_authority_is_no_evidence() {
     let mut target = target(service(vec![refusing().await]));
@@ -136,9 +214,17 @@ async fn the_prober_reports_from_start_to_shutdown() {
 }
 
 #[test]
+fn a_host_name_without_a_dot_is_no_name_for_ehlo() {
+    use super::super::ehlo_name;
+    assert_eq!(ehlo_name(None, "operator-7d9c"), None);
+    assert_eq!(ehlo_name(None, "mx.example.com").as_deref(), Some("mx.example.com"));
+    assert_eq!(ehlo_name(Some("short"), "mx.example.com").as_deref(), Some("short"), "what is configured is sent");
+}
+
+#[test]
 fn a_name_that_would_break_ehlo_is_refused() {
     for name in ["", "two words", "line\r\nQUIT", "bücher.example"] {
-        let settings = Settings { ehlo_name: name.to_owned(), ..settings() };
+        let settings = Settings { ehlo_name: Some(name.to_owned()), ..settings() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _guard = runtime.enter();
         let result = Rounds::new(&settings, Clock::system(), Metrics::new(&mut Registry::default()));
@@ -198,14 +284,18 @@ fn the_verdict_is_the_most_telling_outcome() {
     }
 }
 
+fn not_after(micros: i64) -> NotAfter {
+    NotAfter { at: Timestamp::from_micros(micros), issuer: Some(format!("R{micros}").into()) }
+}
+
 #[test]
 fn the_earliest_expiry_of_all_addresses_is_told() {
     let mut addresses = vec![at(1, Ok, Stage::Ehlo), at(2, Ok, Stage::Ehlo), at(3, Ok, Stage::Ehlo)];
     for (at, micros) in addresses.iter_mut().zip([Some(30), Some(10), None]) {
-        at.outcome.certificate_not_after = micros.map(Timestamp::from_micros);
+        at.outcome.certificate_not_after = micros.map(not_after);
     }
     let outcome = verdict(&host("mx", 25), &Resolution::NotNeeded, &addresses);
-    assert_eq!(outcome.certificate_not_after, Some(Timestamp::from_micros(10)));
+    assert_eq!(outcome.certificate_not_after, Some(not_after(10)));
 }
 
 #[test]
@@ -240,6 +330,6 @@ async fn a_round_is_small_while_it_waits() {
     let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut Registry::default())).unwrap();
     let prepared = rounds.prepare(target(service(vec![])));
     let known = Mutex::default();
-    let round = rounds.run(&prepared, 1, &known);
+    let round = rounds.run(&prepared, terms(1), &known);
     assert!(size_of_val(&round) < 4096, "{} octets", size_of_val(&round));
 }

@@ -5,7 +5,10 @@
 //! Then every round starts one interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per
 //! target, so that targets that started together drift apart in proportion to time and not to its square root.
 //!
-//! Rounds of one probe may overlap if its timeout exceeds its interval. Their sequence numbers tell the order.
+//! Rounds of one probe may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order.
+//!
+//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
+//! a dead backend is seen all the same.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -21,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use super::login_pace::LoginPace;
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
@@ -45,6 +49,15 @@ const CHANGED_SPREAD: Duration = Duration::from_millis(50);
 /// into 5 %.
 const SHIFT: f64 = 0.0225;
 
+/// Terms of one round.
+#[derive(Clone, Debug)]
+pub struct RoundTerms {
+    /// Number of the round, from 1.
+    pub sequence: u64,
+    /// Reason for which it ends before its log-in.
+    pub postponed_login: Option<Arc<str>>,
+}
+
 /// Runner of rounds. A trait, so that the schedule is tested without a network.
 pub trait Runner: Send + Sync + 'static {
     /// A target with everything that stays the same from round to round.
@@ -57,7 +70,7 @@ pub trait Runner: Send + Sync + 'static {
     fn run(
         &self,
         prepared: &Self::Prepared,
-        sequence: u64,
+        terms: RoundTerms,
         known: &Mutex<KnownAddresses>,
     ) -> impl Future<Output = ProbeReport> + Send;
 }
@@ -156,6 +169,7 @@ struct ScheduledTarget<R: Runner> {
 struct RevisionState {
     in_flight: AtomicUsize,
     known: Mutex<KnownAddresses>,
+    login_pace: Mutex<LoginPace>,
     is_stale: AtomicBool,
 }
 
@@ -224,7 +238,13 @@ impl<R: Runner> Scheduler<R> {
         } else {
             KnownAddresses::default()
         };
-        entry.shared = Arc::new(RevisionState { known: Mutex::new(known), ..RevisionState::default() });
+        let login_pace = if before.destination == target.destination && before.login == target.login {
+            entry.shared.login_pace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            LoginPace::default()
+        };
+        let (known, login_pace) = (Mutex::new(known), Mutex::new(login_pace));
+        entry.shared = Arc::new(RevisionState { known, login_pace, ..RevisionState::default() });
         let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
         entry.due = match entry.last_start {
             Some(last_start) => promptly.max(last_start + interval(&target) / 2),
@@ -260,10 +280,20 @@ impl<R: Runner> Scheduler<R> {
         entry.sequence += 1;
         entry.last_start = Some(now);
         let in_flight = RoundInFlight(entry.shared.clone());
-        let (runner, prepared, sequence) = (self.runner.clone(), entry.prepared.clone(), entry.sequence);
+        let postponed_login = in_flight.0.login_pace.lock().unwrap_or_else(PoisonError::into_inner).postponed(now);
+        let logs_in = postponed_login.is_none();
+        if !logs_in {
+            self.metrics.postponed_logins.inc();
+        }
+        let terms = RoundTerms { sequence: entry.sequence, postponed_login };
+        let (runner, prepared) = (self.runner.clone(), entry.prepared.clone());
         let (reports, metrics) = (self.reports.clone(), self.metrics.clone());
         self.rounds.spawn(async move {
-            let report = runner.run(&prepared, sequence, &in_flight.0.known).await;
+            let mut report = runner.run(&prepared, terms, &in_flight.0.known).await;
+            if logs_in {
+                let mut pace = in_flight.0.login_pace.lock().unwrap_or_else(PoisonError::into_inner);
+                pace.observe(now, Instant::now(), interval, &mut report.outcome);
+            }
             if in_flight.0.is_stale.load(Ordering::Relaxed) {
                 metrics.stale_reports.inc();
                 return;

@@ -17,12 +17,15 @@ struct Start {
     revision: u64,
     sequence: u64,
     at: Instant,
+    logs_in: bool,
 }
 
 /// Notes when rounds start; each lasts as long as the test says.
 struct Fake {
     starts: UnboundedSender<Start>,
     lasts: Duration,
+    /// Class and stage of every round that logs in.
+    answer: (EvidenceClass, Stage),
 }
 
 impl Runner for Fake {
@@ -36,11 +39,13 @@ impl Runner for Fake {
         prepared
     }
 
-    async fn run(&self, target: &ProbeTarget, sequence: u64, _: &Mutex<KnownAddresses>) -> ProbeReport {
+    async fn run(&self, target: &ProbeTarget, terms: RoundTerms, _: &Mutex<KnownAddresses>) -> ProbeReport {
+        let sequence = terms.sequence;
         let (key, revision) = (target.key.clone(), target.revision);
-        self.starts.send(Start { key, revision, sequence, at: Instant::now() }).unwrap();
+        let logs_in = terms.postponed_login.is_none();
+        self.starts.send(Start { key, revision, sequence, at: Instant::now(), logs_in }).unwrap();
         sleep(self.lasts).await;
-        let (class, stage) = (EvidenceClass::Ok, Stage::Connect);
+        let (class, stage) = if logs_in { self.answer } else { (EvidenceClass::Throttled, Stage::Auth) };
         ProbeReport {
             key: target.key.clone(),
             revision: target.revision,
@@ -64,12 +69,16 @@ struct RunningProber {
 }
 
 fn start(lasts: Duration, queue: usize) -> RunningProber {
+    start_answering((EvidenceClass::Ok, Stage::Connect), lasts, queue)
+}
+
+fn start_answering(answer: (EvidenceClass, Stage), lasts: Duration, queue: usize) -> RunningProber {
     let mut registry = Registry::default();
     let (starts, started) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::channel(queue);
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new(&mut registry);
-    let (prober, task) = Prober::start_with(Fake { starts, lasts }, metrics, reports, shutdown.clone());
+    let (prober, task) = Prober::start_with(Fake { starts, lasts, answer }, metrics, reports, shutdown.clone());
     RunningProber { prober, starts: started, reports: reported, registry, shutdown, task }
 }
 
@@ -268,4 +277,31 @@ async fn after_shutdown_nothing_starts_and_nothing_is_reported() {
     running.prober.set(target(1, 1, SECOND));
     sleep(10 * SECOND).await;
     assert!(running.reports.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_log_ins_are_too_many_rounds_go_on_and_few_of_them_log_in() {
+    let too_many = (EvidenceClass::Throttled, Stage::Auth);
+    let mut running = start_answering(too_many, Duration::ZERO, 10_000);
+    let auth = |revision| ProbeTarget { depth: Depth::Auth, ..target(0, revision, 30 * SECOND) };
+    running.prober.set(auth(1));
+    sleep(Duration::from_hours(1)).await;
+    let starts = running.started();
+    assert!((110..130).contains(&starts.len()), "{}", starts.len());
+    let logins: Vec<_> = starts.iter().filter(|start| start.logs_in).cloned().collect();
+    // After 1, 2, 4, 8 … minutes.
+    assert!((6..=7).contains(&logins.len()), "{logins:?}");
+    let gaps = gaps(&logins);
+    assert!(gaps.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{gaps:?}");
+    assert_eq!(running.metric("postponed_logins_total"), (starts.len() - logins.len()).to_string());
+    // An address more changes nothing of it; another login is another matter.
+    running.prober.set(auth(2));
+    sleep(SECOND).await;
+    assert!(running.started().iter().all(|start| !start.logs_in));
+    let login = mail_failover_core::model::ProbeLogin::With(mail_failover_core::model::Login::new("shop", "new"));
+    running.prober.set(ProbeTarget { login, ..auth(3) });
+    sleep(30 * SECOND).await;
+    assert!(running.started()[0].logs_in);
+    let report = std::iter::from_fn(|| running.reports.try_recv().ok()).next().unwrap();
+    assert!(report.outcome.message.ends_with("the next log-in is in 60s"), "{}", report.outcome.message);
 }

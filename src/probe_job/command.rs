@@ -67,7 +67,7 @@ fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome,
     let settings = Settings {
         concurrency: probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
-        ehlo_name: arguments.ehlo_name.clone().unwrap_or_else(hostname),
+        ehlo_name: probe::ehlo_name(arguments.ehlo_name.as_deref(), &hostname()),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProbeCommandError::Runtime)?;

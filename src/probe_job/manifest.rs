@@ -15,9 +15,11 @@ use ring::digest;
 
 use super::arguments::{CA_FILE, CA_FOLDER, LOGIN_FOLDER, arguments, logs_in};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::probe::FIRST_LOOKUP_DEADLINE;
 use mail_failover_api as api;
 use mail_failover_core::model::{Backend, ObjectKey, Probe};
 use mail_failover_resolve::{CaKey, CaKind};
+use mail_failover_smtp::client::{QUIT_TIMEOUT, SessionTimeouts};
 
 /// Label of Jobs and their pods: the probe's name. Network policies can select by it.
 pub const PROBE_LABEL: &str = "mailfailover.io/probe";
@@ -54,7 +56,7 @@ pub struct JobParameters<'a> {
     pub ca: Option<CaKey>,
     /// The operator's own image.
     pub image: &'a str,
-    /// Our name in EHLO; the pod's name if absent.
+    /// Our name in EHLO; the literal of the pod's address if absent.
     pub ehlo_name: Option<&'a str>,
 }
 
@@ -156,7 +158,7 @@ pub fn job(parameters: &JobParameters<'_>) -> Job {
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            active_deadline_seconds: i64::try_from((probe.timeout + START_ALLOWANCE).as_secs()).ok(),
+            active_deadline_seconds: i64::try_from((longest_round(probe) + START_ALLOWANCE).as_secs()).ok(),
             backoff_limit: Some(0),
             ttl_seconds_after_finished: i32::try_from((probe.interval * 2).max(KEPT_FOR).as_secs()).ok(),
             template: PodTemplateSpec {
@@ -167,6 +169,12 @@ pub fn job(parameters: &JobParameters<'_>) -> Job {
         }),
         status: None,
     }
+}
+
+/// Longest time that a round of a probe takes, with its look-up and QUIT, rounded up to seconds.
+fn longest_round(probe: &Probe) -> Duration {
+    let round = FIRST_LOOKUP_DEADLINE + SessionTimeouts::of_probe(probe.timeout).session + QUIT_TIMEOUT;
+    Duration::from_secs(round.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
 }
 
 /// The arguments of a Job's container. They tell if a result belongs to the present spec.

@@ -44,7 +44,7 @@ fn deep() -> Value {
 fn the_pod_is_restricted_and_holds_nothing_but_its_login_and_its_authority() {
     let (job, _) = made(&deep());
     let spec = job.spec.unwrap();
-    assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(0), Some(67)));
+    assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(0), Some(108)));
     assert_eq!(spec.ttl_seconds_after_finished, Some(90 * 60));
     let pod = spec.template.spec.unwrap();
     assert_eq!(pod.automount_service_account_token, Some(false));

@@ -8,12 +8,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::printable;
-use mail_failover_core::model::{EvidenceClass, Outcome, Stage, Timestamp};
+use mail_failover_core::model::{EvidenceClass, NotAfter, Outcome, Stage, Timestamp};
+use mail_failover_smtp::message::bounded;
 
 /// Most bytes of a termination message that the kubelet keeps.
 pub const MAX_BYTES: usize = 4096;
 /// Version of the format. A change that an older operator would misread needs another one.
 const VERSION: u32 = 1;
+/// Most characters of an issuer's name.
+const MAX_ISSUER: usize = 60;
 /// Longest duration of a round: twice the schema's bound on `timeout`.
 const LONGEST: Duration = Duration::from_mins(10);
 
@@ -28,6 +31,9 @@ struct ResultLine {
     /// Microseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate_not_after: Option<i64>,
+    /// Name of the certificate that expires then, unless it is the server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate_issuer: Option<String>,
 }
 
 /// The line for an outcome, of at most [`MAX_BYTES`] bytes.
@@ -39,7 +45,11 @@ pub fn line(outcome: &Outcome) -> String {
         stage: stage.as_str().to_owned(),
         message: printable(message),
         elapsed_millis: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-        certificate_not_after: certificate_not_after.map(Timestamp::as_micros),
+        certificate_not_after: certificate_not_after.as_ref().map(|not_after| not_after.at.as_micros()),
+        certificate_issuer: certificate_not_after
+            .as_ref()
+            .and_then(|not_after| not_after.issuer.as_deref())
+            .map(issuer),
     };
     // Text and numbers always become JSON.
     serde_json::to_string(&written).unwrap_or_default()
@@ -77,16 +87,24 @@ pub fn outcome(line: &str) -> Result<Outcome, ResultError> {
     if version != Some(VERSION.into()) {
         return Err(ResultError::UnknownVersion);
     }
-    let ResultLine { version: _, class, stage, message, elapsed_millis, certificate_not_after } =
+    let ResultLine { version: _, class, stage, message, elapsed_millis, certificate_not_after, certificate_issuer } =
         serde_json::from_str(line).map_err(|_| ResultError::Malformed)?;
     let class = EvidenceClass::from_name(&class).filter(|class| class.is_of_one_round());
     Ok(Outcome {
         class: class.ok_or(ResultError::Malformed)?,
         stage: Stage::from_name(&stage).ok_or(ResultError::Malformed)?,
         message: printable(&message),
-        certificate_not_after: certificate_not_after.map(Timestamp::from_micros),
+        certificate_not_after: certificate_not_after.map(|at| NotAfter {
+            at: Timestamp::from_micros(at),
+            issuer: certificate_issuer.as_deref().map(|name| issuer(name).into()),
+        }),
         elapsed: Duration::from_millis(elapsed_millis).min(LONGEST),
     })
+}
+
+/// The name of an issuer as a line for people.
+fn issuer(name: &str) -> String {
+    bounded(name, MAX_ISSUER)
 }
 
 #[cfg(test)]
@@ -98,12 +116,16 @@ mod tests {
     fn any_outcome() -> impl Strategy<Value = Outcome> {
         let classes = EvidenceClass::ALL.iter().copied().filter(|class| class.is_of_one_round()).collect::<Vec<_>>();
         let stages = prop::sample::select(Stage::ALL.to_vec());
-        (prop::sample::select(classes), stages, ".{0,300}", any::<Option<i32>>(), 0..600_000_u64).prop_map(
+        let not_after = prop::option::of((any::<i32>(), prop::option::of("[ -~]{1,80}")));
+        (prop::sample::select(classes), stages, ".{0,300}", not_after, 0..600_000_u64).prop_map(
             |(class, stage, message, not_after, millis)| Outcome {
                 class,
                 stage,
                 message: printable(&message),
-                certificate_not_after: not_after.map(|at| Timestamp::from_micros(at.into())),
+                certificate_not_after: not_after.map(|(at, name)| NotAfter {
+                    at: Timestamp::from_micros(at.into()),
+                    issuer: name.map(|name| issuer(&name).into()),
+                }),
                 elapsed: Duration::from_millis(millis),
             },
         )

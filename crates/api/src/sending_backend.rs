@@ -92,7 +92,7 @@ pub struct SendingBackendSpec {
     pub service: Option<ServiceReference>,
 
     /// Probes that observe the backend. Every probe must succeed for the backend to be Healthy; one failing probe
-    /// makes it Unhealthy. Default: one probe named `smtp` every 10s with a timeout of 5s, as deep as `tls` allows.
+    /// makes it Unhealthy. Default: one probe named `smtp` every 10s with a timeout of 10s, as deep as `tls` allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub probes: Option<Vec<ProbeSpec>>,
@@ -258,7 +258,7 @@ pub struct CaReference {
     validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
     validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
     validation = Rule::new("!has(self.job) || !has(self.interval) || duration(self.interval) >= duration('30s')").message("spec.probes[].interval must be at least 30s with job: each round starts a pod"),
-    validation = Rule::new("duration(has(self.timeout) ? self.timeout : '5s').getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
+    validation = Rule::new("!has(self.timeout) || duration(self.timeout).getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeSpec {
@@ -275,8 +275,11 @@ pub struct ProbeSpec {
     #[schemars(schema_with = "super::duration_schema")]
     pub interval: Option<Duration>,
 
-    /// Limit for the whole dialogue with one address; the stage that ran out of it is named. If it exceeds the
-    /// interval, rounds overlap. Default: 5s. From 50ms to 5m, and at most ten times the interval.
+    /// Limit for each wait for the server: its greeting, a TLS handshake, each reply (RFC 5321 section 4.5.3.2); the
+    /// stage that ran out of it is named. The TCP connection has 5s at most. The whole dialogue with one address has six
+    /// times the limit and 55s at most, but never less than the limit. Ordinary servers delay their greeting by 6s, and
+    /// refusals by 5s. If a dialogue outlasts the interval, rounds overlap. Default: 10s, or ten times the interval if
+    /// that is less. From 50ms to 5m, and at most ten times the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub timeout: Option<Duration>,
@@ -324,8 +327,8 @@ pub struct ProbeJobSpec {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpProbe {
-    /// Last step of the dialogue; each depth includes those before it. `Connect`: the TCP connection. `Banner`: the
-    /// 220 greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and
+    /// Last step of the dialogue; each depth includes those before it. `Connect`: the TCP connection (the greeting is
+    /// read before QUIT, and counts neither way). `Banner`: the 220 greeting. `Ehlo`: EHLO. `StartTLS`: the TLS handshake with the certificate's name and expiry verified, and
     /// EHLO again. `Auth`: logging in with `auth` (PLAIN or LOGIN). `MailFrom`: logging in if there is `auth`, and
     /// MAIL FROM. `RcptTo`: RCPT TO as well; a refusal of the recipient counts neither way. RSET and QUIT follow: no
     /// mail is sent. Default: `StartTLS`, or `Ehlo` where `tls.mode` is None.
@@ -468,10 +471,16 @@ pub struct SendingBackendStatus {
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 
-    /// Expiry of the certificate that the backend serves; of several, the earliest.
+    /// First expiry among the certificates that the backend presents, its own and those of issuers, as far as they are
+    /// needed; of several addresses and probes, the earliest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub certificate_not_after: Option<MicroTime>,
+
+    /// Name of the certificate that expires then, if it is an issuer's (an intermediate one) and not the backend's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub certificate_issuer: Option<String>,
 
     /// Verdict of each probe. `deliveries` is the verdict of the routes' agents about real mail, present once that has
     /// failed.

@@ -16,7 +16,10 @@ use mail_failover_core::model::{
 
 const DEFAULT_PROBE_NAME: &str = "smtp";
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
-const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default bound on each step of a dialogue. Greeting delays (6 s) and tarpits (5 s) of ordinary servers fit into it.
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most intervals that a timeout spans, as the schema has it: no more rounds of one probe may overlap.
+const MAX_OVERLAP: u32 = 10;
 /// Shortest and default interval of probes that a provider counts, those deeper than a connection. A Service of the
 /// cluster is the user's own, and may be probed more often.
 const COUNTED_PROBE_INTERVAL: Duration = Duration::from_secs(30);
@@ -290,10 +293,12 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
             } else {
                 (DEFAULT_PROBE_INTERVAL, Duration::from_millis(100))
             };
+            let interval = interval.map_or(default_interval, duration).max(least_interval);
+            let default_timeout = DEFAULT_PROBE_TIMEOUT.min(interval.saturating_mul(MAX_OVERLAP));
             Ok(Probe {
                 name: name.as_str().into(),
-                interval: interval.map_or(default_interval, duration).max(least_interval),
-                timeout: timeout.map_or(DEFAULT_PROBE_TIMEOUT, duration).max(Duration::from_millis(50)),
+                interval,
+                timeout: timeout.map_or(default_timeout, duration).max(Duration::from_millis(50)),
                 depth,
                 envelope: envelope(depth, smtp)?,
                 vantage,

@@ -91,6 +91,21 @@ fn tls_follows_the_port_where_a_spec_leaves_it_out() {
 }
 
 #[test]
+fn a_timeout_that_is_left_out_fits_delays_of_ordinary_servers_and_the_interval() {
+    let timeout = |fields: Value| parsed(&fields).unwrap().probes[0].timeout;
+    let probe = |more: Value| {
+        let mut probe = json!({"name": "a", "smtp": {}});
+        probe.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"probes": [probe]})
+    };
+    assert_eq!(timeout(json!({})), Duration::from_secs(10));
+    assert_eq!(timeout(probe(json!({}))), Duration::from_secs(10));
+    assert_eq!(timeout(probe(json!({"interval": "1s"}))), Duration::from_secs(10));
+    assert_eq!(timeout(probe(json!({"interval": "500ms"}))), Duration::from_secs(5));
+    assert_eq!(timeout(probe(json!({"interval": "500ms", "timeout": "400ms"}))), Duration::from_millis(400));
+}
+
+#[test]
 fn a_password_goes_where_others_can_read_it_only_if_that_is_said() {
     let auth = json!({"secretRef": {"name": "relay"}});
     let readable = json!({"secretRef": {"name": "relay"}, "allowPlaintext": true});

@@ -10,12 +10,16 @@ use mail_failover_replies::{About, Enhanced, Reply, subject};
 
 use super::reply::EnhancedCode;
 
-/// The class of a reply; `text` without code, of any length, in any case.
+/// The class of a reply to a probe; `text` without code, of any length, in any case.
 pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
     match code {
         // 3yz (RFC 5321 §4.2.1) asks for more of what goes well.
         200..=399 => EvidenceClass::Ok,
-        400..=599 => about(answered, code, enhanced, text).class(Some(answered), code),
+        400..=599 => {
+            let about = about(answered, code, enhanced, text);
+            // A probe that is refused for itself says nothing about the backend.
+            if about.consequences().our_own { EvidenceClass::ProbeBlocked } else { about.class(Some(answered), code) }
+        }
         _ => EvidenceClass::ProtocolError,
     }
 }

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::Answered::{Auth, Connection, Data, Hello, Mail, Recipient, StartTls};
 use super::*;
 use EvidenceClass::{
-    AccountPaused, AuthenticationRefused, Ok, Permanent, ProtocolError, QuotaExhausted, RecipientLevel, Reputation,
-    Temporary, Throttled, TlsFailed,
+    AccountPaused, AuthenticationRefused, Ok, Permanent, ProbeBlocked, ProtocolError, QuotaExhausted, RecipientLevel,
+    Reputation, Temporary, Throttled, TlsFailed,
 };
 use mail_failover_core::model::Effect;
 
@@ -27,7 +27,8 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     // Refuses our address and nothing else: nothing else is known to it yet.
     ("Postfix", Connection, "554 5.7.1 <unknown[192.0.2.7]>: Client host rejected: Access denied", Reputation),
     ("Postfix", Hello, "502 5.5.2 Error: command not recognized", Permanent),
-    ("Postfix", Hello, "504 5.5.2 <operator>: Helo command rejected: need fully-qualified hostname", Permanent),
+    // Our name in EHLO is our own fault.
+    ("Postfix", Hello, "504 5.5.2 <operator>: Helo command rejected: need fully-qualified hostname", ProbeBlocked),
     ("Postfix", StartTls, "220 2.0.0 Ready to start TLS", Ok),
     ("Postfix", StartTls, "454 4.7.0 TLS not available due to local problem", TlsFailed),
     ("Postfix", StartTls, "502 5.5.1 Error: command not implemented", TlsFailed),
@@ -85,7 +86,7 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
     // OpenSMTPD
     ("OpenSMTPD", Connection, "220 mx.example.com ESMTP OpenSMTPD", Ok),
     ("OpenSMTPD", Connection, "421 4.3.0 Temporary Error", Temporary),
-    ("OpenSMTPD", Hello, "501 5.5.1 Invalid command: HELO requires domain", Permanent),
+    ("OpenSMTPD", Hello, "501 5.5.1 Invalid command: HELO requires domain", ProbeBlocked),
     ("OpenSMTPD", Recipient, "550 Invalid recipient: <ann@example.com>", RecipientLevel),
     // HAProxy has no replies of its own in TCP mode; in front of an HTTP backend it is no SMTP at all, and the reader
     // refuses it. Amazon SES
@@ -335,12 +336,13 @@ proptest! {
         prop_assert_ne!(classify(answered, code, EnhancedCode::at_start_of(&text), &text), RecipientLevel);
     }
 
-    // A 5xx that asks for less is throttling, as a 4xx is; everything else counts.
+    // A 5xx that asks for less is throttling, as a 4xx is; one about our name in EHLO is our own fault; everything else
+    // counts.
     #[test]
-    fn a_permanent_refusal_before_any_recipient_counts_unless_it_asks_for_less(
+    fn a_permanent_refusal_before_any_recipient_counts_unless_it_asks_for_less_or_is_our_fault(
         answered in prop::sample::select(vec![Connection, Hello, StartTls, Auth]), code in 500..600_u16, text in any_text(),
     ) {
         let class = classify(answered, code, EnhancedCode::at_start_of(&text), &text);
-        prop_assert!(class == Throttled || class.effect() == Effect::Failure);
+        prop_assert!(matches!(class, Throttled | ProbeBlocked) || class.effect() == Effect::Failure);
     }
 }

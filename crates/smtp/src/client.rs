@@ -13,6 +13,7 @@
 //! never judges the meaning of a reply, never sends a command before the reply to the previous one, and never sends a
 //! message.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,20 @@ use mail_failover_core::model::{Login, Stage, TlsMode};
 
 /// Bound on RSET, QUIT and their replies together.
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bound on the TCP connection. A host that is there completes it in a second, with one lost packet in three.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bound on a whole session, in steps: those up to EHLO inside TLS.
+const SESSION_STEPS: u32 = 6;
+/// Bound on a whole session. With the look-up before it, a round ends within a minute.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(55);
+/// Lateness at a deadline that says nothing: timers and schedulers are not exact.
+const TOLERATED_LATENESS: Duration = Duration::from_millis(20);
 
 /// Settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionPlan {
-    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
-    pub ehlo_name: Arc<str>,
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1). If absent, the literal of our address.
+    pub ehlo_name: Option<Arc<str>>,
     /// TLS before the greeting, by STARTTLS, or not at all.
     pub tls: TlsMode,
     /// Last step of the session.
@@ -37,18 +46,48 @@ pub struct SessionPlan {
 }
 
 /// Bounds on waiting for the peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimeouts {
     /// Bound on the whole session, up to its goal.
     pub session: Duration,
-    /// Bound on each of the connection, a handshake and a reply (RFC 5321 §4.5.3.2).
+    /// Bound on the TCP connection.
+    pub connection: Duration,
+    /// Bound on each of a handshake and a reply (RFC 5321 §4.5.3.2).
     pub step: Duration,
+}
+
+impl SessionTimeouts {
+    /// The bounds that follow from the `timeout` of a probe: that on each step. The connection has 5 s at most. The
+    /// whole session has six steps and 55 s at most, but never less than one step.
+    // ADR-0077: A probe's timeout is that of a step.
+    pub fn of_probe(timeout: Duration) -> Self {
+        Self {
+            session: timeout.saturating_mul(SESSION_STEPS).min(SESSION_TIMEOUT).max(timeout),
+            connection: timeout.min(CONNECTION_TIMEOUT),
+            step: timeout,
+        }
+    }
+}
+
+/// Returns by how much a deadline was noticed too late, if by so much of its bound that the peer may have answered in
+/// time: a quarter, and 20 ms at least.
+pub fn lateness(bound: Duration, deadline: Instant, noticed: Instant) -> Option<Duration> {
+    let late = noticed.saturating_duration_since(deadline);
+    (late > (bound / 4).max(TOLERATED_LATENESS)).then_some(late)
+}
+
+/// The literal of an address, as EHLO names a host without a domain (RFC 5321 §4.1.3).
+pub fn address_literal(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    }
 }
 
 /// Last step of a session, with everything that the steps up to it need.
 #[derive(Clone, Debug)]
 pub enum Goal {
-    /// The TCP connection, without a byte from the peer.
+    /// The TCP connection, without a byte from the peer. The peer's greeting is read, and QUIT sent, after the end.
     Connection,
     /// The peer's greeting with 220.
     Greeting,
@@ -73,7 +112,10 @@ pub enum Goal {
 #[derive(Clone, Copy, Debug)]
 pub enum ClientInput<'a> {
     /// The TCP connection is there.
-    Connected,
+    Connected {
+        /// Our own address on the connection.
+        local: IpAddr,
+    },
     /// The TLS handshake after [`ClientAction::StartTls`] is complete.
     TlsEstablished,
     /// The peer has sent bytes: inside TLS after the handshake, in plain text before.
@@ -95,15 +137,28 @@ pub enum ClientAction {
 /// Reason for which a session ended before its goal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// The peer took longer than this bound.
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
+    /// The peer took longer than the bound.
+    #[error("no answer within {bound:?}{}", shown(begun.as_ref()))]
+    Timeout {
+        /// The bound on the step, or on the session.
+        bound: Duration,
+        /// The part of a reply that has come.
+        begun: Option<BegunReply>,
+    },
+    /// This process looked at a deadline so late that the peer may have answered in time.
+    #[error("this process was {late:?} late at a deadline of {bound:?}; give it more processor time")]
+    Starved {
+        /// The bound on the step, or on the session.
+        bound: Duration,
+        /// Time between the deadline and the look at it.
+        late: Duration,
+    },
     /// The peer closed the connection instead of a reply.
     #[error("connection closed")]
     Closed,
     /// The peer closed the connection in the middle of a reply.
-    #[error("connection closed within a reply")]
-    ClosedWithinReply,
+    #[error("connection closed within a reply{}", shown(Some(.0)))]
+    ClosedWithinReply(BegunReply),
     /// The peer sent bytes that are no reply.
     #[error(transparent)]
     Malformed(#[from] ReplyError),
@@ -121,14 +176,28 @@ pub enum SessionError {
     NoMechanism(#[from] NoMechanism),
 }
 
+/// The part of a reply that has come before the peer fell silent or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunReply {
+    /// `greeting` or `reply`.
+    kind: &'static str,
+    text: String,
+}
+
+/// The begun reply for people, as the end of a message.
+fn shown(begun: Option<&BegunReply>) -> String {
+    begun.map_or_else(String::new, |BegunReply { kind, text }| format!("; {kind} begun: {text}"))
+}
+
 impl SessionError {
     /// Returns true if the peer is in step with us and waits for a command.
     fn leaves_peer_waiting(&self) -> bool {
         match self {
             Self::Refused(_) | Self::StartTlsNotOffered | Self::NoMechanism(_) => true,
-            Self::Timeout(_)
+            Self::Timeout { .. }
+            | Self::Starved { .. }
             | Self::Closed
-            | Self::ClosedWithinReply
+            | Self::ClosedWithinReply(_)
             | Self::Malformed(_)
             | Self::PlainTextBeforeTls => false,
         }
@@ -141,6 +210,9 @@ enum ClientState {
     Connecting,
     TlsHandshake,
     Reply(Awaited),
+    /// Nothing: the session has ended before the greeting. QUIT is owed after that.
+    // A client that speaks first is taken for a spammer.
+    Ungreeted,
     /// Nothing: the session has ended, and the peer waits for a command.
     Idle,
     /// Nothing: the session has ended, and the peer expects no command.
@@ -151,6 +223,8 @@ enum ClientState {
 #[derive(Clone, Copy)]
 enum Awaited {
     Greeting,
+    /// The greeting after the end of a session whose goal was the connection.
+    LateGreeting,
     Ehlo,
     Helo,
     StartTls,
@@ -166,6 +240,12 @@ pub struct SmtpClient {
     plan: SessionPlan,
     state: ClientState,
     stage: Stage,
+    /// Our name in EHLO, once it is known.
+    ehlo_name: Arc<str>,
+    /// Answer to EHLO while STARTTLS is asked for.
+    hello: Option<Reply>,
+    /// Reply that refused STARTTLS, where the session went on without it.
+    refused_tls: Option<Reply>,
     /// Lines of AUTH that are still to be sent.
     auth_lines: std::vec::IntoIter<String>,
     /// True while a mail transaction is open.
@@ -174,6 +254,8 @@ pub struct SmtpClient {
     session_deadline: Option<Instant>,
     /// Deadline of the present step by itself.
     step_deadline: Option<Instant>,
+    /// Bound that the deadline of the present step comes from.
+    step_bound: Duration,
     /// Bytes that the driver has not taken yet.
     unsent: Vec<u8>,
     /// Action that comes after the unsent bytes.
@@ -186,11 +268,15 @@ impl SmtpClient {
         Self {
             state: ClientState::Connecting,
             stage: Stage::Connect,
+            ehlo_name: Arc::default(),
+            hello: None,
+            refused_tls: None,
             auth_lines: vec![].into_iter(),
             in_transaction: false,
             reader: ReplyReader::default(),
             session_deadline: now.checked_add(plan.timeouts.session),
-            step_deadline: now.checked_add(plan.timeouts.step),
+            step_deadline: now.checked_add(plan.timeouts.connection),
+            step_bound: plan.timeouts.connection,
             unsent: vec![],
             next_action: None,
             plan,
@@ -202,19 +288,24 @@ impl SmtpClient {
         self.stage
     }
 
-    /// Returns true if the session has ended and the peer waits for a command: QUIT is owed.
+    /// The reply that refused STARTTLS, if the session went on without TLS.
+    pub fn refused_tls(&self) -> Option<&Reply> {
+        self.refused_tls.as_ref()
+    }
+
+    /// Returns true if the session has ended and the peer waits for a command, or will after its greeting: QUIT is owed.
     pub fn owes_quit(&self) -> bool {
-        matches!(self.state, ClientState::Idle)
+        matches!(self.state, ClientState::Idle | ClientState::Ungreeted)
     }
 
     /// Handles an event. An ended session ignores it.
     pub fn handle(&mut self, now: Instant, input: ClientInput<'_>) {
-        if let ClientState::Idle | ClientState::Closed = self.state {
+        if let ClientState::Ungreeted | ClientState::Idle | ClientState::Closed = self.state {
             return;
         }
         let result = match (input, self.state) {
-            (ClientInput::Connected, ClientState::Connecting) => {
-                self.handle_connected(now);
+            (ClientInput::Connected { local }, ClientState::Connecting) => {
+                self.handle_connected(now, local);
                 Ok(())
             }
             (ClientInput::TlsEstablished, ClientState::TlsHandshake) => {
@@ -222,10 +313,11 @@ impl SmtpClient {
                 Ok(())
             }
             // Out of turn, by a mistake of the driver.
-            (ClientInput::Connected | ClientInput::TlsEstablished, _) => Ok(()),
+            (ClientInput::Connected { .. } | ClientInput::TlsEstablished, _) => Ok(()),
             (ClientInput::Received(bytes), _) => self.handle_received(now, bytes),
-            (ClientInput::EndOfStream, _) if self.reader.has_leftover() => Err(SessionError::ClosedWithinReply),
-            (ClientInput::EndOfStream, _) => Err(SessionError::Closed),
+            (ClientInput::EndOfStream, _) => {
+                Err(self.begun().map_or(SessionError::Closed, SessionError::ClosedWithinReply))
+            }
         };
         if let Err(error) = result {
             self.fail(error);
@@ -234,11 +326,22 @@ impl SmtpClient {
 
     /// Ends a session whose deadline has passed. Does nothing before that.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.next_timeout().is_some_and(|deadline| deadline <= now) {
-            let SessionTimeouts { session, step } = self.plan.timeouts;
-            let is_session = self.session_deadline.is_some_and(|deadline| deadline <= now);
-            self.fail(SessionError::Timeout(if is_session { session } else { step }));
-        }
+        let Some(deadline) = self.next_timeout().filter(|deadline| *deadline <= now) else { return };
+        let is_step = self.step_deadline == Some(deadline);
+        let bound = if is_step { self.step_bound } else { self.plan.timeouts.session };
+        self.fail(match lateness(bound, deadline, now) {
+            Some(late) => SessionError::Starved { bound, late: whole_millis(late) },
+            None => SessionError::Timeout { bound, begun: self.begun() },
+        });
+    }
+
+    /// The part of a reply that has come.
+    fn begun(&self) -> Option<BegunReply> {
+        let ClientState::Reply(awaited) = self.state else { return None };
+        let kind = if let Awaited::Greeting = awaited { "greeting" } else { "reply" };
+        // A server quotes the login that it refuses. A piece of it would not be recognised as one.
+        let is_whole = self.stage < Stage::Auth;
+        self.reader.begun(is_whole).map(|text| BegunReply { kind, text })
     }
 
     /// The deadline of the present step. `None` if the session has ended, or if its timeouts are beyond any `Instant`.
@@ -247,7 +350,7 @@ impl SmtpClient {
             ClientState::Connecting | ClientState::TlsHandshake | ClientState::Reply(_) => {
                 self.session_deadline.into_iter().chain(self.step_deadline).min()
             }
-            ClientState::Idle | ClientState::Closed => None,
+            ClientState::Ungreeted | ClientState::Idle | ClientState::Closed => None,
         }
     }
 
@@ -259,23 +362,32 @@ impl SmtpClient {
         Some(ClientAction::Send(std::mem::take(&mut self.unsent)))
     }
 
-    /// Sends QUIT to a peer that waits for a command, and RSET before it if a mail transaction is open.
+    /// Sends QUIT to a peer that waits for a command, after its greeting where that has not come, and RSET before it if a
+    /// mail transaction is open.
     pub fn quit(&mut self, now: Instant) {
-        if !self.owes_quit() {
-            return;
-        }
-        self.session_deadline = now.checked_add(QUIT_TIMEOUT);
-        if self.in_transaction {
-            self.send(now, Awaited::Reset, "RSET\r\n");
-        } else {
-            self.send(now, Awaited::Quit, "QUIT\r\n");
+        match self.state {
+            ClientState::Ungreeted => {
+                self.session_deadline = None;
+                self.wait(now, ClientState::Reply(Awaited::LateGreeting));
+            }
+            ClientState::Idle => {
+                self.session_deadline = now.checked_add(QUIT_TIMEOUT);
+                if self.in_transaction {
+                    self.send(now, Awaited::Reset, "RSET\r\n");
+                } else {
+                    self.send(now, Awaited::Quit, "QUIT\r\n");
+                }
+            }
+            ClientState::Connecting | ClientState::TlsHandshake | ClientState::Reply(_) | ClientState::Closed => {}
         }
     }
 
-    fn handle_connected(&mut self, now: Instant) {
+    fn handle_connected(&mut self, now: Instant, local: IpAddr) {
+        self.ehlo_name = self.plan.ehlo_name.clone().unwrap_or_else(|| address_literal(local).into());
         if let Goal::Connection = self.plan.goal {
-            // The peer has not greeted yet, so it does not wait for a command.
-            self.state = ClientState::Closed;
+            // With implicit TLS the peer waits for a handshake, and there is nothing to say.
+            let is_greeted = self.plan.tls != TlsMode::Implicit;
+            self.state = if is_greeted { ClientState::Ungreeted } else { ClientState::Closed };
             self.next_action = Some(ClientAction::Finished(Ok(None)));
         } else if self.plan.tls == TlsMode::Implicit {
             self.stage = Stage::ImplicitTls;
@@ -318,15 +430,21 @@ impl SmtpClient {
                     self.send_ehlo(now);
                 }
             }
+            // Whatever it is: the session has ended. After 421 the peer closes.
+            Awaited::LateGreeting if reply.code == 421 => {
+                self.state = ClientState::Closed;
+                self.next_action = Some(ClientAction::Finished(Ok(Some(reply))));
+            }
+            Awaited::LateGreeting => {
+                self.session_deadline = now.checked_add(QUIT_TIMEOUT);
+                self.send(now, Awaited::Quit, "QUIT\r\n");
+            }
             // RFC 5321 §3.2: a server that knows no extensions is greeted with HELO.
             Awaited::Ehlo if matches!(reply.code, 500 | 502) && self.can_do_without_extensions() => {
-                self.send(now, Awaited::Helo, &format!("HELO {}\r\n", self.plan.ehlo_name));
+                self.send(now, Awaited::Helo, &format!("HELO {}\r\n", self.ehlo_name));
             }
             Awaited::Ehlo | Awaited::Helo => self.handle_extensions(now, expect(reply, 250)?)?,
-            Awaited::StartTls => {
-                expect(reply, 220)?;
-                self.start_tls(now);
-            }
+            Awaited::StartTls => self.handle_starttls_reply(now, reply)?,
             Awaited::Auth => self.handle_auth_reply(now, reply)?,
             Awaited::Mail => self.handle_sender_accepted(now, expect(reply, 250)?),
             // 251: the server will forward the message (RFC 5321 §4.3.2).
@@ -357,9 +475,33 @@ impl SmtpClient {
                     return Err(SessionError::StartTlsNotOffered);
                 }
                 self.send(now, Awaited::StartTls, "STARTTLS\r\n");
+                self.hello = Some(hello);
                 return Ok(());
             }
         }
+        self.go_on(now, hello)
+    }
+
+    fn handle_starttls_reply(&mut self, now: Instant, reply: Reply) -> Result<(), SessionError> {
+        let hello = self.hello.take();
+        // After 421 the peer closes.
+        let is_refusal = matches!(reply.code, 400..=599) && reply.code != 421;
+        match hello {
+            Some(hello) if is_refusal && self.plan.tls == TlsMode::Opportunistic => {
+                self.refused_tls = Some(reply);
+                self.stage = Stage::Ehlo;
+                self.go_on(now, hello)
+            }
+            Some(_) | None => {
+                expect(reply, 220)?;
+                self.start_tls(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on after the last EHLO or HELO: with AUTH or MAIL, or to the end of the session.
+    fn go_on(&mut self, now: Instant, hello: Reply) -> Result<(), SessionError> {
         match &self.plan.goal {
             Goal::Connection | Goal::Greeting | Goal::Ehlo | Goal::Ready => self.finish(hello),
             Goal::Login(login) | Goal::Transaction { login: Some(login), .. } => {
@@ -422,7 +564,7 @@ impl SmtpClient {
     }
 
     fn send_ehlo(&mut self, now: Instant) {
-        let command = format!("EHLO {}\r\n", self.plan.ehlo_name);
+        let command = format!("EHLO {}\r\n", self.ehlo_name);
         self.send(now, Awaited::Ehlo, &command);
     }
 
@@ -444,7 +586,8 @@ impl SmtpClient {
 
     fn wait(&mut self, now: Instant, state: ClientState) {
         self.state = state;
-        self.step_deadline = now.checked_add(self.plan.timeouts.step);
+        self.step_bound = self.plan.timeouts.step;
+        self.step_deadline = now.checked_add(self.step_bound);
     }
 
     fn finish(&mut self, reply: Reply) {
@@ -456,6 +599,11 @@ impl SmtpClient {
         self.state = if error.leaves_peer_waiting() { ClientState::Idle } else { ClientState::Closed };
         self.next_action = Some(ClientAction::Finished(Err(error)));
     }
+}
+
+/// The duration without what is shorter than a millisecond.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Returns the reply if it has the code that lets the session go on.

@@ -6,13 +6,15 @@ use super::*;
 const LOGIN: &str = "AHNob3AAaHVudGVyMg==";
 const SESSION: Duration = Duration::from_mins(1);
 const STEP: Duration = Duration::from_secs(20);
+const CONNECTION: Duration = Duration::from_secs(5);
+const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 fn plan(tls: TlsMode, goal: Goal) -> SessionPlan {
     SessionPlan {
-        ehlo_name: "us.example".into(),
+        ehlo_name: Some("us.example".into()),
         tls,
         goal,
-        timeouts: SessionTimeouts { session: SESSION, step: STEP },
+        timeouts: SessionTimeouts { session: SESSION, connection: CONNECTION, step: STEP },
     }
 }
 
@@ -37,7 +39,7 @@ impl Transcript {
     fn new(plan: SessionPlan) -> Self {
         let now = Instant::now();
         let mut session = Self { client: SmtpClient::new(now, plan), now, sent: String::new(), end: None };
-        session.handle(ClientInput::Connected);
+        session.handle(ClientInput::Connected { local: LOCAL });
         session
     }
 
@@ -257,7 +259,9 @@ fn each_stage_ends_with_the_end_of_the_stream() {
     for (stage, mut session) in at_each_stage() {
         session.hear(&["250-half\r\n"]);
         session.handle(ClientInput::EndOfStream);
-        assert_eq!((session.error(), session.client.stage()), (&SessionError::ClosedWithinReply, stage));
+        let begun = if stage == Stage::Banner { "greeting" } else { "reply" };
+        let told = format!("connection closed within a reply; {begun} begun: 250-half");
+        assert_eq!((session.error().to_string(), session.client.stage()), (told, stage));
         session.quit();
         assert_eq!(session.end, None, "there is nobody to say it to");
     }
@@ -275,28 +279,35 @@ fn each_stage_ends_at_its_deadline() {
             (&None, Some(session.now + Duration::from_millis(1)))
         );
         session.time_passes(Duration::from_millis(1));
-        assert_eq!((session.error(), session.client.stage()), (&SessionError::Timeout(STEP), stage));
+        let begun = if stage == Stage::Banner { "greeting" } else { "reply" };
+        let told = format!("no answer within 20s; {begun} begun: 250-half");
+        assert_eq!((session.error().to_string(), session.client.stage()), (told, stage));
         assert!(!session.client.owes_quit() && session.client.next_timeout().is_none());
     }
     // The connection and the handshake have one, too.
     let now = Instant::now();
     let mut client = SmtpClient::new(now, plan(TlsMode::Implicit, Goal::Ready));
-    assert_eq!(client.next_timeout(), Some(now + STEP));
-    client.handle(now + Duration::from_secs(5), ClientInput::Connected);
-    assert_eq!(client.next_timeout(), Some(now + Duration::from_secs(5) + STEP));
+    assert_eq!(client.next_timeout(), Some(now + CONNECTION));
+    client.handle(now + Duration::from_secs(4), ClientInput::Connected { local: LOCAL });
+    assert_eq!(client.next_timeout(), Some(now + Duration::from_secs(4) + STEP));
+    let mut client = SmtpClient::new(now, plan(TlsMode::None, Goal::Ready));
+    client.handle_timeout(now + CONNECTION);
+    let Some(ClientAction::Finished(Err(error))) = client.poll() else { panic!("it waits on") };
+    assert_eq!(error, SessionError::Timeout { bound: CONNECTION, begun: None });
 }
 
 #[test]
 fn the_session_has_a_deadline_however_quick_its_steps_are() {
     let mut session = Transcript::new(plan(TlsMode::StartTls, transaction()));
-    for (_, line) in &SCRIPT[..4] {
+    for (_, line) in &SCRIPT[..3] {
         session.time_passes(Duration::from_secs(19));
         session.hear(&[line]);
     }
-    assert_eq!(session.error(), &SessionError::Timeout(SESSION));
+    session.time_passes(Duration::from_secs(3));
+    assert_eq!(session.error(), &SessionError::Timeout { bound: SESSION, begun: None });
     assert_eq!(session.client.stage(), Stage::StartTls);
     // SessionTimeouts beyond the range of `Instant` are none.
-    let timeouts = SessionTimeouts { session: Duration::MAX, step: Duration::MAX };
+    let timeouts = SessionTimeouts { session: Duration::MAX, connection: Duration::MAX, step: Duration::MAX };
     let session = Transcript::new(SessionPlan { timeouts, ..plan(TlsMode::None, Goal::Ehlo) });
     assert_eq!(session.client.next_timeout(), None);
 }
@@ -447,13 +458,124 @@ fn quit_follows_the_end_and_rset_comes_before_it_in_a_transaction() {
     session.time_passes(QUIT_TIMEOUT / 2);
     session.hear(&["250 ok\r\n"]);
     session.time_passes(QUIT_TIMEOUT / 2);
-    assert!(matches!(session.error(), SessionError::Timeout(_)));
+    assert!(matches!(session.error(), SessionError::Timeout { .. }));
+}
+
+#[test]
+fn after_the_connection_alone_the_greeting_is_read_and_quit_said() {
+    for greeting in ["220-mx\r\n220 ready\r\n", "554 5.7.1 not you\r\n", "250 odd\r\n"] {
+        let mut session = Transcript::new(plan(TlsMode::StartTls, Goal::Connection));
+        assert_eq!((&session.end, session.client.next_timeout()), (&Some(Ok(None)), None));
+        assert!(session.client.owes_quit());
+        session.quit();
+        assert_eq!((session.sent.as_str(), session.client.next_timeout()), ("", Some(session.now + STEP)));
+        session.time_passes(Duration::from_secs(6));
+        session.hear(&[greeting]);
+        assert_eq!(session.client.next_timeout(), Some(session.now + QUIT_TIMEOUT));
+        session.hear(&["221 bye\r\n"]);
+        assert_eq!((session.sent.as_str(), session.code()), ("QUIT\r\n", Some(221)));
+    }
+    // Nothing is said to a server that does not greet, or closes.
+    for script in [vec![], vec!["421 4.3.2 closing\r\n"], vec!["garbage\r\n"]] {
+        let mut session = Transcript::new(plan(TlsMode::None, Goal::Connection));
+        session.quit();
+        session.hear(&script);
+        session.time_passes(STEP);
+        assert_eq!((session.sent.as_str(), session.client.next_timeout()), ("", None));
+        assert!(session.end.is_some());
+    }
+    // With implicit TLS the server waits for a handshake.
+    assert!(!Transcript::new(plan(TlsMode::Implicit, Goal::Connection)).client.owes_quit());
+}
+
+#[test]
+fn without_a_name_ehlo_has_the_literal_of_our_address() {
+    for (local, name) in
+        [("192.0.2.7", "[192.0.2.7]"), ("2001:db8::7", "[IPv6:2001:db8::7]"), ("::ffff:192.0.2.7", "[192.0.2.7]")]
+    {
+        let now = Instant::now();
+        let plan = SessionPlan { ehlo_name: None, ..plan(TlsMode::None, Goal::Ready) };
+        let mut session = Transcript { client: SmtpClient::new(now, plan), now, sent: String::new(), end: None };
+        session.handle(ClientInput::Connected { local: local.parse().unwrap() });
+        session.hear(&["220 mx\r\n", "502 what?\r\n"]);
+        assert_eq!(session.sent, format!("EHLO {name}\r\nHELO {name}\r\n"));
+    }
+}
+
+#[test]
+fn a_refused_starttls_is_done_without_where_tls_is_opportunistic() {
+    let before = ["220 mx\r\n", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN\r\n"];
+    for refusal in ["454 4.7.0 TLS not available\r\n", "502 5.5.1 what?\r\n"] {
+        let session = run(plan(TlsMode::Opportunistic, Goal::Ready), &[before[0], before[1], refusal]);
+        assert_eq!((session.code(), session.client.stage()), (Some(250), Stage::Ehlo));
+        assert_eq!(session.client.refused_tls().unwrap().line(), refusal.trim_end());
+        // It goes on with what was offered before.
+        let session = run(plan(TlsMode::Opportunistic, Goal::Login(login())), &[before[0], before[1], refusal]);
+        assert!(session.sent.ends_with(&format!("STARTTLS\r\nAUTH PLAIN {LOGIN}\r\n")), "{}", session.sent);
+        let session = run(plan(TlsMode::StartTls, Goal::Login(login())), &[before[0], before[1], refusal]);
+        assert!(matches!(session.error(), SessionError::Refused(_)) && !session.sent.contains("AUTH"));
+    }
+    for odd in ["421 4.3.2 closing\r\n", "250 odd\r\n"] {
+        let session = run(plan(TlsMode::Opportunistic, Goal::Ready), &[before[0], before[1], odd]);
+        assert!(matches!(session.error(), SessionError::Refused(_)));
+    }
+}
+
+#[test]
+fn the_bounds_of_a_session_follow_from_a_probes_timeout() {
+    let seconds = Duration::from_secs;
+    for (timeout, session, connection) in [
+        (seconds(10), seconds(55), seconds(5)),
+        (seconds(5), seconds(30), seconds(5)),
+        (Duration::from_millis(500), seconds(3), Duration::from_millis(500)),
+        (seconds(30), seconds(55), seconds(5)),
+        (seconds(300), seconds(300), seconds(5)),
+    ] {
+        let bounds = SessionTimeouts { session, connection, step: timeout };
+        assert_eq!(SessionTimeouts::of_probe(timeout), bounds);
+    }
+}
+
+#[test]
+fn a_deadline_that_is_noticed_too_late_says_nothing_about_the_peer() {
+    let deadline = Instant::now();
+    for (bound, late, is_too_late) in [
+        (10_000, 0, false),
+        (10_000, 2500, false),
+        (10_000, 2501, true),
+        (300, 75, false),
+        (300, 76, true),
+        // Timers are not exact.
+        (50, 20, false),
+        (50, 21, true),
+    ] {
+        let late = Duration::from_millis(late);
+        let told = lateness(Duration::from_millis(bound), deadline, deadline + late);
+        assert_eq!(told, is_too_late.then_some(late), "{bound}");
+    }
+    assert_eq!(lateness(STEP, deadline, deadline.checked_sub(STEP).unwrap_or(deadline)), None);
+    for (stage, mut session) in at_each_stage() {
+        session.time_passes(STEP + STEP / 4 + Duration::from_millis(1));
+        let late = Duration::from_millis(5001);
+        assert_eq!((session.error(), session.client.stage()), (&SessionError::Starved { bound: STEP, late }, stage));
+    }
+}
+
+#[test]
+fn a_piece_of_a_reply_that_may_quote_the_login_is_not_told() {
+    for (stage, mut session) in at_each_stage() {
+        session.hear(&["535-5.7.8 no\r\n", "535 5.7.8 hunt"]);
+        session.time_passes(STEP);
+        let told = session.error().to_string();
+        assert!(told.contains("begun: 535-5.7.8 no 535"), "{told}");
+        assert_eq!(told.contains("hunt"), stage < Stage::Auth, "{told}");
+    }
 }
 
 #[test]
 fn quit_is_not_said_to_a_peer_that_does_not_wait_for_it() {
     let mut sessions = vec![
-        Transcript::new(plan(TlsMode::None, Goal::Connection)),
+        Transcript::new(plan(TlsMode::Implicit, Goal::Connection)),
         Transcript::new(plan(TlsMode::None, Goal::Greeting)),
         run(plan(TlsMode::None, Goal::Greeting), &["garbage\r\n"]),
         run(plan(TlsMode::StartTls, Goal::Ready), &["220 mx\r\n", "250-mx\r\n250 STARTTLS\r\n", "220 go\r\nmore\r\n"]),

@@ -6,6 +6,7 @@
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use super::tls::TlsFailure;
 use mail_failover_core::model::EvidenceClass;
 
 /// The class of a failed `connect(2)`, and its description for people.
@@ -51,7 +52,7 @@ pub fn classify_io(error: &Error) -> (EvidenceClass, String) {
             (EvidenceClass::ConnectionLost, format!("connection lost: {error}"))
         }
         // Only the TLS layer says so: an alert, or a record that cannot be decrypted.
-        ErrorKind::InvalidData => (EvidenceClass::TlsFailed, error.to_string()),
+        ErrorKind::InvalidData => (EvidenceClass::TlsFailed, TlsFailure::of(error, None).what),
         _ => (EvidenceClass::Inconclusive, error.to_string()),
     }
 }

@@ -4,6 +4,9 @@
 //! The dialogue sends no mail, and credentials only where the depth asks for them. A peer that waits for a command at
 //! its end gets QUIT (RFC 5321 §4.1.1.10) after the outcome is known, and RSET before that if a transaction is open.
 //! Everything that a server quotes of a login is taken out of the message.
+//!
+//! What is our own doing is not called the backend's failure: a refused EHLO name, a TLS that rustls does not speak, a
+//! look at the clock that came too late.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,10 +25,11 @@ use super::client::{
 };
 use super::connect::{classify_connect, classify_io};
 use super::login::{NoMechanism, without};
-use super::message::message;
+use super::message::{MAX_MESSAGE, bounded, message};
 use super::reply::Reply;
-use super::tls::{TlsFailure, TlsSetup};
-use mail_failover_core::model::{Depth, Envelope, EvidenceClass, Outcome, ProbeLogin, Stage, Timestamp, TlsMode};
+use super::tls::{Mismatch, NOTHING_IN_COMMON, TlsFailure, TlsSetup};
+use super::wide_hello::HelloAnswer;
+use mail_failover_core::model::{Depth, Envelope, EvidenceClass, NotAfter, Outcome, ProbeLogin, Stage, TlsMode};
 
 /// Octets that are read at once: enough for nearly every reply.
 const READ: usize = 512;
@@ -33,8 +37,8 @@ const READ: usize = 512;
 /// Settings of a dialogue.
 #[derive(Clone, Debug)]
 pub struct DialoguePlan {
-    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1).
-    pub ehlo_name: Arc<str>,
+    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1). If absent, the literal of our address.
+    pub ehlo_name: Option<Arc<str>>,
     /// TLS before the greeting, by STARTTLS, or not at all.
     pub mode: TlsMode,
     /// TLS configuration, present unless `mode` is None.
@@ -47,7 +51,10 @@ pub struct DialoguePlan {
     pub envelope: Envelope,
     /// Login for depths from `Auth` on.
     pub login: ProbeLogin,
-    /// Deadline of the whole dialogue.
+    /// Reason for which the dialogue ends before its log-in, because the server called log-ins too many.
+    pub postponed_login: Option<Arc<str>>,
+    /// Bound on each wait for the server; the bounds of connection and dialogue follow from it
+    /// ([`SessionTimeouts::of_probe`]).
     pub timeout: Duration,
 }
 
@@ -55,15 +62,33 @@ pub struct DialoguePlan {
 struct BlockedStage {
     /// The stage that cannot be reached.
     stage: Stage,
+    /// `ProbeBlocked` or `Throttled`.
+    class: EvidenceClass,
     message: String,
+}
+
+impl BlockedStage {
+    fn new(stage: Stage, message: impl Into<String>) -> Self {
+        Self { stage, class: EvidenceClass::ProbeBlocked, message: message.into() }
+    }
 }
 
 impl DialoguePlan {
     /// The plan of the session, as deep as the present settings allow.
     fn session(&self) -> (SessionPlan, Option<BlockedStage>) {
         let (goal, blocked) = self.goal();
-        let timeouts = SessionTimeouts { session: self.timeout, step: self.timeout };
+        let timeouts = SessionTimeouts::of_probe(self.timeout);
         (SessionPlan { ehlo_name: self.ehlo_name.clone(), tls: self.mode, goal, timeouts }, blocked)
+    }
+
+    /// The plan of a second session within the time that is left of the dialogue.
+    fn second_session(&self, tls: TlsMode, deadline: Option<Instant>) -> SessionPlan {
+        let (plan, _) = self.session();
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let SessionTimeouts { session, connection, step } = plan.timeouts;
+        let timeouts =
+            SessionTimeouts { session: session.min(left), connection: connection.min(left), step: step.min(left) };
+        SessionPlan { tls, timeouts, ..plan }
     }
 
     fn goal(&self) -> (Goal, Option<BlockedStage>) {
@@ -78,10 +103,16 @@ impl DialoguePlan {
 
     fn deep_goal(&self) -> (Goal, Option<BlockedStage>) {
         let login = match &self.login {
-            ProbeLogin::With(login) => Some(login.clone()),
+            ProbeLogin::With(login) => match &self.postponed_login {
+                None => Some(login.clone()),
+                Some(why) => {
+                    let blocked = BlockedStage::new(Stage::Auth, &**why);
+                    return (Goal::Ready, Some(BlockedStage { class: EvidenceClass::Throttled, ..blocked }));
+                }
+            },
             ProbeLogin::None => None,
             ProbeLogin::Missing { message, .. } => {
-                return (Goal::Ready, Some(BlockedStage { stage: Stage::Auth, message: (**message).to_owned() }));
+                return (Goal::Ready, Some(BlockedStage::new(Stage::Auth, &**message)));
             }
         };
         if self.depth == Depth::Auth {
@@ -102,18 +133,39 @@ impl DialoguePlan {
 
 /// The schema requires the field at this depth.
 fn unspecified(stage: Stage, field: &str) -> BlockedStage {
-    BlockedStage { stage, message: format!("{field} is not given; name it, or probe less deep") }
+    BlockedStage::new(stage, format!("{field} is not given; name it, or probe less deep"))
 }
 
 /// Class of a dialogue and its description, without the stage.
 struct Classified {
     class: EvidenceClass,
     what: String,
+    /// Remedy or further circumstance, which is told even if `what` is too long for a message.
+    addition: Option<String>,
 }
 
 impl Classified {
     fn new(class: EvidenceClass, what: impl Into<String>) -> Self {
-        Self { class, what: what.into() }
+        Self { class, what: what.into(), addition: None }
+    }
+
+    fn and(self, addition: impl Into<String>) -> Self {
+        Self { addition: Some(addition.into()), ..self }
+    }
+
+    /// The message for people, without any part of the login.
+    fn message(&self, stage: Stage, login: &ProbeLogin) -> String {
+        let what = match login {
+            ProbeLogin::With(login) => without(login, &self.what),
+            ProbeLogin::None | ProbeLogin::Missing { .. } => self.what.clone(),
+        };
+        match &self.addition {
+            None => message(stage, &what),
+            Some(addition) => {
+                let addition = bounded(&format!("; {addition}"), MAX_MESSAGE / 2);
+                bounded(&message(stage, &what), MAX_MESSAGE - addition.len()) + &addition
+            }
+        }
     }
 
     /// Describes a session that reached its goal.
@@ -129,78 +181,166 @@ impl Classified {
     /// Classifies and describes a session that did not.
     fn failure(stage: Stage, error: &SessionError) -> Self {
         let class = match error {
-            SessionError::Timeout(_) => EvidenceClass::NoAnswer,
-            SessionError::Closed | SessionError::ClosedWithinReply => EvidenceClass::ConnectionLost,
+            SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
+            SessionError::Starved { .. } => EvidenceClass::Inconclusive,
+            SessionError::Closed | SessionError::ClosedWithinReply(_) => EvidenceClass::ConnectionLost,
             SessionError::Malformed(_) | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
             SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
             SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
             SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
                 return Self::new(EvidenceClass::ProbeBlocked, format!("{error}; probe no deeper than StartTLS"));
             }
-            SessionError::Refused(reply) => refusal_class(stage, reply),
+            SessionError::Refused(reply) => return Self::refusal(stage, reply),
         };
         Self::new(class, error.to_string())
     }
+
+    /// Classifies and describes a reply that does not let the session go on.
+    fn refusal(stage: Stage, reply: &Reply) -> Self {
+        let class = classify(answered(stage), reply.code, reply.enhanced(), &reply.text);
+        if class == EvidenceClass::ProbeBlocked {
+            return Self::new(class, reply.line()).and(EHLO_REMEDY);
+        }
+        // Another 2yz or a 3yz than this command can have is no answer to it.
+        let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
+        Self::new(class, reply.line())
+    }
 }
 
-/// The class of a reply that does not let the session go on.
-fn refusal_class(stage: Stage, reply: &Reply) -> EvidenceClass {
-    let answered = match stage {
+/// Remedy for a server that does not accept our name in EHLO.
+const EHLO_REMEDY: &str = "name a host that the server accepts in --ehlo-name (smtpProbes.ehloName of the chart)";
+
+/// The command that a reply at this stage answers.
+fn answered(stage: Stage) -> Answered {
+    match stage {
         Stage::Resolve | Stage::Connect | Stage::ImplicitTls | Stage::Banner => Answered::Connection,
         Stage::Ehlo | Stage::EhloAfterStartTls => Answered::Hello,
         Stage::StartTls => Answered::StartTls,
         Stage::Auth => Answered::Auth,
         Stage::Mail => Answered::Mail,
         Stage::Recipient => Answered::Recipient,
-    };
-    let class = classify(answered, reply.code, reply.enhanced(), &reply.text);
-    // Another 2yz or a 3yz than this command can have is no answer to it.
-    if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class }
+    }
 }
 
-/// Runs the dialogue. Returns its outcome, and the connection if QUIT is owed.
-pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> (Outcome, Option<PendingQuit>) {
+/// A dialogue that is over.
+pub struct SessionEnd {
+    /// Result of the dialogue.
+    pub outcome: Outcome,
+    /// The connection if QUIT is owed.
+    pub pending_quit: Option<PendingQuit>,
+    /// True if this process looked at a deadline so late that the result says nothing about the server.
+    pub is_starved: bool,
+}
+
+/// End of a session before its goal.
+enum Interruption {
+    /// The client ended the session.
+    Session(SessionError),
+    /// The handshake failed.
+    Handshake(TlsFailure),
+    /// The connection could not be made, or broke.
+    Connection(Classified),
+}
+
+/// Runs the dialogue.
+pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> SessionEnd {
     let started = Instant::now();
     let (session_plan, blocked) = plan.session();
-    let mut connection = SmtpConnection {
-        client: SmtpClient::new(started.into_std(), session_plan),
-        tls: plan.tls.clone(),
-        server_name: plan.server_name.clone(),
-        stream: None,
-        certificate_not_after: None,
-        buffer: vec![],
-    };
-    let result = match connection.connect(address).await {
-        Ok(()) => connection.run().await,
-        Err(finding) => Err(finding),
-    };
+    let deadline = started.checked_add(session_plan.timeouts.session);
+    let mut connection = SmtpConnection::new(plan, session_plan);
+    let mut result = connection.dialogue(address).await;
+    let mut without_tls = None;
+    let mut not_after = connection.certificate_not_after.take();
+    if let (Err(Interruption::Handshake(failure)), TlsMode::Opportunistic) = (&result, plan.mode) {
+        // Boxed, as whatever is seldom: it would enlarge every probe's future.
+        without_tls = Some(failure.what.clone());
+        connection = SmtpConnection::new(plan, plan.second_session(TlsMode::None, deadline));
+        result = Box::pin(connection.dialogue(address)).await;
+        not_after = connection.certificate_not_after.take().or(not_after);
+    }
     let elapsed = started.elapsed();
     let reached = connection.client.stage();
+    let is_starved = matches!(result, Err(Interruption::Session(SessionError::Starved { .. })));
     let (stage, finding) = match (result, blocked) {
-        (Ok(_), Some(blocked)) => (blocked.stage, Classified::new(EvidenceClass::ProbeBlocked, blocked.message)),
-        (Ok(reply), None) => (reached, Classified::success(reached, reply.as_ref())),
-        (Err(finding), _) => (reached, finding),
-    };
-    let what = match &plan.login {
-        ProbeLogin::With(login) => without(login, &finding.what),
-        ProbeLogin::None | ProbeLogin::Missing { .. } => finding.what,
+        (Ok(_), Some(blocked)) => (blocked.stage, Classified::new(blocked.class, blocked.message)),
+        (Ok(reply), None) => (reached, connection.success(reply.as_ref(), without_tls)),
+        (Err(Interruption::Session(error)), _) => (reached, Classified::failure(reached, &error)),
+        (Err(Interruption::Connection(finding)), _) => (reached, finding),
+        (Err(Interruption::Handshake(failure)), _) => {
+            (reached, Box::pin(explain_handshake(plan, address, failure, deadline)).await)
+        }
     };
     let outcome = Outcome {
         class: finding.class,
         stage,
-        message: message(stage, &what),
-        certificate_not_after: connection.certificate_not_after,
+        message: finding.message(stage, &plan.login),
+        certificate_not_after: not_after,
         elapsed,
     };
-    let owes_quit = connection.client.owes_quit();
-    (outcome, owes_quit.then_some(PendingQuit(connection)))
+    let pending_quit = connection.client.owes_quit().then_some(PendingQuit(connection));
+    SessionEnd { outcome, pending_quit, is_starved }
+}
+
+/// Classifies and describes a failed handshake. If the server may speak a TLS that rustls does not, it is asked on a
+/// connection of its own.
+// ADR-0079: A TLS that probes do not speak blocks the probe.
+async fn explain_handshake(
+    plan: &DialoguePlan,
+    address: SocketAddr,
+    failure: TlsFailure,
+    deadline: Option<Instant>,
+) -> Classified {
+    let TlsFailure { class, what, mismatch } = failure;
+    let (Mismatch::Possible | Mismatch::Likely | Mismatch::Certain, Some(setup)) = (mismatch, &plan.tls) else {
+        return Classified::new(class, what);
+    };
+    let answer = ask_what_is_spoken(plan, setup, address, deadline).await;
+    let choice = answer.and_then(|answer| setup.explain_choice(answer));
+    let depth = if plan.mode == TlsMode::Implicit { "Connect" } else { "Ehlo" };
+    let remedy = format!("probe to {depth}, or let it speak TLS 1.2 with ECDHE and AES-GCM");
+    match (mismatch, choice, answer) {
+        (_, Some(choice), _) => Classified::new(EvidenceClass::ProbeBlocked, choice).and(remedy),
+        // Nobody can speak TLS with it: no probe and no mail server.
+        (Mismatch::Likely, None, Some(HelloAnswer::Refused)) => {
+            Classified::new(class, what).and("and also one with every version and cipher")
+        }
+        (Mismatch::Likely | Mismatch::Certain, None, _) => {
+            let what = if what == NOTHING_IN_COMMON { what } else { format!("{NOTHING_IN_COMMON}: {what}") };
+            Classified::new(EvidenceClass::ProbeBlocked, what).and(remedy)
+        }
+        (Mismatch::No | Mismatch::Possible, None, _) => Classified::new(class, what),
+    }
+}
+
+/// Goes up to the handshake again, and asks what the server speaks.
+async fn ask_what_is_spoken(
+    plan: &DialoguePlan,
+    setup: &TlsSetup,
+    address: SocketAddr,
+    deadline: Option<Instant>,
+) -> Option<HelloAnswer> {
+    let session = SessionPlan { goal: Goal::Ready, ..plan.second_session(plan.mode, deadline) };
+    let bound = session.timeouts.step;
+    let mut connection = SmtpConnection::new(plan, session);
+    connection.connect(address).await.ok()?;
+    loop {
+        match connection.client.poll() {
+            Some(ClientAction::Send(bytes)) => connection.send(&bytes).await.ok()?,
+            Some(ClientAction::StartTls) => break,
+            Some(ClientAction::Finished(_)) => return None,
+            None => connection.receive().await.ok()?,
+        }
+    }
+    let Some(Either::Left(stream)) = connection.stream.take() else { return None };
+    setup.ask_what_is_spoken(stream, &plan.server_name, bound).await
 }
 
 /// A connection on which QUIT is still owed, and RSET if a transaction is open.
 pub struct PendingQuit(SmtpConnection);
 
 impl PendingQuit {
-    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the connection.
+    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the connection. A greeting that has
+    /// not come is waited for before that, no longer than the dialogue's timeout.
     pub async fn send(self) {
         let Self(mut connection) = self;
         connection.client.quit(Instant::now().into_std());
@@ -222,25 +362,51 @@ struct SmtpConnection {
     server_name: Arc<str>,
     /// `None` before the connection, while it is handed to the handshake, and for good if that fails.
     stream: Option<SmtpStream>,
-    certificate_not_after: Option<Timestamp>,
+    certificate_not_after: Option<NotAfter>,
     buffer: Vec<u8>,
 }
 
 impl SmtpConnection {
-    async fn connect(&mut self, address: SocketAddr) -> Result<(), Classified> {
+    fn new(plan: &DialoguePlan, session: SessionPlan) -> Self {
+        Self {
+            client: SmtpClient::new(Instant::now().into_std(), session),
+            tls: plan.tls.clone(),
+            server_name: plan.server_name.clone(),
+            stream: None,
+            certificate_not_after: None,
+            buffer: vec![],
+        }
+    }
+
+    /// Describes a session that reached its goal, perhaps without the TLS that was tried.
+    fn success(&self, reply: Option<&Reply>, without_tls: Option<String>) -> Classified {
+        let finding = Classified::success(self.client.stage(), reply);
+        match without_tls.or_else(|| self.client.refused_tls().map(Reply::line)) {
+            Some(why) => finding.and(format!("without TLS: {why}")),
+            None => finding,
+        }
+    }
+
+    async fn dialogue(&mut self, address: SocketAddr) -> Result<Option<Reply>, Interruption> {
+        self.connect(address).await?;
+        self.run().await
+    }
+
+    async fn connect(&mut self, address: SocketAddr) -> Result<(), Interruption> {
         let connected = in_time(self.client.next_timeout(), TcpStream::connect(address)).await;
         let now = Instant::now().into_std();
         match connected {
             Some(Ok(stream)) => {
+                let local = stream.local_addr().map_err(|error| broken(&error))?.ip();
                 // Commands are single small writes: waiting to fill a packet would only add latency. Without it the
                 // dialogue works as well.
                 let _ = stream.set_nodelay(true);
                 self.stream = Some(Either::Left(stream));
-                self.client.handle(now, ClientInput::Connected);
+                self.client.handle(now, ClientInput::Connected { local });
             }
             Some(Err(error)) => {
                 let (class, what) = classify_connect(&error, address);
-                return Err(Classified::new(class, what));
+                return Err(Interruption::Connection(Classified::new(class, what)));
             }
             None => self.client.handle_timeout(now),
         }
@@ -248,21 +414,19 @@ impl SmtpConnection {
     }
 
     /// Carries out the client's actions until it has finished. Returns the last reply, if there is one.
-    async fn run(&mut self) -> Result<Option<Reply>, Classified> {
+    async fn run(&mut self) -> Result<Option<Reply>, Interruption> {
         loop {
             match self.client.poll() {
                 Some(ClientAction::Send(bytes)) => self.send(&bytes).await?,
                 // Boxed: the handshake's state is large and short-lived, and would enlarge every probe's future.
                 Some(ClientAction::StartTls) => Box::pin(self.shake_hands()).await?,
-                Some(ClientAction::Finished(result)) => {
-                    return result.map_err(|error| Classified::failure(self.client.stage(), &error));
-                }
+                Some(ClientAction::Finished(result)) => return result.map_err(Interruption::Session),
                 None => self.receive().await?,
             }
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Classified> {
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Interruption> {
         let Some(stream) = &mut self.stream else { return Err(closed()) };
         let sent = async {
             stream.write_all(bytes).await?;
@@ -275,7 +439,7 @@ impl SmtpConnection {
         result.map_err(|error| broken(&error))
     }
 
-    async fn receive(&mut self) -> Result<(), Classified> {
+    async fn receive(&mut self) -> Result<(), Interruption> {
         let Some(stream) = &mut self.stream else { return Err(closed()) };
         self.buffer.clear();
         self.buffer.reserve(READ);
@@ -290,9 +454,10 @@ impl SmtpConnection {
         Ok(())
     }
 
-    async fn shake_hands(&mut self) -> Result<(), Classified> {
+    async fn shake_hands(&mut self) -> Result<(), Interruption> {
         let (Some(setup), Some(Either::Left(stream))) = (&self.tls, self.stream.take()) else {
-            return Err(Classified::new(EvidenceClass::Inconclusive, "TLS is not set up"));
+            let finding = Classified::new(EvidenceClass::Inconclusive, "TLS is not set up");
+            return Err(Interruption::Connection(finding));
         };
         let handshake = in_time(self.client.next_timeout(), setup.handshake(stream, &self.server_name)).await;
         let now = Instant::now().into_std();
@@ -301,8 +466,7 @@ impl SmtpConnection {
             return Ok(());
         };
         self.certificate_not_after = not_after;
-        let stream = result.map_err(|TlsFailure { class, what }| Classified::new(class, what))?;
-        self.stream = Some(Either::Right(stream));
+        self.stream = Some(Either::Right(result.map_err(Interruption::Handshake)?));
         self.client.handle(now, ClientInput::TlsEstablished);
         Ok(())
     }
@@ -316,13 +480,13 @@ async fn in_time<T>(deadline: Option<std::time::Instant>, io: impl Future<Output
     }
 }
 
-fn closed() -> Classified {
-    Classified::new(EvidenceClass::ConnectionLost, "connection closed")
+fn closed() -> Interruption {
+    Interruption::Connection(Classified::new(EvidenceClass::ConnectionLost, "connection closed"))
 }
 
-fn broken(error: &io::Error) -> Classified {
+fn broken(error: &io::Error) -> Interruption {
     let (class, what) = classify_io(error);
-    Classified::new(class, what)
+    Interruption::Connection(Classified::new(class, what))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 use futures::{StreamExt, stream};
 
 use super::super::testing::{
-    Drip, Hang, Hear, Reset, ServerStep, TestAuthority, Tls, refusing, say, server, server_at,
+    Alert, Drip, Hang, Hear, OldTls, Pause, Reset, ServerStep, TestAuthority, Tls, authority_params,
+    common_name_params, refusing, say, self_signed, server, server_at, server_params,
 };
 use super::super::tls::TlsSetups;
 use super::*;
@@ -10,7 +11,7 @@ use EvidenceClass::{
     Permanent, ProbeBlocked, ProtocolError, QuotaExhausted, RecipientLevel, Reputation, Temporary, Throttled,
     TlsFailed,
 };
-use mail_failover_core::model::{Login, Tls as TlsModel, TrustAnchors};
+use mail_failover_core::model::{Login, Timestamp, Tls as TlsModel, TrustAnchors};
 
 const NAME: &str = "mx.example.com";
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -21,16 +22,17 @@ fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> DialoguePlan {
     // The setup lives on in the plan.
     let tls = TlsSetups::default().setup(&TlsModel { mode, server_name: NAME.into(), trust }).unwrap();
     let (envelope, login) = (Envelope::default(), ProbeLogin::None);
-    let (ehlo_name, server_name) = ("probe.example.net".into(), NAME.into());
-    DialoguePlan { ehlo_name, mode, tls, server_name, depth, envelope, login, timeout: TIMEOUT }
+    let (ehlo_name, server_name) = (Some("probe.example.net".into()), NAME.into());
+    let postponed_login = None;
+    DialoguePlan { ehlo_name, mode, tls, server_name, depth, envelope, login, postponed_login, timeout: TIMEOUT }
 }
 
 async fn probe(plan: &DialoguePlan, address: SocketAddr) -> Outcome {
-    let (outcome, pending_quit) = run_session(plan, address).await;
-    if let Some(pending_quit) = pending_quit {
+    let end = run_session(plan, address).await;
+    if let Some(pending_quit) = end.pending_quit {
         pending_quit.send().await;
     }
-    outcome
+    end.outcome
 }
 
 async fn plain(depth: Depth, steps: Vec<ServerStep>) -> Outcome {
@@ -94,9 +96,21 @@ async fn what_goes_wrong_is_told_by_stage() {
         (vec![say("250 ok\r\n")], ProtocolError, "Banner: 250 ok"),
         (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP reply: SSH-2.0-OpenSSH_9.2"),
         (vec![say([0_u8; 100])], ProtocolError, &nuls),
-        (vec![say("220 half a li"), Hang], NoAnswer, "Banner: no answer within 300ms"),
-        (vec![say("220 half a li")], ConnectionLost, "Banner: connection closed within a reply"),
-        (vec![Drip(b"220 slow\r\n".to_vec(), Duration::from_secs(1))], NoAnswer, "Banner: no answer within 300ms"),
+        (
+            vec![say("220-mx.example.com\r\n220-wait\x1b[2J\r\n220 half a li"), Hang],
+            NoAnswer,
+            "Banner: no answer within 300ms; greeting begun: 220-mx.example.com 220-wait?[2J 220 half a li",
+        ),
+        (
+            vec![say("220 half a li")],
+            ConnectionLost,
+            "Banner: connection closed within a reply; greeting begun: 220 half a li",
+        ),
+        (
+            vec![Drip(b"220 slow\r\n".to_vec(), Duration::from_secs(1))],
+            NoAnswer,
+            "Banner: no answer within 300ms; greeting begun: 2",
+        ),
         (
             vec![say([b"220 ".as_slice(), &vec![b'x'; 1_000_000]].concat())],
             ProtocolError,
@@ -109,7 +123,11 @@ async fn what_goes_wrong_is_told_by_stage() {
         (after_banner(vec![say("421 4.3.0 closing\r\n")]), Temporary, "EHLO: 421 4.3.0 closing"),
         (after_banner(vec![say("554 5.7.1 go away\r\n")]), Permanent, "EHLO: 554 5.7.1 go away"),
         (after_banner(vec![say("garbage\r\n")]), ProtocolError, "EHLO: not an SMTP reply: garbage"),
-        (after_banner(vec![say("250-half\r\n"), Hang]), NoAnswer, "EHLO: no answer within 300ms"),
+        (
+            after_banner(vec![say("250-half\r\n"), Hang]),
+            NoAnswer,
+            "EHLO: no answer within 300ms; reply begun: 250-half",
+        ),
     ];
     for (steps, class, message) in cases {
         check(&plain(Depth::Ehlo, steps).await, class, message);
@@ -151,7 +169,7 @@ async fn the_server_hears_quit_and_may_take_its_time_to_answer() {
         assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
         heard
     });
-    let (outcome, pending_quit) =
+    let SessionEnd { outcome, pending_quit, .. } =
         run_session(&plan(TlsMode::None, Depth::Banner, TrustAnchors::WellKnown), address).await;
     assert!(outcome.elapsed < Duration::from_millis(100));
     pending_quit.unwrap().send().await;
@@ -164,7 +182,7 @@ async fn starttls_goes_through_the_handshake_and_greets_again() {
     let trust = TrustAnchors::Pem(authority.pem.clone());
     let config = authority.server(NAME, (2020, 1, 1), (2090, 1, 1));
     let steps = |rest: Vec<ServerStep>| [up_to_tls(), vec![Tls(config.clone())], rest].concat();
-    let not_after = Some(Timestamp::from_micros(3_786_912_000_000_000));
+    let not_after = Some(NotAfter { at: Timestamp::from_micros(3_786_912_000_000_000), issuer: None });
     let strict = plan(TlsMode::StartTls, Depth::StartTls, trust);
     let cases = [
         (vec![Hear("EHLO probe.example.net"), say("250 inside\r\n")], Ok, "EHLO after STARTTLS: 250 inside"),
@@ -210,8 +228,17 @@ async fn starttls_that_does_not_come_about_is_told() {
     let each = |(plan, (reply, class, message))| async move {
         check(&probe(plan, server(asked(reply)).await).await, class, message);
     };
-    let with_both = cases.into_iter().flat_map(|case| [(&strict, case), (&lax, case)]);
+    // Where TLS is opportunistic, a refused STARTTLS is no failure: mail servers go on without it.
+    let with_both = cases.into_iter().enumerate().flat_map(|(at, case)| {
+        let lax = (at >= 2).then_some((&lax, case));
+        [Some((&strict, case)), lax].into_iter().flatten()
+    });
     stream::iter(with_both).for_each_concurrent(AT_A_TIME, each).await;
+    for (reply, _, message) in &cases[..2] {
+        let refusal = message.trim_start_matches("STARTTLS: ");
+        let outcome = probe(&lax, server(asked(reply)).await).await;
+        check(&outcome, Ok, &format!("EHLO: 250 mx.example.com; without TLS: {refusal}"));
+    }
     // Whether the end or the reset comes first is up to TCP.
     assert_eq!(probe(&strict, server(up_to_tls()).await).await.class, ConnectionLost);
     let garbage = [up_to_tls(), vec![say("garbage, no record\r\n"), Hang]].concat();
@@ -231,7 +258,10 @@ async fn certificates_are_verified_and_what_is_wrong_is_named() {
             authority.server("other.example.org", (2020, 1, 1), (2090, 1, 1)),
             "certificate is not for mx.example.com but for other.example.org",
         ),
-        (stranger.server(NAME, (2020, 1, 1), (2090, 1, 1)), "certificate is not signed by a trusted authority"),
+        (
+            stranger.server(NAME, (2020, 1, 1), (2090, 1, 1)),
+            "certificate is not signed by a trusted authority but by \"another\", whose certificate the server does not present",
+        ),
     ];
     for (config, what) in cases {
         let steps = [up_to_tls(), vec![Tls(config.clone()), Hear("EHLO "), say("250 in\r\n")]].concat();
@@ -285,6 +315,240 @@ async fn an_impossible_server_name_is_an_invalid_certificate_unless_nobody_looks
             DialoguePlan { server_name: "not a name".into(), ..plan(mode, Depth::StartTls, TrustAnchors::WellKnown) };
         let outcome = probe(&plan, server(steps.clone()).await).await;
         assert_eq!(outcome.class, class, "{outcome:?}");
+    }
+}
+
+/// The suites of a server: TLS 1.0, RSA key exchange, and CBC with forward secrecy.
+const OLD: [(u16, u16, &str); 3] = [
+    (0x0301, 0xc014, "TLS 1.0"),
+    (0x0303, 0x0035, "TLS 1.2 with RSA_WITH_AES_256_CBC_SHA"),
+    (0x0303, 0xc028, "TLS 1.2 with ECDHE_RSA_WITH_AES_256_CBC_SHA384"),
+];
+
+#[tokio::test]
+async fn a_tls_that_probes_do_not_speak_blocks_them_and_is_named() {
+    for (version, suite, name) in OLD {
+        let old = OldTls { version, suite };
+        let says = |stage: &str, depth: &str| {
+            format!(
+                "{stage}: the server speaks only {name}, which probes do not speak; probe to {depth}, or let it speak TLS 1.2 with ECDHE and AES-GCM"
+            )
+        };
+        let steps = [up_to_tls(), vec![old.clone()]].concat();
+        let strict = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+        check(&probe(&strict, server(steps).await).await, ProbeBlocked, &says("STARTTLS", "Ehlo"));
+        let implicit = plan(TlsMode::Implicit, Depth::Ehlo, TrustAnchors::WellKnown);
+        check(&probe(&implicit, server(vec![old]).await).await, ProbeBlocked, &says("ImplicitTLS", "Connect"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_every_hello_has_failed_unless_it_asks_for_another_version() {
+    let strict = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
+    let refusing = |alert| server([up_to_tls(), vec![Alert(alert)]].concat());
+    let outcome = probe(&strict, refusing(40).await).await;
+    let message = "STARTTLS: the server refused the handshake: handshake failure (alert 40); and also one with every version and cipher";
+    check(&outcome, TlsFailed, message);
+    let outcome = probe(&strict, refusing(70).await).await;
+    assert_eq!(outcome.class, ProbeBlocked);
+    assert!(outcome.message.contains("speaks no TLS that probes speak"), "{}", outcome.message);
+    // An alert that is no question of versions and ciphers.
+    check(
+        &probe(&strict, refusing(80).await).await,
+        TlsFailed,
+        "STARTTLS: the server refused the handshake: internal error (alert 80)",
+    );
+}
+
+#[tokio::test]
+async fn opportunistic_tls_that_does_not_come_about_is_done_without() {
+    // The first connection ends with the handshake; on the next one nothing is said of TLS.
+    let whole = [up_to_tls(), vec![OldTls { version: 0x0301, suite: 0x002f }]].concat();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let old = server(whole).await;
+    let heard = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut to = TcpStream::connect(old).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut first, &mut to).await;
+        drop((first, to));
+        let (mut second, _) = listener.accept().await.unwrap();
+        let mut heard = String::new();
+        second.write_all(b"220 mx\r\n").await.unwrap();
+        for reply in ["250-mx\r\n250 STARTTLS\r\n", "221 bye\r\n"] {
+            while !heard.ends_with("\r\n") || heard.lines().count() < if reply.starts_with("250") { 1 } else { 2 } {
+                heard.push(char::from(second.read_u8().await.unwrap()));
+            }
+            second.write_all(reply.as_bytes()).await.unwrap();
+        }
+        heard
+    });
+    let lax = plan(TlsMode::Opportunistic, Depth::StartTls, TrustAnchors::WellKnown);
+    let message = "EHLO: 250 mx; without TLS: the server refused the handshake: protocol version (alert 70)";
+    check(&probe(&lax, address).await, Ok, message);
+    assert_eq!(heard.await.unwrap(), "EHLO probe.example.net\r\nQUIT\r\n");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_configured_itself_is_trusted() {
+    let days = ((2020, 1, 1), (2090, 1, 1));
+    let at = |pem: &Arc<[u8]>| plan(TlsMode::Implicit, Depth::Banner, TrustAnchors::Pem(pem.clone()));
+    let served = |config| server(vec![Tls(config), banner(), Hear("QUIT"), say("221 bye\r\n")]);
+    // As `openssl req -x509` makes it, and one that says it is no authority's.
+    for params in [authority_params(server_params(NAME, days.0, days.1)), server_params(NAME, days.0, days.1)] {
+        let (config, pem) = self_signed(&params);
+        check(&probe(&at(&pem), served(config.clone()).await).await, Ok, "Banner: 220 mx.example.com ESMTP");
+        // Another one of the same names and validity.
+        let (_, other) = self_signed(&params);
+        let outcome = probe(&at(&other), served(config.clone()).await).await;
+        assert_eq!(outcome.class, CertificateInvalid);
+        assert!(!outcome.message.contains("CaUsed") && !outcome.message.contains("Other("), "{}", outcome.message);
+        let public = plan(TlsMode::Implicit, Depth::Banner, TrustAnchors::WellKnown);
+        assert_eq!(probe(&public, served(config).await).await.class, CertificateInvalid);
+    }
+    let name = "other.example.org";
+    for (params, what) in [
+        (server_params(name, days.0, days.1), "certificate is not for mx.example.com but for other.example.org"),
+        (server_params(NAME, (2020, 1, 1), (2025, 11, 1)), "certificate expired on 2025-11-01"),
+        (server_params(NAME, (2088, 5, 1), days.1), "certificate is not valid before 2088-05-01"),
+        (
+            common_name_params(NAME),
+            "certificate names mx.example.com as its common name only, which clients no longer read (RFC 9525); issue it with subjectAltName DNS:mx.example.com",
+        ),
+    ] {
+        let (config, pem) = self_signed(&authority_params(params));
+        let outcome = probe(&at(&pem), served(config).await).await;
+        check(&outcome, CertificateInvalid, &format!("ImplicitTLS: {what}"));
+    }
+}
+
+#[tokio::test]
+async fn a_common_name_alone_is_explained() {
+    let authority = TestAuthority::new("ours");
+    let at = plan(TlsMode::Implicit, Depth::Banner, TrustAnchors::Pem(authority.pem.clone()));
+    for (name, what) in [
+        (
+            NAME,
+            "certificate names mx.example.com as its common name only, which clients no longer read (RFC 9525); issue it with subjectAltName DNS:mx.example.com",
+        ),
+        ("mail", "certificate is not for mx.example.com but names mail, and that as its common name only"),
+    ] {
+        let config = authority.server_of(&common_name_params(name));
+        let outcome = probe(&at, server(vec![Tls(config), banner()]).await).await;
+        check(&outcome, CertificateInvalid, &format!("ImplicitTLS: {what}"));
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_that_expires_first_is_named() {
+    let (root, days) = (TestAuthority::new("ours"), ((2020, 1, 1), (2090, 1, 1)));
+    let at = plan(TlsMode::Implicit, Depth::Banner, TrustAnchors::Pem(root.pem.clone()));
+    let not_after = |outcome: &Outcome| {
+        let NotAfter { at, issuer } = outcome.certificate_not_after.clone().unwrap();
+        (super::super::message::date(at), issuer.map(|issuer| issuer.to_string()))
+    };
+    let served = |config| server(vec![Tls(config), banner(), Hear("QUIT"), say("221 bye\r\n")]);
+    let expiring = root.intermediate("R3", (2020, 1, 1), (2050, 6, 1));
+    let outcome = probe(&at, served(expiring.server(NAME, days.0, days.1)).await).await;
+    check(&outcome, Ok, "Banner: 220 mx.example.com ESMTP");
+    assert_eq!(not_after(&outcome), ("2050-06-01".to_owned(), Some("R3".to_owned())));
+    let outcome = probe(&at, served(expiring.server(NAME, days.0, (2049, 1, 1))).await).await;
+    assert_eq!(not_after(&outcome), ("2049-01-01".to_owned(), None));
+    // An expired one beside a good one of the same issuer does no harm.
+    let crossed = root.intermediate("R3", days.0, days.1).cross_signed(&root, (2020, 1, 1), (2025, 6, 1));
+    let outcome = probe(&at, served(crossed.server(NAME, days.0, days.1)).await).await;
+    check(&outcome, Ok, "Banner: 220 mx.example.com ESMTP");
+    assert_eq!(not_after(&outcome), ("2090-01-01".to_owned(), None));
+    // Alone it does.
+    let expired = root.intermediate("R3", (2020, 1, 1), (2025, 6, 1));
+    let outcome = probe(&at, served(expired.server(NAME, days.0, days.1)).await).await;
+    check(&outcome, CertificateInvalid, "ImplicitTLS: intermediate certificate \"R3\" expired on 2025-06-01");
+    assert_eq!(not_after(&outcome), ("2025-06-01".to_owned(), Some("R3".to_owned())));
+    let missing = root.intermediate("R3", days.0, days.1).presenting_none();
+    let outcome = probe(&at, served(missing.server(NAME, days.0, days.1)).await).await;
+    let what = "ImplicitTLS: certificate is not signed by a trusted authority but by \"R3\", whose certificate the server does not present";
+    check(&outcome, CertificateInvalid, what);
+}
+
+#[tokio::test]
+async fn a_refused_name_in_ehlo_is_our_own_fault() {
+    let remedy = "name a host that the server accepts in --ehlo-name (smtpProbes.ehloName of the chart)";
+    let refusal = "504 5.5.2 <vm>: Helo command rejected: need fully-qualified hostname";
+    let steps = vec![banner(), Hear("EHLO "), say(format!("{refusal}\r\n")), Hang];
+    check(&plain(Depth::Ehlo, steps).await, ProbeBlocked, &format!("EHLO: {refusal}; {remedy}"));
+    let steps = logged_in(vec![Hear("MAIL "), say("250 ok\r\n"), Hear("RCPT "), say(format!("{refusal}\r\n")), Hang]);
+    check(&probe(&deep(Depth::RcptTo), server(steps).await).await, ProbeBlocked, &format!("RCPT: {refusal}; {remedy}"));
+    // The remedy is told however long the reply is.
+    let steps = vec![banner(), Hear("EHLO "), say(format!("{refusal} {}\r\n", "x".repeat(500))), Hang];
+    assert!(plain(Depth::Ehlo, steps).await.message.ends_with(remedy));
+}
+
+#[tokio::test]
+async fn without_a_configured_name_ehlo_has_our_address() {
+    let plan = DialoguePlan { ehlo_name: None, ..plan(TlsMode::None, Depth::Ehlo, TrustAnchors::WellKnown) };
+    for (ip, hello) in [("127.0.0.1", "EHLO [127.0.0.1]\r\n"), ("::1", "EHLO [IPv6:::1]\r\n")] {
+        let address = server_at(ip.parse().unwrap(), vec![banner(), Hear(hello), extensions(), Hang]).await;
+        check(&probe(&plan, address).await, Ok, "EHLO: 250 mx.example.com");
+    }
+}
+
+#[tokio::test]
+async fn each_step_has_the_whole_timeout() {
+    // Each answer takes more than half of it, as with a delayed greeting and a tarpit.
+    let pause = || Pause(TIMEOUT * 2 / 3);
+    let steps = vec![
+        pause(),
+        say("220-wait\r\n"),
+        say("220 mx\r\n"),
+        Hear("EHLO "),
+        pause(),
+        say("250-mx\r\n250 AUTH PLAIN\r\n"),
+    ];
+    let login = vec![Hear("AUTH "), pause(), say("535 5.7.3 no\r\n"), Hang];
+    let outcome = probe(&deep(Depth::Auth), server([steps, login].concat()).await).await;
+    check(&outcome, AuthenticationRefused, "AUTH: 535 5.7.3 no");
+    assert!(outcome.elapsed > TIMEOUT);
+}
+
+#[tokio::test]
+async fn a_connection_alone_is_enough_and_ends_politely() {
+    let connect = plan(TlsMode::None, Depth::Connect, TrustAnchors::WellKnown);
+    // Silent, closing, refusing and odd servers are all connected to.
+    for steps in [vec![Hang], vec![], vec![say("554 no\r\n"), Hang], vec![say("SSH-2.0\r\n"), Hang], vec![Reset]] {
+        check(&probe(&connect, server(steps).await).await, Ok, "Connect: connected");
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(b"220-mx\r\n220 ready\r\n").await.unwrap();
+        let mut heard = vec![0; 6];
+        stream.read_exact(&mut heard).await.unwrap();
+        stream.write_all(b"221 bye\r\n").await.unwrap();
+        // The peer closes in order: no reset.
+        assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+        heard
+    });
+    let end = run_session(&connect, address).await;
+    assert!(end.outcome.elapsed < Duration::from_millis(50), "the outcome waits for nothing");
+    end.pending_quit.unwrap().send().await;
+    assert_eq!(heard.await.unwrap(), b"QUIT\r\n");
+}
+
+#[tokio::test]
+async fn a_postponed_login_ends_the_dialogue_before_it_and_hides_no_failure() {
+    let why = "not tried for another 2m: log-ins were too many";
+    let plan = DialoguePlan { postponed_login: Some(why.into()), ..deep(Depth::RcptTo) };
+    let steps = offering("PLAIN", vec![Hear("QUIT\r\n"), say("221 bye\r\n")]);
+    check(&probe(&plan, server(steps).await).await, Throttled, &format!("AUTH: {why}"));
+    check(&probe(&plan, refusing().await).await, ConnectionRefused, "Connect: connection refused");
+    // Too many log-ins is what the server says, by whatever code.
+    for reply in
+        ["454 4.7.0 Too many login attempts, please try again later", "421 4.7.0 Too many authentication attempts"]
+    {
+        let steps = offering("PLAIN", vec![Hear("AUTH "), say(format!("{reply}\r\n")), Hang]);
+        check(&probe(&deep(Depth::Auth), server(steps).await).await, Throttled, &format!("AUTH: {reply}"));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dialogue (tokio, rustls) ◀─▶ client ─▶ login, reply
-//!          └─▶ classify, connect, tls ─▶ message
+//!          └─▶ classify, connect, tls ─▶ certificate, wide_hello ─▶ message
 //! ```
 //!
 //! This crate never decides, never talks to Kubernetes, and never sends mail: a dialogue ends before DATA. It sends
@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod certificate;
 pub mod classify;
 pub mod client;
 mod connect;
@@ -19,6 +20,7 @@ pub mod login;
 pub mod message;
 pub mod reply;
 pub mod tls;
+mod wide_hello;
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]

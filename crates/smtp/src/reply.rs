@@ -123,6 +123,17 @@ impl ReplyReader {
         !self.buffer.is_empty()
     }
 
+    /// The part of a reply that has come, its lines joined by blanks. Of a last line that has not come whole, only the
+    /// code is told unless `is_whole`. `None` if nothing has come.
+    pub fn begun(&self, is_whole: bool) -> Option<String> {
+        let last = self.buffer.get(self.line_start..).unwrap_or_default();
+        let last = if is_whole { last } else { last.get(..last.len().min(3)).unwrap_or_default() };
+        let whole = self.buffer.get(..self.line_start).unwrap_or_default();
+        let text = String::from_utf8_lossy(&[whole, last].concat()).replace(['\r', '\n'], " ").replace("  ", " ");
+        let text = text.trim_end();
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
     /// Appends bytes that the peer sent.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

@@ -1,32 +1,39 @@
-//! TLS with a backend: trust anchors, the description of a refused certificate, and the expiry of the served one.
+//! TLS with a backend: trust anchors, the handshake, and the reason for which one fails.
 //!
-//! Certificates are verified for name, chain and validity, unless the user wrote `mode: Opportunistic`. The crypto
-//! provider is ring, named here and independent of the process's default. Sessions are never resumed: a resumed
-//! handshake shows no certificate.
+//! Certificates are verified for name, chain and validity, unless the user wrote `mode: Opportunistic`. A certificate
+//! that the user's authority file holds itself needs no chain. The crypto provider is ring, named here and independent
+//! of the process's default. Sessions are never resumed: a resumed handshake shows no certificate.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier};
+use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::message::{bounded, date};
-use mail_failover_core::model::{EvidenceClass, Timestamp, Tls, TlsMode, TrustAnchors};
+use super::certificate::{PresentedChain, describe};
+use super::message::bounded;
+use super::wide_hello::{FAREWELL, HEADER, HelloAnswer, answer, content_length, suite_name, version_name, wide_hello};
+use mail_failover_core::model::{EvidenceClass, NotAfter, Tls, TlsMode, TrustAnchors};
 
 /// TLS client configuration for one set of trust anchors, shared by all targets that have the same.
 #[derive(Debug)]
 pub struct TlsSetup {
     config: ClientConfig,
     verifier: Arc<dyn ServerCertVerifier>,
+    /// Subjects of the authorities, without the header of the encoding.
+    anchors: Arc<Vec<Vec<u8>>>,
     verifies: bool,
 }
 
@@ -54,6 +61,21 @@ pub struct TlsFailure {
     pub class: EvidenceClass,
     /// Description for people, without the stage.
     pub what: String,
+    /// Possibility that the server speaks TLS, and none that rustls speaks.
+    pub mismatch: Mismatch,
+}
+
+/// Possibility that a handshake failed because the server speaks TLS, and none that rustls speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The failure has another reason.
+    No,
+    /// The connection ended, as some servers end it instead of an alert.
+    Possible,
+    /// The server found nothing in common, and does not say if it would with another client.
+    Likely,
+    /// The server wants another version, or has chosen what rustls does not speak.
+    Certain,
 }
 
 /// The setups in use. Ten thousand backends with the same trust anchors share one.
@@ -99,11 +121,14 @@ impl TlsSetups {
     }
 
     fn build(&self, key: &TrustKey) -> Result<TlsSetup, TlsSetupError> {
+        let mut anchors = vec![];
         let verifier: Arc<dyn ServerCertVerifier> = match key {
             TrustKey::Anyone => Arc::new(AcceptAnyone { provider: self.provider.clone() }),
-            TrustKey::SignedBy(anchors) => {
-                let roots = Arc::new(root_store(anchors)?);
-                WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build()?
+            TrustKey::SignedBy(trust) => {
+                let (roots, trusted) = root_store(trust)?;
+                anchors = roots.roots.iter().map(|anchor| anchor.subject.to_vec()).collect();
+                let by_chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
+                Arc::new(AnchorVerifier { by_chain: by_chain.build()?, trusted })
             }
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
@@ -114,137 +139,281 @@ impl TlsSetups {
         // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no
         // tickets.
         config.resumption = Resumption::disabled();
-        Ok(TlsSetup { config, verifier, verifies: *key != TrustKey::Anyone })
+        Ok(TlsSetup { config, verifier, anchors: Arc::new(anchors), verifies: *key != TrustKey::Anyone })
     }
 }
 
-fn root_store(anchors: &TrustAnchors) -> Result<RootCertStore, TlsSetupError> {
+/// The authorities, and the certificates of the user's own ones.
+fn root_store(anchors: &TrustAnchors) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsSetupError> {
     match anchors {
-        TrustAnchors::WellKnown => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
+        TrustAnchors::WellKnown => Ok((webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), vec![])),
         TrustAnchors::Pem(pem) => {
             let certificates: Vec<CertificateDer<'static>> =
                 CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(TlsSetupError::Malformed)?;
             let mut roots = RootCertStore::empty();
-            let (usable, _) = roots.add_parsable_certificates(certificates);
+            let (usable, _) = roots.add_parsable_certificates(certificates.iter().cloned());
             if usable == 0 {
                 return Err(TlsSetupError::NoCertificate);
             }
-            Ok(roots)
+            Ok((roots, certificates))
         }
     }
 }
 
 impl TlsSetup {
-    /// Performs the handshake. The second value is the expiry of the served certificate, also of a refused one.
+    /// Performs the handshake. The second value is the first expiry among the served certificates, also of a refused one.
     pub async fn handshake(
         &self,
         stream: TcpStream,
         server_name: &str,
-    ) -> (Result<Box<TlsStream<TcpStream>>, TlsFailure>, Option<Timestamp>) {
+    ) -> (Result<Box<TlsStream<TcpStream>>, TlsFailure>, Option<NotAfter>) {
         let name = match (ServerName::try_from(server_name.trim_end_matches('.')), stream.peer_addr()) {
             (Ok(name), _) => name.to_owned(),
             // The name is not verified. Of an address, none is sent (RFC 6066 §3).
             (Err(_), Ok(peer)) if !self.verifies => ServerName::IpAddress(peer.ip().into()),
             (Err(_), Ok(_) | Err(_)) => return (Err(TlsFailure::impossible_name(server_name)), None),
         };
-        let served = Arc::new(Served { verifier: self.verifier.clone(), not_after: Mutex::default() });
+        let verifier = self.verifier.clone();
+        let served = Arc::new(Served { verifier, anchors: self.anchors.clone(), seen: Mutex::default() });
         // A copy of a few pointers, with this handshake's own place for the served certificate's expiry.
         let mut config = self.config.clone();
         config.dangerous().set_certificate_verifier(served.clone());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let not_after = *served.not_after.lock().unwrap_or_else(PoisonError::into_inner);
-        (stream.map(Box::new).map_err(|error| TlsFailure::of(&error)), not_after)
+        let seen = std::mem::take(&mut *served.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        (stream.map(Box::new).map_err(|error| TlsFailure::of(&error, seen.refusal)), seen.not_after)
+    }
+
+    /// Asks what the server speaks, with a hello that offers everything, within `bound`. `None` if it does not answer in
+    /// TLS.
+    pub async fn ask_what_is_spoken(
+        &self,
+        mut stream: TcpStream,
+        server_name: &str,
+        bound: Duration,
+    ) -> Option<HelloAnswer> {
+        let is_dns_name = matches!(ServerName::try_from(server_name), Ok(ServerName::DnsName(_)));
+        let asked = async {
+            stream.write_all(&wide_hello(is_dns_name.then_some(server_name))).await.ok()?;
+            let mut header = [0; HEADER];
+            stream.read_exact(&mut header).await.ok()?;
+            let mut content = vec![0; content_length(header)?];
+            stream.read_exact(&mut content).await.ok()?;
+            // The server may be gone.
+            let _ = stream.write_all(&FAREWELL).await;
+            answer(header[0], &content)
+        };
+        tokio::time::timeout(bound, asked).await.ok().flatten()
+    }
+
+    /// Explanation for people of what the server chose, if that is nothing that probes speak.
+    pub fn explain_choice(&self, chosen: HelloAnswer) -> Option<String> {
+        let HelloAnswer::Chosen { version, suite } = chosen else { return None };
+        if chosen.is_spoken(&self.config.crypto_provider().cipher_suites) {
+            return None;
+        }
+        let version_name = version_name(version);
+        Some(if version < 0x0303 {
+            format!("the server speaks only {version_name}, which probes do not speak")
+        } else {
+            format!("the server speaks only {version_name} with {}, which probes do not speak", suite_name(suite))
+        })
     }
 }
+
+/// Explanation for people of a handshake with nothing in common.
+pub(super) const NOTHING_IN_COMMON: &str =
+    "the server speaks no TLS that probes speak (1.2 or 1.3, ECDHE, AES-GCM or ChaCha20)";
 
 impl TlsFailure {
+    fn new(class: EvidenceClass, what: impl Into<String>) -> Self {
+        Self { class, what: bounded(&what.into(), 200), mismatch: Mismatch::No }
+    }
+
     fn impossible_name(name: &str) -> Self {
         let what = format!("no certificate can be for {name}, which is no DNS name or address");
-        Self { class: EvidenceClass::CertificateInvalid, what: bounded(&what, 200) }
+        Self::new(EvidenceClass::CertificateInvalid, what)
     }
 
-    /// Classifies an error of tokio-rustls.
+    /// Classifies an error of tokio-rustls. `refusal` is the reason for which a certificate was refused.
     #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
-    pub fn of(error: &io::Error) -> Self {
+    pub fn of(error: &io::Error, refusal: Option<String>) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let (class, what) = match inner {
-            Some(rustls::Error::InvalidCertificate(error)) => (EvidenceClass::CertificateInvalid, certificate(error)),
-            Some(rustls::Error::NoCertificatesPresented) => {
-                (EvidenceClass::CertificateInvalid, "the server presented no certificate".to_owned())
+        let Some(inner) = inner else { return Self::of_connection(error) };
+        let failed = EvidenceClass::TlsFailed;
+        match inner {
+            rustls::Error::InvalidCertificate(error) => {
+                Self::new(EvidenceClass::CertificateInvalid, refusal.unwrap_or_else(|| describe(error)))
             }
-            Some(rustls::Error::InvalidMessage(_)) => {
-                (EvidenceClass::TlsFailed, "the server does not answer in TLS".to_owned())
+            rustls::Error::NoCertificatesPresented => {
+                Self::new(EvidenceClass::CertificateInvalid, "the server presented no certificate")
             }
-            Some(rustls::Error::AlertReceived(alert)) => {
-                (EvidenceClass::TlsFailed, format!("the server refused the handshake: {alert:?}"))
+            rustls::Error::InvalidMessage(_) => Self::new(failed, "the server does not answer in TLS"),
+            rustls::Error::PeerIncompatible(_) => {
+                Self { mismatch: Mismatch::Certain, ..Self::new(failed, NOTHING_IN_COMMON) }
             }
-            Some(error) => (EvidenceClass::TlsFailed, error.to_string()),
-            None => match error.kind() {
-                io::ErrorKind::UnexpectedEof => {
-                    (EvidenceClass::ConnectionLost, "connection closed during the handshake".to_owned())
-                }
-                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
-                    (EvidenceClass::ConnectionLost, "connection reset during the handshake".to_owned())
-                }
-                _ => (EvidenceClass::TlsFailed, error.to_string()),
-            },
+            rustls::Error::AlertReceived(alert) => {
+                let what = format!("the server refused the handshake: {}", alert_name(*alert));
+                Self { mismatch: mismatch_of(*alert), ..Self::new(failed, what) }
+            }
+            rustls::Error::PeerMisbehaved(_)
+            | rustls::Error::InappropriateMessage { .. }
+            | rustls::Error::InappropriateHandshakeMessage { .. }
+            | rustls::Error::PeerSentOversizedRecord => Self::new(failed, "the server breaks the rules of TLS"),
+            rustls::Error::DecryptError => Self::new(failed, "the server's TLS cannot be decrypted"),
+            _ => Self::new(failed, "the handshake failed"),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
+    fn of_connection(error: &io::Error) -> Self {
+        let what = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "connection closed during the handshake",
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                "connection reset during the handshake"
+            }
+            _ => return Self::new(EvidenceClass::TlsFailed, error.to_string()),
         };
-        Self { class, what }
+        Self { mismatch: Mismatch::Possible, ..Self::new(EvidenceClass::ConnectionLost, what) }
     }
 }
 
-/// Description of a refused certificate, for people.
 #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
-fn certificate(error: &CertificateError) -> String {
-    match error {
-        CertificateError::Expired => "certificate expired".to_owned(),
-        CertificateError::ExpiredContext { not_after, .. } => format!("certificate expired on {}", day(*not_after)),
-        CertificateError::NotValidYet => "certificate is not valid yet".to_owned(),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("certificate is not valid before {}", day(*not_before))
-        }
-        CertificateError::UnknownIssuer => "certificate is not signed by a trusted authority".to_owned(),
-        CertificateError::NotValidForName => "certificate is for another name".to_owned(),
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let presented: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
-            let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
-            format!("certificate is not for {} but for {}", expected.to_str(), bounded(&presented, 120))
-        }
-        CertificateError::Revoked => "certificate was revoked".to_owned(),
-        CertificateError::BadEncoding => "certificate cannot be parsed".to_owned(),
-        CertificateError::BadSignature => "certificate carries a wrong signature".to_owned(),
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "certificate is not meant for servers".to_owned()
-        }
-        // Among what is left is a CA's certificate served as a server's.
-        _ => bounded(&format!("certificate refused: {error}"), 200),
+fn mismatch_of(alert: AlertDescription) -> Mismatch {
+    match alert {
+        AlertDescription::ProtocolVersion => Mismatch::Certain,
+        AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => Mismatch::Likely,
+        _ => Mismatch::No,
     }
 }
 
-/// The name within webpki's debug format: `DnsName("mx.example.com")`.
-fn presented_name(shown: &str) -> &str {
-    shown.split('"').nth(1).unwrap_or(shown)
+/// Name of an alert in words: `handshake failure (alert 40)`.
+fn alert_name(alert: AlertDescription) -> String {
+    let number = u8::from(alert);
+    if let AlertDescription::Unknown(_) = alert {
+        return format!("alert {number}");
+    }
+    let mut words = String::new();
+    for letter in format!("{alert:?}").chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() && !words.ends_with(|last: char| last.is_ascii_uppercase())
+        {
+            words.push(' ');
+        }
+        words.push(letter);
+    }
+    format!("{} (alert {number})", words.to_ascii_lowercase())
 }
 
-fn day(at: UnixTime) -> String {
-    date(timestamp(i64::try_from(at.as_secs()).unwrap_or(i64::MAX)))
+/// Verifier that trusts a certificate because the user's authority file holds it, and any other one by its chain.
+///
+/// A self-signed certificate as `openssl req -x509` makes it says that it is an authority's. By RFC 5280 a server cannot
+/// use such a one, and every client but rustls accepts it from a server if it is trusted itself.
+// ADR-0078: A certificate that is itself configured is trusted.
+#[derive(Debug)]
+struct AnchorVerifier {
+    by_chain: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
 }
 
-fn timestamp(seconds: i64) -> Timestamp {
-    Timestamp::from_micros(seconds.saturating_mul(1_000_000))
+impl AnchorVerifier {
+    /// Verifies a certificate that is trusted itself: its validity, its purpose and its name. The server proves by the
+    /// handshake's signature that it has the key.
+    fn verify_trusted(
+        certificate: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if at < not_before.timestamp() {
+            return Err(
+                CertificateError::NotValidYetContext { time: now, not_before: unix(not_before.timestamp()) }.into()
+            );
+        }
+        if at > not_after.timestamp() {
+            return Err(CertificateError::ExpiredContext { time: now, not_after: unix(not_after.timestamp()) }.into());
+        }
+        let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
+        if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
+    }
 }
 
-/// Expiry of a certificate.
-fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some(timestamp(certificate.validity().not_after.timestamp()))
+fn unix(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
-/// Verifier that records the served certificate's expiry and delegates to another one.
+/// Returns true if a certificate was refused for its place in the chain only.
+#[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]
+fn is_about_the_chain(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+        }
+        _ => false,
+    }
+}
+
+impl ServerCertVerifier for AnchorVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let result = self.by_chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match result {
+            Err(error) if is_about_the_chain(&error) && self.trusted.contains(end_entity) => {
+                Self::verify_trusted(end_entity, server_name, now)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Ok(_) | Err(_) => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.by_chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_chain.supported_verify_schemes()
+    }
+}
+
+/// Observations about the certificates of one handshake.
+#[derive(Debug, Default)]
+struct Seen {
+    /// First expiry among them.
+    not_after: Option<NotAfter>,
+    /// Reason for which they were refused, for people.
+    refusal: Option<String>,
+}
+
+/// Verifier that records what it sees of the served certificates and delegates to another one.
 #[derive(Debug)]
 struct Served {
     verifier: Arc<dyn ServerCertVerifier>,
-    not_after: Mutex<Option<Timestamp>>,
+    anchors: Arc<Vec<Vec<u8>>>,
+    seen: Mutex<Seen>,
 }
 
 impl ServerCertVerifier for Served {
@@ -256,8 +425,16 @@ impl ServerCertVerifier for Served {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.not_after.lock().unwrap_or_else(PoisonError::into_inner) = not_after(end_entity);
-        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let result = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if let Some(chain) = PresentedChain::parse(end_entity, intermediates) {
+            let refusal = match &result {
+                Err(rustls::Error::InvalidCertificate(error)) => Some(chain.describe(error)),
+                Ok(_) | Err(_) => None,
+            };
+            let not_after = Some(chain.not_after(&self.anchors));
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen { not_after, refusal };
+        }
+        result
     }
 
     fn verify_tls12_signature(

@@ -263,7 +263,7 @@ async fn check_deadline(env: &TestEnv) -> Result<()> {
     let first =
         eventually(WAIT_TIMEOUT, "a Job that fits nowhere", async || job_of(env, "nowhere").await.map(Some)).await?;
     let deadline = first.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-    ensure!(deadline == Some(65), "{deadline:?}");
+    ensure!(deadline == Some(96), "{deadline:?}");
     let status = wait_probe(env, "c", "nowhere", Health::Unknown, "ProbeBlocked").await?;
     let told = status.probes.iter().find(|probe| probe.name == "nowhere").and_then(|probe| probe.message.clone());
     let told = told.unwrap_or_default();

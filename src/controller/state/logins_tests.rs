@@ -10,7 +10,7 @@ use super::testing::*;
 use crate::controller::input::Input;
 use crate::observers::PeerEvent;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
-use mail_failover_core::model::{EvidenceClass, Login, ObjectKey, ProbeLogin};
+use mail_failover_core::model::{EvidenceClass, Login, NotAfter, ObjectKey, ProbeLogin};
 use mail_failover_resolve::ReadProblem;
 
 const PASSWORD: &str = "correct-horse-battery";
@@ -137,6 +137,33 @@ fn a_recipient_that_is_refused_from_the_start_shows_and_counts_neither_way() {
     env.answer("primary", EvidenceClass::RecipientLevel);
     env.run(300.0);
     assert_eq!((primary(&env).health, env.active()), (Some(Health::Healthy), "primary".to_owned()));
+}
+
+#[test]
+fn an_expiry_is_warned_of_once_and_the_intermediate_certificate_named() {
+    const DAY: f64 = 24.0 * 3600.0;
+    let events = |env: &TestEnv| env.store.events().iter().filter(|reason| *reason == "CertificateExpiring").count();
+    let mut objects = quickstart();
+    objects[1].1["spec"]["smtp"]["tls"] = json!({"mode": "StartTLS"});
+    objects[1].1["spec"]["probes"] = json!([{"name": "smtp", "interval": "1h", "smtp": {}}]);
+    objects[2].1["spec"]["probes"] = json!([{"name": "smtp", "interval": "1h", "smtp": {}}]);
+    let mut env = TestEnv::with(&objects);
+    let at = env.now + Duration::from_secs_f64(14.0 * DAY + 60.0);
+    env.not_after = Some(NotAfter { at, issuer: Some("R3".into()) });
+    env.run(50.0);
+    let status = primary(&env);
+    assert_eq!((status.certificate_issuer.as_deref(), events(&env)), (Some("R3"), 0));
+    assert!(status.certificate_not_after.is_some());
+    // By time alone, without another round. The standby's certificate is verified by nobody.
+    env.run(30.0);
+    assert_eq!(events(&env), 1, "{:?}", env.store.events());
+    let writes = env.store.writes;
+    env.run(600.0);
+    assert_eq!((events(&env), env.store.writes), (1, writes), "{:?}", env.store.log);
+    // Another one is another matter.
+    env.not_after = Some(NotAfter { at: at + Duration::from_hours(1), issuer: None });
+    env.run(4000.0);
+    assert_eq!((events(&env), primary(&env).certificate_issuer), (2, None));
 }
 
 #[test]

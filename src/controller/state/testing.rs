@@ -23,8 +23,8 @@ use crate::reports::Directory;
 use crate::watch::{Change, Source, Unreadable};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
-    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport, Resolution,
-    ResourceVersion, Timestamp,
+    AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport,
+    Resolution, ResourceVersion, Timestamp,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -271,6 +271,8 @@ pub(super) struct TestEnv {
     pub(super) targets: BTreeMap<ProbeKey, (ProbeTarget, Timestamp, u64)>,
     /// The answer of each backend.
     pub(super) answers: BTreeMap<String, EvidenceClass>,
+    /// First expiry among the certificates that every backend presents.
+    pub(super) not_after: Option<NotAfter>,
     pub(super) deaths: usize,
     /// The report to the other replicas.
     pub(super) board: LocalReport,
@@ -310,6 +312,7 @@ impl TestEnv {
             seen: BTreeMap::new(),
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
+            not_after: None,
             deaths: 0,
             board: LocalReport::default(),
             directory: Directory::default(),
@@ -444,7 +447,7 @@ impl TestEnv {
                 class,
                 stage: mail_failover_core::model::Stage::Ehlo,
                 message: format!("EHLO: {}", class.as_str()),
-                certificate_not_after: None,
+                certificate_not_after: self.not_after.clone(),
                 elapsed: Duration::from_millis(1),
             };
             let addresses = match &target.destination {

@@ -208,8 +208,9 @@ fn losing_nothing(setup: &Setup) -> Section {
 
 fn patience(setup: &Setup) -> Section {
     let (connect, reply, long_reply) = match setup.timeouts {
-        Timeouts::Internet => ("10s", "20s", "60s"),
-        Timeouts::Lan => ("3s", "6s", "15s"),
+        Timeouts::Internet => ("5s", "20s", "60s"),
+        // Relays of one's own delay a greeting as others do: postscreen by 6 s.
+        Timeouts::Lan => ("3s", "10s", "15s"),
     };
     let parameters = vec![
         parameter("smtp_connect_timeout", connect, "A host that is gone holds a delivery for so long (default 30s)."),

@@ -204,7 +204,7 @@ pub struct Probe {
     pub name: Arc<str>,
     /// Time from the start of a round to the start of the next.
     pub interval: Duration,
-    /// Limit for a whole round at one address. It may exceed the interval; rounds then overlap.
+    /// Limit for each wait for the backend in a dialogue. A dialogue may outlast the interval; rounds then overlap.
     pub timeout: Duration,
     /// Last step of the dialogue.
     pub depth: Depth,

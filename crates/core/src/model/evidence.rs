@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ProbeKey, Timestamp};
@@ -243,10 +244,19 @@ pub struct Outcome {
     pub stage: Stage,
     /// One line for people, at most 256 characters, printable, free of secrets: `EHLO: 421 4.3.2 shutting down`.
     pub message: String,
-    /// Expiry of the served certificate; `None` if none was seen.
-    pub certificate_not_after: Option<Timestamp>,
+    /// First expiry among the served certificates that are needed; `None` if none was seen.
+    pub certificate_not_after: Option<NotAfter>,
     /// Duration of the dialogue.
     pub elapsed: Duration,
+}
+
+/// Expiry of a certificate that a server presents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotAfter {
+    /// End of the certificate's validity.
+    pub at: Timestamp,
+    /// Name of the certificate, if it is an issuer's and not the server's own.
+    pub issuer: Option<Arc<str>>,
 }
 
 /// Answer of the name service in this round.

@@ -20,7 +20,7 @@ pub use backend::{
     TrustAnchors, Vantage, WarmUp,
 };
 pub use deliveries::{Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail};
-pub use evidence::{AddressOutcome, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, Stage};
+pub use evidence::{AddressOutcome, Effect, EvidenceClass, NotAfter, Outcome, ProbeReport, Resolution, Stage};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};

@@ -62,6 +62,8 @@ pub struct BackendEvidence {
     pub message: Option<String>,
     /// Expiry of the certificate that the backend serves.
     pub certificate_not_after: Option<Timestamp>,
+    /// Name of the certificate that expires then, if it is an issuer's.
+    pub certificate_issuer: Option<String>,
 }
 
 impl RouteExplanation {
@@ -145,6 +147,7 @@ impl RouteExplanation {
                 "reason": evidence.reason,
                 "message": evidence.message,
                 "certificateNotAfter": evidence.certificate_not_after.map(|at| at.to_string()),
+                "certificateIssuer": evidence.certificate_issuer,
             })).collect::<Vec<_>>(),
             "reasons": self.reasons(),
             "prospects": self.prospects(),
@@ -322,6 +325,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
         health: candidate.health,
         message: own.filter(|_| is_same).and_then(|own| own.message.clone()).filter(|message| !message.is_empty()),
         certificate_not_after: own.and_then(|own| own.certificate_not_after.as_ref()).map(time::timestamp),
+        certificate_issuer: own.and_then(|own| own.certificate_issuer.clone()),
         reason,
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::RouteExplanation;
+use super::explanation::BackendEvidence;
 use mail_failover_api::{ActiveBackend, RequestOutcome, TransitionStatus};
 
 use mail_failover_core::model::Timestamp;
@@ -17,11 +18,7 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
     section(&mut text, "Note", &explanation.notes);
     section(&mut text, "Why", &explanation.reasons());
     section(&mut text, "What would change it", &explanation.prospects());
-    let certificates: Vec<_> = explanation
-        .evidence
-        .iter()
-        .filter_map(|evidence| Some(format!("of {}: {}", evidence.backend, evidence.certificate_not_after?)))
-        .collect();
+    let certificates: Vec<_> = explanation.evidence.iter().filter_map(certificate).collect();
     section(&mut text, "Certificates expire", &certificates);
     let history = &explanation.status.history;
     section(&mut text, "Latest transitions", &history.iter().take(TOLD).map(transition).collect::<Vec<_>>());
@@ -34,6 +31,15 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
     });
     section(&mut text, "Latest request", &request.collect::<Vec<_>>());
     text
+}
+
+/// The first expiry among the certificates that a backend presents.
+fn certificate(evidence: &BackendEvidence) -> Option<String> {
+    let (backend, at) = (&evidence.backend, evidence.certificate_not_after?);
+    Some(match &evidence.certificate_issuer {
+        Some(issuer) => format!("of {backend}: {at} (intermediate certificate {issuer})"),
+        None => format!("of {backend}: {at}"),
+    })
 }
 
 fn headline(explanation: &RouteExplanation) -> String {

@@ -26,8 +26,8 @@ fn sound() -> Value {
         json!({"apiVersion": api, "kind": "SendingBackend", "metadata": meta(name), "spec": {
             "smtp": {"host": format!("smtp.{name}.example"), "port": 587, "tls": {"mode": "StartTLS", "caRef": {"configMap": "ca"}},
                 "auth": {"secretRef": {"name": name}}},
-            "probes": [{"name": "smtp", "interval": "10s", "timeout": "5s", "smtp": {}},
-                {"name": "banner", "interval": "10s", "timeout": "5s", "smtp": {"depth": "Banner"}}],
+            "probes": [{"name": "smtp", "interval": "10s", "timeout": "10s", "smtp": {}},
+                {"name": "banner", "interval": "10s", "timeout": "10s", "smtp": {"depth": "Banner"}}],
             "location": {"region": region, "jurisdiction": "EU", "failureDomain": name},
             "limits": {"messagesPerSecond": 20, "messagesPerDay": 100_000,
                 "warmUp": {"startedAt": "2026-11-20T00:00:00Z", "schedule": [100_000, 100_000]}},

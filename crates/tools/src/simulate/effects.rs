@@ -3,7 +3,7 @@
 //! The prober's own classifier says what a reply means.
 
 use super::scenario::{CommandReply, Event, ReplyStage, ScenarioDuration, ScenarioFault};
-use super::script::{DialogueStep, RoundEffect};
+use super::script::{DialogueStep, RoundEffect, bound};
 use mail_failover_core::model::{Backend, Depth, Destination, EvidenceClass, Probe, TlsMode};
 use mail_failover_smtp::classify::{Answered, classify};
 use mail_failover_smtp::reply::EnhancedCode;
@@ -72,6 +72,10 @@ fn last_step(backend: &Backend, probe: &Probe) -> DialogueStep {
     }
 }
 
+fn silence(step: DialogueStep, probe: &Probe) -> String {
+    format!("no answer within {:?}", bound(step, probe.timeout))
+}
+
 /// Returns the effect of an event on the rounds of a probe.
 pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<Option<RoundEffect>, EventError> {
     let mode = backend.tls.mode;
@@ -82,7 +86,6 @@ pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<
         TlsMode::Opportunistic | TlsMode::StartTls => Some(DialogueStep::StartTls),
     };
     let verifies = matches!(mode, TlsMode::Implicit | TlsMode::StartTls);
-    let silence = format!("no answer within {:?}", probe.timeout);
     let (step, class, hangs, what) = match (&event.answers, event.fault, event.latency) {
         (Some(answers), ..) => {
             let (class, message) = reply(answers)?;
@@ -99,8 +102,13 @@ pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<
             ScenarioFault::Refused => {
                 (Some(DialogueStep::Connect), EvidenceClass::ConnectionRefused, false, "connection refused".to_owned())
             }
-            ScenarioFault::NoAnswer => (Some(DialogueStep::Connect), EvidenceClass::NoAnswer, true, silence),
-            ScenarioFault::NoBanner => (Some(first_answer), EvidenceClass::NoAnswer, true, silence),
+            ScenarioFault::NoAnswer => {
+                let silence = silence(DialogueStep::Connect, probe);
+                (Some(DialogueStep::Connect), EvidenceClass::NoAnswer, true, silence)
+            }
+            ScenarioFault::NoBanner => {
+                (Some(first_answer), EvidenceClass::NoAnswer, true, silence(first_answer, probe))
+            }
             ScenarioFault::Reset => {
                 (Some(first_answer), EvidenceClass::ConnectionLost, false, "connection reset".to_owned())
             }

@@ -90,7 +90,7 @@ fn a_probe_sees_what_comes_as_far_as_it_does() {
         ("fault: ResolverSilent", nobody),
         ("fault: OwnFailure", [Some(C::Stale); 5]),
         ("latency: 4s", nobody),
-        ("latency: 6s", [Some(C::NoAnswer); 5]),
+        ("latency: 11s", [Some(C::NoAnswer); 5]),
         (
             "answers: {stage: Banner, reply: '554 5.7.1 blocked using example'}",
             [Some(C::Reputation), Some(C::Reputation), Some(C::Reputation), Some(C::Reputation), None],

@@ -6,6 +6,7 @@ use super::fleet::SimulatedFleet;
 use super::source::{EvidenceSource, ProbeStream, RoundResult};
 use mail_failover_core::engine::Request;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_smtp::client::SessionTimeouts;
 
 /// Script of the simulation: the rounds that faults hit, with their results, and the actions of persons.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Script {
     draw: Draw,
     /// Position of each backend's first probe among all probes.
     first_probes: Vec<usize>,
-    /// Timeout of each probe for a whole round.
+    /// Timeout of each probe. What slows a round down does so at one step.
     timeouts: Vec<Duration>,
     /// Faults in force since the latest turn.
     in_force: Vec<usize>,
@@ -228,7 +229,9 @@ impl EvidenceSource for Script {
             }
         }
         match end {
-            Some((_, class, true, message)) => RoundResult { class, elapsed: timeout, message: message.clone() },
+            Some((step, class, true, message)) => {
+                RoundResult { class, elapsed: bound(step, timeout), message: message.clone() }
+            }
             Some((_, class, false, message)) if elapsed < timeout => {
                 RoundResult { class, elapsed, message: message.clone() }
             }
@@ -243,6 +246,12 @@ impl EvidenceSource for Script {
     fn constant_until(&self, at: Timestamp) -> Timestamp {
         if self.is_restless || at >= self.next_turn { at } else { self.next_turn }
     }
+}
+
+/// Returns the time after which a round ends that hangs at a step, by its probe's timeout.
+pub(super) fn bound(step: DialogueStep, timeout: Duration) -> Duration {
+    let bounds = SessionTimeouts::of_probe(timeout);
+    if step == DialogueStep::Connect { bounds.connection } else { bounds.step }
 }
 
 fn turn_after(turns: &[Timestamp], at: Timestamp) -> Timestamp {

@@ -31,6 +31,11 @@ pub(super) const PORT_25: Rule = Rule {
     severity: Severity::Hint,
     broken_when: "a provider outside is reached at port 25, which most clouds and access providers block",
 };
+pub(super) const TIMEOUT_BELOW_DELAYS: Rule = Rule {
+    code: "TimeoutBelowDelays",
+    severity: Severity::Hint,
+    broken_when: "a probe that waits for the greeting of a provider outside gives up before 10s: ordinary servers delay a greeting by 6s and a refusal by 5s",
+};
 pub(super) const SHALLOW_PROBES: Rule = Rule {
     code: "ShallowProbes",
     severity: Severity::Hint,
@@ -38,6 +43,8 @@ pub(super) const SHALLOW_PROBES: Rule = Rule {
 };
 
 const FAST: Duration = Duration::from_secs(1);
+/// Longer than Postfix's postscreen delays a greeting (6 s), and Exchange a refusal (5 s), on a slow network.
+const PATIENT: Duration = Duration::from_secs(10);
 /// Names without a host on the internet (RFC 6761, RFC 6762, RFC 8375, and those of Kubernetes).
 const PRIVATE_NAMES: [&str; 9] =
     ["svc", "local", "localhost", "internal", "lan", "home.arpa", "test", "invalid", "intranet"];
@@ -66,6 +73,20 @@ fn probes(host: &SmtpHost, backend: &Backend, manifest: &Manifest, findings: &mu
         );
         let remedy = "use 10s, or 1s at the least";
         findings.add(&PROBES_TOO_FAST, manifest, &format!("spec.probes[{index}].interval"), message, remedy);
+    }
+    for (index, probe) in backend.probes.iter().enumerate() {
+        if probe.depth < Depth::Banner || probe.timeout >= PATIENT {
+            continue;
+        }
+        let delayed = if probe.depth < Depth::Auth { "greeting" } else { "greeting or a refused log-in" };
+        let message = format!(
+            "{} gives up after {}: a server that delays its {delayed}, as many do, seems not to answer",
+            probe.name,
+            span(probe.timeout)
+        );
+        let remedy = "leave timeout out, or set it to 10s or more";
+        let field = format!("spec.probes[{index}].timeout");
+        findings.add(&TIMEOUT_BELOW_DELAYS, manifest, &field, message, remedy);
     }
 }
 

@@ -19,7 +19,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 54] = [
+pub const RULES: [&Rule; 55] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -67,6 +67,7 @@ pub const RULES: [&Rule; 54] = [
     &connections::TLS_NOT_VERIFIED,
     &connections::TLS_MODE_AGAINST_PORT,
     &connections::PORT_25,
+    &connections::TIMEOUT_BELOW_DELAYS,
     &connections::SHALLOW_PROBES,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,

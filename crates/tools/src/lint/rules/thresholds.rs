@@ -6,6 +6,7 @@ use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{JudgedPolicy, ObjectSet};
 use mail_failover_core::model::{Probe, Thresholds};
 use mail_failover_runtime::findings::{Rule, Severity};
+use mail_failover_smtp::client::SessionTimeouts;
 
 use super::{listed, span};
 
@@ -22,7 +23,7 @@ pub(super) const WINDOW_ADDS_NOTHING: Rule = Rule {
 pub(super) const LATENCY_NEVER_FIRES: Rule = Rule {
     code: "LatencyNeverFires",
     severity: Severity::Error,
-    broken_when: "failure.latency.above is no less than a probe's timeout: what is so slow has failed already",
+    broken_when: "failure.latency.above is no less than a probe's longest dialogue: what is so slow has failed already",
 };
 pub(super) const LATENCY_OF_ONE_DIALOGUE: Rule = Rule {
     code: "LatencyOfOneDialogue",
@@ -94,11 +95,11 @@ fn window(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
 
 fn latency(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let Some(limit) = judged.policy.thresholds.latency else { return };
-    let never = named_probes(judged, |probe| limit.above >= probe.timeout);
+    let never = named_probes(judged, |probe| limit.above >= longest_dialogue(probe));
     if !never.is_empty() {
-        let least = judged.probes().map(|(_, probe)| probe.timeout).min().unwrap_or_default();
+        let least = judged.probes().map(|(_, probe)| longest_dialogue(probe)).min().unwrap_or_default();
         let message = format!(
-            "no dialogue takes {} without failing at its timeout: {}; the shortest timeout is {}",
+            "no dialogue takes {} without failing at its timeout: {}; the shortest has failed after {}",
             span(limit.above),
             listed(&never),
             span(least)
@@ -112,6 +113,11 @@ fn latency(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
         let remedy = "lengthen it to some intervals";
         findings.add(&LATENCY_OF_ONE_DIALOGUE, judged.manifest, "spec.failure.latency.for", message, remedy);
     }
+}
+
+/// Returns the time after which a dialogue has failed, however quick the backend is at each step.
+fn longest_dialogue(probe: &Probe) -> Duration {
+    SessionTimeouts::of_probe(probe.timeout).session
 }
 
 fn named_probes(judged: &JudgedPolicy<'_>, is_named: impl Fn(&Probe) -> bool) -> Vec<String> {

@@ -186,8 +186,8 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         ),
         (
             "LatencyNeverFires",
-            vec![("/policy/spec/failure/latency/above", json!("5s"))],
-            vec![("/policy/spec/failure/latency/above", json!("4999ms"))],
+            vec![("/policy/spec/failure/latency/above", json!("55s"))],
+            vec![("/policy/spec/failure/latency/above", json!("54999ms"))],
         ),
         (
             "LatencyOfOneDialogue",
@@ -204,16 +204,16 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             vec![("/policy/spec/recovery", json!({"consecutive": 2, "stableFor": "29s"}))],
             vec![("/policy/spec/recovery", json!({"consecutive": 2, "stableFor": "30s"}))],
         ),
-        // 3 × 10 s + 5 s + 1 s.
+        // 3 × 10 s + 10 s + 1 s.
         (
             "ObjectiveImpossible",
-            vec![("/policy/spec/objectives/recoveryTime", json!("35s"))],
-            vec![("/policy/spec/objectives/recoveryTime", json!("36s"))],
+            vec![("/policy/spec/objectives/recoveryTime", json!("40s"))],
+            vec![("/policy/spec/objectives/recoveryTime", json!("41s"))],
         ),
         (
             "ObjectiveMissedByProbe",
-            vec![("/a/spec/probes/1/interval", json!("19s"))],
-            vec![("/a/spec/probes/1/interval", json!("18s"))],
+            vec![("/a/spec/probes/1/interval", json!("17s"))],
+            vec![("/a/spec/probes/1/interval", json!("16s"))],
         ),
         // 4 more successes after the first, and 1 m.
         (
@@ -295,6 +295,22 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "ProbesTooFast",
             vec![("/a/spec/probes/0/interval", json!("999ms"))],
             vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "TimeoutBelowDelays",
+            vec![("/a/spec/probes/0/timeout", json!("9999ms"))],
+            vec![("/a/spec/probes/0/timeout", Value::Null)],
+        ),
+        // A relay of one's own is known to its owner, and a connection waits for no greeting.
+        (
+            "TimeoutBelowDelays",
+            vec![("/a/spec/probes/1/timeout", json!("5s"))],
+            vec![("/a/spec/probes/1/timeout", json!("5s")), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+        ),
+        (
+            "TimeoutBelowDelays",
+            vec![("/a/spec/probes/1/timeout", json!("5s"))],
+            vec![("/a/spec/probes/1/timeout", json!("5s")), ("/a/spec/probes/1/smtp/depth", json!("Connect"))],
         ),
         (
             "TLSNotVerified",
