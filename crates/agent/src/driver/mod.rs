@@ -139,6 +139,8 @@ pub struct Driver {
     counters: DeliveryCounters,
     /// Time to the first delivery on the new way, as the operator was last told.
     first_delivery: Option<Duration>,
+    /// True if the log has been called not understood.
+    is_log_doubted: bool,
 }
 
 impl Driver {
@@ -161,6 +163,7 @@ impl Driver {
             authorities_tried: None,
             counters: DeliveryCounters::default(),
             first_delivery: None,
+            is_log_doubted: false,
         };
         driver.say_what_is_waited_for();
         driver
@@ -204,6 +207,7 @@ impl Driver {
                 () = timer => self.core.handle_timeout(self.settings.clock.now()),
                 _ = tick.tick() => {
                     self.retry_authorities().await;
+                    self.doubt_log();
                     self.report();
                 }
                 count = inputs.log_events.recv_many(&mut log_events, LOG_EVENTS), if !inputs.log_events.is_closed() || !inputs.log_events.is_empty() => {
@@ -232,6 +236,16 @@ impl Driver {
             }
             self.report();
         }
+    }
+
+    /// Tells once if the log is read and not understood.
+    fn doubt_log(&mut self) {
+        let doubt = self.settings.mail_log.doubt(self.settings.clock.now());
+        self.outputs.metrics.log_doubted(doubt.is_some());
+        if let (Some(why), false) = (&doubt, self.is_log_doubted) {
+            tracing::warn!(source = self.settings.mail_log_source, why, "the mail log is read and not understood");
+        }
+        self.is_log_doubted = doubt.is_some();
     }
 
     fn next_timeout(&self) -> Option<Instant> {
@@ -466,6 +480,7 @@ impl Driver {
             mail_log: MailLogStatus {
                 source: self.settings.mail_log_source.clone(),
                 problem: self.settings.mail_log.problem(),
+                warning: self.settings.mail_log.doubt(now),
             },
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),

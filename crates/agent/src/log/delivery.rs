@@ -5,23 +5,22 @@ use std::sync::Arc;
 
 use mail_failover_core::model::EvidenceClass;
 
-use super::line::{self, LogRecord};
+use super::line::LogRecord;
+use super::reader::Attempt;
 use super::reply;
 use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
 
-/// Returns the events in a line that is about mail for a backend.
-pub fn log_events(line: &str) -> Vec<LogEvent> {
-    line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
-}
-
-fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
+/// Returns the events in a record of this program. An earlier attempt of the same delivery stands in for a reason that
+/// says nothing.
+pub(super) fn of_record(program: &str, record: &LogRecord<'_>, earlier: Option<&Attempt>) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
     // ADR-0055: A delivery that Postfix suspends is no evidence.
     if reason.starts_with("delivery temporarily suspended: ") {
         return vec![LogEvent::Suspended];
     }
-    if record.program != "smtp" {
+    // A log whose programs end at the first slash says no more than `postfix`.
+    if program != "smtp" && program != "postfix" {
         return vec![];
     }
     let Some(place) = place_of_relay(record.relay).or_else(|| place_in_reason(reason)) else { return vec![] };
@@ -33,7 +32,16 @@ fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
         _ => None,
     };
     let delivery = disposition.and_then(|disposition| {
-        let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
+        let (class, reason) = match disposition {
+            Disposition::Sent => (EvidenceClass::Ok, reason),
+            Disposition::Deferred | Disposition::Bounced => {
+                let class = reply::class(reason)?;
+                match earlier.filter(|attempt| is_about_an_address(reason) && attempt.explains(&place.host, class)) {
+                    Some(attempt) => (attempt.class, attempt.reason.as_str()),
+                    None => (class, reason),
+                }
+            }
+        };
         Some(LogEvent::Delivery(Delivery {
             place: place.clone(),
             class,
@@ -48,6 +56,11 @@ fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
     delivery.into_iter().chain(twice).collect()
 }
 
+/// True if a reason tells of one address of several, and not of what the server there has said.
+fn is_about_an_address(reason: &str) -> bool {
+    reason.starts_with("connect to ")
+}
+
 /// Parses a place written as `host[address]:port`.
 fn place_of_relay(relay: &str) -> Option<Place> {
     let (host, rest) = relay.rsplit_once('[')?;
@@ -55,15 +68,18 @@ fn place_of_relay(relay: &str) -> Option<Place> {
     Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
 }
 
-/// Finds the place in `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
+/// Finds the place in `connect to host[address]:port: …`, `… Name service error for name=host type=…` and `unable to
+/// look up host host: …`.
 fn place_in_reason(reason: &str) -> Option<Place> {
     if let Some(place) = reason.strip_prefix("connect to ") {
         let end = place.find("]:")? + 2;
         let digits = place[end..].bytes().take_while(u8::is_ascii_digit).count();
         return place_of_relay(&place[..end + digits]);
     }
-    let (_, name) = reason.split_once("Name service error for name=")?;
-    let host = name.split(' ').next()?;
+    let host = match reply::lookup(reason) {
+        Some((host, _)) => host,
+        None => reason.split_once("Name service error for name=")?.1.split(' ').next()?,
+    };
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 

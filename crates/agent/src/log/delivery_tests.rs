@@ -1,12 +1,20 @@
+use mail_failover_core::model::Timestamp;
+
+use super::super::LogReader;
 use super::*;
 use EvidenceClass as Class;
 
 /// Log of a real Postfix 3.7.11 with a fault at each port of its server; one message for each port, all flushed once.
 const LOG: &str = include_str!("../../tests/data/postfix/faults.log");
 
+/// The events of a log that is read line by line within one second.
+fn events(log: &str) -> Vec<LogEvent> {
+    let mut reader = LogReader::default();
+    log.lines().flat_map(|line| reader.read(Timestamp::default(), line)).collect()
+}
+
 fn deliveries(port: u16) -> Vec<Delivery> {
-    let events = LOG.lines().flat_map(log_events);
-    let deliveries = events.filter_map(|event| match event {
+    let deliveries = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::Delivery(delivery) => Some(delivery),
         LogEvent::Suspended | LogEvent::PossibleDuplicate(_) => None,
     });
@@ -56,7 +64,7 @@ fn every_fault_that_postfix_meets_has_the_class_that_a_postmaster_would_give_it(
 
 #[test]
 fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
-    let ports = LOG.lines().flat_map(log_events).filter_map(|event| match event {
+    let ports = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::PossibleDuplicate(place) => place.port,
         LogEvent::Suspended | LogEvent::Delivery(_) => None,
     });
@@ -66,7 +74,7 @@ fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
 #[test]
 fn what_the_queue_manager_suspends_is_no_evidence() {
     let suspended = LOG.lines().filter(|line| line.contains("delivery temporarily suspended"));
-    let seen: Vec<_> = suspended.map(log_events).collect();
+    let seen: Vec<_> = suspended.map(events).collect();
     assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == [LogEvent::Suspended]), "{seen:?}");
 }
 
@@ -78,7 +86,7 @@ fn how_long_an_attempt_took_is_read() {
 
 #[test]
 fn no_mail_address_leaves() {
-    for event in LOG.lines().flat_map(log_events) {
+    for event in events(LOG) {
         assert!(!format!("{event:?}").contains('@'), "{event:?}");
     }
 }
@@ -93,8 +101,86 @@ fn a_name_without_addresses_is_attributed_by_the_name_and_one_that_dns_cannot_te
     let place = Place { host: "relay.invalid".into(), port: None };
     for (answer, class) in [("Host not found", Class::Unresolvable), ("Host not found, try again", Class::Inconclusive)]
     {
-        let seen = log_events(&line(answer, "4.4.4"));
+        let seen = events(&line(answer, "4.4.4"));
         let [LogEvent::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((&delivery.place, delivery.class), (&place, class));
+    }
+}
+
+/// A record of smtp(8) for a backend with this reason.
+fn record(dsn: &str, status: &str, reason: &str) -> String {
+    format!(
+        "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@dns.test>, relay=none, delay=0.01, delays=0.01/0/0/0, dsn={dsn}, status={status} ({reason})"
+    )
+}
+
+fn class_of(line: &str) -> Option<(Option<u16>, Class)> {
+    match &events(line)[..] {
+        [LogEvent::Delivery(delivery)] => Some((delivery.place.port, delivery.class)),
+        [] => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_words_of_either_c_library_are_read() {
+    for (words, class) in [
+        ("Connection timed out", Class::NoAnswer),
+        ("Operation timed out", Class::NoAnswer),
+        ("No route to host", Class::ConnectionRefused),
+        ("Host is unreachable", Class::ConnectionRefused),
+        ("Network is unreachable", Class::Inconclusive),
+        ("Network unreachable", Class::Inconclusive),
+        ("Cannot assign requested address", Class::Inconclusive),
+        ("Address not available", Class::Inconclusive),
+        ("Operation not permitted", Class::Inconclusive),
+        ("words of a library that nobody knows", Class::Inconclusive),
+    ] {
+        let line = record("4.4.1", "deferred", &format!("connect to relay.example[2001:db8::1]:587: {words}"));
+        assert_eq!(class_of(&line), Some((Some(587), class)), "{words}");
+    }
+}
+
+#[test]
+fn a_name_that_the_system_does_not_know_is_unresolvable_and_a_silent_resolver_is_ours() {
+    for (words, dsn, class) in [
+        ("Name or service not known", "5.4.4", Class::Unresolvable),
+        ("Name does not resolve", "5.4.4", Class::Unresolvable),
+        ("Temporary failure in name resolution", "4.4.3", Class::Inconclusive),
+        ("Try again", "4.4.3", Class::Inconclusive),
+    ] {
+        let line = record(dsn, "bounced", &format!("unable to look up host Relay.example: {words}"));
+        let seen = events(&line);
+        let [LogEvent::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((&*delivery.place.host, delivery.place.port, delivery.class), ("relay.example", None, class));
+    }
+}
+
+#[test]
+fn what_this_postfix_lacks_is_not_the_backends_fault() {
+    for reason in [
+        "TLS is required, but our TLS engine is unavailable",
+        "SASL authentication failed; cannot authenticate to server relay.example[192.0.2.1]: no mechanism available",
+    ] {
+        let line = record("4.7.5", "deferred", reason).replace("relay=none", "relay=relay.example[192.0.2.1]:587");
+        assert_eq!(class_of(&line), Some((Some(587), Class::Inconclusive)), "{reason}");
+    }
+    let line = record("4.7.4", "deferred", "TLS is required, but was not offered by host relay.example[192.0.2.1]")
+        .replace("relay=none", "relay=relay.example[192.0.2.1]:587");
+    assert_eq!(class_of(&line), Some((Some(587), Class::TlsFailed)));
+}
+
+#[test]
+fn a_reply_whose_command_was_cut_off_accuses_as_little_as_it_can() {
+    let said = |text: &str| {
+        record("5.0.0", "bounced", &format!("host relay.example[192.0.2.1] said: {text}"))
+            .replace("relay=none", "relay=relay.example[192.0.2.1]:587")
+    };
+    for (text, class) in [
+        ("550-This account has been suspended, more text", Class::RecipientLevel),
+        ("550 no", Class::RecipientLevel),
+        ("554 Message rejected: Sending paused for this account.", Class::AccountPaused),
+    ] {
+        assert_eq!(class_of(&said(text)), Some((Some(587), class)), "{text}");
     }
 }

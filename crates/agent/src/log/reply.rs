@@ -5,14 +5,15 @@
 
 use mail_failover_core::model::EvidenceClass;
 use mail_failover_replies::About;
-use mail_failover_smtp::classify::{Answered, about, classify};
+use mail_failover_smtp::classify::{Answered, about};
+use mail_failover_smtp::errno;
 use mail_failover_smtp::reply::EnhancedCode;
 
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
-    /// Command that the reply answers.
-    pub answered: Answered,
+    /// Command that the reply answers. `None` if the text was cut off before it: Postfix logs 2,000 bytes.
+    pub answered: Option<Answered>,
     /// SMTP code of the reply.
     pub code: u16,
     /// Text of the reply; several lines are joined to one.
@@ -24,15 +25,14 @@ impl<'a> Quoted<'a> {
     pub fn within(reason: &'a str) -> Option<Self> {
         let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
             match reply.rsplit_once(" (in reply to ") {
-                Some((reply, command)) => (answered(command)?, reply),
-                None if before.starts_with("SASL authentication failed") => (Answered::Auth, reply),
-                // Cut off: a bounded line, a long reply.
-                None => (Answered::Data, reply),
+                Some((reply, command)) => (answered(command), reply),
+                None if before.starts_with("SASL ") => (Some(Answered::Auth), reply),
+                None => (None, reply),
             }
         } else if let Some((_, reply)) = reason.split_once(" refused to talk to me: ") {
-            (Answered::Connection, reply)
+            (Some(Answered::Connection), reply)
         } else {
-            (Answered::StartTls, reason.split_once(" refused to start TLS: ")?.1)
+            (Some(Answered::StartTls), reason.split_once(" refused to start TLS: ")?.1)
         };
         let code = reply.get(..3)?.parse().ok().filter(|code| (200..600).contains(code))?;
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
@@ -40,12 +40,30 @@ impl<'a> Quoted<'a> {
 
     /// Subject of the reply.
     pub fn about(&self) -> About {
-        about(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+        match self.answered {
+            Some(answered) => self.about_at(answered),
+            None => self.careful(),
+        }
+    }
+
+    fn about_at(&self, answered: Answered) -> About {
+        about(answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    }
+
+    /// Returns the subject that accuses least, of those at the commands that the reply may have answered.
+    fn careful(&self) -> About {
+        let subjects = [Answered::Recipient, Answered::Data, Answered::Mail].map(|answered| self.about_at(answered));
+        let harmless = subjects.iter().find(|about| !about.consequences().counts);
+        let lasting = subjects.iter().find(|about| !about.consequences().immediate);
+        harmless.or(lasting).copied().unwrap_or(subjects[0])
     }
 
     /// Class of the evidence that it is.
     pub fn class(&self) -> EvidenceClass {
-        classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+        match self.code {
+            200..=399 => EvidenceClass::Ok,
+            _ => self.about().class(self.answered, self.code),
+        }
     }
 }
 
@@ -67,15 +85,17 @@ fn answered(command: &str) -> Option<Answered> {
 const WORDS: &[(&str, EvidenceClass)] = &[
     ("lost connection with ", EvidenceClass::ConnectionLost),
     ("conversation with ", EvidenceClass::NoAnswer),
-    ("Connection timed out", EvidenceClass::NoAnswer),
-    ("Connection refused", EvidenceClass::ConnectionRefused),
-    ("No route to host", EvidenceClass::ConnectionRefused),
-    ("Network is unreachable", EvidenceClass::Inconclusive),
-    ("Cannot assign requested address", EvidenceClass::Inconclusive),
-    ("Connection reset", EvidenceClass::ConnectionLost),
-    ("connect to ", EvidenceClass::ConnectionRefused),
+    // A resolver's trouble is ours.
     ("Host not found, try again", EvidenceClass::Inconclusive),
+    ("Malformed or unexpected name server reply", EvidenceClass::Inconclusive),
     ("Host or domain name not found", EvidenceClass::Unresolvable),
+    // Files, keys and plugins of this Postfix.
+    ("our TLS engine is unavailable", EvidenceClass::Inconclusive),
+    ("client TLS configuration problem", EvidenceClass::Inconclusive),
+    ("TLSA lookup error", EvidenceClass::Inconclusive),
+    ("cannot authenticate to server", EvidenceClass::Inconclusive),
+    ("no mechanism available", EvidenceClass::Inconclusive),
+    ("offered no compatible authentication mechanisms", EvidenceClass::Inconclusive),
     ("Server certificate not ", EvidenceClass::CertificateInvalid),
     ("Cannot start TLS", EvidenceClass::TlsFailed),
     ("TLS is required, but", EvidenceClass::TlsFailed),
@@ -90,5 +110,37 @@ pub fn class(reason: &str) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
         return Some(quoted.class());
     }
+    if let Some(attempt) = reason.strip_prefix("connect to ") {
+        // `host[address]:port: words`
+        let words = attempt.split_once("]:")?.1.split_once(": ")?.1;
+        return Some(errno::class_of_connect(words));
+    }
+    if let Some((_, words)) = lookup(reason) {
+        return Some(errno::class_of_lookup(words));
+    }
     WORDS.iter().find(|(words, _)| reason.contains(words)).map(|(_, class)| *class)
+}
+
+/// Splits `unable to look up host HOST: words`, of a Postfix that asks the system (`smtp_host_lookup = native`).
+pub fn lookup(reason: &str) -> Option<(&str, &str)> {
+    reason.strip_prefix("unable to look up host ")?.split_once(": ")
+}
+
+/// Returns the host whose name has no address, in the words of either lookup.
+pub fn unresolved(reason: &str) -> Option<&str> {
+    if class(reason)? != EvidenceClass::Unresolvable {
+        return None;
+    }
+    match lookup(reason) {
+        Some((host, _)) => Some(host),
+        None => Some(reason.split_once("Name service error for name=")?.1.split(' ').next()?),
+    }
+}
+
+/// Returns the host that an attempt was made at: `connect to HOST[…`, `host HOST[…`, `conversation with HOST[…`.
+pub fn attempted(reason: &str) -> Option<&str> {
+    const BEFORE: [&str; 4] = ["connect to ", "host ", "conversation with ", "lost connection with "];
+    let rest = BEFORE.iter().find_map(|words| reason.strip_prefix(words))?;
+    let (host, _) = rest.split_once('[')?;
+    (!host.is_empty() && !host.contains(' ')).then_some(host)
 }

@@ -62,6 +62,9 @@ pub struct MailLogStatus {
     /// Reason why it is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Reason why what is read seems not to be understood, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// State of the reports to the operator.

@@ -55,8 +55,11 @@ pub fn text(status: &Status) -> String {
         let _ = writeln!(page, "Budget     it may leave a backend by itself {left} more {times} at present");
     }
     let _ = match &status.mail_log {
-        MailLogStatus { source, problem: None } => writeln!(page, "Mail log   {source}"),
-        MailLogStatus { source, problem: Some(why) } => {
+        MailLogStatus { source, problem: None, warning: None } => writeln!(page, "Mail log   {source}"),
+        MailLogStatus { source, problem: None, warning: Some(why) } => {
+            writeln!(page, "Mail log   {source} NOT UNDERSTOOD: {why}")
+        }
+        MailLogStatus { source, problem: Some(why), warning: _ } => {
             let space = if source.is_empty() { "" } else { " " };
             writeln!(page, "Mail log   {source}{space}NOT READ: {why}; the agent leaves no backend by itself")
         }

@@ -43,7 +43,7 @@ fn status() -> Status {
         backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
         held: None,
         moves_left: 6,
-        mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None },
+        mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None, warning: None },
         last_switch: None,
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
@@ -120,6 +120,14 @@ fn what_is_wrong_is_told() {
     ] {
         assert!(page.contains(want), "{want}\nis not in\n{page}");
     }
+}
+
+#[test]
+fn a_log_that_is_read_and_not_understood_is_told() {
+    let mut status = status();
+    status.mail_log.warning = Some("none of the last 200 lines is one of Postfix's".to_owned());
+    let page = text(&status);
+    assert!(page.contains("Mail log   /var/log/mail.log NOT UNDERSTOOD: none of the last 200 lines"), "{page}");
 }
 
 #[test]
