@@ -34,6 +34,7 @@ pub(super) enum EventReason {
     OutputRefused,
     BackendUnhealthy,
     BackendRecovered,
+    MailKept,
 }
 
 impl EventReason {
@@ -49,13 +50,16 @@ impl EventReason {
             Self::OutputRefused => "OutputRefused",
             Self::BackendUnhealthy => "BackendUnhealthy",
             Self::BackendRecovered => "BackendRecovered",
+            Self::MailKept => "MailKept",
         }
     }
 
     fn action(self) -> &'static str {
         match self {
             Self::FailedOver | Self::FailedBack => "Switch",
-            Self::NoneHealthy | Self::Recovered | Self::BackendUnhealthy | Self::BackendRecovered => "Judge",
+            Self::NoneHealthy | Self::Recovered | Self::BackendUnhealthy | Self::BackendRecovered | Self::MailKept => {
+                "Judge"
+            }
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
@@ -69,7 +73,8 @@ impl EventReason {
             | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused
-            | Self::BackendUnhealthy => true,
+            | Self::BackendUnhealthy
+            | Self::MailKept => true,
             Self::FailedBack | Self::Recovered | Self::RequestDone | Self::BackendRecovered => false,
         }
     }

@@ -29,8 +29,8 @@ use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
-    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, KeptStatus, MailLogStatus, ReportsStatus,
+    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
 
@@ -208,6 +208,7 @@ impl Driver {
                 _ = tick.tick() => {
                     self.retry_authorities().await;
                     self.doubt_log();
+                    self.show_kept();
                     self.report();
                 }
                 count = inputs.log_events.recv_many(&mut log_events, LOG_EVENTS), if !inputs.log_events.is_closed() || !inputs.log_events.is_empty() => {
@@ -235,6 +236,14 @@ impl Driver {
                 self.outputs.metrics.first_delivery(after);
             }
             self.report();
+        }
+    }
+
+    /// Shows the age of what is kept, which grows by itself.
+    fn show_kept(&self) {
+        let now = self.settings.clock.now();
+        if let Some(view) = self.core.view(now) {
+            self.outputs.traffic.set_kept(view.kept.as_ref(), now);
         }
     }
 
@@ -373,9 +382,11 @@ impl Driver {
                     CoreAction::Report => {}
                 }
             }
-            if let Some(view) = self.core.view(self.settings.clock.now()) {
+            let now = self.settings.clock.now();
+            if let Some(view) = self.core.view(now) {
                 self.outputs.metrics.view(&view);
                 self.outputs.traffic.set_pending_ejection(view.pending_ejection.as_ref());
+                self.outputs.traffic.set_kept(view.kept.as_ref(), now);
             }
             // An action may be news to the operator. A report without news waits for the next heartbeat.
             self.report();
@@ -485,6 +496,7 @@ impl Driver {
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
+            kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),
             reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),

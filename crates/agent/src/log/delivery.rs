@@ -4,15 +4,22 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_smtp::classify::Answered;
 
 use super::line::LogRecord;
 use super::reader::Attempt;
-use super::reply;
-use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
+use super::reply::{self, Quoted, Sender};
+use crate::answers::recipient_hash;
+use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
 
 /// Returns the events in a record of this program. An earlier attempt of the same delivery stands in for a reason that
 /// says nothing.
-pub(super) fn of_record(program: &str, record: &LogRecord<'_>, earlier: Option<&Attempt>) -> Vec<LogEvent> {
+pub(super) fn of_record(
+    program: &str,
+    record: &LogRecord<'_>,
+    sender: Sender,
+    earlier: Option<&Attempt>,
+) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
     // ADR-0055: A delivery that Postfix suspends is no evidence.
@@ -35,7 +42,7 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, earlier: Option<&
         let (class, reason) = match disposition {
             Disposition::Sent => (EvidenceClass::Ok, reason),
             Disposition::Deferred | Disposition::Bounced => {
-                let class = reply::class(reason)?;
+                let class = reply::class(reason, sender)?;
                 match earlier.filter(|attempt| is_about_an_address(reason) && attempt.explains(&place.host, class)) {
                     Some(attempt) => (attempt.class, attempt.reason.as_str()),
                     None => (class, reason),
@@ -48,12 +55,23 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, earlier: Option<&
             disposition,
             took: record.took,
             message: message(record.queue_id),
+            recipient: recipient_hash(record.recipient),
+            age: record.age,
+            refusal: refusal(record.reason),
             summary: summary(reason),
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
         .then_some(LogEvent::PossibleDuplicate(place));
     delivery.into_iter().chain(twice).collect()
+}
+
+/// Returns the 5xx within the transaction that a reason quotes.
+fn refusal(reason: &str) -> Option<MessageRefusal> {
+    let quoted = Quoted::within(reason)?;
+    let is_in_transaction = quoted.answered.is_none_or(|answered| answered >= Answered::Mail);
+    (quoted.code >= 500 && is_in_transaction)
+        .then(|| MessageRefusal { about: quoted.about(), text: quoted.fingerprint() })
 }
 
 /// True if a reason tells of one address of several, and not of what the server there has said.
@@ -83,7 +101,8 @@ fn place_in_reason(reason: &str) -> Option<Place> {
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
-fn message(queue_id: &str) -> u64 {
+/// Returns the hash of a queue id.
+pub(super) fn message(queue_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     queue_id.hash(&mut hasher);
     hasher.finish()

@@ -16,7 +16,7 @@ fn events(log: &str) -> Vec<LogEvent> {
 fn deliveries(port: u16) -> Vec<Delivery> {
     let deliveries = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::Delivery(delivery) => Some(delivery),
-        LogEvent::Suspended | LogEvent::PossibleDuplicate(_) => None,
+        LogEvent::Suspended | LogEvent::PossibleDuplicate(_) | LogEvent::Gone(_) => None,
     });
     deliveries.filter(|delivery| delivery.place.port == Some(port)).collect()
 }
@@ -66,7 +66,7 @@ fn every_fault_that_postfix_meets_has_the_class_that_a_postmaster_would_give_it(
 fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
     let ports = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::PossibleDuplicate(place) => place.port,
-        LogEvent::Suspended | LogEvent::Delivery(_) => None,
+        LogEvent::Suspended | LogEvent::Delivery(_) | LogEvent::Gone(_) => None,
     });
     assert_eq!(ports.collect::<Vec<_>>(), [2514, 2516, 2515, 2514, 2516]);
 }
@@ -112,6 +112,12 @@ fn record(dsn: &str, status: &str, reason: &str) -> String {
     format!(
         "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@dns.test>, relay=none, delay=0.01, delays=0.01/0/0/0, dsn={dsn}, status={status} ({reason})"
     )
+}
+
+/// A record of a backend that has said this.
+fn said(reply: &str, command: &str) -> String {
+    let reason = format!("host relay.example[192.0.2.1] said: {reply} (in reply to {command} command)");
+    record("5.0.0", "deferred", &reason).replace("relay=none", "relay=relay.example[192.0.2.1]:587")
 }
 
 fn class_of(line: &str) -> Option<(Option<u16>, Class)> {
@@ -172,15 +178,72 @@ fn what_this_postfix_lacks_is_not_the_backends_fault() {
 
 #[test]
 fn a_reply_whose_command_was_cut_off_accuses_as_little_as_it_can() {
-    let said = |text: &str| {
-        record("5.0.0", "bounced", &format!("host relay.example[192.0.2.1] said: {text}"))
-            .replace("relay=none", "relay=relay.example[192.0.2.1]:587")
-    };
     for (text, class) in [
         ("550-This account has been suspended, more text", Class::RecipientLevel),
         ("550 no", Class::RecipientLevel),
         ("554 Message rejected: Sending paused for this account.", Class::AccountPaused),
     ] {
-        assert_eq!(class_of(&said(text)), Some((Some(587), class)), "{text}");
+        let line = said(text, "RCPT TO").replace(" (in reply to RCPT TO command)", "");
+        assert_eq!(class_of(&line), Some((Some(587), class)), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_sender_of_one_message_is_that_messages() {
+    for (reply, class) in [
+        ("501 Invalid MAIL FROM address provided", Class::RecipientLevel),
+        ("553 5.7.1 <x@example.org>: Sender address rejected: not owned by user", Class::RecipientLevel),
+        ("555 5.5.4 Unsupported option: SMTPUTF8", Class::RecipientLevel),
+        ("550 5.1.8 Sender domain not found", Class::RecipientLevel),
+        ("552 5.3.4 Message size exceeds fixed limit", Class::RecipientLevel),
+        ("553 5.7.1 Your account has been suspended", Class::AccountPaused),
+        ("550 something that nobody knows", Class::Permanent),
+    ] {
+        assert_eq!(class_of(&said(reply, "MAIL FROM")), Some((Some(587), class)), "{reply}");
+    }
+}
+
+/// Amazon SES and others take no mail from `<>`.
+#[test]
+fn a_refusal_of_a_bounce_accuses_nobody() {
+    let refused = said("550 something that nobody knows", "MAIL FROM");
+    for (sender, class) in [("", Class::RecipientLevel), ("shop@example.org", Class::Permanent)] {
+        let active =
+            format!("Nov 25 15:43:37 mx postfix/qmgr[1]: 0C425984024: from=<{sender}>, size=9, nrcpt=1 (queue active)");
+        assert_eq!(class_of(&format!("{active}\n{refused}")), Some((Some(587), class)), "<{sender}>");
+    }
+}
+
+fn refusal_in(reply: &str, command: &str) -> Option<MessageRefusal> {
+    match events(&said(reply, command)).pop() {
+        Some(LogEvent::Delivery(delivery)) => delivery.refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_kept_refusal_is_told_by_its_subject_and_its_words() {
+    let paused = refusal_in("554 Message rejected: Sending paused for this account. 0102-7f", "end of DATA").unwrap();
+    assert_eq!(paused.about, mail_failover_replies::About::Account);
+    assert_eq!(
+        Some(paused),
+        refusal_in("554 Message rejected: Sending paused for this account. 0304-8a", "end of DATA")
+    );
+    assert_ne!(Some(paused), refusal_in("554 Message rejected: something else", "end of DATA"));
+    assert_eq!(refusal_in("454 4.7.0 Sending paused", "MAIL FROM"), None, "Postfix keeps it anyway");
+    assert_eq!(refusal_in("535 5.7.8 no", "AUTH LOGIN"), None, "no message is refused");
+}
+
+#[test]
+fn a_message_that_leaves_the_queue_unsent_is_told() {
+    let id = "0C425984024";
+    for (line, is_gone) in [
+        ("postfix/postsuper[1]: 0C425984024: removed", true),
+        ("postfix/qmgr[1]: 0C425984024: from=<x@example.org>, status=expired, returned to sender", true),
+        ("postfix/qmgr[1]: 0C425984024: from=<x@example.org>, status=force-expired, returned to sender", true),
+        ("postfix/qmgr[1]: 0C425984024: removed", false),
+    ] {
+        let expected = if is_gone { vec![LogEvent::Gone(message(id))] } else { vec![] };
+        assert_eq!(events(&format!("Nov 25 15:43:37 mx {line}")), expected, "{line}");
     }
 }

@@ -136,8 +136,7 @@ fn json_is_read_as_journald_rsyslog_and_images_write_it() {
         ),
         format!(r#"{{"host":"mx","tag":"postfix/mail-failover-smtps/smtp[9926]","message":{quoted}}}"#),
         format!(
-            r#"{{"log":"Nov 25 15:43:37 mx postfix/smtp[9926]: {}
-","stream":"stdout"}}"#,
+            r#"{{"log":"Nov 25 15:43:37 mx postfix/smtp[9926]: {}\n","stream":"stdout"}}"#,
             &quoted[1..quoted.len() - 1]
         ),
     ] {

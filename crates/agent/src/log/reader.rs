@@ -3,14 +3,14 @@
 //! Postfix writes the failure of each address that it tries as a line of its own. The delivery record that follows has
 //! the last one's only: on a host without IPv6 that of an address which nobody could have reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use mail_failover_core::model::{Effect, EvidenceClass, Timestamp};
 
 use super::delivery;
 use super::line::LogLine;
-use super::reply;
+use super::reply::{self, Sender};
 use crate::core::log_event::LogEvent;
 
 /// Limit of the processes whose attempts are remembered. Postfix has 100 by default (`default_process_limit`).
@@ -18,6 +18,8 @@ const MAX_PROCESSES: usize = 256;
 /// Time after which an attempt without a delivery record is forgotten.
 // Longer than the 600 s that a server may take for its last reply (`smtp_data_done_timeout`).
 const ATTEMPT_LASTS: Duration = Duration::from_mins(15);
+/// Limit of the bounces that are remembered as such.
+const MAX_BOUNCES: usize = 1024;
 /// Lines in a row without one of Postfix's after which the format counts as unknown.
 const UNKNOWN_LINES: u64 = 200;
 /// Records in a row that cannot be read after which their form counts as unknown.
@@ -39,6 +41,8 @@ pub(super) struct Attempt {
 pub struct LogReader {
     /// Worst attempt of each process since its last delivery record.
     attempts: BTreeMap<u32, Attempt>,
+    /// Messages with the null sender, the latest last: hashes of their queue ids.
+    bounces: VecDeque<u64>,
     /// Lines since the last one of Postfix.
     unknown_lines: u64,
     /// Delivery records that could not be read, since the last one that could.
@@ -59,22 +63,41 @@ impl LogReader {
             (self.unread_records, self.awaiting_record) = (0, None);
             let earlier = line.process.and_then(|process| self.attempts.remove(&process));
             let earlier = earlier.filter(|attempt| attempt.at + ATTEMPT_LASTS > now);
-            return delivery::of_record(&line.program, &record, earlier.as_ref());
+            let message = delivery::message(record.queue_id);
+            let sender = if self.bounces.contains(&message) { Sender::Null } else { Sender::Other };
+            return delivery::of_record(&line.program, &record, sender, earlier.as_ref());
         }
         if line.resembles_record() {
             self.unread_records = self.unread_records.saturating_add(1);
-        } else if line.program == "qmgr" && line.message.ends_with("(queue active)") {
-            self.awaiting_record.get_or_insert(now);
         } else if line.program == "smtp" {
             self.remember(now, &line);
+        } else if let Some((queue_id, text)) = line.of_message() {
+            return self.of_queue(now, &line.program, delivery::message(queue_id), text);
         }
         vec![]
+    }
+
+    /// Takes a line about the queue: of qmgr(8), or of postsuper(1).
+    fn of_queue(&mut self, now: Timestamp, program: &str, message: u64, text: &str) -> Vec<LogEvent> {
+        if program == "qmgr" && text.ends_with("(queue active)") {
+            self.awaiting_record.get_or_insert(now);
+            if text.starts_with("from=<>,") && !self.bounces.contains(&message) {
+                if self.bounces.len() >= MAX_BOUNCES {
+                    self.bounces.pop_front();
+                }
+                self.bounces.push_back(message);
+            }
+        }
+        let is_expired = program == "qmgr" && text.contains(", status=") && text.ends_with(", returned to sender");
+        let is_removed = program == "postsuper" && text == "removed";
+        if is_expired || is_removed { vec![LogEvent::Gone(message)] } else { vec![] }
     }
 
     /// Keeps the failure of one address: `connect to host[address]:port: …`, or `QUEUEID: host … said: …`.
     fn remember(&mut self, now: Timestamp, line: &LogLine<'_>) {
         let reason = line.of_message().map_or(&*line.message, |(_, reason)| reason);
-        let (Some(process), Some(host), Some(class)) = (line.process, reply::attempted(reason), reply::class(reason))
+        let (Some(process), Some(host), Some(class)) =
+            (line.process, reply::attempted(reason), reply::class(reason, Sender::Other))
         else {
             return;
         };

@@ -4,10 +4,25 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::About;
+use mail_failover_replies::{About, Reply, subject};
 use mail_failover_smtp::classify::{Answered, about};
 use mail_failover_smtp::errno;
 use mail_failover_smtp::reply::EnhancedCode;
+
+use crate::stable_hash::StableHash;
+
+/// Words of a reply that its fingerprint holds.
+const FINGERPRINT_WORDS: usize = 64;
+
+/// Sender of a message, as far as the log has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// An address, or not known.
+    #[default]
+    Other,
+    /// The null sender of bounces (RFC 5321 §4.5.5).
+    Null,
+}
 
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +61,42 @@ impl<'a> Quoted<'a> {
         }
     }
 
+    /// Subject of the reply, by the rules that hold at every command if its own is not known.
+    pub fn about_for_certain(&self) -> About {
+        match self.answered {
+            Some(answered) => self.about_at(answered),
+            None => {
+                let enhanced = mail_failover_replies::Enhanced::at_start_of(self.text);
+                subject(&Reply { stage: None, code: self.code, enhanced, text: self.text }, None).0
+            }
+        }
+    }
+
+    /// Hash of its codes and words, without those that differ from one message to the next: identifiers, addresses,
+    /// times.
+    pub fn fingerprint(&self) -> u64 {
+        let code = format!("{} {:?}", self.code, EnhancedCode::at_start_of(self.text));
+        let words = self.text.split_ascii_whitespace().filter(|word| is_of_the_server(word)).take(FINGERPRINT_WORDS);
+        words.fold(StableHash::default().part(code.as_bytes()), |hash, word| hash.part(word.as_bytes())).finish()
+    }
+
+    /// True if a refusal of MAIL is about this message's sender: its form, its size, its options (RFC 5321 §4.2.3,
+    /// RFC 3463 x.1, x.3.4, x.5.2, x.5.4, x.6).
+    fn is_about_sender(&self, about: About, sender: Sender) -> bool {
+        let is_positively_ours =
+            matches!(about, About::Account | About::Login | About::Quota | About::Address | About::Rate | About::Tls);
+        if self.answered != Some(Answered::Mail) || self.code < 500 || is_positively_ours {
+            return false;
+        }
+        let by_enhanced = match EnhancedCode::at_start_of(self.text) {
+            Some(EnhancedCode(_, subject, detail)) => {
+                matches!((subject, detail), (1 | 6, _) | (3, 4) | (5, 2 | 4))
+            }
+            None => false,
+        };
+        matches!(self.code, 501 | 552 | 553 | 555) || by_enhanced || sender == Sender::Null
+    }
+
     fn about_at(&self, answered: Answered) -> About {
         about(answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
     }
@@ -58,13 +109,21 @@ impl<'a> Quoted<'a> {
         harmless.or(lasting).copied().unwrap_or(subjects[0])
     }
 
-    /// Class of the evidence that it is.
-    pub fn class(&self) -> EvidenceClass {
-        match self.code {
-            200..=399 => EvidenceClass::Ok,
-            _ => self.about().class(self.answered, self.code),
+    /// Class of the evidence that it is, about a message of this sender.
+    pub fn class(&self, sender: Sender) -> EvidenceClass {
+        if self.code < 400 {
+            return EvidenceClass::Ok;
         }
+        let about = self.about();
+        if self.is_about_sender(about, sender) {
+            return EvidenceClass::RecipientLevel;
+        }
+        about.class(self.answered, self.code)
     }
+}
+
+fn is_of_the_server(word: &str) -> bool {
+    !word.contains(['@', '<', '[', '"']) && !word.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn answered(command: &str) -> Option<Answered> {
@@ -105,10 +164,10 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
 ];
 
-/// Classifies a text about a failed delivery. `None` if it says nothing about the backend.
-pub fn class(reason: &str) -> Option<EvidenceClass> {
+/// Classifies a text about a failed delivery of a message of this sender. `None` if it says nothing about the backend.
+pub fn class(reason: &str, sender: Sender) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
-        return Some(quoted.class());
+        return Some(quoted.class(sender));
     }
     if let Some(attempt) = reason.strip_prefix("connect to ") {
         // `host[address]:port: words`
@@ -128,7 +187,7 @@ pub fn lookup(reason: &str) -> Option<(&str, &str)> {
 
 /// Returns the host whose name has no address, in the words of either lookup.
 pub fn unresolved(reason: &str) -> Option<&str> {
-    if class(reason)? != EvidenceClass::Unresolvable {
+    if class(reason, Sender::Other)? != EvidenceClass::Unresolvable {
         return None;
     }
     match lookup(reason) {
