@@ -35,6 +35,7 @@ pub(super) enum EventReason {
     BackendUnhealthy,
     BackendRecovered,
     CertificateExpiring,
+    MailKept,
 }
 
 impl EventReason {
@@ -51,6 +52,7 @@ impl EventReason {
             Self::BackendUnhealthy => "BackendUnhealthy",
             Self::BackendRecovered => "BackendRecovered",
             Self::CertificateExpiring => "CertificateExpiring",
+            Self::MailKept => "MailKept",
         }
     }
 
@@ -61,7 +63,8 @@ impl EventReason {
             | Self::Recovered
             | Self::BackendUnhealthy
             | Self::BackendRecovered
-            | Self::CertificateExpiring => "Judge",
+            | Self::CertificateExpiring
+            | Self::MailKept => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
@@ -76,7 +79,8 @@ impl EventReason {
             | Self::ConfigurationRejected
             | Self::OutputRefused
             | Self::BackendUnhealthy
-            | Self::CertificateExpiring => true,
+            | Self::CertificateExpiring
+            | Self::MailKept => true,
             Self::FailedBack | Self::Recovered | Self::RequestDone | Self::BackendRecovered => false,
         }
     }

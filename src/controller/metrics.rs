@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use super::action::ResourceKind;
+use super::route::KeptTotal;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
@@ -40,11 +41,19 @@ pub struct Metrics {
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
     deliveries: Family<DeliveryLabels, Counter>,
+    kept_messages: Family<RouteLabels, Gauge>,
+    oldest_kept: Family<RouteLabels, Gauge>,
     /// Jobs of probes that are not over.
     pub(super) jobs_under_way: Gauge,
     /// Times that the bound on Jobs under way made one wait.
     pub(super) job_limit_reached: Counter,
     jobs: Family<JobLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    namespace: String,
+    route: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,6 +179,16 @@ impl Metrics {
                 "agent_deliveries",
                 "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
             ),
+            kept_messages: register(
+                registry,
+                "route_kept_messages",
+                "Messages by route that wait beside agents because a backend refuses them by 5xx; every replica counts all",
+            ),
+            oldest_kept: register(
+                registry,
+                "route_oldest_kept_message_age_seconds",
+                "Age of the oldest of them when its agent last reported; 0 without one",
+            ),
             jobs_under_way: register(
                 registry,
                 "probe_jobs_under_way",
@@ -254,6 +273,13 @@ impl Metrics {
         }
     }
 
+    /// Shows the mail of a route that waits beside its agents.
+    pub(super) fn kept(&self, route: &ObjectKey, KeptTotal { messages, oldest }: KeptTotal) {
+        let labels = route_labels(route);
+        self.kept_messages.get_or_create(&labels).set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.oldest_kept.get_or_create(&labels).set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// Removes the series of a route that is gone.
     pub(super) fn forget_route(&self, key: &ObjectKey, backends: impl Iterator<Item = Arc<str>>) {
         for backend in backends {
@@ -264,6 +290,8 @@ impl Metrics {
         for state in STATES {
             self.route_state.remove(&state_labels(key, state));
         }
+        self.kept_messages.remove(&route_labels(key));
+        self.oldest_kept.remove(&route_labels(key));
     }
 }
 
@@ -277,6 +305,10 @@ fn counts(deliveries: &BackendDeliveries) -> [u64; RESULTS.len()] {
 fn delivery_labels(route: &ObjectKey, backend: &str, result: &'static str) -> DeliveryLabels {
     let (namespace, route) = (route.namespace.to_string(), route.name.to_string());
     DeliveryLabels { namespace, route, backend: backend.to_owned(), result }
+}
+
+fn route_labels(key: &ObjectKey) -> RouteLabels {
+    RouteLabels { namespace: key.namespace.to_string(), route: key.name.to_string() }
 }
 
 fn state_labels(key: &ObjectKey, state: RouteState) -> RouteStateLabels {

@@ -28,13 +28,18 @@ pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail, Timestamp,
 };
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Limit of the age of a message, beyond Postfix's `maximal_queue_lifetime`.
+const MAX_QUEUE_LIFETIME: Duration = Duration::from_hours(24 * 100);
 
 /// Converts a received report; ages become absolute timestamps.
 pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) -> AgentReport {
-    let report::DeliveryReport { api_version: _, route, agent: _, process, sequence, backends, last_switch } = report;
+    let report::DeliveryReport { api_version: _, route, agent: _, process, sequence, backends, last_switch, kept } =
+        report;
     AgentReport {
         agent,
         route_uid: route.uid,
@@ -48,6 +53,13 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
             first_delivery_at: switch.first_delivery.map(|first| now - report::age(first.age_milliseconds)),
             first_delivery_after: switch.first_delivery.map(|first| report::age(first.after_milliseconds)),
             possible_duplicates: switch.possible_duplicates,
+        }),
+        kept: kept.map(|kept| KeptMail {
+            messages: kept.messages,
+            // Mail may be older than the other ages that a report holds: five days by default.
+            oldest_at: now - Duration::from_millis(kept.oldest_milliseconds).min(MAX_QUEUE_LIFETIME),
+            about: kept.about.into(),
+            backend: kept.backend.into(),
         }),
     }
 }

@@ -3,6 +3,7 @@
 //! The same recipient gets the same backend in every process that asks: Postfix asks from smtpd and again from qmgr,
 //! and the two must agree. When one backend is left, only its mail moves. Both are weighted rendezvous hashing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mail_failover_contract::routing::{RouteBackend, Routing};
@@ -16,13 +17,51 @@ pub struct Answers {
     pub routing: Arc<Routing>,
     /// A percentage for each of `routing.backends`, in their order. All are 0 when mail can go nowhere.
     pub percents: Vec<u8>,
+    /// True for each backend by which mail may leave: it has a share, or it is a standby that the agent has not left.
+    pub usable: Vec<bool>,
+    /// Readings of refusals that single messages have taught.
+    pub learnt: Arc<LearntRefusals>,
+}
+
+/// Readings of refusals that single messages have taught. Texts are fingerprints of replies.
+// ADR-0074: What a message has met decides how its refusal is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LearntRefusals {
+    /// Backends that have refused a message to a recipient and carry other mail, by the hash of the recipient.
+    pub avoided: BTreeMap<u64, BTreeSet<Arc<str>>>,
+    /// Refusals, each with its backend, after which that backend has carried other mail.
+    pub of_messages: BTreeSet<(Arc<str>, u64)>,
+    /// Those of them that no other usable backend is left for.
+    pub settled: BTreeSet<(Arc<str>, u64)>,
+}
+
+/// Returns the hash of a recipient's address, in any case.
+pub fn recipient_hash(address: &str) -> u64 {
+    StableHash::default().part(address.to_ascii_lowercase().as_bytes()).finish()
 }
 
 impl Answers {
     /// The operator's own shares.
     pub fn as_decided(routing: Arc<Routing>) -> Self {
         let percents = routing.backends.iter().map(|backend| backend.percent).collect();
-        Self { routing, percents }
+        let usable = routing.backends.iter().map(|backend| backend.percent > 0 || backend.standby).collect();
+        Self { routing, percents, usable, learnt: Arc::default() }
+    }
+
+    /// Returns the backend that a message to this recipient takes: another one than those that have refused it, if one
+    /// is usable.
+    pub fn backend_for_recipient(&self, recipient: &str) -> Option<&RouteBackend> {
+        let avoided = (!self.learnt.avoided.is_empty()).then(|| self.learnt.avoided.get(&recipient_hash(recipient)));
+        let Some(Some(avoided)) = avoided else { return self.backend_for(recipient, |_| true) };
+        self.backend_for(recipient, |backend| !avoided.contains(&backend.name))
+            .or_else(|| self.usable_backends().find(|backend| !avoided.contains(&backend.name)))
+            .or_else(|| self.backend_for(recipient, |_| true))
+    }
+
+    /// Returns the backends by which mail may leave, in order of preference.
+    pub fn usable_backends(&self) -> impl Iterator<Item = &RouteBackend> {
+        let backends = self.routing.backends.iter().zip(&self.usable);
+        backends.filter(|(_, usable)| **usable).map(|(backend, _)| backend)
     }
 
     /// Returns the backend that a message takes, among those that `may` carry it. The key is the address of its
@@ -110,5 +149,23 @@ mod tests {
         let answers = answers(&[50, 50, 0]);
         assert_eq!(&*answers.backend_for("x@example.net", |backend| *backend.name != *"a").unwrap().name, "b");
         assert_eq!(answers.backend_for("x@example.net", |_| false), None);
+    }
+
+    /// Answers of three backends, of which some have refused a message to Ann.
+    fn avoiding(usable: [bool; 3], refused: &[&str]) -> Answers {
+        let names = refused.iter().map(|name| Arc::from(*name)).collect();
+        let avoided = [(recipient_hash("ann@example.net"), names)].into();
+        let learnt = Arc::new(LearntRefusals { avoided, ..LearntRefusals::default() });
+        Answers { usable: usable.to_vec(), learnt, ..answers(&[100, 0, 0]) }
+    }
+
+    #[test]
+    fn a_recipient_goes_where_it_was_not_refused_while_such_a_place_is_usable() {
+        let chosen = |answers: &Answers, recipient| answers.backend_for_recipient(recipient).unwrap().name.to_string();
+        assert_eq!(chosen(&avoiding([true; 3], &["a"]), "Ann@example.net"), "b");
+        assert_eq!(chosen(&avoiding([true; 3], &["a"]), "bob@example.net"), "a");
+        assert_eq!(chosen(&avoiding([true; 3], &["a", "b"]), "ann@example.net"), "c");
+        assert_eq!(chosen(&avoiding([true, false, true], &["a"]), "ann@example.net"), "c");
+        assert_eq!(chosen(&avoiding([true, false, false], &["a"]), "ann@example.net"), "a", "there is nowhere else");
     }
 }

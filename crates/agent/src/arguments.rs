@@ -78,8 +78,8 @@ pub struct AgentRunArguments {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     pub socketmap_address: Option<SocketAddr>,
 
-    /// Postfix's log: a file, which may be rotated, or a named pipe. Without a log the agent leaves no backend by
-    /// itself.
+    /// Postfix's log: a file, which may be rotated; lines of syslog in any of its forms, or JSON. Without a log the
+    /// agent leaves no backend by itself.
     #[arg(long, value_name = "FILE")]
     pub mail_log: Option<PathBuf>,
 

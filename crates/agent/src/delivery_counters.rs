@@ -29,7 +29,7 @@ impl DeliveryCounters {
         let place = match event {
             LogEvent::Delivery(delivery) => &delivery.place,
             LogEvent::PossibleDuplicate(place) => place,
-            LogEvent::Suspended => return,
+            LogEvent::Suspended | LogEvent::Gone(_) => return,
         };
         let Some(at) = place.position_in(routing) else { return };
         let totals = self.0.entry(routing.backends[at].name.clone()).or_default();
@@ -38,7 +38,7 @@ impl DeliveryCounters {
             LogEvent::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
             LogEvent::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
             LogEvent::PossibleDuplicate(_) => totals.possible_duplicates += 1,
-            LogEvent::Suspended => {}
+            LogEvent::Suspended | LogEvent::Gone(_) => {}
         }
     }
 
@@ -60,6 +60,7 @@ impl DeliveryCounters {
             operators: routing.operators.clone(),
             backends: backends.collect(),
             last_switch: view.last_switch.as_ref().map(|last| switched(last, view)),
+            kept: view.kept.as_ref().map(|kept| kept.mail.clone()),
         }
     }
 

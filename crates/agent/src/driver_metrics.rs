@@ -64,6 +64,7 @@ pub struct DriverMetrics {
     first_delivery: Histogram,
     saves: Family<Saved, Counter>,
     damaged: Family<OfRecord, Counter>,
+    log_doubted: Gauge,
 }
 
 impl DriverMetrics {
@@ -93,6 +94,11 @@ impl DriverMetrics {
             ),
             saves: register(agent, "state_saves", "Attempts to save what is kept for the next start"),
             damaged: register(agent, "state_damaged", "Records that could not be used at the start"),
+            log_doubted: register(
+                agent,
+                "log_not_understood",
+                "1 while the MTA's log is read and nothing in it is understood; the status says why",
+            ),
         }
     }
 
@@ -132,6 +138,10 @@ impl DriverMetrics {
 
     pub(crate) fn damaged(&self, record: StateRecord) {
         self.damaged.get_or_create(&OfRecord { record: record.as_str() }).inc();
+    }
+
+    pub(crate) fn log_doubted(&self, is_doubted: bool) {
+        self.log_doubted.set(i64::from(is_doubted));
     }
 
     pub(crate) fn view(&self, view: &CoreView) {

@@ -10,7 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::core::{EjectionBlocker, LogEvent, PendingEjection};
+use mail_failover_core::model::Timestamp;
+use mail_failover_replies::About;
+
+use super::core::{Disposition, EjectionBlocker, KeptView, LogEvent, PendingEjection};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
@@ -55,6 +58,11 @@ struct WhyLabel {
     why: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AboutLabel {
+    about: &'static str,
+}
+
 /// Metrics of real mail, and of the core's conclusions.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficMetrics {
@@ -63,6 +71,9 @@ pub struct TrafficMetrics {
     suspended: Counter,
     possible_duplicates: Counter,
     pending_ejection: Family<WhyLabel, Gauge>,
+    kept_refusals: Family<AboutLabel, Counter>,
+    kept: Family<AboutLabel, Gauge>,
+    oldest_kept: Gauge,
 }
 
 impl TrafficMetrics {
@@ -87,6 +98,21 @@ impl TrafficMetrics {
                 "reflex_held",
                 "1 while a backend should be left and is not, by the reason",
             ),
+            kept_refusals: register(
+                agent,
+                "kept_refusals",
+                "Replies by 5xx after which a message was kept instead of bounced, by what they are about",
+            ),
+            kept: register(
+                agent,
+                "kept_messages",
+                "Messages that a backend refuses by 5xx and that wait, by what the latest reply is about",
+            ),
+            oldest_kept: register(
+                agent,
+                "oldest_kept_message_age_seconds",
+                "Time since the oldest message came in that a backend refuses by 5xx and that waits; 0 without one",
+            ),
         }
     }
 
@@ -94,6 +120,7 @@ impl TrafficMetrics {
     pub fn observe(&self, event: &LogEvent, routing: Option<&Routing>) {
         match event {
             LogEvent::Suspended => _ = self.suspended.inc(),
+            LogEvent::Gone(_) => {}
             LogEvent::PossibleDuplicate(_) => _ = self.possible_duplicates.inc(),
             LogEvent::Delivery(delivery) => {
                 let at = routing.and_then(|routing| Some((routing, delivery.place.position_in(routing)?)));
@@ -101,10 +128,24 @@ impl TrafficMetrics {
                     self.elsewhere.inc();
                     return;
                 };
+                if let (Some(refusal), Disposition::Deferred) = (&delivery.refusal, delivery.disposition) {
+                    self.kept_refusals.get_or_create(&AboutLabel { about: refusal.about.as_str() }).inc();
+                }
                 let backend = routing.backends[at].name.to_string();
                 self.deliveries.get_or_create(&DeliveryClassLabels { backend, class: delivery.class.as_str() }).inc();
             }
         }
+    }
+
+    /// Shows the messages that are kept.
+    pub fn set_kept(&self, kept: Option<&KeptView>, now: Timestamp) {
+        for about in About::ALL {
+            let count = kept.and_then(|kept| kept.by_about.get(&about)).copied().unwrap_or(0);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.kept.get_or_create(&AboutLabel { about: about.as_str() }).set(count);
+        }
+        let age = kept.map_or(0, |kept| now.since(kept.mail.oldest_at).as_secs());
+        self.oldest_kept.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
     /// Shows the reason for which a backend is not left.

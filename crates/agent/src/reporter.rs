@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
 use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, SwitchedMail, Timestamp,
 };
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
@@ -78,6 +78,8 @@ pub struct ReportState {
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
     /// Latest switch, if there was one.
     pub last_switch: Option<SwitchedMail>,
+    /// Messages that backends refuse by a 5xx and that wait, if there are any.
+    pub kept: Option<KeptMail>,
 }
 
 impl ReportState {
@@ -117,6 +119,12 @@ impl ReportState {
             sequence,
             backends: self.backends.iter().map(|(name, deliveries)| backend_report(name, deliveries, now)).collect(),
             last_switch: self.last_switch.as_ref().map(|switch| switch_report(switch, now)),
+            kept: self.kept.as_ref().map(|kept| report::KeptReport {
+                messages: kept.messages,
+                oldest_milliseconds: milliseconds(now.since(kept.oldest_at)),
+                about: kept.about.to_string(),
+                backend: kept.backend.to_string(),
+            }),
         }
     }
 }

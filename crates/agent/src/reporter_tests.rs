@@ -27,6 +27,7 @@ fn a_turn_is_news_and_a_count_is_none() {
         operators: vec![],
         backends,
         last_switch: None,
+        kept: None,
     };
     let passing = state(backends(DeliveryVerdict::Passing));
     let mut counted = passing.clone();

@@ -129,7 +129,7 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
 
     let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (source_events, found) = mpsc::channel(source::QUEUE);
-    let (sink, logged) = Sink::new(LogMetrics::new(&mut registry));
+    let (sink, logged) = Sink::new(LogMetrics::new(&mut registry), clock);
     let (switch_orders, ordered) = watch::channel(None);
     let (switch_progress, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);

@@ -1,66 +1,83 @@
-//! Shield for mail that a backend refuses because of our account: `smtp_delivery_status_filter` keeps it, where Postfix
-//! would return it to its sender.
+//! Shield for mail that a backend refuses by a 5xx: `smtp_delivery_status_filter` keeps it, where Postfix would return
+//! it to its sender.
 //!
-//! A 5xx makes Postfix bounce, even if another backend could carry the message. If it is about our account and not
-//! about the recipient or the message, and another backend could carry it, the 5 becomes a 4 and the message waits for
-//! the switch. Pure.
+//! A 5xx makes Postfix bounce, even if another backend could carry the message. Unless the reply is about the
+//! recipient, the message or the destination, the 5 becomes a 4 while another backend is usable, and the message waits
+//! for it. Without one, only a refusal that is about us waits. Pure.
 //!
 //! Postfix asks two tables, in this order. The first is static ([`regexp_table`]) and protects even while the agent is
-//! down. The second is [`replacement`], asked over the socketmap, which knows all the rules and the backends. If a map
-//! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
+//! down. The second is [`replacement`], asked over the socketmap, which knows all the rules, the backends, and what
+//! single messages have met. If a map fails, Postfix takes that as no answer: a refusal bounces then, and a success
+//! stays one (`dsn_filter.c`, `maps.c`).
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use mail_failover_replies::{About, Rule, rules};
 
 use super::answers::Answers;
-use super::core::log_event::Place;
-use super::log::reply::Quoted;
+use super::log::reply::{Quoted, unresolved};
 
 /// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is.
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
-    let speaker = match unresolved(reason) {
-        Some(host) => host,
-        None if is_about_us(&Quoted::within(reason)?) => speaker(reason)?,
-        None => return None,
-    };
-    // A reply names the host, not the port: of two backends on one host either may have said it.
-    let (mut on_host, mut usable_on_host, mut usable_elsewhere) = (0, 0, 0);
-    for (backend, percent) in answers.routing.backends.iter().zip(&answers.percents) {
-        let usable = usize::from(*percent > 0 || backend.standby);
-        if backend.next_hop.host == speaker.host {
-            on_host += 1;
-            usable_on_host += usable;
-        } else {
-            usable_elsewhere += usable;
+    let is_kept = match unresolved(reason) {
+        // A Service without a ready pod has no name. Postfix takes that for final and bounces, seen in a cluster; but
+        // nobody has refused the message.
+        Some(host) => WayOut::of(&host.to_ascii_lowercase(), answers).is_some(),
+        None => {
+            let quoted = Quoted::within(reason)?;
+            is_kept(&quoted, &WayOut::of(&speaker(reason)?, answers)?, answers)
         }
+    };
+    is_kept.then(|| format!("4{rest}"))
+}
+
+/// The backends that a host may be, and whether another one is usable.
+struct WayOut<'a> {
+    speakers: Vec<&'a Arc<str>>,
+    another_is_usable: bool,
+}
+
+impl<'a> WayOut<'a> {
+    /// Finds the backends at a host. `None` if there are none: mail that went elsewhere is not the agent's.
+    // A reply names the host, not the port: of two backends on one host either may have said it.
+    fn of(host: &str, answers: &'a Answers) -> Option<Self> {
+        let backends = answers.routing.backends.iter();
+        let speakers: Vec<_> =
+            backends.filter(|backend| *backend.next_hop.host == *host).map(|backend| &backend.name).collect();
+        let usable_there = answers.usable_backends().filter(|backend| *backend.next_hop.host == *host).count();
+        let usable_elsewhere = answers.usable_backends().count() - usable_there;
+        let another_is_usable = usable_elsewhere > 0 || (speakers.len() > 1 && usable_there > 1);
+        (!speakers.is_empty()).then_some(Self { speakers, another_is_usable })
     }
-    // Mail that went to no backend of ours is not the agent's.
-    let is_ours = on_host > 0;
-    let another_can = usable_elsewhere > 0 || (on_host > 1 && usable_on_host > 1);
-    (is_ours && another_can).then(|| format!("4{rest}"))
 }
 
-/// True if another backend might take what this one refuses so: if it is not certainly about the recipient or the message.
-fn is_about_us(quoted: &Quoted<'_>) -> bool {
-    quoted.about().consequences().deferred
-}
-
-/// Returns the backend whose name cannot be resolved.
-// A Service without a ready pod has no name. Postfix takes that for final and bounces, seen in a cluster.
-fn unresolved(reason: &str) -> Option<Place> {
-    let (_, rest) = reason.split_once("Host or domain name not found. Name service error for name=")?;
-    let (host, _) = rest.split_once(' ')?;
-    Some(Place { host: host.to_ascii_lowercase().into(), port: None })
+/// True if a message that was refused so is kept.
+// ADR-0075: What waits without another backend.
+fn is_kept(quoted: &Quoted<'_>, way_out: &WayOut<'_>, answers: &Answers) -> bool {
+    let about = quoted.about_for_certain();
+    let consequences = about.consequences();
+    let text = quoted.fingerprint();
+    let mut readings = way_out.speakers.iter().map(|backend| ((*backend).clone(), text));
+    if !consequences.deferred {
+        return false;
+    }
+    // ADR-0074: What a message has met decides how its refusal is read.
+    if way_out.another_is_usable && !readings.clone().any(|reading| answers.learnt.settled.contains(&reading)) {
+        return true;
+    }
+    // A backend that carries other mail does not mind our address.
+    let is_of_message = readings.any(|reading| answers.learnt.of_messages.contains(&reading));
+    consequences.waits && !(about == About::Address && is_of_message)
 }
 
 /// Returns the host that spoke: `host NAME[ADDRESS] said: …`, `… server NAME[ADDRESS] said: …`.
-fn speaker(reason: &str) -> Option<Place> {
+fn speaker(reason: &str) -> Option<String> {
     let (before, _) = reason.split_once("] said: ").or_else(|| reason.split_once("] refused to "))?;
     let (host, _) = before.rsplit(' ').next()?.split_once('[')?;
-    Some(Place { host: host.to_ascii_lowercase().into(), port: None })
+    Some(host.to_ascii_lowercase())
 }
 
 /// Returns a `regexp:` table (`regexp_table(5)`, no package needed) for refusals that are about our account beyond

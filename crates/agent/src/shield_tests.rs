@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mail_failover_contract::routing::parse;
 
 use super::*;
+use crate::answers::LearntRefusals;
 
 fn answers(second_is_standby: bool) -> Answers {
     let backend = |name: &str, percent: u8, standby: bool| serde_json::json!({"name": name, "percent": percent, "standby": standby, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});
@@ -16,89 +17,147 @@ fn answers(second_is_standby: bool) -> Answers {
     Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
 }
 
-/// Keys as Postfix asks for them. The flags: the agent keeps the message, the static table keeps it.
-const KEYS: &[(&str, bool, bool)] = &[
+/// What becomes of a refused message.
+struct Kept {
+    while_standby: bool,
+    without_standby: bool,
+    by_table: bool,
+}
+
+const ALWAYS: Kept = Kept { while_standby: true, without_standby: true, by_table: true };
+/// As far as the agent runs: the table knows neither stages nor backends.
+const WHILE_THE_AGENT_RUNS: Kept = Kept { while_standby: true, without_standby: true, by_table: false };
+const WHILE_STANDBY: Kept = Kept { while_standby: true, without_standby: false, by_table: false };
+const NEVER: Kept = Kept { while_standby: false, without_standby: false, by_table: false };
+
+/// Keys as Postfix asks for them.
+const KEYS: &[(&str, Kept)] = &[
+    // The account, the allowance, the login.
     (
         "5.0.0 host a.example[192.0.2.1] said: 554 Message rejected: Sending paused for this account. For more information, please check the inbox of the email address associated with your AWS account. (in reply to end of DATA command)",
-        true,
-        true,
+        ALWAYS,
     ),
     (
         "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 Your account has been suspended (in reply to MAIL FROM command)",
-        true,
-        true,
+        ALWAYS,
+    ),
+    (
+        "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 message content rejected, your account has been suspended (in reply to end of DATA command)",
+        ALWAYS,
     ),
     (
         "5.0.0 host a.example[192.0.2.1] said: 554 5.0.0 Daily sending quota exceeded (in reply to end of DATA command)",
-        true,
-        true,
+        ALWAYS,
     ),
     (
         "5.7.0 host A.example[192.0.2.1] said: 530 5.7.0 Authentication Required. (in reply to MAIL FROM command)",
-        true,
-        true,
+        ALWAYS,
     ),
+    // A group or a domain can be "unauthenticated", too.
     (
         "5.0.0 host a.example[192.0.2.1] said: 550 Unauthenticated senders not allowed (in reply to MAIL FROM command)",
-        true,
-        // A group or a domain can be "unauthenticated", too: the table, which knows no stages, lets it be.
-        false,
+        WHILE_THE_AGENT_RUNS,
     ),
+    // Our address, our rate.
     (
         "5.7.1 host a.example[192.0.2.1] said: 550 5.7.1 likely suspicious due to the very low reputation of the sending IP address (in reply to end of DATA command)",
-        true,
-        false,
+        WHILE_THE_AGENT_RUNS,
+    ),
+    // What another backend may take: our identity there, its service, what nobody knows.
+    (
+        "5.1.8 host a.example[192.0.2.1] said: 553 5.1.8 Sender address rejected: Domain not found (in reply to MAIL FROM command)",
+        WHILE_STANDBY,
+    ),
+    (
+        "5.0.0 host a.example[192.0.2.1] said: 550 From header sender domain not verified (in reply to end of DATA command)",
+        WHILE_STANDBY,
     ),
     (
         "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 <u@example.net>: Relay access denied (in reply to RCPT TO command)",
-        true,
-        false,
+        WHILE_STANDBY,
     ),
     (
         "5.5.1 host a.example[192.0.2.1] said: 503 5.5.1 Say MAIL and RCPT first (in reply to RCPT TO command)",
-        true,
-        false,
+        WHILE_STANDBY,
     ),
+    ("5.0.0 host a.example[192.0.2.1] said: 554 gobbledygook (in reply to end of DATA command)", WHILE_STANDBY),
+    // Cut off before the command: nothing says that it is about the recipient.
+    ("5.0.0 host a.example[192.0.2.1] said: 554 gobbledygook and", WHILE_STANDBY),
+    // The recipient, the message, the destination, also in words of ours or of another server.
     (
         "5.1.1 host a.example[192.0.2.1] said: 550 5.1.1 <u@example.net>: no such user (in reply to RCPT TO command)",
-        false,
-        false,
+        NEVER,
     ),
-    ("5.2.2 host a.example[192.0.2.1] said: 552 5.2.2 Mailbox full (in reply to RCPT TO command)", false, false),
+    (
+        "5.1.1 host a.example[192.0.2.1] said: 550 5.1.1 <k7x2@privaterelay.example>: Recipient address rejected: undeliverable address (in reply to RCPT TO command)",
+        NEVER,
+    ),
+    (
+        "5.1.1 host a.example[192.0.2.1] said: 550 5.1.1 <u@example.net>: Recipient address rejected: undeliverable address: host mx.example.net[192.0.2.66] said: 550 5.1.1 your account is suspended (in reply to RCPT TO command) (in reply to RCPT TO command)",
+        NEVER,
+    ),
+    ("5.2.2 host a.example[192.0.2.1] said: 552 5.2.2 Mailbox full (in reply to RCPT TO command)", NEVER),
     (
         "5.2.1 host a.example[192.0.2.1] said: 550 5.2.1 The email account that you tried to reach is disabled. (in reply to RCPT TO command)",
-        false,
-        false,
+        NEVER,
     ),
-    ("5.3.4 host a.example[192.0.2.1] said: 552 5.3.4 message too big (in reply to end of DATA command)", false, false),
+    ("5.3.4 host a.example[192.0.2.1] said: 552 5.3.4 message too big (in reply to end of DATA command)", NEVER),
+    ("5.4.6 mail for a.example loops back to myself", NEVER),
+    // A backend without an address has refused nothing.
     (
-        "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 message content rejected, your account has been suspended (in reply to end of DATA command)",
-        true,
-        true,
+        "5.4.4 Host or domain name not found. Name service error for name=a.example type=A: Host not found",
+        WHILE_THE_AGENT_RUNS,
     ),
-    (
-        "5.1.8 host a.example[192.0.2.1] said: 553 5.1.8 Sender address rejected: Domain not found (in reply to MAIL FROM command)",
-        // About the sender's identity at this backend: a standby may take it.
-        true,
-        false,
-    ),
-    ("5.4.6 mail for a.example loops back to myself", false, false),
-    ("5.4.4 Host or domain name not found. Name service error for name=a.example type=A: Host not found", true, false),
-    (
-        "5.4.4 Host or domain name not found. Name service error for name=mx.example.net type=A: Host not found",
-        false,
-        false,
-    ),
-    ("2.0.0 250 2.0.0 sending paused for your account said: 554 no", false, false),
-    ("4.7.0 host a.example[192.0.2.1] said: 454 4.7.0 Sending paused (in reply to MAIL FROM command)", false, false),
+    ("5.4.4 unable to look up host A.example: Name or service not known", WHILE_THE_AGENT_RUNS),
+    ("5.4.4 unable to look up host mx.example.net: Name or service not known", NEVER),
+    ("5.4.4 Host or domain name not found. Name service error for name=mx.example.net type=A: Host not found", NEVER),
+    ("2.0.0 250 2.0.0 sending paused for your account said: 554 no", NEVER),
+    ("4.7.0 host a.example[192.0.2.1] said: 454 4.7.0 Sending paused (in reply to MAIL FROM command)", NEVER),
 ];
 
 #[test]
 fn what_is_about_us_waits_and_what_is_about_the_recipient_bounces() {
-    for (key, kept, _) in KEYS {
-        let answer = replacement(key, &answers(true));
-        assert_eq!(answer, kept.then(|| format!("4{}", &key[1..])), "{key}");
-        assert_eq!(replacement(key, &answers(false)), None, "there is nowhere else: {key}");
+    for (key, kept) in KEYS {
+        let temporary = |is_kept: bool| is_kept.then(|| format!("4{}", &key[1..]));
+        assert_eq!(replacement(key, &answers(true)), temporary(kept.while_standby), "{key}");
+        assert_eq!(replacement(key, &answers(false)), temporary(kept.without_standby), "there is nowhere else: {key}");
+    }
+}
+
+#[test]
+fn a_standby_that_the_agent_has_left_is_none() {
+    let (key, _) = KEYS.iter().find(|(key, _)| key.contains("gobbledygook")).unwrap();
+    assert!(replacement(key, &answers(true)).is_some());
+    let left = Answers { usable: vec![true, false], ..answers(true) };
+    assert_eq!(replacement(key, &left), None);
+}
+
+/// What was learnt of this reason of backend `a`.
+fn learnt(reason: &str, is_settled: bool) -> Arc<LearntRefusals> {
+    let reading = (Arc::from("a"), Quoted::within(reason).unwrap().fingerprint());
+    let settled = if is_settled { [reading.clone()].into() } else { std::collections::BTreeSet::new() };
+    Arc::new(LearntRefusals { of_messages: [reading].into(), settled, ..LearntRefusals::default() })
+}
+
+#[test]
+fn what_no_backend_takes_while_they_carry_other_mail_stands() {
+    let said = |text: &str| format!("host a.example[192.0.2.1] said: {text} (in reply to end of DATA command)");
+    let address = "550 5.7.1 very low reputation of the sending IP address";
+    for (text, is_settled, standby, is_kept) in [
+        ("554 gobbledygook 1a2b", false, true, true),
+        ("554 gobbledygook 1a2b", true, true, false),
+        (address, false, true, true),
+        (address, true, true, false),
+        (address, false, false, false),
+        // A used-up allowance may let some mail pass.
+        ("554 5.0.0 Daily sending quota exceeded", true, true, true),
+        ("554 5.0.0 Daily sending quota exceeded", true, false, true),
+    ] {
+        let answers = Answers { learnt: learnt(&said(text), is_settled), ..answers(standby) };
+        let key = format!("5.0.0 {}", said(&text.replace("1a2b", "3c4d")));
+        assert_eq!(replacement(&key, &answers).is_some(), is_kept, "{key} {is_settled} {standby}");
+        let other = format!("5.0.0 {}", said("554 balderdash"));
+        assert_eq!(replacement(&other, &answers).is_some(), standby, "another text is another matter");
     }
 }
 
@@ -124,14 +183,14 @@ fn the_static_table_keeps_nothing_that_the_agent_would_not() {
         std::fs::remove_dir_all(&folder).unwrap();
         return;
     };
-    let keys = KEYS.iter().fold(String::new(), |keys, (key, ..)| keys + key + "\n");
+    let keys = KEYS.iter().fold(String::new(), |keys, (key, _)| keys + key + "\n");
     child.stdin.take().unwrap().write_all(keys.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let said = String::from_utf8(output.stdout).unwrap();
     let kept: Vec<&str> = said.lines().map(|line| line.split_once('\t').unwrap().1).collect();
     let expected: Vec<String> =
-        KEYS.iter().filter(|(.., kept)| *kept).map(|(key, ..)| format!("4{}", &key[1..])).collect();
+        KEYS.iter().filter(|(_, kept)| kept.by_table).map(|(key, _)| format!("4{}", &key[1..])).collect();
     assert_eq!(kept, expected);
     std::fs::remove_dir_all(&folder).unwrap();
 }

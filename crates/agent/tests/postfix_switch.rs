@@ -232,7 +232,7 @@ impl Agent {
             clock: Clock::system(),
             reports: Arc::default(),
         });
-        let (sink, mut events) = follow::Sink::new(LogMetrics::default());
+        let (sink, mut events) = follow::Sink::new(LogMetrics::default(), agent.clock);
         tokio::spawn(follow::file(instance.root.join("log"), sink));
         let same = agent.clone();
         tokio::spawn(async move {

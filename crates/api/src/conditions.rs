@@ -16,6 +16,8 @@ pub mod condition {
     pub const REDUNDANT: &str = "Redundant";
     /// The latest failover was as quick as the policy's objective demands.
     pub const RECOVERY_TIME_MET: &str = "RecoveryTimeMet";
+    /// Messages have waited for long beside an agent, because a backend refuses them.
+    pub const MAIL_KEPT: &str = "MailKept";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -64,6 +66,9 @@ pub mod reason {
     pub const WITHIN_OBJECTIVE: &str = "WithinObjective";
     /// The latest failover took longer than the objective.
     pub const OBJECTIVE_MISSED: &str = "ObjectiveMissed";
+
+    /// No message waits for long because a backend refuses it.
+    pub const NOTHING_KEPT: &str = "NothingKept";
 
     /// A field of the spec has a value that cannot be used.
     pub const INVALID_SPEC: &str = "InvalidSpec";

@@ -101,7 +101,8 @@ pub struct MailRouteStatus {
 
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
-    /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick. `Stalled`: present and True only while the spec cannot be used as it is.
+    /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
+    /// `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,

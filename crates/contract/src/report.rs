@@ -46,6 +46,23 @@ pub struct DeliveryReport {
     /// Latest switch of this process, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_switch: Option<ReportedSwitch>,
+    /// Messages that backends refuse by a 5xx and that wait, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptReport>,
+}
+
+/// Messages that wait because a backend refuses them by a 5xx that is not known to be about them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptReport {
+    /// Number of messages, each counted for each recipient.
+    pub messages: u64,
+    /// Age of the oldest message, in milliseconds.
+    pub oldest_milliseconds: u64,
+    /// Subject of the latest refusal of the oldest, such as `Quota`: one word.
+    pub about: String,
+    /// Backend that refused the oldest last.
+    pub backend: String,
 }
 
 /// Deliveries at one backend, and the verdict on them.
@@ -176,6 +193,15 @@ impl DeliveryReport {
         if report.backends.len() > MAX_BACKENDS {
             let reason = format!("there are {}; {MAX_BACKENDS} are allowed", report.backends.len());
             return Err(InvalidReport::Field { field: "backends".to_owned(), reason });
+        }
+        if let Some(kept) = &report.kept {
+            let is_word = !kept.about.is_empty() && kept.about.chars().all(|letter| letter.is_ascii_alphabetic());
+            for (field, is_fine) in [("kept.about", is_word), ("kept.backend", is_name(&kept.backend))] {
+                if !is_fine || kept.about.len() > MAX_NAME {
+                    let reason = "it is no name; run an agent of the operator's version".to_owned();
+                    return Err(InvalidReport::Field { field: field.to_owned(), reason });
+                }
+            }
         }
         for (index, backend) in report.backends.iter_mut().enumerate() {
             if backend.word == ReportedVerdict::Failing && backend.failure.is_none() {

@@ -41,6 +41,13 @@ fn what_cannot_be_used_is_named() {
         let refusal = parse(&report).expect_err(pointer);
         assert!(refusal.contains(wanted), "{pointer}: {refusal}");
     }
+    for (field, value) in [("about", "two words"), ("about", ""), ("backend", "a\nb"), ("backend", "")] {
+        let mut report = example();
+        report["kept"] = json!({"messages": 1, "oldestMilliseconds": 1, "about": "Quota", "backend": "ses-eu"});
+        assert!(parse(&report).is_ok());
+        report["kept"][field] = json!(value);
+        assert!(parse(&report).unwrap_err().starts_with(&format!("kept.{field}: it is no name")));
+    }
     let mut report = example();
     report["backends"] = json!(vec![json!({"name": "x", "word": "Silent"}); 101]);
     assert_eq!(parse(&report).unwrap_err(), "backends: there are 101; 100 are allowed");

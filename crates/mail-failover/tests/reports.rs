@@ -14,7 +14,7 @@ use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
 use mail_failover_contract::testing::example;
 use mail_failover_core::model::{
-    AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, Timestamp,
+    AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey, Timestamp,
 };
 use mail_failover_operator::reports::{
     AgentsChange, Directory, ReportConnections, ReportServer, RouteAgents, ServerCertificate,
@@ -152,6 +152,12 @@ fn state(operators: &[&Taking], word: DeliveryVerdict) -> ReportState {
         operators: operators.iter().map(|taking| taking.endpoint.clone()).collect(),
         backends: backends(word),
         last_switch: None,
+        kept: Some(KeptMail {
+            messages: 2,
+            oldest_at: Timestamp::default(),
+            about: "Quota".into(),
+            backend: "ses-eu".into(),
+        }),
     }
 }
 
@@ -187,6 +193,9 @@ async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartb
         let age = Clock::system().now().since(failing.last_failure_at);
         assert!(age >= Duration::from_secs(1) && age < Duration::from_secs(4), "{age:?}");
         assert_eq!(report.backends["ses-eu"].possible_duplicates, 4);
+        let kept = report.kept.as_ref().unwrap();
+        assert_eq!((kept.messages, &*kept.about, &*kept.backend), (2, "Quota", "ses-eu"));
+        assert!(Clock::system().now().since(kept.oldest_at) > Duration::from_hours(24), "mail may be days old");
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");

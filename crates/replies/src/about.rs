@@ -47,6 +47,9 @@ pub struct Consequences {
     pub immediate: bool,
     /// True if a 5xx is made temporary while another backend could carry the message.
     pub deferred: bool,
+    /// True if a 5xx is made temporary even while no other backend could carry the message: it is about us, and waits
+    /// until that is mended.
+    pub waits: bool,
     /// True if it is seen as throttling.
     pub throttling: bool,
     /// True if a probe that meets it blames itself and not the backend.
@@ -73,13 +76,20 @@ impl About {
 
     /// The consequences of a refusal with this subject: the one table.
     pub fn consequences(self) -> Consequences {
-        let refused =
-            Consequences { counts: true, immediate: false, deferred: true, throttling: false, our_own: false };
+        let refused = Consequences {
+            counts: true,
+            immediate: false,
+            deferred: true,
+            waits: false,
+            throttling: false,
+            our_own: false,
+        };
         match self {
-            Self::Account | Self::Login | Self::Quota => Consequences { immediate: true, ..refused },
-            Self::Identity | Self::Address | Self::Service | Self::Tls | Self::Unknown => refused,
+            Self::Account | Self::Login | Self::Quota => Consequences { immediate: true, waits: true, ..refused },
+            Self::Address => Consequences { waits: true, ..refused },
+            Self::Identity | Self::Service | Self::Tls | Self::Unknown => refused,
             Self::OurSide => Consequences { our_own: true, ..refused },
-            Self::Rate => Consequences { counts: false, throttling: true, ..refused },
+            Self::Rate => Consequences { counts: false, throttling: true, waits: true, ..refused },
             Self::Recipient | Self::Message | Self::Destination => {
                 Consequences { counts: false, deferred: false, ..refused }
             }

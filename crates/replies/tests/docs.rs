@@ -10,17 +10,18 @@ use mail_failover_replies::{About, rules};
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/replies.md");
 
 fn consequences() -> String {
-    let mut text = "| about | is | counts as a failure | may move a route at once | a 5xx waits for a standby | seen as throttling |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| about | is | counts as a failure | may move a route at once | a 5xx waits for a standby | and without one | seen as throttling |\n|---|---|---|---|---|---|---|\n".to_owned();
     let yes = |value: bool| if value { "yes" } else { "no" };
     for about in About::ALL {
         let row = about.consequences();
         let _ = writeln!(
             text,
-            "| {about} | {} | {} | {} | {} | {} |",
+            "| {about} | {} | {} | {} | {} | {} | {} |",
             about.meaning(),
             yes(row.counts),
             yes(row.immediate),
             yes(row.deferred),
+            yes(row.waits),
             yes(row.throttling)
         );
     }

@@ -9,31 +9,36 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use super::tls::TlsFailure;
 use mail_failover_core::model::EvidenceClass;
 
+use crate::errno;
+
 /// The class of a failed `connect(2)`, and its description for people.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "non-exhaustive upstream; whatever else there is, is not the network's answer"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream; the rest is told by its number")]
 pub fn classify_connect(error: &Error, address: SocketAddr) -> (EvidenceClass, String) {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => (EvidenceClass::ConnectionRefused, "connection refused".to_owned()),
-        // From a router (ICMP) they are evidence; from our own routing table they are none.
-        kind @ (ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
-            let what = if kind == ErrorKind::HostUnreachable { "host unreachable" } else { "network unreachable" };
-            if has_route(address) {
-                (EvidenceClass::ConnectionRefused, what.to_owned())
-            } else {
-                let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
-                (EvidenceClass::Inconclusive, format!("{what}: no {family} route from here"))
-            }
-        }
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => {
-            (EvidenceClass::ConnectionLost, "connection reset".to_owned())
-        }
-        ErrorKind::TimedOut => (EvidenceClass::NoAnswer, "no answer".to_owned()),
-        // EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL, EAFNOSUPPORT, EACCES, EPERM, ENETDOWN: all of them our side.
-        _ => (EvidenceClass::Inconclusive, format!("cannot connect from here: {error}")),
+    let what = match error.kind() {
+        ErrorKind::NetworkUnreachable => "network unreachable",
+        ErrorKind::HostUnreachable => "host unreachable",
+        // The deadline of the runtime has no number.
+        ErrorKind::TimedOut => return (EvidenceClass::NoAnswer, "no answer".to_owned()),
+        _ => return classify_number(error),
+    };
+    // From a router (ICMP) they are evidence; from our own routing table they are none.
+    if has_route(address) {
+        return (EvidenceClass::ConnectionRefused, what.to_owned());
     }
+    let family = if address.is_ipv6() { "IPv6" } else { "IPv4" };
+    (EvidenceClass::Inconclusive, format!("{what}: no {family} route from here"))
+}
+
+fn classify_number(error: &Error) -> (EvidenceClass, String) {
+    let class =
+        error.raw_os_error().and_then(errno::of_number).map_or(EvidenceClass::Inconclusive, |known| known.class);
+    let what = match (class, error.kind()) {
+        (_, ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
+        (EvidenceClass::ConnectionLost, _) => "connection reset".to_owned(),
+        (EvidenceClass::Inconclusive, _) => format!("cannot connect from here: {error}"),
+        (_, _) => error.to_string(),
+    };
+    (class, what)
 }
 
 /// The class of a failed read or write on an established connection, and its description for people.

@@ -16,6 +16,7 @@ pub mod classify;
 pub mod client;
 mod connect;
 pub mod dialogue;
+pub mod errno;
 pub mod login;
 pub mod message;
 pub mod reply;

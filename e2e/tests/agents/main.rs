@@ -127,6 +127,7 @@ impl ReportingAgent {
             operators: self.document.operators.clone(),
             backends: backends.into_iter().map(|(name, word)| (name.into(), deliveries(word))).collect(),
             last_switch,
+            kept: None,
         });
     }
 }

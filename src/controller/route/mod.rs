@@ -54,6 +54,8 @@ pub(super) struct RouteEntry {
     is_observed: bool,
     /// Transition that an agent has carried out, and the time of the first message on the new way.
     first_delivery: Option<(i64, Timestamp)>,
+    /// Mail that has waited for long beside an agent; `None` until an agent has reported.
+    kept: Option<LongKept>,
     /// True while any answer of a standby, even one that changes no verdict, may let the route move.
     pub(super) awaits_confirmation: bool,
     refused: BTreeMap<OutputKey, RefusedOutput>,
@@ -62,6 +64,33 @@ pub(super) struct RouteEntry {
     budget: Option<WriteBudget>,
     output_retry: Retry,
     pub(super) retry: Retry,
+}
+
+/// Age from which a message that is kept is told of.
+// A switch, and Postfix's first attempts after it, take less.
+pub(super) const KEPT_FOR_LONG: Duration = Duration::from_mins(15);
+
+/// Mail that waits beside all agents of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KeptTotal {
+    /// Number of messages.
+    pub(super) messages: u64,
+    /// Age of the oldest; zero without one.
+    pub(super) oldest: Duration,
+}
+
+/// Mail that has waited for long beside an agent, because a backend refuses it by a 5xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LongKept {
+    /// No message has waited for long.
+    Nothing,
+    /// The oldest message has.
+    Messages {
+        /// Subject of the latest refusal of the oldest message: `Quota`, for example.
+        about: Arc<str>,
+        /// Backend that refused it last.
+        backend: Arc<str>,
+    },
 }
 
 /// Everything beside its own entry that the reconcile of a route depends on.
@@ -164,6 +193,11 @@ impl RouteEntry {
             self.first_delivery = Some((id, at));
         }
         is_awaited && is_first
+    }
+
+    /// Takes note of the mail that waits beside the agents. Returns true if that is news.
+    pub(super) fn note_kept(&mut self, kept: LongKept) -> bool {
+        self.kept.replace(kept.clone()) != Some(kept)
     }
 
     /// The backend that carries most of its mail, as far as is persisted.
@@ -385,6 +419,7 @@ impl RouteEntry {
             strategy: self.usable.as_ref().map(|route| route.strategy),
             recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             first_delivery: self.first_delivery,
+            kept: self.kept.as_ref(),
             backends: cx.backends,
             decision: decided.map(|decided| &decided.decision),
             candidates: decided.map_or(&[], |decided| decided.candidates.as_slice()),

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::events::{self, EventReason};
+use crate::controller::route::{KEPT_FOR_LONG, LongKept};
 use crate::controller::status::{Conditions, condition_message, is_true, joined};
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
@@ -52,6 +53,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) recovery_time: Option<Duration>,
     /// Transition that an agent has carried out, and the time of the first message on the new way.
     pub(super) first_delivery: Option<(i64, Timestamp)>,
+    /// Mail that has waited for long beside an agent; `None` until an agent has reported.
+    pub(super) kept: Option<&'a LongKept>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     /// `None` while nothing can be decided.
     pub(super) decision: Option<&'a Decision>,
@@ -114,6 +117,7 @@ impl StatusBuilder<'_> {
         self.set_failed_over(&mut conditions, status);
         self.set_redundant(&mut conditions, status);
         self.set_recovery_time_met(&mut conditions, status);
+        self.set_mail_kept(&mut conditions);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -216,6 +220,22 @@ impl StatusBuilder<'_> {
         conditions.set(condition::RECOVERY_TIME_MET, Some(is_met), reason, &message);
     }
 
+    fn set_mail_kept(&self, conditions: &mut Conditions<'_>) {
+        match self.kept {
+            // Agents report every few seconds; until then what is persisted stays.
+            None => conditions.keep(condition::MAIL_KEPT),
+            Some(LongKept::Messages { about, backend }) => {
+                conditions.set(condition::MAIL_KEPT, Some(true), about, &kept_note(about, backend));
+            }
+            Some(LongKept::Nothing) if is_true(&self.before.conditions, condition::MAIL_KEPT) => {
+                let message = "no message waits for long because a backend refuses it";
+                conditions.set(condition::MAIL_KEPT, Some(false), reason::NOTHING_KEPT, message);
+            }
+            // A route whose mail was never kept has no such condition.
+            Some(LongKept::Nothing) => conditions.keep(condition::MAIL_KEPT),
+        }
+    }
+
     /// The Events still to be published: those pending before, and those of this status.
     fn pending_events(&self, status: &MailRouteStatus) -> Vec<PendingEvent> {
         let before = self.before.pending_events.iter();
@@ -234,6 +254,12 @@ impl StatusBuilder<'_> {
             if !self.is_reported(condition::OUTPUTS_APPLIED, &refused) {
                 events::push(&mut pending, self.event(EventReason::OutputRefused, None, &refused));
             }
+        }
+        if let Some(LongKept::Messages { about, backend }) = self.kept
+            && !is_true(&self.before.conditions, condition::MAIL_KEPT)
+        {
+            let note = kept_note(about, backend);
+            events::push(&mut pending, self.event(EventReason::MailKept, Some(&**backend), &note));
         }
         pending
     }
@@ -329,6 +355,14 @@ impl StatusBuilder<'_> {
             since: (candidate.health != Health::Unknown).then(|| micro_time(candidate.since)),
         }
     }
+}
+
+// Without a count and an age: the status must not change with each report.
+fn kept_note(about: &str, backend: &str) -> String {
+    format!(
+        "messages that {backend} refuses ({about}) have waited beside Postfix for more than {} min; `mail-failover agent status` there tells how many and how old",
+        KEPT_FOR_LONG.as_secs() / 60
+    )
 }
 
 /// Time from the first evidence of a failover until every output was written; `None` for any other transition.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::ControllerState;
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
+use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::OPINION_HOLDS;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, ObjectKey, SwitchedMail, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, ObjectKey, SwitchedMail, Timestamp,
 };
 
 /// Time without a report after which an agent is forgotten.
@@ -40,6 +41,7 @@ struct HeardAgent {
     heard_at: Timestamp,
     backends: BTreeMap<Arc<str>, BackendDeliveries>,
     last_switch: Option<SwitchedMail>,
+    kept: Option<KeptMail>,
 }
 
 impl Agents {
@@ -86,7 +88,7 @@ impl Agents {
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch } = report;
+        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept } = report;
         if !self.heard.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
@@ -96,6 +98,7 @@ impl Agents {
             heard_at: now,
             backends: backends.clone(),
             last_switch: last_switch.clone(),
+            kept: kept.clone(),
         };
         self.heard.insert(agent.clone(), heard)
     }
@@ -103,6 +106,24 @@ impl Agents {
     /// Number of the agents whose verdict counts now.
     fn present(&self, now: Timestamp) -> usize {
         self.heard.values().filter(|known| now.since(known.heard_at) < OPINION_HOLDS).count()
+    }
+
+    /// Returns what waits beside the agents of a route: the sum, and the oldest.
+    fn kept(&self, now: Timestamp, route: &ObjectKey) -> (KeptTotal, LongKept) {
+        let known = self.heard.iter().filter(|(agent, _)| agent.route == *route);
+        let known = known.filter(|(_, heard)| now.since(heard.heard_at) < FORGOTTEN_AFTER);
+        let kept: Vec<_> = known.filter_map(|(_, heard)| heard.kept.as_ref()).collect();
+        let Some(oldest) = kept.iter().min_by_key(|kept| kept.oldest_at) else {
+            return (KeptTotal::default(), LongKept::Nothing);
+        };
+        let messages = kept.iter().map(|kept| kept.messages).fold(0, u64::saturating_add);
+        let total = KeptTotal { messages, oldest: now.since(oldest.oldest_at) };
+        let long = if total.oldest < KEPT_FOR_LONG {
+            LongKept::Nothing
+        } else {
+            LongKept::Messages { about: oldest.about.clone(), backend: oldest.backend.clone() }
+        };
+        (total, long)
     }
 
     pub(super) fn forget_route(&mut self, route: &ObjectKey) {
@@ -149,6 +170,11 @@ impl ControllerState {
             if entry.note_first_delivery(switched) {
                 self.queue.add(ResourceRef::route(key));
             }
+        }
+        let (total, long) = self.agents.kept(now, key);
+        self.metrics.kept(key, total);
+        if entry.note_kept(long) {
+            self.queue.add(ResourceRef::route(key));
         }
         // Counters of another process of the same agent begin anew.
         let before = before.filter(|before| before.process == report.process);

@@ -12,7 +12,8 @@ use crate::reports::Caller;
 use mail_failover_api::{Health, SendingBackend};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, ObjectKey, SwitchedMail,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey,
+    SwitchedMail,
 };
 use mail_failover_resolve::time::timestamp;
 
@@ -58,6 +59,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
         backends: [("primary".into(), deliveries(primary)), ("standby".into(), deliveries(DeliveryVerdict::Passing))]
             .into(),
         last_switch: None,
+        kept: None,
     }
 }
 
@@ -304,4 +306,51 @@ fn of_two_replicas_both_must_have_been_told() {
     assert_eq!(env.active(), "primary");
     let (told, _, _) = env.board.report();
     assert!(told.contains("shop/primary") && told.contains("AccountPaused"), "{told}");
+}
+
+/// A report of messages that have waited for some minutes.
+fn waiting(env: &TestEnv, sequence: u64, minutes: Option<u64>) -> AgentReport {
+    let kept = minutes.map(|minutes| KeptMail {
+        messages: 3,
+        oldest_at: env.now - Duration::from_mins(minutes),
+        about: "Quota".into(),
+        backend: "primary".into(),
+    });
+    AgentReport { kept, ..report(env, "a", sequence, DeliveryVerdict::Passing) }
+}
+
+/// Status and reason of the condition, if there is one.
+fn mail_kept(env: &TestEnv) -> Option<(String, String)> {
+    let conditions = env.store.route("orders").conditions;
+    conditions.into_iter().find(|known| known.type_ == "MailKept").map(|known| (known.status, known.reason))
+}
+
+fn events_of_kept_mail(env: &TestEnv) -> usize {
+    env.store.events().iter().filter(|reason| *reason == "MailKept").count()
+}
+
+#[test]
+fn mail_that_waits_for_long_is_a_condition_and_one_event() {
+    let mut env = env();
+    let is_kept = Some(("True".to_owned(), "Quota".to_owned()));
+    let is_over = Some(("False".to_owned(), "NothingKept".to_owned()));
+    let steps = [
+        (None, None, 0),
+        // A switch may take so long.
+        (Some(14), None, 0),
+        (Some(15), is_kept.clone(), 1),
+        (Some(16), is_kept.clone(), 1),
+        (Some(300), is_kept.clone(), 1),
+        (None, is_over, 1),
+        (Some(20), is_kept, 2),
+    ];
+    for (sequence, (minutes, condition, events)) in (1..).zip(steps) {
+        let writes = env.store.writes;
+        let is_news = mail_kept(&env) != condition;
+        let report = waiting(&env, sequence, minutes);
+        tell(&mut env, report);
+        env.run(1.0);
+        assert_eq!((mail_kept(&env), events_of_kept_mail(&env)), (condition, events), "{minutes:?}");
+        assert!(is_news || env.store.writes == writes, "{:?}", &env.store.log[writes..]);
+    }
 }

@@ -7,13 +7,27 @@ use mail_failover_core::model::Timestamp;
 
 use super::traffic::ejection_time;
 use super::{
-    AgentCore, Cause, CoreAction, CoreMemory, Ejection, EjectionBlocker, InForce, MAX_MOVES, PendingEjection,
-    SwitchOrder, SwitchView, change, shares,
+    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Ejection, EjectionBlocker, InForce, MAX_MOVES,
+    PendingEjection, SwitchOrder, SwitchView, change, shares,
 };
 use crate::answers::Answers;
 
 /// Time of what is never due.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
+
+impl InForce {
+    /// Returns the state of each backend, as far as it decides how refusals are read.
+    fn states(&self, usable: &[bool]) -> Vec<BackendState> {
+        let backends = self.routing.backends.iter().zip(&self.traffic).zip(usable);
+        let states = backends.map(|((backend, traffic), usable)| BackendState {
+            name: backend.name.clone(),
+            is_usable: *usable,
+            is_held: self.pending.as_ref().is_some_and(|pending| pending.backend == backend.name),
+            failures: traffic.failures(),
+        });
+        states.collect()
+    }
+}
 
 impl AgentCore {
     /// Draws all conclusions from the present state.
@@ -117,7 +131,12 @@ impl AgentCore {
             // The routing is newer than the ejection and has no other backend.
             None => Answers::as_decided(in_force.routing.clone()).percents,
         };
-        let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents });
+        let ejected = in_force.is_ejected();
+        let backends = in_force.routing.backends.iter().zip(&percents).zip(ejected);
+        let usable: Vec<_> =
+            backends.map(|((backend, percent), ejected)| *percent > 0 || (backend.standby && !ejected)).collect();
+        let learnt = Arc::new(self.refusals.learnt(&in_force.states(&usable)));
+        let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents, usable, learnt });
         let gained = change::gained(before.map(|before| &**before), &answers);
         for (backend, traffic) in answers.routing.backends.iter().zip(&mut in_force.traffic) {
             if gained.contains(&backend.name) {
@@ -138,6 +157,16 @@ impl AgentCore {
         let order = SwitchOrder { number: self.orders, cause, at: now, mark: change::mark(&answers), gained, lost };
         self.last_switch = Some(SwitchView::of(order.clone(), self.possible_duplicates));
         self.actions.push(CoreAction::Switch(order));
+    }
+
+    /// Publishes what refusals have taught, if that is news.
+    pub(super) fn relearn(&mut self, now: Timestamp) {
+        let Some(in_force) = &self.in_force else { return };
+        let before = in_force.answers.clone();
+        if self.refusals.learnt(&in_force.states(&before.usable)) != *before.learnt {
+            // No switch: the shares stay as they are.
+            self.update_answers(now, Some(&before), Cause::Operator);
+        }
     }
 
     fn memory(&self) -> CoreMemory {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mail_failover_contract::routing::{NextHop, Routing};
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_replies::About;
 
 /// Host and port of a delivery attempt, as far as the log says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +44,23 @@ pub struct Delivery {
     /// Hash of the queue id: equal for all recipients and attempts of a message.
     // A queue id itself tells who wrote to whom.
     pub message: u64,
+    /// Hash of the recipient: [`crate::answers::recipient_hash`].
+    pub recipient: u64,
+    /// Time since the message came in (`delay=`).
+    pub age: Duration,
+    /// MessageRefusal by a 5xx within the mail transaction, if there was one.
+    pub refusal: Option<MessageRefusal>,
     /// One line for people, at most [`MAX_SUMMARY`] characters, printable, without mail addresses.
     pub summary: Arc<str>,
+}
+
+/// MessageRefusal of a message or a recipient by a 5xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRefusal {
+    /// Subject of the reply.
+    pub about: About,
+    /// Fingerprint of the reply: equal for replies that differ in identifiers, addresses and times only.
+    pub text: u64,
 }
 
 /// Result of one attempt, for one recipient.
@@ -70,4 +86,7 @@ pub enum LogEvent {
     Suspended,
     /// The backend may have taken a message without our learning it, and it will be sent again.
     PossibleDuplicate(Place),
+    /// A message has left the queue without a delivery: it was too old, or a person removed it. The hash of its queue
+    /// id.
+    Gone(u64),
 }

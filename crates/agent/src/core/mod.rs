@@ -17,6 +17,7 @@ mod change;
 mod ejection;
 pub mod log_event;
 mod memory;
+mod refusals;
 mod shares;
 mod traffic;
 mod view;
@@ -28,12 +29,14 @@ use std::time::Duration;
 use mail_failover_contract::routing::{Refusal, RouteBackend, Routing, may_replace};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
+use self::refusals::{BackendState, Refusals};
 use self::traffic::BackendTraffic;
 use super::answers::Answers;
 
 pub use change::{Cause, SwitchOrder, SwitchProgress};
-pub use log_event::{Delivery, Disposition, LogEvent, Place};
+pub use log_event::{Delivery, Disposition, LogEvent, MessageRefusal, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
+pub use refusals::KeptView;
 pub use traffic::FailureRun;
 pub use view::{BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict};
 
@@ -77,6 +80,8 @@ pub struct AgentCore {
     last_switch: Option<SwitchView>,
     /// Messages that may have been sent twice, since the start.
     possible_duplicates: u64,
+    /// Messages that backends refuse and that are kept.
+    refusals: Refusals,
     /// Verdicts of the latest report.
     reported: Vec<(Arc<str>, Option<EvidenceClass>)>,
     actions: Vec<CoreAction>,
@@ -132,13 +137,22 @@ impl AgentCore {
                 self.possible_duplicates = self.possible_duplicates.saturating_add(1);
             }
             CoreInput::LogEvent(LogEvent::Suspended) => {}
+            CoreInput::LogEvent(LogEvent::Gone(message)) => {
+                if self.refusals.gone(message) {
+                    self.relearn(now);
+                }
+            }
             CoreInput::SwitchProgress(progress) => self.switched(now, progress),
         }
     }
 
     /// Draws the conclusions that follow from time alone.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        let is_news = self.refusals.handle_timeout(now);
         self.reconsider(now);
+        if is_news {
+            self.relearn(now);
+        }
     }
 
     /// Returns the latest time for the next call of [`Self::handle_timeout`]. An earlier call or another one does no
@@ -150,7 +164,7 @@ impl AgentCore {
         let returns = (0..in_force.ejections.len()).filter_map(|at| self.returns_at(in_force, at));
         let waits = in_force.pending.as_ref().is_some_and(|pending| pending.blocker == EjectionBlocker::BudgetSpent);
         let freed = waits.then(|| self.next_move(policy));
-        lapses.chain(returns).chain(freed).min()
+        lapses.chain(returns).chain(freed).chain(self.refusals.next_timeout()).min()
     }
 
     /// Returns the actions that have come up since the last call.
@@ -228,11 +242,18 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(at) = delivery.place.position_in(&in_force.routing) else { return };
         let Some(traffic) = in_force.traffic.get_mut(at) else { return };
-        traffic.handle(now, delivery, &in_force.routing.reflex);
+        let failures = traffic.failures();
+        let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, delivery);
+        traffic.handle(now, delivery, is_repeated, &in_force.routing.reflex);
+        let mut is_news = refusals::is_turn(failures, traffic.failures());
+        is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, delivery);
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
             last.delivered(now, &in_force.routing.backends[at].name, delivery.took);
         }
         self.reconsider(now);
+        if is_news {
+            self.relearn(now);
+        }
     }
 
     fn switched(&mut self, now: Timestamp, progress: SwitchProgress) {

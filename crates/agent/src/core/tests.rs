@@ -42,7 +42,9 @@ fn started(routing: Routing) -> AgentCore {
 fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
-    let delivery = Delivery { place, class, disposition, took, message, summary: class.as_str().into() };
+    let summary = class.as_str().into();
+    let (age, recipient, refusal) = (took, 0, None);
+    let delivery = Delivery { place, class, disposition, took, message, recipient, age, refusal, summary };
     CoreInput::LogEvent(LogEvent::Delivery(delivery))
 }
 
@@ -341,4 +343,58 @@ fn a_move_of_its_own_is_the_decisions_that_comes_after_it() {
         (2, Some(2)),
         "the first that agrees"
     );
+}
+
+/// A refusal by a 5xx that was made temporary.
+fn kept(backend: u16, message: u64, took: Duration) -> CoreInput {
+    let CoreInput::LogEvent(LogEvent::Delivery(delivery)) = delivery(backend, EvidenceClass::Permanent, message, took)
+    else {
+        unreachable!()
+    };
+    let refusal = Some(MessageRefusal { about: mail_failover_replies::About::Unknown, text: 7 });
+    CoreInput::LogEvent(LogEvent::Delivery(Delivery { refusal, recipient: message, ..delivery }))
+}
+
+#[test]
+fn one_message_that_is_refused_again_and_again_moves_nothing() {
+    let reflex = serde_json::json!({"consecutive": 3, "lastingMilliseconds": 0});
+    let mut core = started(routing(1, &[(100, false), (0, true)], &reflex));
+    for minute in 1..20 {
+        core.handle(at(60.0 * f64::from(minute)), kept(0, 1, SECOND / 10));
+    }
+    assert_eq!(percents(&core), [100, 0]);
+    for message in 2..4 {
+        core.handle(at(1200.0), kept(0, message, SECOND / 10));
+    }
+    assert_eq!(percents(&core), [0, 100], "three messages are three failures");
+}
+
+/// Backends that messages to this recipient avoid.
+fn avoided(core: &AgentCore, recipient: u64) -> Vec<String> {
+    let avoided = core.answers().unwrap().learnt.avoided.get(&recipient).cloned().unwrap_or_default();
+    avoided.into_iter().map(|name| name.to_string()).collect()
+}
+
+#[test]
+fn a_refused_message_goes_to_the_standby_and_the_route_stays() {
+    let mut core = started(usual(1, &[(100, false), (0, true)]));
+    core.handle(at(1.0), kept(0, 1, SECOND / 10));
+    core.poll();
+    core.handle(at(2.0), delivery(0, EvidenceClass::Ok, 2, SECOND / 10));
+    assert_eq!(avoided(&core, 1), ["a"]);
+    let actions = core.poll();
+    assert!(actions.iter().any(|action| matches!(action, CoreAction::Publish(_))), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, CoreAction::Switch(_))), "{actions:?}");
+    assert_eq!(percents(&core), [100, 0]);
+    assert_eq!(core.view(at(3.0)).unwrap().kept.unwrap().mail.messages, 1);
+    core.handle(at(70.0), CoreInput::LogEvent(LogEvent::Gone(1)));
+    assert_eq!((avoided(&core, 1), core.view(at(71.0)).unwrap().kept), (vec![], None));
+}
+
+#[test]
+fn a_backend_that_was_left_is_no_place_for_mail() {
+    let mut core = started(usual(1, &[(100, true), (0, true)]));
+    assert_eq!(core.answers().unwrap().usable, [true, true]);
+    core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
+    assert_eq!((percents(&core), core.answers().unwrap().usable.clone()), (vec![0, 100], vec![false, true]));
 }

@@ -60,8 +60,8 @@ impl BackendTraffic {
         *self = Self { given_at: Some(now), ..Self::default() };
     }
 
-    /// A delivery is over.
-    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, policy: &EjectionPolicy) {
+    /// A delivery is over. A refusal of a message that was refused there before, and was kept, is no further failure.
+    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, is_repeated: bool, policy: &EjectionPolicy) {
         // An earlier attempt belongs to a past that was judged.
         if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
             return;
@@ -72,6 +72,13 @@ impl BackendTraffic {
                 self.last_success = Some(now);
             }
             Effect::Neutral => {}
+            Effect::Failure if is_repeated => {
+                self.handle_timeout(now, policy);
+                // It shows that the failures go on.
+                if let Some(run) = &mut self.run {
+                    run.until = now;
+                }
+            }
             Effect::Failure => {
                 if self.is_news(now, delivery) {
                     self.handle_timeout(now, policy);
@@ -126,6 +133,11 @@ impl BackendTraffic {
     pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
         run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy)).min()
+    }
+
+    /// Number of failures since the last success.
+    pub(super) fn failures(&self) -> u32 {
+        self.run.as_ref().map_or(0, |run| run.failures)
     }
 
     /// The failures since the last success.

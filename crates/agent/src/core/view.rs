@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-use super::{AgentCore, Ejection, FailureRun, SwitchOrder, SwitchProgress};
+use super::{AgentCore, Ejection, FailureRun, KeptView, SwitchOrder, SwitchProgress};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct CoreView {
     pub last_switch: Option<SwitchView>,
     /// Messages that may have been sent twice, since the agent started.
     pub possible_duplicates: u64,
+    /// Messages that backends refuse and that are kept, if there are any.
+    pub kept: Option<KeptView>,
 }
 
 /// View of one backend.
@@ -189,6 +191,7 @@ impl AgentCore {
             moves_left: routing.reflex.switches.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX)),
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,
+            kept: self.refusals.view(),
         })
     }
 }

@@ -29,8 +29,8 @@ use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, MailLogStatus, ReportsStatus, SourceState,
-    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, KeptStatus, MailLogStatus, ReportsStatus,
+    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
 
@@ -139,6 +139,8 @@ pub struct Driver {
     counters: DeliveryCounters,
     /// Time to the first delivery on the new way, as the operator was last told.
     first_delivery: Option<Duration>,
+    /// True if the log has been called not understood.
+    is_log_doubted: bool,
 }
 
 impl Driver {
@@ -161,6 +163,7 @@ impl Driver {
             authorities_tried: None,
             counters: DeliveryCounters::default(),
             first_delivery: None,
+            is_log_doubted: false,
         };
         driver.say_what_is_waited_for();
         driver
@@ -204,6 +207,8 @@ impl Driver {
                 () = timer => self.core.handle_timeout(self.settings.clock.now()),
                 _ = tick.tick() => {
                     self.retry_authorities().await;
+                    self.doubt_log();
+                    self.show_kept();
                     self.report();
                 }
                 count = inputs.log_events.recv_many(&mut log_events, LOG_EVENTS), if !inputs.log_events.is_closed() || !inputs.log_events.is_empty() => {
@@ -232,6 +237,24 @@ impl Driver {
             }
             self.report();
         }
+    }
+
+    /// Shows the age of what is kept, which grows by itself.
+    fn show_kept(&self) {
+        let now = self.settings.clock.now();
+        if let Some(view) = self.core.view(now) {
+            self.outputs.traffic.set_kept(view.kept.as_ref(), now);
+        }
+    }
+
+    /// Tells once if the log is read and not understood.
+    fn doubt_log(&mut self) {
+        let doubt = self.settings.mail_log.doubt(self.settings.clock.now());
+        self.outputs.metrics.log_doubted(doubt.is_some());
+        if let (Some(why), false) = (&doubt, self.is_log_doubted) {
+            tracing::warn!(source = self.settings.mail_log_source, why, "the mail log is read and not understood");
+        }
+        self.is_log_doubted = doubt.is_some();
     }
 
     fn next_timeout(&self) -> Option<Instant> {
@@ -359,9 +382,11 @@ impl Driver {
                     CoreAction::Report => {}
                 }
             }
-            if let Some(view) = self.core.view(self.settings.clock.now()) {
+            let now = self.settings.clock.now();
+            if let Some(view) = self.core.view(now) {
                 self.outputs.metrics.view(&view);
                 self.outputs.traffic.set_pending_ejection(view.pending_ejection.as_ref());
+                self.outputs.traffic.set_kept(view.kept.as_ref(), now);
             }
             // An action may be news to the operator. A report without news waits for the next heartbeat.
             self.report();
@@ -466,10 +491,12 @@ impl Driver {
             mail_log: MailLogStatus {
                 source: self.settings.mail_log_source.clone(),
                 problem: self.settings.mail_log.problem(),
+                warning: self.settings.mail_log.doubt(now),
             },
             moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
+            kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),
             reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),

@@ -4,24 +4,30 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_smtp::classify::Answered;
 
-use super::line::{self, LogRecord};
-use super::reply;
-use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, Place};
+use super::line::LogRecord;
+use super::reader::Attempt;
+use super::reply::{self, Quoted, Sender};
+use crate::answers::recipient_hash;
+use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
 
-/// Returns the events in a line that is about mail for a backend.
-pub fn log_events(line: &str) -> Vec<LogEvent> {
-    line::parse(line).map(|record| of_record(&record)).unwrap_or_default()
-}
-
-fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
+/// Returns the events in a record of this program. An earlier attempt of the same delivery stands in for a reason that
+/// says nothing.
+pub(super) fn of_record(
+    program: &str,
+    record: &LogRecord<'_>,
+    sender: Sender,
+    earlier: Option<&Attempt>,
+) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
     // ADR-0055: A delivery that Postfix suspends is no evidence.
     if reason.starts_with("delivery temporarily suspended: ") {
         return vec![LogEvent::Suspended];
     }
-    if record.program != "smtp" {
+    // A log whose programs end at the first slash says no more than `postfix`.
+    if program != "smtp" && program != "postfix" {
         return vec![];
     }
     let Some(place) = place_of_relay(record.relay).or_else(|| place_in_reason(reason)) else { return vec![] };
@@ -33,19 +39,44 @@ fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
         _ => None,
     };
     let delivery = disposition.and_then(|disposition| {
-        let class = if disposition == Disposition::Sent { EvidenceClass::Ok } else { reply::class(reason)? };
+        let (class, reason) = match disposition {
+            Disposition::Sent => (EvidenceClass::Ok, reason),
+            Disposition::Deferred | Disposition::Bounced => {
+                let class = reply::class(reason, sender)?;
+                match earlier.filter(|attempt| is_about_an_address(reason) && attempt.explains(&place.host, class)) {
+                    Some(attempt) => (attempt.class, attempt.reason.as_str()),
+                    None => (class, reason),
+                }
+            }
+        };
         Some(LogEvent::Delivery(Delivery {
             place: place.clone(),
             class,
             disposition,
             took: record.took,
             message: message(record.queue_id),
+            recipient: recipient_hash(record.recipient),
+            age: record.age,
+            refusal: refusal(record.reason),
             summary: summary(reason),
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
         .then_some(LogEvent::PossibleDuplicate(place));
     delivery.into_iter().chain(twice).collect()
+}
+
+/// Returns the 5xx within the transaction that a reason quotes.
+fn refusal(reason: &str) -> Option<MessageRefusal> {
+    let quoted = Quoted::within(reason)?;
+    let is_in_transaction = quoted.answered.is_none_or(|answered| answered >= Answered::Mail);
+    (quoted.code >= 500 && is_in_transaction)
+        .then(|| MessageRefusal { about: quoted.about(), text: quoted.fingerprint() })
+}
+
+/// True if a reason tells of one address of several, and not of what the server there has said.
+fn is_about_an_address(reason: &str) -> bool {
+    reason.starts_with("connect to ")
 }
 
 /// Parses a place written as `host[address]:port`.
@@ -55,19 +86,23 @@ fn place_of_relay(relay: &str) -> Option<Place> {
     Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
 }
 
-/// Finds the place in `connect to host[address]:port: …` and `… Name service error for name=host type=…`.
+/// Finds the place in `connect to host[address]:port: …`, `… Name service error for name=host type=…` and `unable to
+/// look up host host: …`.
 fn place_in_reason(reason: &str) -> Option<Place> {
     if let Some(place) = reason.strip_prefix("connect to ") {
         let end = place.find("]:")? + 2;
         let digits = place[end..].bytes().take_while(u8::is_ascii_digit).count();
         return place_of_relay(&place[..end + digits]);
     }
-    let (_, name) = reason.split_once("Name service error for name=")?;
-    let host = name.split(' ').next()?;
+    let host = match reply::lookup(reason) {
+        Some((host, _)) => host,
+        None => reason.split_once("Name service error for name=")?.1.split(' ').next()?,
+    };
     Some(Place { host: host.to_ascii_lowercase().into(), port: None })
 }
 
-fn message(queue_id: &str) -> u64 {
+/// Returns the hash of a queue id.
+pub(super) fn message(queue_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     queue_id.hash(&mut hasher);
     hasher.finish()

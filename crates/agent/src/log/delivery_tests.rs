@@ -1,14 +1,22 @@
+use mail_failover_core::model::Timestamp;
+
+use super::super::LogReader;
 use super::*;
 use EvidenceClass as Class;
 
 /// Log of a real Postfix 3.7.11 with a fault at each port of its server; one message for each port, all flushed once.
 const LOG: &str = include_str!("../../tests/data/postfix/faults.log");
 
+/// The events of a log that is read line by line within one second.
+fn events(log: &str) -> Vec<LogEvent> {
+    let mut reader = LogReader::default();
+    log.lines().flat_map(|line| reader.read(Timestamp::default(), line)).collect()
+}
+
 fn deliveries(port: u16) -> Vec<Delivery> {
-    let events = LOG.lines().flat_map(log_events);
-    let deliveries = events.filter_map(|event| match event {
+    let deliveries = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::Delivery(delivery) => Some(delivery),
-        LogEvent::Suspended | LogEvent::PossibleDuplicate(_) => None,
+        LogEvent::Suspended | LogEvent::PossibleDuplicate(_) | LogEvent::Gone(_) => None,
     });
     deliveries.filter(|delivery| delivery.place.port == Some(port)).collect()
 }
@@ -56,9 +64,9 @@ fn every_fault_that_postfix_meets_has_the_class_that_a_postmaster_would_give_it(
 
 #[test]
 fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
-    let ports = LOG.lines().flat_map(log_events).filter_map(|event| match event {
+    let ports = events(LOG).into_iter().filter_map(|event| match event {
         LogEvent::PossibleDuplicate(place) => place.port,
-        LogEvent::Suspended | LogEvent::Delivery(_) => None,
+        LogEvent::Suspended | LogEvent::Delivery(_) | LogEvent::Gone(_) => None,
     });
     assert_eq!(ports.collect::<Vec<_>>(), [2514, 2516, 2515, 2514, 2516]);
 }
@@ -66,7 +74,7 @@ fn a_message_that_may_have_arrived_is_counted_where_the_reply_was_lost() {
 #[test]
 fn what_the_queue_manager_suspends_is_no_evidence() {
     let suspended = LOG.lines().filter(|line| line.contains("delivery temporarily suspended"));
-    let seen: Vec<_> = suspended.map(log_events).collect();
+    let seen: Vec<_> = suspended.map(events).collect();
     assert!(!seen.is_empty() && seen.iter().all(|seen| *seen == [LogEvent::Suspended]), "{seen:?}");
 }
 
@@ -78,7 +86,7 @@ fn how_long_an_attempt_took_is_read() {
 
 #[test]
 fn no_mail_address_leaves() {
-    for event in LOG.lines().flat_map(log_events) {
+    for event in events(LOG) {
         assert!(!format!("{event:?}").contains('@'), "{event:?}");
     }
 }
@@ -93,8 +101,149 @@ fn a_name_without_addresses_is_attributed_by_the_name_and_one_that_dns_cannot_te
     let place = Place { host: "relay.invalid".into(), port: None };
     for (answer, class) in [("Host not found", Class::Unresolvable), ("Host not found, try again", Class::Inconclusive)]
     {
-        let seen = log_events(&line(answer, "4.4.4"));
+        let seen = events(&line(answer, "4.4.4"));
         let [LogEvent::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((&delivery.place, delivery.class), (&place, class));
+    }
+}
+
+/// A record of smtp(8) for a backend with this reason.
+fn record(dsn: &str, status: &str, reason: &str) -> String {
+    format!(
+        "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@dns.test>, relay=none, delay=0.01, delays=0.01/0/0/0, dsn={dsn}, status={status} ({reason})"
+    )
+}
+
+/// A record of a backend that has said this.
+fn said(reply: &str, command: &str) -> String {
+    let reason = format!("host relay.example[192.0.2.1] said: {reply} (in reply to {command} command)");
+    record("5.0.0", "deferred", &reason).replace("relay=none", "relay=relay.example[192.0.2.1]:587")
+}
+
+fn class_of(line: &str) -> Option<(Option<u16>, Class)> {
+    match &events(line)[..] {
+        [LogEvent::Delivery(delivery)] => Some((delivery.place.port, delivery.class)),
+        [] => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_words_of_either_c_library_are_read() {
+    for (words, class) in [
+        ("Connection timed out", Class::NoAnswer),
+        ("Operation timed out", Class::NoAnswer),
+        ("No route to host", Class::ConnectionRefused),
+        ("Host is unreachable", Class::ConnectionRefused),
+        ("Network is unreachable", Class::Inconclusive),
+        ("Network unreachable", Class::Inconclusive),
+        ("Cannot assign requested address", Class::Inconclusive),
+        ("Address not available", Class::Inconclusive),
+        ("Operation not permitted", Class::Inconclusive),
+        ("words of a library that nobody knows", Class::Inconclusive),
+    ] {
+        let line = record("4.4.1", "deferred", &format!("connect to relay.example[2001:db8::1]:587: {words}"));
+        assert_eq!(class_of(&line), Some((Some(587), class)), "{words}");
+    }
+}
+
+#[test]
+fn a_name_that_the_system_does_not_know_is_unresolvable_and_a_silent_resolver_is_ours() {
+    for (words, dsn, class) in [
+        ("Name or service not known", "5.4.4", Class::Unresolvable),
+        ("Name does not resolve", "5.4.4", Class::Unresolvable),
+        ("Temporary failure in name resolution", "4.4.3", Class::Inconclusive),
+        ("Try again", "4.4.3", Class::Inconclusive),
+    ] {
+        let line = record(dsn, "bounced", &format!("unable to look up host Relay.example: {words}"));
+        let seen = events(&line);
+        let [LogEvent::Delivery(delivery)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((&*delivery.place.host, delivery.place.port, delivery.class), ("relay.example", None, class));
+    }
+}
+
+#[test]
+fn what_this_postfix_lacks_is_not_the_backends_fault() {
+    for reason in [
+        "TLS is required, but our TLS engine is unavailable",
+        "SASL authentication failed; cannot authenticate to server relay.example[192.0.2.1]: no mechanism available",
+    ] {
+        let line = record("4.7.5", "deferred", reason).replace("relay=none", "relay=relay.example[192.0.2.1]:587");
+        assert_eq!(class_of(&line), Some((Some(587), Class::Inconclusive)), "{reason}");
+    }
+    let line = record("4.7.4", "deferred", "TLS is required, but was not offered by host relay.example[192.0.2.1]")
+        .replace("relay=none", "relay=relay.example[192.0.2.1]:587");
+    assert_eq!(class_of(&line), Some((Some(587), Class::TlsFailed)));
+}
+
+#[test]
+fn a_reply_whose_command_was_cut_off_accuses_as_little_as_it_can() {
+    for (text, class) in [
+        ("550-This account has been suspended, more text", Class::RecipientLevel),
+        ("550 no", Class::RecipientLevel),
+        ("554 Message rejected: Sending paused for this account.", Class::AccountPaused),
+    ] {
+        let line = said(text, "RCPT TO").replace(" (in reply to RCPT TO command)", "");
+        assert_eq!(class_of(&line), Some((Some(587), class)), "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_sender_of_one_message_is_that_messages() {
+    for (reply, class) in [
+        ("501 Invalid MAIL FROM address provided", Class::RecipientLevel),
+        ("553 5.7.1 <x@example.org>: Sender address rejected: not owned by user", Class::RecipientLevel),
+        ("555 5.5.4 Unsupported option: SMTPUTF8", Class::RecipientLevel),
+        ("550 5.1.8 Sender domain not found", Class::RecipientLevel),
+        ("552 5.3.4 Message size exceeds fixed limit", Class::RecipientLevel),
+        ("553 5.7.1 Your account has been suspended", Class::AccountPaused),
+        ("550 something that nobody knows", Class::Permanent),
+    ] {
+        assert_eq!(class_of(&said(reply, "MAIL FROM")), Some((Some(587), class)), "{reply}");
+    }
+}
+
+/// Amazon SES and others take no mail from `<>`.
+#[test]
+fn a_refusal_of_a_bounce_accuses_nobody() {
+    let refused = said("550 something that nobody knows", "MAIL FROM");
+    for (sender, class) in [("", Class::RecipientLevel), ("shop@example.org", Class::Permanent)] {
+        let active =
+            format!("Nov 25 15:43:37 mx postfix/qmgr[1]: 0C425984024: from=<{sender}>, size=9, nrcpt=1 (queue active)");
+        assert_eq!(class_of(&format!("{active}\n{refused}")), Some((Some(587), class)), "<{sender}>");
+    }
+}
+
+fn refusal_in(reply: &str, command: &str) -> Option<MessageRefusal> {
+    match events(&said(reply, command)).pop() {
+        Some(LogEvent::Delivery(delivery)) => delivery.refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_kept_refusal_is_told_by_its_subject_and_its_words() {
+    let paused = refusal_in("554 Message rejected: Sending paused for this account. 0102-7f", "end of DATA").unwrap();
+    assert_eq!(paused.about, mail_failover_replies::About::Account);
+    assert_eq!(
+        Some(paused),
+        refusal_in("554 Message rejected: Sending paused for this account. 0304-8a", "end of DATA")
+    );
+    assert_ne!(Some(paused), refusal_in("554 Message rejected: something else", "end of DATA"));
+    assert_eq!(refusal_in("454 4.7.0 Sending paused", "MAIL FROM"), None, "Postfix keeps it anyway");
+    assert_eq!(refusal_in("535 5.7.8 no", "AUTH LOGIN"), None, "no message is refused");
+}
+
+#[test]
+fn a_message_that_leaves_the_queue_unsent_is_told() {
+    let id = "0C425984024";
+    for (line, is_gone) in [
+        ("postfix/postsuper[1]: 0C425984024: removed", true),
+        ("postfix/qmgr[1]: 0C425984024: from=<x@example.org>, status=expired, returned to sender", true),
+        ("postfix/qmgr[1]: 0C425984024: from=<x@example.org>, status=force-expired, returned to sender", true),
+        ("postfix/qmgr[1]: 0C425984024: removed", false),
+    ] {
+        let expected = if is_gone { vec![LogEvent::Gone(message(id))] } else { vec![] };
+        assert_eq!(events(&format!("Nov 25 15:43:37 mx {line}")), expected, "{line}");
     }
 }

@@ -8,16 +8,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mail_failover_core::model::Timestamp;
 use mail_failover_runtime::backoff::Backoff;
+use mail_failover_runtime::clock::Clock;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{UnixDatagram, unix::pipe};
 use tokio::sync::mpsc;
 
 use super::line::MAX_LINE;
-use super::log_events;
+use super::reader::LogReader;
 use crate::core::log_event::LogEvent;
 use crate::metrics::LogMetrics;
 
@@ -32,18 +34,29 @@ const CHUNK: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     problem: Arc<Mutex<Option<String>>>,
+    reader: Arc<Mutex<LogReader>>,
 }
 
 impl Reading {
     /// Reading that this problem prevents.
     pub fn hindered(problem: &str) -> Self {
-        Self { problem: Arc::new(Mutex::new(Some(problem.to_owned()))) }
+        Self { problem: Arc::new(Mutex::new(Some(problem.to_owned()))), ..Self::default() }
     }
 
     /// Returns the error that keeps the log from being read.
     pub fn problem(&self) -> Option<String> {
         // It is replaced as a whole.
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the reason why what is read seems not to be understood.
+    pub fn doubt(&self, now: Timestamp) -> Option<String> {
+        self.reader().doubt(now)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, LogReader> {
+        // A line that makes the reader panic leaves nothing half done that a later one could not stand.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the state, and logs it once when it changes.
@@ -66,13 +79,14 @@ pub struct Sink {
     sender: mpsc::Sender<LogEvent>,
     metrics: LogMetrics,
     reading: Reading,
+    clock: Clock,
 }
 
 impl Sink {
     /// Creates a sink, and the receiver of its events.
-    pub fn new(metrics: LogMetrics) -> (Self, mpsc::Receiver<LogEvent>) {
+    pub fn new(metrics: LogMetrics, clock: Clock) -> (Self, mpsc::Receiver<LogEvent>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { sender, metrics, reading: Reading::default() }, receiver)
+        (Self { sender, metrics, reading: Reading::default(), clock }, receiver)
     }
 
     /// Returns the state of reading the log.
@@ -82,18 +96,21 @@ impl Sink {
 
     /// Takes a line without waiting.
     pub fn take(&self, line: &[u8]) {
-        self.metrics.lines.inc();
-        for event in log_events(&String::from_utf8_lossy(line)) {
+        for event in self.events(line) {
             if self.sender.try_send(event).is_err() {
                 self.metrics.lost.inc();
             }
         }
     }
 
+    fn events(&self, line: &[u8]) -> Vec<LogEvent> {
+        self.metrics.lines.inc();
+        self.reading.reader().read(self.clock.now(), &String::from_utf8_lossy(line))
+    }
+
     /// Takes a line, and waits until there is room for its events.
     async fn take_patiently(&self, line: &[u8]) {
-        self.metrics.lines.inc();
-        for event in log_events(&String::from_utf8_lossy(line)) {
+        for event in self.events(line) {
             if self.sender.send(event).await.is_err() {
                 self.metrics.lost.inc();
             }

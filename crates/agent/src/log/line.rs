@@ -1,23 +1,45 @@
-//! Parser of one line of Postfix's log. Pure and total: a line that is no delivery record gives `None`.
+//! Parser of one line of Postfix's log: its header, and the delivery record in it. Pure and total: a line that is no
+//! delivery record gives `None`.
 //!
-//! Both timestamps that syslog knows (RFC 3164, RFC 5424) and that of `maillog_file` are skipped: the time of reading
-//! counts. Recipients choose parts of a line, and so do servers. A quoted address cannot pass for the fields after it:
-//! the order of the fields is fixed (`log_adhoc(3)`), and only the reply, which comes last, may hold anything.
+//! The timestamps of syslog (RFC 3164, RFC 5424), of ISO 8601 and of `maillog_file` are skipped: the time of reading
+//! counts. Recipients choose parts of a line, and so do servers. A quoted address cannot pass for the fields after it,
+//! and a line in which a second record follows the first is refused: where addresses are logged unquoted
+//! (`info_log_address_format = internal`), one of the two is a recipient's invention.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-/// Length at which lines are cut. Postfix itself cuts its own at 2,000 octets.
-pub const MAX_LINE: usize = 4096;
+use super::json;
+
+/// Length at which lines are cut. Postfix itself cuts its own at 2,000 octets; JSON makes them longer.
+pub const MAX_LINE: usize = 8192;
+/// Limit of the fields of a record; Postfix 3.11 logs nine.
+const MAX_FIELDS: usize = 24;
+
+/// One line without its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine<'a> {
+    /// Last part of the program's name: `smtp`, `error`, `qmgr`, …
+    pub program: Cow<'a, str>,
+    /// True if Postfix logged it, as far as the tag tells: `syslog_name/service`.
+    pub is_of_postfix: bool,
+    /// Process that logged it, if the line says so.
+    pub process: Option<u32>,
+    /// Text after the header.
+    pub message: Cow<'a, str>,
+}
 
 /// A delivery record: `QUEUEID: to=<…>, relay=…, delay=…, delays=a/b/c/d, dsn=…, status=… (…)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRecord<'a> {
-    /// Program that logged it: `smtp`, `error`, `qmgr`, …
-    pub program: &'a str,
     /// Queue id of the message.
     pub queue_id: &'a str,
+    /// Recipient, as it is written in the line.
+    pub recipient: &'a str,
     /// Server, as `host[address]:port`, `none`, `local`, …
     pub relay: &'a str,
+    /// Time since the message came in.
+    pub age: Duration,
     /// Time from the beginning of connecting to the end: `c + d`.
     pub took: Duration,
     /// Result: `sent`, `deferred`, `bounced`, `expired`, `SOFTBOUNCE`, …
@@ -26,41 +48,120 @@ pub struct LogRecord<'a> {
     pub reason: &'a str,
 }
 
-/// Parses one line of the log.
-pub fn parse(line: &str) -> Option<LogRecord<'_>> {
-    let line = line.trim_end();
+impl<'a> LogLine<'a> {
+    /// Splits a line with any of the headers. `None` if it has none that is known.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let line = bounded(line.trim_end());
+        if line.trim_start().starts_with('{') {
+            return json::parse(line.trim_start());
+        }
+        rfc_5424(line).or_else(|| tagged(line))
+    }
+
+    pub(super) fn new(tag: &'a str, process: Option<u32>, message: &'a str) -> Self {
+        Self {
+            program: tag.rsplit('/').next().unwrap_or(tag).into(),
+            is_of_postfix: tag.contains('/') || tag == "postfix",
+            process,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn into_owned(self) -> LogLine<'static> {
+        LogLine {
+            program: self.program.into_owned().into(),
+            is_of_postfix: self.is_of_postfix,
+            process: self.process,
+            message: self.message.into_owned().into(),
+        }
+    }
+
+    /// Returns the queue id and the text after it.
+    pub fn of_message(&self) -> Option<(&str, &str)> {
+        let (queue_id, text) = self.message.split_once(": ")?;
+        is_queue_id(queue_id).then_some((queue_id, text))
+    }
+
+    /// Returns the delivery record, if the line is one.
+    pub fn record(&self) -> Option<LogRecord<'_>> {
+        let (queue_id, fields) = self.of_message()?;
+        let (recipient, fields) = address(fields.strip_prefix("to=<")?)?;
+        let fields = match fields.strip_prefix("orig_to=<") {
+            Some(original) => address(original)?.1,
+            None => fields,
+        };
+        let fields = Fields::parse(fields)?;
+        let Fields { relay, age, took, status, rest } = fields;
+        // The last record of a line would count; whatever stands before it is no word of Postfix's.
+        if holds_record(rest) {
+            return None;
+        }
+        let reason = rest.strip_prefix('(')?;
+        let reason = reason.strip_suffix(')').unwrap_or(reason);
+        Some(LogRecord { queue_id, recipient, relay, age, took, status, reason })
+    }
+
+    /// True if the line looks like a delivery record, whether it can be read or not.
+    pub fn resembles_record(&self) -> bool {
+        self.message.contains(": to=<") && self.message.contains(" status=")
+    }
+}
+
+/// The fields of a record from `relay=` on.
+struct Fields<'a> {
+    relay: &'a str,
+    age: Duration,
+    took: Duration,
+    status: &'a str,
+    /// Text after the status and a blank.
+    rest: &'a str,
+}
+
+impl<'a> Fields<'a> {
+    /// Parses `relay=…, delay=…, delays=…, dsn=…, status=…` in this order, with any other `name=value` between them.
+    fn parse(text: &'a str) -> Option<Self> {
+        const KNOWN: [&str; 4] = ["relay", "delay", "delays", "dsn"];
+        let mut values = [""; KNOWN.len()];
+        let (mut found, mut text) = (0, text);
+        for _ in 0..MAX_FIELDS {
+            let (field, rest) = text.split_once(' ')?;
+            let (name, value) = field.split_once('=')?;
+            if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                return None;
+            }
+            if name == "status" && found == KNOWN.len() {
+                let [relay, delay, delays, _dsn] = values;
+                return Some(Self { relay, age: seconds(delay)?, took: took(delays)?, status: value, rest });
+            }
+            let value = value.strip_suffix(',')?;
+            if KNOWN.get(found) == Some(&name) {
+                values[found] = value;
+                found += 1;
+            } else if found == 0 {
+                return None;
+            }
+            text = rest;
+        }
+        None
+    }
+}
+
+/// True if another record follows an address in the text.
+fn holds_record(text: &str) -> bool {
+    const AFTER_ADDRESS: &str = ">, ";
+    text.match_indices(AFTER_ADDRESS).any(|(at, _)| Fields::parse(&text[at + AFTER_ADDRESS.len()..]).is_some())
+}
+
+fn bounded(line: &str) -> &str {
     let mut end = line.len().min(MAX_LINE);
     while !line.is_char_boundary(end) {
         end -= 1;
     }
-    let (program, message) = program_and_message(&line[..end])?;
-    let (queue_id, fields) = message.split_once(": ")?;
-    if queue_id.is_empty() || queue_id.len() > 32 || !queue_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return None;
-    }
-    let fields = after_address(fields.strip_prefix("to=<")?)?;
-    let fields = match fields.strip_prefix("orig_to=<") {
-        Some(address) => after_address(address)?,
-        None => fields,
-    };
-    let (relay, fields) = fields.strip_prefix("relay=")?.split_once(", ")?;
-    let fields = match fields.strip_prefix("conn_use=") {
-        Some(uses) => uses.split_once(", ")?.1,
-        None => fields,
-    };
-    let (_, fields) = fields.strip_prefix("delay=")?.split_once(", ")?;
-    let (delays, fields) = fields.strip_prefix("delays=")?.split_once(", ")?;
-    let (_, fields) = fields.strip_prefix("dsn=")?.split_once(", ")?;
-    let (status, reason) = fields.strip_prefix("status=")?.split_once(' ')?;
-    let reason = reason.strip_prefix('(')?;
-    Some(LogRecord {
-        program,
-        queue_id,
-        relay,
-        took: took(delays)?,
-        status,
-        reason: reason.strip_suffix(')').unwrap_or(reason),
-    })
+    &line[..end]
+}
+
+fn is_queue_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Parses `a/b/c/d` and returns the time spent connecting and sending.
@@ -74,9 +175,9 @@ fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-/// Returns the text after `address>, `.
-fn after_address(text: &str) -> Option<&str> {
-    let mut rest = text;
+/// Splits `address>, rest`.
+fn address(text: &str) -> Option<(&str, &str)> {
+    let mut from = 0;
     if let Some(quoted) = text.strip_prefix('"') {
         let mut escaped = false;
         let closing = quoted.bytes().position(|byte| {
@@ -84,31 +185,72 @@ fn after_address(text: &str) -> Option<&str> {
             escaped = byte == b'\\' && !escaped;
             closes
         })?;
-        rest = &quoted[closing..];
+        from = closing + 1;
     }
-    rest.split_once(">, ").map(|(_, fields)| fields)
+    let end = from + text[from..].find(">, ")?;
+    Some((&text[..end], &text[end + 3..]))
 }
 
-/// Splits a line with any of the headers into the last part of the program's name and the message.
-fn program_and_message(line: &str) -> Option<(&str, &str)> {
-    // RFC 5424: <PRI>1 TIME HOST APP PROCID MSGID SD MESSAGE; Postfix's own have no structured data.
-    if let Some((priority, rest)) = line.strip_prefix('<').and_then(|line| line.split_once(">1 "))
-        && priority.bytes().all(|byte| byte.is_ascii_digit())
-    {
-        let mut parts = rest.splitn(7, ' ');
-        let (program, data) = (parts.nth(2)?, parts.nth(2)?);
-        let message = parts.next()?;
-        return (data == "-").then(|| (last_part(program), message.trim_start_matches('\u{feff}')));
+/// Parses `[<PRI>][1 ]TIME HOST APP PROCID MSGID SD MESSAGE` (RFC 5424 §6), which some templates write without the
+/// beginning.
+fn rfc_5424(line: &str) -> Option<LogLine<'_>> {
+    let line = after_priority(line);
+    let line = line.strip_prefix("1 ").unwrap_or(line);
+    let mut parts = line.splitn(6, ' ');
+    let (time, _host, program) = (parts.next()?, parts.next()?, parts.next()?);
+    let (process, _id, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_time = time == "-" || (time.contains('T') && time.starts_with(|first: char| first.is_ascii_digit()));
+    let is_process = process == "-" || (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_time || !is_process {
+        return None;
     }
+    let message = after_structured_data(rest)?;
+    let message = message.trim_start_matches('\u{feff}').trim_start();
+    Some(LogLine::new(program, process.parse().ok(), message))
+}
+
+fn after_priority(line: &str) -> &str {
+    match line.strip_prefix('<').and_then(|line| line.split_once('>')) {
+        Some((priority, rest)) if !priority.is_empty() && priority.bytes().all(|byte| byte.is_ascii_digit()) => rest,
+        Some(_) | None => line,
+    }
+}
+
+/// Skips `-` or `[id name="value" …][…]` with its escapes (RFC 5424 §6.3), and the blank after it.
+fn after_structured_data(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix('-') {
+        return rest.strip_prefix(' ').or_else(|| rest.is_empty().then_some(""));
+    }
+    let (mut quoted, mut escaped, mut depth) = (false, false, 0_u32);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if depth > 0 => quoted = !quoted,
+            b'[' if !quoted && depth == 0 => depth = 1,
+            b']' if !quoted && depth == 1 => depth = 0,
+            b' ' if depth == 0 && at > 0 => return Some(&text[at + 1..]),
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Parses anything that ends in `PROGRAM[PID]: MESSAGE`.
+fn tagged(line: &str) -> Option<LogLine<'_>> {
     let (header, message) = line.split_once("]: ")?;
-    let (program, process) = header.rsplit_once('[')?;
-    let program = program.rsplit([' ', '>']).next()?;
-    let is_process = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
-    is_process.then(|| (last_part(program), message))
+    let (program, process) = tag(header)?;
+    Some(LogLine::new(program, Some(process), message))
 }
 
-fn last_part(program: &str) -> &str {
-    program.rsplit('/').next().unwrap_or(program)
+/// Parses the end of a header, `… PROGRAM[PID`.
+pub(super) fn tag(header: &str) -> Option<(&str, u32)> {
+    let (program, process) = header.rsplit_once('[')?;
+    let program = program.rsplit([' ', '>', '\t']).next()?;
+    let is_process = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+    is_process.then_some(())?;
+    Some((program, process.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -4,14 +4,47 @@ use super::*;
 
 const RECORD: &str = "6C6EA9842B1: to=<u@p2501.test>, relay=127.0.0.1[127.0.0.1]:2501, delay=0.22, delays=0.05/0.17/1.5/2, dsn=4.3.2, status=deferred (host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 Service shutting down)";
 
-fn expected() -> LogRecord<'static> {
-    LogRecord {
-        program: "smtp",
-        queue_id: "6C6EA9842B1",
-        relay: "127.0.0.1[127.0.0.1]:2501",
+/// A record without its line.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    program: String,
+    process: Option<u32>,
+    queue_id: String,
+    recipient: String,
+    relay: String,
+    age: Duration,
+    took: Duration,
+    status: String,
+    reason: String,
+}
+
+fn parse(line: &str) -> Option<Read> {
+    let line = LogLine::parse(line)?;
+    let record = line.record()?;
+    Some(Read {
+        program: line.program.to_string(),
+        process: line.process,
+        queue_id: record.queue_id.to_owned(),
+        recipient: record.recipient.to_owned(),
+        relay: record.relay.to_owned(),
+        age: record.age,
+        took: record.took,
+        status: record.status.to_owned(),
+        reason: record.reason.to_owned(),
+    })
+}
+
+fn expected() -> Read {
+    Read {
+        program: "smtp".to_owned(),
+        process: Some(9926),
+        queue_id: "6C6EA9842B1".to_owned(),
+        recipient: "u@p2501.test".to_owned(),
+        age: Duration::from_millis(220),
+        relay: "127.0.0.1[127.0.0.1]:2501".to_owned(),
         took: Duration::from_millis(3500),
-        status: "deferred",
-        reason: "host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 Service shutting down",
+        status: "deferred".to_owned(),
+        reason: "host 127.0.0.1[127.0.0.1] refused to talk to me: 421 4.3.2 Service shutting down".to_owned(),
     }
 }
 
@@ -26,6 +59,10 @@ fn every_header_is_understood() {
         "<22>1 2026-11-25T15:43:37Z mx postfix/mail-failover-smtps/smtp 9926 - - \u{feff}",
         "Nov 25 15:43:37 mx postfix/mail-failover-smtps/smtp[9926]: ",
         "postfix/smtp[9926]: ",
+        "2026-11-25T15:43:37.123456789Z stdout F Nov 25 15:43:37 mx postfix/smtp[9926]: ",
+        "<22>1 2026-11-25T15:43:37Z mx postfix/smtp 9926 - [meta sequenceId=\"1\"][x@1 a=\"b \\] \\\" c\"] ",
+        "1 2026-11-25T15:43:37+01:00 mx postfix/smtp 9926 - - ",
+        "2026-11-25T15:43:37+01:00 mx postfix/smtp 9926 ID47 [origin ip=\"192.0.2.1\"] ",
     ] {
         assert_eq!(parse(&format!("{header}{RECORD}\r\n")), Some(expected()), "{header}");
     }
@@ -49,11 +86,68 @@ fn what_is_no_delivery_record_is_nothing() {
 #[test]
 fn a_recipient_cannot_pass_for_what_follows_it() {
     let forged = r#""x>, relay=a.example[192.0.2.1]:25, delay=1, delays=0/0/0/1, dsn=5.7.1, status=bounced (host a said: 554 \"Sending paused\" (in reply to MAIL FROM command))"@example.net"#;
-    let line = format!("Nov 25 15:43:37 mx postfix/smtp[1]: {}", RECORD.replacen("u@p2501.test", forged, 1));
-    assert_eq!(parse(&line), Some(expected()));
+    let line = format!("Nov 25 15:43:37 mx postfix/smtp[9926]: {}", RECORD.replacen("u@p2501.test", forged, 1));
+    let expected = Read { recipient: forged.to_owned(), ..expected() };
+    assert_eq!(parse(&line).as_ref(), Some(&expected));
     let line = line.replacen(&format!("<{forged}>"), &format!("<{forged}>, orig_to=<{forged}>"), 1);
     let line = line.replacen(", delay=0.22", ", conn_use=3, delay=0.22", 1);
-    assert_eq!(parse(&line), Some(expected()));
+    assert_eq!(parse(&line).as_ref(), Some(&expected));
+}
+
+/// `info_log_address_format = internal` writes addresses without quotes.
+#[test]
+fn a_line_with_two_records_is_refused() {
+    let forged = "a>, relay=esp-a.example[10.99.0.1]:2525, delay=1, delays=0/0/0/1, dsn=4.0.0, status=deferred (host esp-a.example[10.99.0.1] said: 535 5.7.8 x) @out.example";
+    for forged in [forged.to_owned(), format!("\"x{forged}"), format!("\"x\"{forged}")] {
+        let line = format!("Nov 25 15:43:37 mx postfix/smtp[9926]: {}", RECORD.replacen("u@p2501.test", &forged, 1));
+        assert_eq!(parse(&line), None, "{line}");
+    }
+}
+
+/// Postfix 3.11 writes `tls=` (`smtp_log_tls_feature_status`).
+#[test]
+fn fields_that_are_not_known_are_passed_over() {
+    let line = format!("Nov 25 15:43:37 mx postfix/smtp[9926]: {RECORD}");
+    for (before, with) in [
+        (", dsn=", ", tls=none, dsn="),
+        (", dsn=", ", tls=dane/requiretls:may!, later=a,b, dsn="),
+        (", delay=0.22", ", conn_use=3, session=x_1, delay=0.22"),
+        (", status=", ", more=1, status="),
+    ] {
+        assert_eq!(parse(&line.replacen(before, with, 1)), Some(expected()), "{with}");
+    }
+    let many = ", a=b".repeat(MAX_FIELDS) + ", dsn=";
+    assert_eq!(parse(&line.replacen(", dsn=", &many, 1)), None, "more fields than anybody logs");
+}
+
+#[test]
+fn json_is_read_as_journald_rsyslog_and_images_write_it() {
+    let quoted = serde_json::to_string(RECORD).unwrap();
+    let bytes = format!("{:?}", RECORD.as_bytes());
+    for line in [
+        format!(r#"{{"MESSAGE":{quoted},"SYSLOG_IDENTIFIER":"postfix/smtp","_PID":"9926","PRIORITY":"6"}}"#),
+        format!(r#"{{"_PID":"9926","MESSAGE":{bytes},"SYSLOG_IDENTIFIER":"postfix/smtp"}}"#),
+        format!(
+            r#"{{"@timestamp":"2026-11-25T15:43:37Z","programname":"postfix","syslogtag":"postfix/smtp[9926]:","message":{quoted}}}"#
+        ),
+        format!(
+            r#"{{"programname":"postfix","app-name":"postfix/smtp","procid":"9926","msg":" {}"}}"#,
+            &quoted[1..quoted.len() - 1]
+        ),
+        format!(r#"{{"host":"mx","tag":"postfix/mail-failover-smtps/smtp[9926]","message":{quoted}}}"#),
+        format!(
+            r#"{{"log":"Nov 25 15:43:37 mx postfix/smtp[9926]: {}\n","stream":"stdout"}}"#,
+            &quoted[1..quoted.len() - 1]
+        ),
+    ] {
+        assert_eq!(parse(&line), Some(expected()), "{line}");
+    }
+    let cut = format!(r#"{{"programname":"postfix","procid":9926,"msg":{quoted}}}"#);
+    assert_eq!(parse(&cut), Some(Read { program: "postfix".to_owned(), ..expected() }), "rsyslog cuts at the slash");
+    for line in ["{", "{}", "{\"MESSAGE\": 1}", &format!(r#"{{"MESSAGE":{quoted}}}"#), "{\"log\":\"{\\\"log\\\":1}\"}"]
+    {
+        assert_eq!(parse(line), None, "{line}");
+    }
 }
 
 proptest! {
@@ -69,12 +163,13 @@ proptest! {
         let end = (at + cut).min(line.len());
         line.splice(at..end, with.chars());
         let line: String = line.into_iter().collect();
-        let _ = crate::log::log_events(&line);
+        let _ = crate::log::LogReader::default().read(mail_failover_core::model::Timestamp::default(), &line);
     }
 
     #[test]
     fn recipients_of_any_kind_do_not_change_what_is_read(local in "\"([^\"\\\\\n\r]|\\\\.){0,60}\"") {
-        let line = format!("Nov 25 15:43:37 mx postfix/smtp[1]: {}", RECORD.replacen("u@p2501.test", &format!("{local}@example.net"), 1));
-        prop_assert_eq!(parse(&line), Some(expected()));
+        let recipient = format!("{local}@example.net");
+        let line = format!("Nov 25 15:43:37 mx postfix/smtp[9926]: {}", RECORD.replacen("u@p2501.test", &recipient, 1));
+        prop_assert_eq!(parse(&line), Some(Read { recipient, ..expected() }));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `line` | the parser of a line | yes |
+//! | `line`, `json` | the parser of a line | yes |
+//! | `reader` | what is remembered from line to line | yes |
 //! | `reply` | the evidence in Postfix's words about a backend, by the probes' rules | yes |
 //! | `delivery` | the events in a line, in the core's terms | yes |
 //! | `follow` | the sources of lines: a file, a pipe, a socket | no |
@@ -12,16 +13,20 @@
 
 mod delivery;
 pub mod follow;
+mod json;
 mod line;
+mod reader;
 pub(crate) mod reply;
 
 use mail_failover_smtp::classify::Answered;
 
-pub(crate) use delivery::log_events;
+pub use reader::LogReader;
 
-/// Finds the reply that a line of Postfix's log quotes: the command that it answers, and `550 5.1.1 …`.
+/// Finds the reply that a line of Postfix's log quotes: the command that it answers, and `550 5.1.1 …`. A command that
+/// was cut off is taken for RCPT, which accuses least.
 pub fn quoted_reply(line: &str) -> Option<(Answered, String)> {
-    let record = line::parse(line)?;
+    let line = line::LogLine::parse(line)?;
+    let record = line.record()?;
     let quoted = reply::Quoted::within(record.reason)?;
-    Some((quoted.answered, format!("{} {}", quoted.code, quoted.text)))
+    Some((quoted.answered.unwrap_or(Answered::Recipient), format!("{} {}", quoted.code, quoted.text)))
 }

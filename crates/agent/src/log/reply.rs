@@ -4,15 +4,31 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::About;
-use mail_failover_smtp::classify::{Answered, about, classify};
+use mail_failover_replies::{About, Reply, subject};
+use mail_failover_smtp::classify::{Answered, about};
+use mail_failover_smtp::errno;
 use mail_failover_smtp::reply::EnhancedCode;
+
+use crate::stable_hash::StableHash;
+
+/// Words of a reply that its fingerprint holds.
+const FINGERPRINT_WORDS: usize = 64;
+
+/// Sender of a message, as far as the log has told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// An address, or not known.
+    #[default]
+    Other,
+    /// The null sender of bounces (RFC 5321 §4.5.5).
+    Null,
+}
 
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
-    /// Command that the reply answers.
-    pub answered: Answered,
+    /// Command that the reply answers. `None` if the text was cut off before it: Postfix logs 2,000 bytes.
+    pub answered: Option<Answered>,
     /// SMTP code of the reply.
     pub code: u16,
     /// Text of the reply; several lines are joined to one.
@@ -24,15 +40,14 @@ impl<'a> Quoted<'a> {
     pub fn within(reason: &'a str) -> Option<Self> {
         let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
             match reply.rsplit_once(" (in reply to ") {
-                Some((reply, command)) => (answered(command)?, reply),
-                None if before.starts_with("SASL authentication failed") => (Answered::Auth, reply),
-                // Cut off: a bounded line, a long reply.
-                None => (Answered::Data, reply),
+                Some((reply, command)) => (answered(command), reply),
+                None if before.starts_with("SASL ") => (Some(Answered::Auth), reply),
+                None => (None, reply),
             }
         } else if let Some((_, reply)) = reason.split_once(" refused to talk to me: ") {
-            (Answered::Connection, reply)
+            (Some(Answered::Connection), reply)
         } else {
-            (Answered::StartTls, reason.split_once(" refused to start TLS: ")?.1)
+            (Some(Answered::StartTls), reason.split_once(" refused to start TLS: ")?.1)
         };
         let code = reply.get(..3)?.parse().ok().filter(|code| (200..600).contains(code))?;
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
@@ -40,13 +55,75 @@ impl<'a> Quoted<'a> {
 
     /// Subject of the reply.
     pub fn about(&self) -> About {
-        about(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+        match self.answered {
+            Some(answered) => self.about_at(answered),
+            None => self.careful(),
+        }
     }
 
-    /// Class of the evidence that it is.
-    pub fn class(&self) -> EvidenceClass {
-        classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    /// Subject of the reply, by the rules that hold at every command if its own is not known.
+    pub fn about_for_certain(&self) -> About {
+        match self.answered {
+            Some(answered) => self.about_at(answered),
+            None => {
+                let enhanced = mail_failover_replies::Enhanced::at_start_of(self.text);
+                subject(&Reply { stage: None, code: self.code, enhanced, text: self.text }, None).0
+            }
+        }
     }
+
+    /// Hash of its codes and words, without those that differ from one message to the next: identifiers, addresses,
+    /// times.
+    pub fn fingerprint(&self) -> u64 {
+        let code = format!("{} {:?}", self.code, EnhancedCode::at_start_of(self.text));
+        let words = self.text.split_ascii_whitespace().filter(|word| is_of_the_server(word)).take(FINGERPRINT_WORDS);
+        words.fold(StableHash::default().part(code.as_bytes()), |hash, word| hash.part(word.as_bytes())).finish()
+    }
+
+    /// True if a refusal of MAIL is about this message's sender: its form, its size, its options (RFC 5321 §4.2.3,
+    /// RFC 3463 x.1, x.3.4, x.5.2, x.5.4, x.6).
+    fn is_about_sender(&self, about: About, sender: Sender) -> bool {
+        let is_positively_ours =
+            matches!(about, About::Account | About::Login | About::Quota | About::Address | About::Rate | About::Tls);
+        if self.answered != Some(Answered::Mail) || self.code < 500 || is_positively_ours {
+            return false;
+        }
+        let by_enhanced = match EnhancedCode::at_start_of(self.text) {
+            Some(EnhancedCode(_, subject, detail)) => {
+                matches!((subject, detail), (1 | 6, _) | (3, 4) | (5, 2 | 4))
+            }
+            None => false,
+        };
+        matches!(self.code, 501 | 552 | 553 | 555) || by_enhanced || sender == Sender::Null
+    }
+
+    fn about_at(&self, answered: Answered) -> About {
+        about(answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    }
+
+    /// Returns the subject that accuses least, of those at the commands that the reply may have answered.
+    fn careful(&self) -> About {
+        let subjects = [Answered::Recipient, Answered::Data, Answered::Mail].map(|answered| self.about_at(answered));
+        let harmless = subjects.iter().find(|about| !about.consequences().counts);
+        let lasting = subjects.iter().find(|about| !about.consequences().immediate);
+        harmless.or(lasting).copied().unwrap_or(subjects[0])
+    }
+
+    /// Class of the evidence that it is, about a message of this sender.
+    pub fn class(&self, sender: Sender) -> EvidenceClass {
+        if self.code < 400 {
+            return EvidenceClass::Ok;
+        }
+        let about = self.about();
+        if self.is_about_sender(about, sender) {
+            return EvidenceClass::RecipientLevel;
+        }
+        about.class(self.answered, self.code)
+    }
+}
+
+fn is_of_the_server(word: &str) -> bool {
+    !word.contains(['@', '<', '[', '"']) && !word.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn answered(command: &str) -> Option<Answered> {
@@ -67,15 +144,17 @@ fn answered(command: &str) -> Option<Answered> {
 const WORDS: &[(&str, EvidenceClass)] = &[
     ("lost connection with ", EvidenceClass::ConnectionLost),
     ("conversation with ", EvidenceClass::NoAnswer),
-    ("Connection timed out", EvidenceClass::NoAnswer),
-    ("Connection refused", EvidenceClass::ConnectionRefused),
-    ("No route to host", EvidenceClass::ConnectionRefused),
-    ("Network is unreachable", EvidenceClass::Inconclusive),
-    ("Cannot assign requested address", EvidenceClass::Inconclusive),
-    ("Connection reset", EvidenceClass::ConnectionLost),
-    ("connect to ", EvidenceClass::ConnectionRefused),
+    // A resolver's trouble is ours.
     ("Host not found, try again", EvidenceClass::Inconclusive),
+    ("Malformed or unexpected name server reply", EvidenceClass::Inconclusive),
     ("Host or domain name not found", EvidenceClass::Unresolvable),
+    // Files, keys and plugins of this Postfix.
+    ("our TLS engine is unavailable", EvidenceClass::Inconclusive),
+    ("client TLS configuration problem", EvidenceClass::Inconclusive),
+    ("TLSA lookup error", EvidenceClass::Inconclusive),
+    ("cannot authenticate to server", EvidenceClass::Inconclusive),
+    ("no mechanism available", EvidenceClass::Inconclusive),
+    ("offered no compatible authentication mechanisms", EvidenceClass::Inconclusive),
     ("Server certificate not ", EvidenceClass::CertificateInvalid),
     ("Cannot start TLS", EvidenceClass::TlsFailed),
     ("TLS is required, but", EvidenceClass::TlsFailed),
@@ -85,10 +164,42 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
 ];
 
-/// Classifies a text about a failed delivery. `None` if it says nothing about the backend.
-pub fn class(reason: &str) -> Option<EvidenceClass> {
+/// Classifies a text about a failed delivery of a message of this sender. `None` if it says nothing about the backend.
+pub fn class(reason: &str, sender: Sender) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
-        return Some(quoted.class());
+        return Some(quoted.class(sender));
+    }
+    if let Some(attempt) = reason.strip_prefix("connect to ") {
+        // `host[address]:port: words`
+        let words = attempt.split_once("]:")?.1.split_once(": ")?.1;
+        return Some(errno::class_of_connect(words));
+    }
+    if let Some((_, words)) = lookup(reason) {
+        return Some(errno::class_of_lookup(words));
     }
     WORDS.iter().find(|(words, _)| reason.contains(words)).map(|(_, class)| *class)
+}
+
+/// Splits `unable to look up host HOST: words`, of a Postfix that asks the system (`smtp_host_lookup = native`).
+pub fn lookup(reason: &str) -> Option<(&str, &str)> {
+    reason.strip_prefix("unable to look up host ")?.split_once(": ")
+}
+
+/// Returns the host whose name has no address, in the words of either lookup.
+pub fn unresolved(reason: &str) -> Option<&str> {
+    if class(reason, Sender::Other)? != EvidenceClass::Unresolvable {
+        return None;
+    }
+    match lookup(reason) {
+        Some((host, _)) => Some(host),
+        None => Some(reason.split_once("Name service error for name=")?.1.split(' ').next()?),
+    }
+}
+
+/// Returns the host that an attempt was made at: `connect to HOST[…`, `host HOST[…`, `conversation with HOST[…`.
+pub fn attempted(reason: &str) -> Option<&str> {
+    const BEFORE: [&str; 4] = ["connect to ", "host ", "conversation with ", "lost connection with "];
+    let rest = BEFORE.iter().find_map(|words| reason.strip_prefix(words))?;
+    let (host, _) = rest.split_once('[')?;
+    (!host.is_empty() && !host.contains(' ')).then_some(host)
 }

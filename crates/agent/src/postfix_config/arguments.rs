@@ -112,10 +112,10 @@ pub enum RoutingKey {
 /// Network of the backends. It decides how long Postfix waits for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Timeouts {
-    /// Providers on the internet: 10 s to connect, 20 s for a reply.
+    /// Providers on the internet: 5 s to connect, 20 s for the greeting.
     #[default]
     Internet,
-    /// Relays in a network of one's own: 3 s to connect, 6 s for a reply.
+    /// Relays in a network of one's own: 3 s to connect, 10 s for the greeting.
     Lan,
 }
 

@@ -7,9 +7,11 @@ use super::expansion::expand;
 
 /// Defaults of Postfix 3.7 (`postconf -d`) for the parameters that the rules read, for a main.cf that is read without
 /// `postconf`. Empty ones are left out.
-const DEFAULTS: [(&str, &str); 23] = [
+const DEFAULTS: [(&str, &str); 26] = [
     ("compatibility_level", "0"),
     ("default_transport", "smtp"),
+    ("inet_protocols", "all"),
+    ("info_log_address_format", "external"),
     ("maillog_file_prefixes", "/var, /dev/stdout"),
     ("maximal_queue_lifetime", "5d"),
     ("minimal_backoff_time", "300s"),
@@ -23,6 +25,7 @@ const DEFAULTS: [(&str, &str); 23] = [
     ("smtp_delivery_status_filter", "$default_delivery_status_filter"),
     ("smtp_fallback_relay", "$fallback_relay"),
     ("smtp_helo_timeout", "300s"),
+    ("smtp_host_lookup", "dns"),
     ("smtp_mail_timeout", "300s"),
     ("smtp_rcpt_timeout", "300s"),
     ("smtp_sasl_auth_soft_bounce", "yes"),
@@ -42,6 +45,19 @@ pub struct Configuration {
     services: Option<Vec<MasterService>>,
     /// Types of look-up tables that this Postfix was built with; `None` if it was not asked.
     table_types: Option<BTreeSet<String>>,
+    /// Facts about the machine; `None` if the configuration is another one's.
+    machine: Option<Machine>,
+}
+
+/// Facts about the machine that a configuration is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// True if an interface has an IPv6 address that reaches beyond this network.
+    pub has_global_ipv6: bool,
+    /// True if `maillog_file` is a named pipe.
+    pub log_is_pipe: bool,
+    /// True if `smtp_tls_CAfile` names a file that is not there.
+    pub is_ca_file_missing: bool,
 }
 
 /// One service of master.cf (master(5)).
@@ -82,6 +98,17 @@ impl Configuration {
     #[must_use]
     pub fn with_table_types(self, types: &str) -> Self {
         Self { table_types: Some(types.split_whitespace().map(str::to_owned).collect()), ..self }
+    }
+
+    /// Adds what is known of the machine.
+    #[must_use]
+    pub fn on(self, machine: Machine) -> Self {
+        Self { machine: Some(machine), ..self }
+    }
+
+    /// Returns the facts about the machine; `None` if the configuration is another one's.
+    pub fn machine(&self) -> Option<&Machine> {
+        self.machine.as_ref()
     }
 
     /// Returns a parameter's value; empty if it has none.

@@ -1,6 +1,7 @@
 //! Sources of a configuration: `postconf`, with a deadline, or files.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::configuration::Configuration;
+use super::configuration::{Configuration, Machine};
 
 /// Limit for `postconf`, which reads a few files.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -43,7 +44,31 @@ pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, Confi
     let main_cf = postconf(folder, "-x").await?;
     let master_cf = postconf(folder, "-M").await?;
     let types = postconf(folder, "-m").await?;
-    Ok(Configuration::parse(&main_cf).with_services(&master_cf).with_table_types(&types))
+    let configuration = Configuration::parse(&main_cf).with_services(&master_cf).with_table_types(&types);
+    let machine = machine(&configuration);
+    Ok(configuration.on(machine))
+}
+
+/// Looks at the parts of this machine that the rules ask about.
+fn machine(configuration: &Configuration) -> Machine {
+    let (log, ca_file) = (configuration.value("maillog_file"), configuration.value("smtp_tls_CAfile"));
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    Machine {
+        has_global_ipv6: has_global(&addresses),
+        log_is_pipe: std::fs::metadata(log).is_ok_and(|found| found.file_type().is_fifo()),
+        is_ca_file_missing: !ca_file.is_empty() && !Path::new(ca_file).exists(),
+    }
+}
+
+/// True if the kernel's list of addresses (proc_net(5)) has a global one: `address index length scope flags device`.
+fn has_global(addresses: &str) -> bool {
+    const GLOBAL: &str = "00";
+    addresses.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let (address, scope) = (words.next().unwrap_or_default(), words.nth(2));
+        // fc00::/7 is global by its scope, and routed nowhere.
+        scope == Some(GLOBAL) && !address.starts_with("fc") && !address.starts_with("fd")
+    })
 }
 
 /// Reads main.cf and master.cf from files.
@@ -74,4 +99,23 @@ async fn postconf(folder: Option<&Path>, flag: &str) -> Result<String, ConfigRea
         return Err(ConfigReadError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_of_the_internet_is_global() {
+        let line = |address: &str, scope: &str| format!("{address} 02 40 {scope} 80     eth0\n");
+        for (lines, expected) in [
+            (line("00000000000000000000000000000001", "10"), false),
+            (line("fe800000000000000000000000000001", "20"), false),
+            (line("fd000000000000000000000000000001", "00"), false),
+            (line("20010db8000000000000000000000001", "00"), true),
+            (String::new(), false),
+        ] {
+            assert_eq!(has_global(&lines), expected, "{lines}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::arguments::{FindingsFormat, LinesFormat};
+use super::configuration::Machine;
 use super::wanted::IMPLICIT_TLS_SERVICE;
 use super::*;
 
@@ -23,10 +24,12 @@ fn setup(flags: &str) -> Setup {
 
 const OTHER_LINES: &str =
     "myhostname = mx.example\nmydomain = example\nmydestination =\ncompatibility_level = 3.6\nmail_version = 3.7.11\n";
-const OTHER_SERVICES: &str = "smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\nrewrite unix - - n - - trivial-rewrite\npostlog unix-dgram n - n - 1 postlogd\n";
+const OTHER_SERVICES: &str =
+    "smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\nrewrite unix - - n - - trivial-rewrite\n";
+const POSTLOG: &str = "postlog unix-dgram n - n - 1 postlogd\n";
 
 /// Codes of the findings about the printed lines of a setup, after some changes. A line that begins with a space
-/// changes master.cf.
+/// changes master.cf, and a comment changes the machine.
 fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
     let setup = setup(flags);
     let lines = render_lines(&setup, LinesFormat::Lines);
@@ -35,9 +38,15 @@ fn codes(flags: &str, changes: &str) -> Vec<&'static str> {
     let main_cf = format!("{OTHER_LINES}{}{}\n", &lines[..at], main_cf.join("\n"));
     let master_cf: Vec<&str> = master_cf.iter().map(|line| &line[1..]).collect();
     let master_cf = master_cf.join("\n");
+    let postlog = if changes.contains("# no postlog") { "" } else { POSTLOG };
     let configuration = Configuration::parse(&main_cf)
-        .with_services(&format!("{master_cf}\n{OTHER_SERVICES}{}", &lines[at..]))
-        .with_table_types(if changes.contains("no socketmap") { "hash" } else { "hash socketmap" });
+        .with_services(&format!("{master_cf}\n{OTHER_SERVICES}{postlog}{}", &lines[at..]))
+        .with_table_types(if changes.contains("# no socketmap") { "hash" } else { "hash socketmap" })
+        .on(Machine {
+            has_global_ipv6: !changes.contains("# no IPv6"),
+            log_is_pipe: changes.contains("# a pipe"),
+            is_ca_file_missing: changes.contains("# no authorities"),
+        });
     let local_domains = ["example.com".to_owned(), ".sub.example".to_owned()];
     let findings = check(CheckContext { configuration: &configuration, setup: &setup, local_domains: &local_domains });
     assert!(findings.iter().all(|finding| !finding.message.is_empty() && !finding.remedy.is_empty()));
@@ -134,7 +143,7 @@ const CASES: [(&str, &str, &[&str]); 62] = [
     ("", "mail_version = 3.3.2", &["TooOld"]),
     ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
 ];
-const MORE: [(&str, &str, &[&str]); 9] = [
+const MORE: [(&str, &str, &[&str]); 22] = [
     (
         "",
         "sender_dependent_default_transport_maps = socketmap:inet:agent.example:8027:transport",
@@ -147,6 +156,19 @@ const MORE: [(&str, &str, &[&str]); 9] = [
         &["ThroughProxymap", "TlsNotAsked"],
     ),
     ("", "# no socketmap", &["NoSocketmap"]),
+    ("", "# no postlog", &["PostlogMissing"]),
+    ("--maillog-file syslog", "# no postlog", &[]),
+    ("--maillog-file /var/log/mail.log", "# a pipe", &["LogIsPipe"]),
+    ("", "info_log_address_format = internal", &["LogForgeable"]),
+    ("", "mail_version = 3.4.23", &["TooOld"]),
+    ("", "mail_version = 3.5.0", &[]),
+    ("", "smtp_host_lookup = native", &["HostLookupNative"]),
+    ("", "smtp_host_lookup = dns, native", &["HostLookupNative"]),
+    ("", "disable_dns_lookups = yes", &["HostLookupNative"]),
+    ("", "# no IPv6", &["Ipv6WithoutAddress"]),
+    ("", "inet_protocols = ipv4\n# no IPv6", &[]),
+    ("", "# no authorities", &["AuthoritiesMissing"]),
+    ("", "smtp_helo_timeout = 5s", &["GreetingTimeoutShort"]),
     ("", "maillog_file =", &["LogUnreadable"]),
     ("", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),
     ("--maillog-file syslog", "maillog_file = /var/log/mail.log", &["LogUnreadable"]),

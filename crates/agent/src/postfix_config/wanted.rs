@@ -209,7 +209,7 @@ fn losing_nothing(setup: &Setup) -> Section {
 fn patience(setup: &Setup) -> Section {
     let (connect, reply, long_reply) = match setup.timeouts {
         Timeouts::Internet => ("5s", "20s", "60s"),
-        // Relays of one's own delay a greeting as others do: postscreen by 6 s.
+        // Longer than a greeting delay of 6 s (postscreen) and a tarpit of 5 s (Exchange) take.
         Timeouts::Lan => ("3s", "10s", "15s"),
     };
     let parameters = vec![
@@ -217,7 +217,7 @@ fn patience(setup: &Setup) -> Section {
         parameter(
             "smtp_helo_timeout",
             reply,
-            "A server that accepts connections and says nothing: 300s by default, for banner and EHLO each.",
+            "A server that accepts connections and says nothing: 300s by default, for banner and EHLO each. Not below 10s: some delay their greeting by 6s, or a refusal by 5s.",
         ),
         parameter("smtp_starttls_timeout", reply, "One that hangs in the TLS handshake: 300s by default."),
         parameter("smtp_mail_timeout", long_reply, "One that hangs after MAIL or AUTH: 300s by default."),

@@ -7,7 +7,7 @@
 //! | `sender-transport` | `sender_dependent_default_transport_maps` | sender | the same, among those that may send for its domain |
 //! | `sasl` | `smtp_sasl_password_maps` | next hop | `username:password` |
 //! | `tls-policy` | `smtp_tls_policy_maps` | next hop | the TLS policy |
-//! | `delivery-status` | `smtp_delivery_status_filter` | `D.S.N text` | the same as a temporary failure, when a standby could take the mail |
+//! | `delivery-status` | `smtp_delivery_status_filter` | `D.S.N text` | the same as a temporary failure, when another backend could take the mail, or the refusal is about our account |
 //! | `intake` | `smtpd_end_of_data_restrictions` | any | `DUNNO`, or the refusal of the message |
 
 use std::sync::Arc;
@@ -158,7 +158,7 @@ pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (
         return (Some(map), temporary(format!("mail-failover agent: {}", view.waiting_for)));
     };
     let answer = match map {
-        Map::Transport => transport(answers.backend_for(key, |_| true), &answers.routing),
+        Map::Transport => transport(answers.backend_for_recipient(key), &answers.routing),
         Map::SenderTransport => sender_transport(answers, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
             Some(Some(secret)) => MapAnswer::Login(secret.clone()),

@@ -3,12 +3,13 @@
 mod command;
 mod text;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mail_failover_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{BackendView, CoreView, Ejection, SwitchView};
+use crate::core::{BackendView, CoreView, Ejection, KeptView, SwitchView};
 use crate::credentials::LoginState;
 use crate::reporter::{ReplicaReporting, ReporterStatus};
 
@@ -47,6 +48,9 @@ pub struct Status {
     pub last_switch: Option<SwitchStatus>,
     /// Messages that may have been sent twice, since the agent started.
     pub possible_duplicates: u64,
+    /// Messages that backends refuse by a 5xx and that wait, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptStatus>,
     /// State of the reports to the operator.
     pub reports: ReportsStatus,
     /// State that is saved for the next start.
@@ -62,6 +66,9 @@ pub struct MailLogStatus {
     /// Reason why it is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Reason why what is read seems not to be understood, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// State of the reports to the operator.
@@ -258,6 +265,20 @@ pub struct HeldStatus {
     pub because: String,
 }
 
+/// Messages that backends refuse by a 5xx and that wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptStatus {
+    /// Number of messages, each counted for each recipient.
+    pub messages: u64,
+    /// Time at which the oldest came in.
+    pub oldest_since: String,
+    /// Backend that refused the oldest last.
+    pub oldest_at_backend: String,
+    /// Number of messages by what their latest refusal is about.
+    pub about: BTreeMap<String, u64>,
+}
+
 /// Progress of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -360,6 +381,18 @@ impl HeldStatus {
             reason: pending.class.as_str().to_owned(),
             because: pending.blocker.as_str().to_owned(),
         })
+    }
+}
+
+impl KeptStatus {
+    pub(super) fn of(view: &KeptView) -> Self {
+        let KeptView { mail, by_about } = view;
+        Self {
+            messages: mail.messages,
+            oldest_since: rfc_3339(mail.oldest_at),
+            oldest_at_backend: mail.backend.to_string(),
+            about: by_about.iter().map(|(about, count)| (about.to_string(), *count)).collect(),
+        }
     }
 }
 

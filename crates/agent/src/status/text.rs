@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{CredentialsState, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus};
+use super::{
+    CredentialsState, KeptStatus, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
+};
 
 /// Returns the status as a page.
 pub fn text(status: &Status) -> String {
@@ -55,13 +57,26 @@ pub fn text(status: &Status) -> String {
         let _ = writeln!(page, "Budget     it may leave a backend by itself {left} more {times} at present");
     }
     let _ = match &status.mail_log {
-        MailLogStatus { source, problem: None } => writeln!(page, "Mail log   {source}"),
-        MailLogStatus { source, problem: Some(why) } => {
+        MailLogStatus { source, problem: None, warning: None } => writeln!(page, "Mail log   {source}"),
+        MailLogStatus { source, problem: None, warning: Some(why) } => {
+            writeln!(page, "Mail log   {source} NOT UNDERSTOOD: {why}")
+        }
+        MailLogStatus { source, problem: Some(why), warning: _ } => {
             let space = if source.is_empty() { "" } else { " " };
             writeln!(page, "Mail log   {source}{space}NOT READ: {why}; the agent leaves no backend by itself")
         }
     };
     reports(status, &mut page);
+    if let Some(kept) = &status.kept {
+        let KeptStatus { messages, oldest_since, oldest_at_backend, about } = kept;
+        let about: Vec<_> = about.iter().map(|(about, count)| format!("{about}: {count}")).collect();
+        let age = between(oldest_since, &status.now).map_or_else(|| oldest_since.clone(), rough);
+        let (about, noun) = (about.join(", "), if *messages == 1 { "message waits" } else { "messages wait" });
+        let _ = writeln!(
+            page,
+            "Kept       {messages} {noun} that a backend refuses by 5xx ({about}); the oldest is {age} old, refused by {oldest_at_backend}"
+        );
+    }
     if status.possible_duplicates > 0 {
         let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
     }

@@ -43,10 +43,11 @@ fn status() -> Status {
         backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
         held: None,
         moves_left: 6,
-        mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None },
+        mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None, warning: None },
         last_switch: None,
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
+        kept: None,
         state: StateStatus { directory: "/var/lib/mail-failover".to_owned(), problem: None },
     }
 }
@@ -120,6 +121,27 @@ fn what_is_wrong_is_told() {
     ] {
         assert!(page.contains(want), "{want}\nis not in\n{page}");
     }
+}
+
+#[test]
+fn what_is_kept_is_told_with_its_age() {
+    let mut status = status();
+    status.kept = Some(KeptStatus {
+        messages: 3,
+        oldest_since: "2026-11-25T09:55:00Z".to_owned(),
+        oldest_at_backend: "ses".to_owned(),
+        about: [("Quota".to_owned(), 2), ("Unknown".to_owned(), 1)].into(),
+    });
+    let want = "Kept       3 messages wait that a backend refuses by 5xx (Quota: 2, Unknown: 1); the oldest is 2h 5m old, refused by ses\n";
+    assert!(text(&status).contains(want), "{}", text(&status));
+}
+
+#[test]
+fn a_log_that_is_read_and_not_understood_is_told() {
+    let mut status = status();
+    status.mail_log.warning = Some("none of the last 200 lines is one of Postfix's".to_owned());
+    let page = text(&status);
+    assert!(page.contains("Mail log   /var/log/mail.log NOT UNDERSTOOD: none of the last 200 lines"), "{page}");
 }
 
 #[test]

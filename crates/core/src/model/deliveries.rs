@@ -54,6 +54,19 @@ pub struct BackendDeliveries {
     pub possible_duplicates: u64,
 }
 
+/// Messages that wait beside an agent because a backend refuses them by a 5xx that is not known to be about them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptMail {
+    /// Number of messages, each counted for each recipient.
+    pub messages: u64,
+    /// Time at which the oldest of them came in.
+    pub oldest_at: Timestamp,
+    /// Subject of the latest refusal of the oldest: a name such as `Quota`.
+    pub about: Arc<str>,
+    /// Backend that refused the oldest last.
+    pub backend: Arc<str>,
+}
+
 /// Report of an agent about a switch that it carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchedMail {
@@ -86,4 +99,6 @@ pub struct AgentReport {
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
     /// The latest switch, if there was one.
     pub last_switch: Option<SwitchedMail>,
+    /// Messages that wait although a backend refuses them, if there are any.
+    pub kept: Option<KeptMail>,
 }

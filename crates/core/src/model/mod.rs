@@ -19,7 +19,9 @@ pub use backend::{
     Backend, Depth, Destination, Envelope, Limits, Location, Probe, ProbeLogin, ServicePort, SmtpHost, Tls, TlsMode,
     TrustAnchors, Vantage, WarmUp,
 };
-pub use deliveries::{Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail};
+pub use deliveries::{
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+};
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, NotAfter, Outcome, ProbeReport, Resolution, Stage};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};

@@ -35,6 +35,7 @@ impl Instance {
         let stock = ["/etc/postfix/master.cf.proto", "/etc/postfix/master.cf"];
         let services = stock.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap();
         fs::write(instance.etc().join("master.cf"), services).unwrap();
+        instance.set("smtp_host_lookup = dns");
         instance
     }
 

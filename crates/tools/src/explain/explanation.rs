@@ -334,7 +334,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
         "OutputsApplied" | "RecoveryTimeMet" => condition.status == "False",
-        "Stalled" => condition.status == "True",
+        "Stalled" | "MailKept" => condition.status == "True",
         _ => false,
     };
     is_wrong

@@ -54,6 +54,12 @@ pub(super) static NO_PUBLIC_AUTHORITIES: Rule = Rule {
     broken_when: "no public authority is trusted, so that no public certificate can be verified",
 };
 
+pub(super) static AUTHORITIES_MISSING: Rule = Rule {
+    code: "AuthoritiesMissing",
+    severity: Severity::Error,
+    broken_when: "the file with the public authorities is not there, so that Postfix speaks no TLS at all",
+};
+
 pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     if subject.setup.sasl {
         sasl(subject, findings);
@@ -115,6 +121,14 @@ fn tls(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
             message,
             "the lines for master.cf that `agent postfix-config` prints",
         );
+    }
+    if configuration.machine().is_some_and(|machine| machine.is_ca_file_missing) {
+        let message = format!(
+            "there is no {}: mail for a backend with TLS is deferred (`our TLS engine is unavailable`)",
+            configuration.value("smtp_tls_CAfile")
+        );
+        let remedy = "--ca-file: /etc/ssl/certs/ca-certificates.crt on Debian, Ubuntu and Alpine, /etc/pki/tls/certs/ca-bundle.crt on RHEL and Fedora, /etc/ssl/ca-bundle.pem on SUSE";
+        findings.add(&AUTHORITIES_MISSING, "smtp_tls_CAfile", message, remedy);
     }
     if configuration.value("smtp_tls_CAfile").is_empty()
         && configuration.value("smtp_tls_CApath").is_empty()

@@ -46,7 +46,7 @@ impl CheckContext<'_> {
 }
 
 /// All rules, grouped by subject.
-pub const RULES: [&Rule; 44] = [
+pub const RULES: [&Rule; 51] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
     &routing::CATCH_ALL_FIRST,
@@ -61,6 +61,7 @@ pub const RULES: [&Rule; 44] = [
     &local::LOCAL_MAIL_ROUTED_OUT,
     &local::LOCALHOST_ROUTED_OUT,
     &timing::GREETING_TIMEOUT_LONG,
+    &timing::GREETING_TIMEOUT_SHORT,
     &timing::STAGE_TIMEOUT_LONG,
     &timing::FINAL_TIMEOUT_SHORT,
     &timing::BACKOFF_LONG,
@@ -82,14 +83,20 @@ pub const RULES: [&Rule; 44] = [
     &credentials::TLS_FROM_FIRST_BYTE_EVERYWHERE,
     &credentials::IMPLICIT_TLS_MISSING,
     &credentials::NO_PUBLIC_AUTHORITIES,
+    &credentials::AUTHORITIES_MISSING,
     &reach::SOCKET_OUTSIDE_CHROOT,
     &reach::SOCKETMAP_NOT_LOCAL,
     &reach::SOCKETMAP_OVER_TCP,
     &reach::THROUGH_PROXYMAP,
     &reach::NO_SOCKETMAP,
     &reach::TOO_OLD,
+    &reach::HOST_LOOKUP_NATIVE,
+    &reach::IPV6_WITHOUT_ADDRESS,
     &stopping::LOG_UNREADABLE,
     &stopping::LOG_FORBIDDEN,
+    &stopping::LOG_FORGEABLE,
+    &stopping::LOG_IS_PIPE,
+    &stopping::POSTLOG_MISSING,
     &stopping::INTAKE_NOT_ASKED,
 ];
 

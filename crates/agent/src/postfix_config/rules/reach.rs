@@ -29,7 +29,17 @@ pub(super) static THROUGH_PROXYMAP: Rule =
 pub(super) static NO_SOCKETMAP: Rule =
     Rule { code: "NoSocketmap", severity: Severity::Error, broken_when: "this Postfix was built without socketmap" };
 pub(super) static TOO_OLD: Rule =
-    Rule { code: "TooOld", severity: Severity::Error, broken_when: "this Postfix is older than 3.4" };
+    Rule { code: "TooOld", severity: Severity::Error, broken_when: "this Postfix is older than 3.5" };
+pub(super) static HOST_LOOKUP_NATIVE: Rule = Rule {
+    code: "HostLookupNative",
+    severity: Severity::Hint,
+    broken_when: "the names of backends are asked of the system and not of DNS",
+};
+pub(super) static IPV6_WITHOUT_ADDRESS: Rule = Rule {
+    code: "Ipv6WithoutAddress",
+    severity: Severity::Hint,
+    broken_when: "Postfix tries IPv6 addresses of backends from a machine that has none of its own",
+};
 
 /// Parameters that may name a table of the agent's.
 const PARAMETERS: [&str; 6] = [
@@ -48,6 +58,32 @@ pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     chroot(subject, findings);
     tables(subject, findings);
     this_postfix(subject, findings);
+    lookup(subject, findings);
+    families(subject, findings);
+}
+
+fn lookup(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let is_native = subject.configuration.list("smtp_host_lookup").contains(&"native");
+    let parameter = if is_native { "smtp_host_lookup" } else { "disable_dns_lookups" };
+    if is_native || subject.configuration.is_on(parameter) {
+        let message = "a backend whose name the system does not know (/etc/hosts, nsswitch.conf) bounces mail while the agent is down, and a chrooted smtp(8) reads the copies in its queue directory";
+        let remedy = if is_native { "smtp_host_lookup = dns, Postfix's default" } else { "disable_dns_lookups = no" };
+        findings.add(&HOST_LOOKUP_NATIVE, parameter, message, remedy);
+    }
+}
+
+fn families(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let parameter = "inet_protocols";
+    let has_ipv6 = subject.configuration.list(parameter).iter().any(|family| matches!(*family, "all" | "ipv6"));
+    if has_ipv6 && subject.configuration.machine().is_some_and(|machine| !machine.has_global_ipv6) {
+        let message = "this machine has no global IPv6 address: for a backend with addresses of both families every second attempt is lost";
+        findings.add(
+            &IPV6_WITHOUT_ADDRESS,
+            parameter,
+            message,
+            format!("{parameter} = ipv4, if Postfix runs where this check does"),
+        );
+    }
 }
 
 fn chroot(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
@@ -128,10 +164,15 @@ fn this_postfix(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
     let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     // Without postconf the version is not known.
-    if !version.is_empty() && number < (3, 4) {
+    if !version.is_empty() && number < (3, 5) {
         let message = format!(
-            "Postfix {version} cannot log to a file or to standard output (3.4), from where the agent learns of deliveries"
+            "Postfix {version} logs addresses without quotes (before 3.5), so that a recipient can pass for a delivery and make the agent leave a backend"
         );
-        findings.add(&TOO_OLD, "mail_version", message, "upgrade Postfix; 3.7 is what the agent is tested with");
+        findings.add(
+            &TOO_OLD,
+            "mail_version",
+            message,
+            "upgrade Postfix; the agent is tested with 3.7 and knows the log of 3.5 to 3.11",
+        );
     }
 }

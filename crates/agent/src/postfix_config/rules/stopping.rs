@@ -15,6 +15,21 @@ pub(super) static LOG_FORBIDDEN: Rule = Rule {
     severity: Severity::Error,
     broken_when: "Postfix does not start, because it may not log where it is told to",
 };
+pub(super) static LOG_FORGEABLE: Rule = Rule {
+    code: "LogForgeable",
+    severity: Severity::Error,
+    broken_when: "addresses are logged without quotes, so that a recipient can pass for a delivery",
+};
+pub(super) static LOG_IS_PIPE: Rule = Rule {
+    code: "LogIsPipe",
+    severity: Severity::Error,
+    broken_when: "Postfix logs to a named pipe, and does not start while nobody reads it",
+};
+pub(super) static POSTLOG_MISSING: Rule = Rule {
+    code: "PostlogMissing",
+    severity: Severity::Error,
+    broken_when: "Postfix does not start, because it has no service to write maillog_file",
+};
 pub(super) static INTAKE_NOT_ASKED: Rule = Rule {
     code: "IntakeNotAsked",
     severity: Severity::Warning,
@@ -46,12 +61,22 @@ fn log(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
             message,
             format!("what `agent postfix-config --maillog-file {wanted}` prints; or say here --maillog-file {is}, and have the agent read that"),
         );
-    } else if !is.is_empty()
+    }
+    if !is.is_empty()
         && subject.configuration.services().is_some()
         && subject.configuration.service("postlog", "unix-dgram").is_none()
     {
         let message = "master.cf has no such service, without which Postfix does not start with maillog_file";
-        findings.add(&LOG_UNREADABLE, "postlog/unix-dgram", message, "postlog unix-dgram n - n - 1 postlogd");
+        findings.add(&POSTLOG_MISSING, "postlog/unix-dgram", message, "postlog unix-dgram n - n - 1 postlogd");
+    }
+    if subject.configuration.machine().is_some_and(|machine| machine.log_is_pipe) {
+        let message = format!("{is} is a named pipe: `postfix start` hangs until an agent reads it");
+        findings.add(&LOG_IS_PIPE, parameter, message, "log to a file, which the agent follows through rotation");
+    }
+    let parameter = "info_log_address_format";
+    if subject.configuration.value(parameter) == "internal" {
+        let message = "a recipient whose address holds the words of a delivery record passes for one, and makes the agent leave a backend";
+        findings.add(&LOG_FORGEABLE, parameter, message, format!("{parameter} = external, Postfix's default"));
     }
 }
 

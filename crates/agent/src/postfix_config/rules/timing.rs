@@ -13,6 +13,11 @@ pub(super) static GREETING_TIMEOUT_LONG: Rule = Rule {
     severity: Severity::Error,
     broken_when: "a server that accepts connections and stays silent holds each delivery for minutes",
 };
+pub(super) static GREETING_TIMEOUT_SHORT: Rule = Rule {
+    code: "GreetingTimeoutShort",
+    severity: Severity::Warning,
+    broken_when: "a server that delays its greeting, or a refusal, is taken for a dead one",
+};
 pub(super) static STAGE_TIMEOUT_LONG: Rule = Rule {
     code: "StageTimeoutLong",
     severity: Severity::Warning,
@@ -47,6 +52,9 @@ pub(super) static OVERRIDDEN_BY_SERVICE: Rule = Rule {
 /// Limit of `smtp_helo_timeout`.
 // With a longer one, a hung server costs more than the probes of the operator need to see it.
 const GREETING: Duration = Duration::from_secs(30);
+/// Least `smtp_helo_timeout`.
+// postscreen(8) delays its greeting by 6 s for clients that it does not know, and Exchange each refusal by 5 s.
+const GREETING_AT_LEAST: Duration = Duration::from_secs(10);
 /// Stages after the greeting, with the longest useful time of each in seconds.
 const STAGES: [(&str, u64, &str); 5] = [
     ("smtp_connect_timeout", 15, "a host that is gone"),
@@ -89,6 +97,17 @@ fn greeting(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
         );
         findings.add(
             &GREETING_TIMEOUT_LONG,
+            parameter,
+            message,
+            format!("{parameter} = {}", subject.wanted(parameter)),
+        );
+    }
+    if let Some(timeout) = subject.configuration.duration(parameter).filter(|timeout| *timeout < GREETING_AT_LEAST) {
+        let message = format!(
+            "a server that delays its greeting by more than {timeout:?} is taken for a dead one: postscreen(8) takes 6s for clients that it does not know, and Exchange 5s for each refusal"
+        );
+        findings.add(
+            &GREETING_TIMEOUT_SHORT,
             parameter,
             message,
             format!("{parameter} = {}", subject.wanted(parameter)),

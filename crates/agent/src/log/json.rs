@@ -1,0 +1,65 @@
+//! Lines of the log as JSON objects: of journald (`journalctl -o json`), of rsyslog, of container images that have
+//! rsyslog write JSON, and of a container engine around a line with a header. Pure.
+
+use serde_json::{Map, Value};
+
+use super::line::{LogLine, tag};
+
+/// Names of the field with the message, in the order in which they are looked for.
+const MESSAGE: [&str; 5] = ["MESSAGE", "message", "msg", "log", "short_message"];
+/// Names of the field with the program, with its process or without.
+// rsyslog's `programname` ends at the first slash, so it comes last.
+const PROGRAM: [&str; 12] = [
+    "SYSLOG_IDENTIFIER",
+    "syslogtag",
+    "syslog-tag",
+    "syslog_tag",
+    "tag",
+    "app-name",
+    "appname",
+    "app_name",
+    "ident",
+    "program",
+    "process",
+    "programname",
+];
+/// Names of the field with the process.
+const PROCESS: [&str; 6] = ["_PID", "SYSLOG_PID", "procid", "process_id", "processid", "pid"];
+
+/// Parses a line that is one JSON object.
+pub(super) fn parse(line: &str) -> Option<LogLine<'static>> {
+    let object: Map<String, Value> = serde_json::from_str(line).ok()?;
+    let message = MESSAGE.iter().find_map(|name| object.get(*name).and_then(text))?;
+    let message = message.trim_end();
+    let Some(program) = PROGRAM.iter().find_map(|name| object.get(*name).and_then(Value::as_str)) else {
+        // A container engine's: the header stands in the message. Its object holds no other one.
+        return (!message.starts_with('{')).then(|| LogLine::parse(message).map(LogLine::into_owned)).flatten();
+    };
+    let program = program.trim_end_matches(':');
+    let (program, in_tag) = match program.strip_suffix(']').and_then(tag) {
+        Some((program, process)) => (program, Some(process)),
+        None => (program, None),
+    };
+    let process = PROCESS.iter().find_map(|name| object.get(*name).and_then(number));
+    Some(LogLine::new(program, process.or(in_tag), message.trim_start()).into_owned())
+}
+
+/// Returns a text; journald writes one that is no UTF-8 as a list of bytes.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(bytes) => {
+            let bytes: Option<Vec<u8>> = bytes.iter().map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
+            Some(String::from_utf8_lossy(&bytes?).into_owned())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u32> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.as_u64().and_then(|number| number.try_into().ok()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}

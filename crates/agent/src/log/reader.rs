@@ -1,0 +1,155 @@
+//! Reader of the log's lines, with what it remembers from line to line. Pure; bounded memory.
+//!
+//! Postfix writes the failure of each address that it tries as a line of its own. The delivery record that follows has
+//! the last one's only: on a host without IPv6 that of an address which nobody could have reached.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use mail_failover_core::model::{Effect, EvidenceClass, Timestamp};
+
+use super::delivery;
+use super::line::LogLine;
+use super::reply::{self, Sender};
+use crate::core::log_event::LogEvent;
+
+/// Limit of the processes whose attempts are remembered. Postfix has 100 by default (`default_process_limit`).
+const MAX_PROCESSES: usize = 256;
+/// Time after which an attempt without a delivery record is forgotten.
+// Longer than the 600 s that a server may take for its last reply (`smtp_data_done_timeout`).
+const ATTEMPT_LASTS: Duration = Duration::from_mins(15);
+/// Limit of the bounces that are remembered as such.
+const MAX_BOUNCES: usize = 1024;
+/// Lines in a row without one of Postfix's after which the format counts as unknown.
+const UNKNOWN_LINES: u64 = 200;
+/// Records in a row that cannot be read after which their form counts as unknown.
+const UNREAD_RECORDS: u64 = 20;
+/// Time within which a message that Postfix has begun to send has a delivery record.
+const RECORD_WITHIN: Duration = Duration::from_mins(30);
+
+/// A failed attempt of a client at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    host: String,
+    at: Timestamp,
+    pub(super) class: EvidenceClass,
+    pub(super) reason: String,
+}
+
+/// Reader of the lines of one log.
+#[derive(Debug, Default)]
+pub struct LogReader {
+    /// Worst attempt of each process since its last delivery record.
+    attempts: BTreeMap<u32, Attempt>,
+    /// Messages with the null sender, the latest last: hashes of their queue ids.
+    bounces: VecDeque<u64>,
+    /// Lines since the last one of Postfix.
+    unknown_lines: u64,
+    /// Delivery records that could not be read, since the last one that could.
+    unread_records: u64,
+    /// Time since which a message has been on its way, without a delivery record of any.
+    awaiting_record: Option<Timestamp>,
+}
+
+impl LogReader {
+    /// Takes a line and returns the events in it.
+    pub fn read(&mut self, now: Timestamp, line: &str) -> Vec<LogEvent> {
+        let Some(line) = LogLine::parse(line) else {
+            self.unknown_lines = self.unknown_lines.saturating_add(1);
+            return vec![];
+        };
+        self.unknown_lines = if line.is_of_postfix { 0 } else { self.unknown_lines.saturating_add(1) };
+        if let Some(record) = line.record() {
+            (self.unread_records, self.awaiting_record) = (0, None);
+            let earlier = line.process.and_then(|process| self.attempts.remove(&process));
+            let earlier = earlier.filter(|attempt| attempt.at + ATTEMPT_LASTS > now);
+            let message = delivery::message(record.queue_id);
+            let sender = if self.bounces.contains(&message) { Sender::Null } else { Sender::Other };
+            return delivery::of_record(&line.program, &record, sender, earlier.as_ref());
+        }
+        if line.resembles_record() {
+            self.unread_records = self.unread_records.saturating_add(1);
+        } else if line.program == "smtp" {
+            self.remember(now, &line);
+        } else if let Some((queue_id, text)) = line.of_message() {
+            return self.of_queue(now, &line.program, delivery::message(queue_id), text);
+        }
+        vec![]
+    }
+
+    /// Takes a line about the queue: of qmgr(8), or of postsuper(1).
+    fn of_queue(&mut self, now: Timestamp, program: &str, message: u64, text: &str) -> Vec<LogEvent> {
+        if program == "qmgr" && text.ends_with("(queue active)") {
+            self.awaiting_record.get_or_insert(now);
+            if text.starts_with("from=<>,") && !self.bounces.contains(&message) {
+                if self.bounces.len() >= MAX_BOUNCES {
+                    self.bounces.pop_front();
+                }
+                self.bounces.push_back(message);
+            }
+        }
+        let is_expired = program == "qmgr" && text.contains(", status=") && text.ends_with(", returned to sender");
+        let is_removed = program == "postsuper" && text == "removed";
+        if is_expired || is_removed { vec![LogEvent::Gone(message)] } else { vec![] }
+    }
+
+    /// Keeps the failure of one address: `connect to host[address]:port: …`, or `QUEUEID: host … said: …`.
+    fn remember(&mut self, now: Timestamp, line: &LogLine<'_>) {
+        let reason = line.of_message().map_or(&*line.message, |(_, reason)| reason);
+        let (Some(process), Some(host), Some(class)) =
+            (line.process, reply::attempted(reason), reply::class(reason, Sender::Other))
+        else {
+            return;
+        };
+        let attempt = Attempt { host: host.to_ascii_lowercase(), at: now, class, reason: reason.to_owned() };
+        if self.attempts.get(&process).is_some_and(|known| known.is_worse_than(&attempt, now)) {
+            return;
+        }
+        self.attempts.insert(process, attempt);
+        if self.attempts.len() > MAX_PROCESSES {
+            let oldest = self.attempts.iter().min_by_key(|(_, attempt)| attempt.at).map(|(process, _)| *process);
+            oldest.and_then(|process| self.attempts.remove(&process));
+        }
+    }
+
+    /// Returns the reason why the log seems not to be understood, with the remedy.
+    pub fn doubt(&self, now: Timestamp) -> Option<String> {
+        let remedy = "have it written in the form of syslog, of RFC 5424, or as JSON with the program's name \
+                      (docs/postfix.md names the forms)";
+        if self.unknown_lines >= UNKNOWN_LINES {
+            let lines = self.unknown_lines;
+            return Some(format!(
+                "none of the last {lines} lines is one of Postfix's in a form that is known; {remedy}"
+            ));
+        }
+        if self.unread_records >= UNREAD_RECORDS {
+            let records = self.unread_records;
+            return Some(format!(
+                "the last {records} delivery records cannot be read; this Postfix may be newer than the agent: upgrade the agent"
+            ));
+        }
+        let since = self.awaiting_record.filter(|since| *since + RECORD_WITHIN <= now)?;
+        let minutes = now.since(since).as_secs() / 60;
+        Some(format!(
+            "Postfix has been sending messages for {minutes} min and no line says what became of one; do the lines of smtp(8) go to this log?"
+        ))
+    }
+}
+
+impl Attempt {
+    /// True if a record of this host that says nothing about the backend must not hide it.
+    pub(super) fn explains(&self, host: &str, class: EvidenceClass) -> bool {
+        self.host == host && self.class.effect() == Effect::Failure && class.effect() == Effect::Neutral
+    }
+
+    fn is_worse_than(&self, other: &Self, now: Timestamp) -> bool {
+        self.host == other.host
+            && self.at + ATTEMPT_LASTS > now
+            && self.class.effect() == Effect::Failure
+            && other.class.effect() != Effect::Failure
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
