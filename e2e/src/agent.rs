@@ -33,8 +33,10 @@ pub struct Options {
     pub mail_log: PathBuf,
     pub state_directory: PathBuf,
     pub credentials_directory: PathBuf,
-    /// `--listen-address`: the address of `/readyz`, `/status` and `/metrics`.
+    /// `--listen-address`: the address of `/status` and `/metrics`.
     pub listen: SocketAddr,
+    /// `--health-listen-address`: the address of `/livez` and `/readyz`.
+    pub health: SocketAddr,
     /// The file that the agent's output is appended to.
     pub log: PathBuf,
     /// Further arguments of `agent run`.
@@ -65,6 +67,7 @@ impl Options {
             state_directory,
             credentials_directory,
             listen: free_address()?,
+            health: free_address()?,
             log: folder.join("agent.log"),
             arguments: vec!["--log".into(), "info,mail_failover_agent=debug".into()],
             starter: Vec::new(),
@@ -120,6 +123,7 @@ impl Agent {
             .arg("--credentials-directory")
             .arg(&options.credentials_directory)
             .args(["--listen-address", &options.listen.to_string()])
+            .args(["--health-listen-address", &options.health.to_string()])
             .args(&options.arguments);
         *self.process() = Some(Process::start("the agent", &mut command, &options.log)?);
         Ok(())
@@ -134,7 +138,7 @@ impl Agent {
             if let Some(status) = self.ended() {
                 return Ok(Some(Err(status)));
             }
-            operator::get(self.options.listen, "/readyz").await?;
+            operator::get(self.options.health, "/readyz").await?;
             Ok(Some(Ok(())))
         })
         .await;
@@ -171,7 +175,7 @@ impl Agent {
         status(self.options.listen).await
     }
 
-    /// The address of `/readyz`, `/status` and `/metrics`.
+    /// The address of `/status` and `/metrics`.
     pub fn listen_address(&self) -> SocketAddr {
         self.options.listen
     }

@@ -38,8 +38,10 @@ pub struct Options {
     pub lease_namespace: String,
     /// `--identity`: the replica's name.
     pub identity: String,
-    /// `--listen-address`: the address of its health and metrics.
+    /// `--listen-address`: the address of its metrics.
     pub listen: SocketAddr,
+    /// `--health-listen-address`: the address of `/livez` and `/readyz`.
+    pub health: SocketAddr,
     /// The file that the operator's output is appended to.
     pub log: PathBuf,
     /// Further arguments of `run`.
@@ -60,6 +62,7 @@ impl Options {
 pub struct Operator {
     process: Process,
     listen: SocketAddr,
+    health: SocketAddr,
 }
 
 impl Operator {
@@ -82,13 +85,19 @@ impl Operator {
         if !options.has("--log-format") {
             command.args(["--log-format", "json"]);
         }
-        // Several operators share the network; an earlier release does not know the flag.
-        if options.program.is_none() && !options.has("--report-listen-address") {
-            command.arg("--without-reports");
+        // An earlier release does not know these flags, and serves its health beside its metrics.
+        let mut health = options.listen;
+        if options.program.is_none() {
+            health = options.health;
+            command.args(["--health-listen-address", &health.to_string()]);
+            // Several operators share the network.
+            if !options.has("--report-listen-address") {
+                command.arg("--without-reports");
+            }
         }
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(format!("operator {}", options.identity), &mut command, &options.log)?;
-        Ok(Self { process, listen: options.listen })
+        Ok(Self { process, listen: options.listen, health })
     }
 
     /// Ends the operator at once (SIGKILL), as a node's death would.
@@ -155,7 +164,8 @@ impl Operator {
     /// # Errors
     /// When there is no answer in time, or another status; the message has the body.
     pub async fn get(&self, path: &str) -> Result<String> {
-        get(self.listen, path).await
+        let address = if ["/livez", "/readyz"].contains(&path) { self.health } else { self.listen };
+        get(address, path).await
     }
 
     /// The exit status if the operator has ended.
@@ -168,9 +178,14 @@ impl Operator {
         self.process.id()
     }
 
-    /// The address of its health and metrics.
+    /// The address of its metrics.
     pub fn listen_address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The address of `/livez` and `/readyz`.
+    pub fn health_address(&self) -> SocketAddr {
+        self.health
     }
 
     /// The file with the operator's output.
@@ -305,6 +320,7 @@ mod tests {
             lease_namespace: "shop".to_owned(),
             identity: "a".to_owned(),
             listen,
+            health: listen,
             log: folder.path().join("a.log"),
             arguments: vec!["--namespace".into(), "shop".into()],
             environment: vec![("COLOUR".into(), "blue".into())],

@@ -244,6 +244,7 @@ impl TestEnv {
             lease_namespace: self.namespace.clone(),
             identity: identity.to_owned(),
             listen: free_address()?,
+            health: free_address()?,
             log: self.folder.path().join(format!("{identity}.log")),
             arguments: Vec::new(),
             environment: Vec::new(),

@@ -18,9 +18,13 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Address of /livez, /readyz and /metrics.
+    /// Address of /metrics.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen_address: SocketAddr,
+
+    /// Address of /livez and /readyz: a listener of its own, so that nobody who occupies the other ports has the process ended.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081")]
+    pub health_listen_address: SocketAddr,
 
     /// Address of the HTTPS server that takes reports of agents beside MTAs about real mail.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]

@@ -37,7 +37,9 @@ use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
+use mail_failover_runtime::telemetry::{
+    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
+};
 
 /// Inputs that wait for the controller.
 // A watch that lists ten thousand objects is slowed down by it, not stopped.
@@ -118,7 +120,7 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let (agent_reports, agent_report_receiver) = mpsc::channel(AGENT_REPORT_QUEUE);
     let (local_report, directory) = (LocalReport::default(), Directory::default());
 
-    let server = operator.listen().await?;
+    let (server, health_server) = (operator.listen().await?, operator.listen_for_health().await?);
     let (report_server, endpoint) = operator.listen_for_reports().await?;
     let leadership = operator.start_election(&clients)?;
     operator.start_observer(&clients, endpoint.clone(), local_report.clone(), peer_events, leadership.clone());
@@ -146,7 +148,7 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         metrics: metrics.clone(),
     };
     operator.start_controller(connections, metrics, endpoint);
-    operator.serve_telemetry(server);
+    operator.serve_telemetry(server, health_server);
     operator.serve_reports(report_server, &clients, directory, agent_reports.clone());
     tracing::info!(
         identity = operator.identity,
@@ -220,6 +222,15 @@ impl Operator {
     async fn listen(&mut self) -> Result<TelemetryServer, AppError> {
         let (address, flag) = (self.arguments.listen_address, "--listen-address");
         TelemetryServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
+            address,
+            flag,
+            source,
+        })
+    }
+
+    async fn listen_for_health(&mut self) -> Result<HealthServer, AppError> {
+        let (address, flag) = (self.arguments.health_listen_address, "--health-listen-address");
+        HealthServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
             address,
             flag,
             source,
@@ -353,11 +364,12 @@ impl Operator {
         self.tasks.spawn(CONTROLLER, controller::run(world, connections, self.shutdown.clone()));
     }
 
-    /// Serves the metrics that are registered by now.
-    fn serve_telemetry(&mut self, server: TelemetryServer) {
+    /// Serves health, and the metrics that are registered by now.
+    fn serve_telemetry(&mut self, server: TelemetryServer, health_server: HealthServer) {
         let registry = std::mem::take(&mut self.registry);
-        let state = TelemetryState { heartbeat: self.heartbeat.clone(), readiness: self.readiness.clone() };
-        self.tasks.spawn("the telemetry server", server.serve(registry, state, Router::new(), self.end.clone()));
+        self.tasks.spawn("the telemetry server", server.serve(registry, Router::new(), self.end.clone()));
+        let state = HealthState { heartbeat: self.heartbeat.clone(), readiness: self.readiness.clone() };
+        self.tasks.spawn("the health server", health_server.serve(state, self.end.clone()));
     }
 
     fn serve_reports(

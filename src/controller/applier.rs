@@ -30,11 +30,11 @@ use super::input::Input;
 use super::metrics::Metrics;
 use crate::leader::{ClaimLost, Leadership};
 use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
-use crate::watch::{Change, Unreadable};
+use crate::watch::{Change, Unreadable, strip_metadata};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion, Uid};
-use mail_failover_runtime::kubernetes::identity;
+use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -127,24 +127,23 @@ impl Applier {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
-        let resource = ApiResource::erase::<K>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.0.clone(), &key.namespace, &resource);
-        let Some(object) = within(DEADLINE, api.get_opt(&key.name)).await?.map_err(ActionError::api)? else {
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.0.clone(), &key.namespace);
+        let Some(Guarded(object)) = within(DEADLINE, api.get_opt(&key.name)).await?.map_err(ActionError::api)? else {
             return Ok(Change::Deleted(key.clone()));
         };
-        match serde_json::to_value(&object).and_then(serde_json::from_value::<K>) {
+        match object {
             Ok(mut typed) => {
-                typed.meta_mut().managed_fields = None;
+                strip_metadata(typed.meta_mut());
                 Ok(Change::Applied(Box::new(typed)))
             }
-            Err(error) => {
-                let ObjectIdentity { key, uid, resource_version } = identity(&object.metadata)?;
+            Err(Invalid { metadata, error }) => {
+                let ObjectIdentity { key, uid, resource_version } = identity(&metadata)?;
                 Ok(Change::Unreadable(Unreadable {
                     key,
                     uid: uid.to_string(),
-                    generation: object.metadata.generation.unwrap_or_default(),
+                    generation: metadata.generation.unwrap_or_default(),
                     resource_version: resource_version.to_string(),
-                    error: error.to_string(),
+                    error,
                 }))
             }
         }

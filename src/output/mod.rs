@@ -28,6 +28,8 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "mail-failover-operator";
 /// Label of an `EndpointSlice` that names its Service.
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// Label of an `EndpointSlice` that names its controller.
+pub const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 /// Annotation that names the route's active backend, for people.
 pub const BACKEND_ANNOTATION: &str = "mailfailover.io/sending-backend";
 

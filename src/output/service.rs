@@ -6,11 +6,10 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Owner, SERVICE_NAME_LABEL, Target, metadata};
+use super::{Owner, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, Target, metadata};
 use mail_failover_core::model::ServiceOutput;
 
-/// Label that tells other controllers who manages a slice (well-known label of discovery.k8s.io).
-const SLICE_MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// Controller of our slices, as other controllers read it.
 const SLICE_MANAGED_BY: &str = "mailfailover.io";
 /// Most endpoints of a slice.
 // The API server takes at most 1000; kube-proxy is spared beyond 100.

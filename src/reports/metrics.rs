@@ -13,13 +13,20 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
 /// Metrics of the server for reports; clones count together.
 #[derive(Clone, Debug)]
 pub struct ReportMetrics {
     reports: Family<OutcomeLabel, Counter>,
     reviews: Family<OutcomeLabel, Counter>,
+    refused_by_claims: Family<ReasonLabel, Counter>,
     cached: Family<OutcomeLabel, Counter>,
     pub(super) cached_tokens: Gauge,
+    pub(super) known_callers: Gauge,
 }
 
 impl ReportMetrics {
@@ -35,7 +42,12 @@ impl ReportMetrics {
             reviews: register(
                 registry,
                 "token_reviews",
-                "TokenReviews by outcome: authenticated, refused, error, or timeout (waiting for one of eight places included)",
+                "TokenReviews by outcome: authenticated, refused, error, timeout (waiting for a place included), or limited (not asked for, because too many others were)",
+            ),
+            refused_by_claims: register(
+                registry,
+                "tokens_refused_by_claims",
+                "Tokens that were refused without a TokenReview, by reason: malformed (no JSON Web Token of a service account), audience (for somebody else), expired",
             ),
             cached: register(
                 registry,
@@ -47,6 +59,11 @@ impl ReportMetrics {
                 "token_cache_entries",
                 "Reviews of tokens that are remembered, by a hash of the token",
             ),
+            known_callers: register(
+                registry,
+                "token_known_callers",
+                "Pods and tokens with a good review in the last ten minutes, whose next review is in a share of its own",
+            ),
         }
     }
 
@@ -56,6 +73,10 @@ impl ReportMetrics {
 
     pub(super) fn review(&self, outcome: &'static str) {
         self.reviews.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn refused_by_claims(&self, reason: &'static str) {
+        self.refused_by_claims.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(super) fn cache(&self, outcome: &'static str) {

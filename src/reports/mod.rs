@@ -3,7 +3,8 @@
 //! | module | is | pure |
 //! |---|---|---|
 //! | `directory` | which service account may report on which route | yes |
-//! | `rate` | how often one agent may report | yes |
+//! | `rate` | how often one agent may report, and how many tokens are reviewed | yes |
+//! | `claims` | what a token says of itself, before it is reviewed | yes |
 //! | `certificate` | the certificate that a replica shows; agents pin its fingerprint | no: it draws a key |
 //! | `token` | who shows a bearer token, by `TokenReview` | no |
 //! | `server` | HTTPS, and the order in which a report is checked | no |
@@ -14,6 +15,7 @@
 //! logs, metrics or answers.
 
 mod certificate;
+mod claims;
 mod directory;
 mod metrics;
 mod rate;

@@ -1,4 +1,4 @@
-//! Rate limit for the reports of each agent. No I/O; time is an argument.
+//! Rate limits: for the reports of each agent, and for reviews of tokens. No I/O; time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,19 +7,46 @@ use tokio::time::Instant;
 
 use mail_failover_core::model::Agent;
 
-/// Reports that an agent may send at once, as when several verdicts turn in a row.
-const BURST: f64 = 40.0;
-/// Reports that an agent may send in the long run, per second. A heartbeat comes every ten seconds.
-const PER_SECOND: f64 = 10.0;
+/// Reports of an agent. Several verdicts may turn in a row, and a heartbeat comes every ten seconds.
+const REPORTS: RateLimit = RateLimit { burst: 40.0, per_second: 10.0 };
 /// Time without a report after which an agent has its whole burst again, so that its bucket can be dropped.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 /// Largest number of agents with a bucket. A new agent has to wait until a bucket is dropped.
 const MAX_AGENTS: usize = 10_000;
 
+/// Limit of a rate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RateLimit {
+    /// Number that is let through at once.
+    pub(super) burst: f64,
+    /// Number that is let through per second in the long run.
+    pub(super) per_second: f64,
+}
+
+/// Token bucket: what is left of a limit.
 #[derive(Debug)]
-struct TokenBucket {
+pub(super) struct TokenBucket {
+    limit: RateLimit,
     left: f64,
     at: Instant,
+}
+
+impl TokenBucket {
+    /// Makes a full bucket.
+    pub(super) fn new(limit: RateLimit, now: Instant) -> Self {
+        Self { limit, left: limit.burst, at: now }
+    }
+
+    /// Takes one. Returns true if there was one left.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * self.limit.per_second;
+        (self.left, self.at) = ((self.left + earned).min(self.limit.burst), now);
+        let may = self.left >= 1.0;
+        if may {
+            self.left -= 1.0;
+        }
+        may
+    }
 }
 
 /// Token buckets by agent.
@@ -35,14 +62,7 @@ impl Rate {
                 return false;
             }
         }
-        let bucket = self.0.entry(agent.clone()).or_insert(TokenBucket { left: BURST, at: now });
-        let earned = now.saturating_duration_since(bucket.at).as_secs_f64() * PER_SECOND;
-        *bucket = TokenBucket { left: (bucket.left + earned).min(BURST), at: now };
-        let may = bucket.left >= 1.0;
-        if may {
-            bucket.left -= 1.0;
-        }
-        may
+        self.0.entry(agent.clone()).or_insert_with(|| TokenBucket::new(REPORTS, now)).take(now)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fmt, io};
 
 use axum::Router;
@@ -24,10 +25,11 @@ use super::{Directory, ReportMetrics, ServerCertificate, received};
 use mail_failover_contract::report;
 use mail_failover_core::model::{Agent, AgentReport};
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::http::Listener;
+use mail_failover_runtime::http::{ConnectionBounds, Listener};
 
-/// Number of connections that are served at a time.
-const CONNECTIONS: usize = 256;
+/// Bounds of the connections. An agent gives up after five seconds.
+const BOUNDS: ConnectionBounds =
+    ConnectionBounds { connections: 256, head: Duration::from_secs(3), whole: Duration::from_secs(10) };
 
 /// Server that listens already and serves nothing yet.
 pub struct ReportServer {
@@ -78,14 +80,9 @@ impl ReportServer {
         certificate: &ServerCertificate,
         registry: &mut Registry,
     ) -> io::Result<Self> {
-        let listener = Listener::bind("reports", address, CONNECTIONS).await?.with_tls(certificate.server.clone());
         let connections = registry.sub_registry_with_prefix("mail_failover_report_connections");
-        connections.register(
-            "delayed",
-            "Connections of agents that had to wait because too many were open",
-            listener.delayed.clone(),
-        );
-        connections.register("cut", "Connections of agents that were closed at their deadline", listener.cut.clone());
+        let listener = Listener::bind("reports", address, BOUNDS, connections).await?;
+        let listener = listener.with_tls(certificate.server.clone());
         Ok(Self { listener, metrics: ReportMetrics::new(registry) })
     }
 
@@ -101,7 +98,7 @@ impl ReportServer {
     pub async fn serve(self, connections: ReportConnections, shutdown: CancellationToken) {
         let Self { listener, metrics } = self;
         let ReportConnections { client, directory, reports, clock } = connections;
-        let reviewer = Reviewer::new(client, metrics.clone());
+        let reviewer = Reviewer::new(client, clock, metrics.clone());
         let shared = ReportContext { reviewer, rate: Mutex::default(), directory, reports, clock, metrics };
         let app = Router::new().route(report::PATH, post(take)).with_state(Arc::new(shared));
         listener.serve(app, shutdown).await;

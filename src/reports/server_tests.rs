@@ -3,7 +3,7 @@
 
 use axum::http::{Request, Response as HttpResponse};
 use kube::client::Body as KubeBody;
-use mail_failover_contract::testing::example;
+use mail_failover_contract::testing::{example, token};
 use mail_failover_core::model::ObjectKey;
 use serde_json::json;
 use tower::{BoxError, service_fn};
@@ -35,15 +35,15 @@ async fn a_flood_is_told_to_slow_down() {
     let (sender, _reports) = mpsc::channel(4);
     let metrics = ReportMetrics::new(&mut Registry::default());
     let shared = ReportContext {
-        reviewer: Reviewer::new(api_server(), metrics.clone()),
+        reviewer: Reviewer::new(api_server(), Clock::system(), metrics.clone()),
         rate: Mutex::default(),
         directory: directory(),
         reports: sender,
         clock: Clock::system(),
         metrics,
     };
-    let headers: HeaderMap =
-        [(header::AUTHORIZATION, HeaderValue::from_static("Bearer postfix"))].into_iter().collect();
+    let bearer = HeaderValue::from_str(&format!("Bearer {}", token("postfix"))).expect("a header");
+    let headers: HeaderMap = [(header::AUTHORIZATION, bearer)].into_iter().collect();
     let mut answers = vec![];
     for _ in 0..100 {
         let taken = shared.take(&headers, example().to_string().into()).await;

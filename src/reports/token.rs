@@ -1,6 +1,9 @@
 //! Authentication of callers: the API server reviews a bearer token (`TokenReview`), and the result is kept for a short
 //! time under the token's hash.
 //!
+//! A token that cannot be good, by its claims, is not reviewed. The rate of reviews is bounded, and tokens that have been
+//! good in the last minutes have a share of their own, so that made-up tokens keep no known agent out (ADR-0091).
+//!
 //! A token is never stored or logged. The API server's answer about a bad token is not passed on either, because it may
 //! quote the token.
 
@@ -15,13 +18,21 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::ReportMetrics;
+use super::claims::Claims;
+use super::rate::{RateLimit, TokenBucket};
 use mail_failover_contract::report::AUDIENCE;
+use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::describe;
 
 /// Longest duration of a review, the wait for a place included.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Number of reviews under way at a time, so that a flood of bad tokens does not become a flood of API calls.
-const REVIEWS: usize = 8;
+/// Reviews of tokens that are not known: at a time, and in the long run. A flood of made-up tokens becomes no flood of API
+/// calls; after a restart every agent is unknown once.
+const STRANGERS: (usize, RateLimit) = (4, RateLimit { burst: 200.0, per_second: 50.0 });
+/// Reviews of known tokens: at a time, and in the long run. Each is reviewed once in [`BELIEVED_FOR`].
+const KNOWN: (usize, RateLimit) = (4, RateLimit { burst: 400.0, per_second: 100.0 });
+/// Time since its last good review for which a token, or the pod that it is bound to, is known.
+const KNOWN_FOR: Duration = Duration::from_mins(10);
 /// Time that a good token is accepted without another review.
 const BELIEVED_FOR: Duration = Duration::from_mins(1);
 /// Time that a bad token is refused without another review.
@@ -50,7 +61,7 @@ pub enum Denial {
     /// The token is missing, malformed, expired, or for another audience.
     #[error("a bearer token of a service account for the audience {AUDIENCE} is needed")]
     Refused,
-    /// The API server did not review the token.
+    /// The API server did not review the token, or too many others wait for a review.
     #[error("the token cannot be reviewed now; try again later")]
     Unavailable,
 }
@@ -66,40 +77,93 @@ struct Remembered {
 /// Reviewer of tokens, with the results that it keeps.
 pub(super) struct Reviewer {
     api: Api<TokenReview>,
+    clock: Clock,
     remembered: Mutex<BTreeMap<Hash, Remembered>>,
-    places: Semaphore,
+    /// Hashes of what identifies the known, by the time until which they are known.
+    known: Mutex<BTreeMap<Hash, Instant>>,
+    of_strangers: Lane,
+    of_known: Lane,
     metrics: ReportMetrics,
 }
 
+/// Share of the reviews.
+struct Lane {
+    places: Semaphore,
+    bucket: Mutex<TokenBucket>,
+}
+
+impl Lane {
+    fn new((places, limit): (usize, RateLimit)) -> Self {
+        Self { places: Semaphore::new(places), bucket: Mutex::new(TokenBucket::new(limit, Instant::now())) }
+    }
+}
+
 impl Reviewer {
-    pub(super) fn new(client: Client, metrics: ReportMetrics) -> Self {
-        Self { api: Api::all(client), remembered: Mutex::default(), places: Semaphore::new(REVIEWS), metrics }
+    pub(super) fn new(client: Client, clock: Clock, metrics: ReportMetrics) -> Self {
+        Self {
+            api: Api::all(client),
+            clock,
+            remembered: Mutex::default(),
+            known: Mutex::default(),
+            of_strangers: Lane::new(STRANGERS),
+            of_known: Lane::new(KNOWN),
+            metrics,
+        }
     }
 
     /// Returns the caller that shows this token.
     pub(super) async fn review(&self, token: &str) -> Result<Caller, Denial> {
         if token.is_empty() || token.len() > MAX_TOKEN || !token.bytes().all(is_token_letter) {
+            self.metrics.refused_by_claims("malformed");
             return Err(Denial::Refused);
         }
+        let claims = Claims::of(token, self.clock.now()).map_err(|problem| {
+            self.metrics.refused_by_claims(problem.as_str());
+            Denial::Refused
+        })?;
         let hash = hash(token);
-        if let Some(known) = self.lock().get(&hash).filter(|known| known.until > Instant::now()) {
+        if let Some(known) = lock(&self.remembered).get(&hash).filter(|known| known.until > Instant::now()) {
             self.metrics.cache("hit");
             return known.result.clone();
         }
         self.metrics.cache("miss");
-        let result = match timeout(DEADLINE, self.ask(token)).await {
+        let identity = claims.pod_uid().map_or(hash, |uid| self::hash(&format!("pod {uid}")));
+        let now = Instant::now();
+        let is_known = lock(&self.known).get(&identity).is_some_and(|until| *until > now);
+        let lane = if is_known { &self.of_known } else { &self.of_strangers };
+        if !lock(&lane.bucket).take(now) {
+            self.metrics.review("limited");
+            return Err(Denial::Unavailable);
+        }
+        let result = match timeout(DEADLINE, self.ask(lane, token)).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.metrics.review("timeout");
                 Err(Denial::Unavailable)
             }
         };
+        if result.is_ok() {
+            self.know(identity);
+        }
         self.remember(hash, result.clone());
         result
     }
 
-    async fn ask(&self, token: &str) -> Result<Caller, Denial> {
-        let Ok(_place) = self.places.acquire().await else { return Err(Denial::Unavailable) };
+    /// Notes whose token was good. Only the API server's word leads here, so that nobody fills it with made-up tokens.
+    fn know(&self, identity: Hash) {
+        let now = Instant::now();
+        let mut known = lock(&self.known);
+        if known.len() >= MAX_REMEMBERED {
+            known.retain(|_, until| *until > now);
+        }
+        if known.len() < MAX_REMEMBERED || known.contains_key(&identity) {
+            known.insert(identity, now + KNOWN_FOR);
+        }
+        self.metrics.known_callers.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
+    }
+
+    async fn ask(&self, lane: &Lane, token: &str) -> Result<Caller, Denial> {
+        let Ok(_place) = lane.places.acquire().await else { return Err(Denial::Unavailable) };
         let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: Some(token.to_owned()) };
         let review = TokenReview { spec, ..TokenReview::default() };
         match self.api.create(&PostParams::default(), &review).await {
@@ -130,7 +194,7 @@ impl Reviewer {
             Err(Denial::Unavailable) => UNAVAILABLE_FOR,
         };
         let now = Instant::now();
-        let mut remembered = self.lock();
+        let mut remembered = lock(&self.remembered);
         if remembered.len() >= MAX_REMEMBERED {
             remembered.retain(|_, known| known.until > now);
         }
@@ -141,11 +205,11 @@ impl Reviewer {
         remembered.insert(hash, Remembered { result, until: now + lasts });
         self.metrics.cached_tokens.set(i64::try_from(remembered.len()).unwrap_or(i64::MAX));
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Hash, Remembered>> {
-        // No user of the lock can leave the map half changed.
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No user of these locks can leave a value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns true for a byte of a bearer token (RFC 6750, b64token).

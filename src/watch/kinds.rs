@@ -1,5 +1,6 @@
 //! Watched kinds, and the parts of their objects that are kept.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -11,12 +12,20 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::event::{Change, Source, WatchEvent};
-use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
-use crate::probe_job::manifest::PROBE_LABEL;
+use crate::output::{
+    BACKEND_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, TRANSITION_ANNOTATION,
+};
+use crate::probe_job::manifest::{BACKEND_LABEL, PROBE_LABEL};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_resolve::request::{MAX_REQUEST, REQUEST_ANNOTATION};
 
-/// Annotation in which `kubectl apply` keeps the whole object once more.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Annotations that are read.
+const ANNOTATIONS: [&str; 3] = [REQUEST_ANNOTATION, BACKEND_ANNOTATION, TRANSITION_ANNOTATION];
+/// Labels that are read.
+const LABELS: [&str; 5] = [MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, PROBE_LABEL, BACKEND_LABEL];
+/// Bytes of an annotation that are kept. One that is longer is cut, and refused for its length where it is read.
+// A character has four bytes at most, so what is cut is still too long.
+const LONGEST_ANNOTATION: usize = MAX_REQUEST + 4;
 
 /// Kind that is watched.
 pub(super) trait Watched:
@@ -37,13 +46,27 @@ pub(super) trait Watched:
     fn event(change: Change<Self>) -> WatchEvent;
 }
 
-/// Drops the metadata that nothing reads. Managed fields are often larger than the object.
-pub(super) fn strip_metadata(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
+/// Drops the metadata that nothing reads, as far as [`Guarded`](mail_failover_runtime::kubernetes::Guarded) has not
+/// skipped it: of our own annotations and labels those that we know, of owners the controller.
+pub fn strip_metadata(metadata: &mut ObjectMeta) {
+    keep(&mut metadata.annotations, &ANNOTATIONS);
+    for value in metadata.annotations.iter_mut().flat_map(BTreeMap::values_mut) {
+        if value.len() > LONGEST_ANNOTATION {
+            *value = value[..value.floor_char_boundary(LONGEST_ANNOTATION)].to_owned();
+        }
     }
-    metadata.annotations = metadata.annotations.take().filter(|annotations| !annotations.is_empty());
+    keep(&mut metadata.labels, &LABELS);
+    if let Some(owners) = &mut metadata.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
+        owners.shrink_to_fit();
+    }
+}
+
+fn keep(entries: &mut Option<BTreeMap<String, String>>, keys: &[&str]) {
+    if let Some(present) = entries {
+        present.retain(|key, _| keys.contains(&key.as_str()));
+    }
+    *entries = entries.take().filter(|entries| !entries.is_empty());
 }
 
 impl Watched for SendingBackend {
@@ -75,6 +98,13 @@ impl Watched for Service {
 
     fn strip(&mut self) {
         self.status = None;
+        if let Some(spec) = &mut self.spec {
+            spec.external_ips = None;
+            spec.load_balancer_source_ranges = None;
+            // One entry is enough to know that there is a selector.
+            let selector = spec.selector.take();
+            spec.selector = selector.map(|selector| selector.into_iter().take(1).collect());
+        }
     }
 
     fn event(change: Change<Self>) -> WatchEvent {

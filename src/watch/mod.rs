@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use event::{Change, Source, Unreadable, WatchEvent};
 use kinds::Watched;
+pub use kinds::strip_metadata;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_runtime::backoff::Backoff;
 use mail_failover_runtime::kubernetes::{

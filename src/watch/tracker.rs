@@ -179,14 +179,26 @@ mod tests {
     fn what_nobody_needs_is_dropped() {
         let mut object = object("a", "1", 1);
         object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
-        object["metadata"]["annotations"] =
-            json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "keep": "this"});
-        object["metadata"]["labels"] = json!({"keep": "this"});
+        object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}",
+            "mailfailover.io/transition": "7", "mailfailover.io/made-up": "x", "mailfailover.io/request": "ä".repeat(5000)});
+        object["metadata"]["labels"] =
+            json!({"app.kubernetes.io/managed-by": "us", "app": "x", "mailfailover.io/made-up": "x"});
+        object["metadata"]["ownerReferences"] = json!([
+            {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "a"},
+            {"apiVersion": "v1", "kind": "MailRoute", "name": "b", "uid": "b", "controller": true},
+        ]);
         let mut out = vec![];
         Tracker::default().handle(Event::Apply(guarded(object)), &mut out);
         let [WatchEvent::ConfigMap(Change::Applied(config_map))] = out.as_slice() else { panic!("{out:?}") };
-        assert_eq!(config_map.metadata.managed_fields, None);
-        assert_eq!(config_map.metadata.annotations, Some([("keep".to_owned(), "this".to_owned())].into()));
-        assert_eq!(config_map.metadata.labels, Some([("keep".to_owned(), "this".to_owned())].into()));
+        let metadata = &config_map.metadata;
+        assert_eq!(metadata.managed_fields, None);
+        let annotations: Vec<_> = metadata.annotations.iter().flatten().collect();
+        assert_eq!(annotations.len(), 2, "{annotations:?}");
+        assert_eq!(annotations[0].1.len(), 4100, "cut, and still too long to be a request");
+        assert_eq!((annotations[1].0.as_str(), annotations[1].1.as_str()), ("mailfailover.io/transition", "7"));
+        let kept = [("app.kubernetes.io/managed-by".to_owned(), "us".to_owned())];
+        assert_eq!(metadata.labels, Some(kept.into()));
+        let owners: Vec<_> = metadata.owner_references.iter().flatten().map(|owner| owner.name.as_str()).collect();
+        assert_eq!(owners, ["b"]);
     }
 }

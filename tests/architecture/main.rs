@@ -42,7 +42,19 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ("crates/core/src", &["model", "engine"]),
     (
         "crates/runtime/src",
-        &["random", "backoff", "values", "process", "findings", "clock", "tasks", "http", "telemetry", "kubernetes"],
+        &[
+            "random",
+            "backoff",
+            "values",
+            "process",
+            "findings",
+            "terminal",
+            "clock",
+            "tasks",
+            "http",
+            "telemetry",
+            "kubernetes",
+        ],
     ),
     (
         "crates/agent/src",

@@ -97,9 +97,14 @@ pub struct AgentRunArguments {
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/mail-failover")]
     pub state_directory: PathBuf,
 
-    /// Address that serves /livez, /readyz, /metrics and /status.
+    /// Address that serves /metrics and /status.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8026")]
     pub listen_address: SocketAddr,
+
+    /// Address that serves /livez and /readyz: a listener of its own, so that nobody who occupies the other one has the
+    /// agent ended.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8028")]
+    pub health_listen_address: SocketAddr,
 
     /// Longest time for emptying the queue when the agent ends: Postfix refuses new mail meanwhile. By default 20s with
     /// a COMMAND. Without a COMMAND Postfix goes on, and the queue is not emptied.

@@ -18,7 +18,9 @@ use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{self, Heartbeat, LogError, Readiness, TelemetryServer, TelemetryState};
+use mail_failover_runtime::telemetry::{
+    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
+};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -54,6 +56,7 @@ const DRIVER: &str = "the driver";
 const STATE_WRITER: &str = "the writer of the state";
 const SOCKETMAP: &str = "the socketmap";
 const HTTP_SERVER: &str = "the HTTP server";
+const HEALTH_SERVER: &str = "the health server";
 const SOURCE: &str = "a source";
 const LOG_READER: &str = "the reader of Postfix's log";
 
@@ -78,10 +81,12 @@ pub enum RunError {
     #[error(transparent)]
     Socketmap(#[from] BindError),
     /// The address of HTTP cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with --listen-address")]
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Listen {
         /// Address that was to be used.
         address: std::net::SocketAddr,
+        /// Flag that sets the address.
+        flag: &'static str,
         /// Error of the operating system.
         source: io::Error,
     },
@@ -121,7 +126,13 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
 
     let address = arguments.listen_address;
     let http = TelemetryServer::bind(address, &mut registry).await;
-    let http = http.map_err(|source| RunError::Listen { address, source })?;
+    let http = http.map_err(|source| RunError::Listen { address, flag: "--listen-address", source })?;
+    let health_address = arguments.health_listen_address;
+    let health = HealthServer::bind(health_address, &mut registry).await.map_err(|source| RunError::Listen {
+        address: health_address,
+        flag: "--health-listen-address",
+        source,
+    })?;
 
     let store = StateStore::new(arguments.state_directory.clone());
     let saved = restore(&store, &metrics);
@@ -199,8 +210,9 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
     tasks.spawn("the reader of logins", look_at_logins(credentials, views));
     tasks.add(STATE_WRITER, writing);
     tasks.add("the reporter", reporting);
-    let state = TelemetryState { heartbeat, readiness: readiness.clone() };
-    tasks.spawn(HTTP_SERVER, http.serve(registry, state, http::router(questions), end.clone()));
+    tasks.spawn(HTTP_SERVER, http.serve(registry, http::router(questions), end.clone()));
+    let state = HealthState { heartbeat, readiness: readiness.clone() };
+    tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
     let socket = arguments.socket();
     tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     if !arguments.command.is_empty() {
@@ -375,7 +387,7 @@ async fn run_until_told(
     };
     tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
     tasks.stop(shutdown, &[DRIVER]).await;
-    tasks.stop(end, &[STATE_WRITER, SOCKETMAP, HTTP_SERVER]).await;
+    tasks.stop(end, &[STATE_WRITER, SOCKETMAP, HTTP_SERVER, HEALTH_SERVER]).await;
     ended.map_or(Ok(code?), |name| Err(RunError::Ended(name)))
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{API_VERSION, RouteReference};
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_core::model::text::visible;
 
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
@@ -242,7 +243,7 @@ fn is_name(text: &str) -> bool {
 /// Makes a server's reply fit for everyone: one line, printable, mail addresses and message ids replaced, at most
 /// [`MAX_MESSAGE`] bytes.
 pub fn printable(text: &str) -> String {
-    let clean: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let clean = visible(text);
     let mut line = String::with_capacity(clean.len().min(MAX_MESSAGE));
     for word in clean.split_whitespace() {
         let word = anonymous(word);

@@ -9,38 +9,48 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mail_failover_agent as agent;
+use mail_failover_core::model::text::visible_lines;
 use mail_failover_operator::{app, probe_job};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::terminal::TerminalWriter;
 use mail_failover_tools::{explain, lint, simulate};
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     run(Cli::parse().command).unwrap_or_else(|error| {
-        eprintln!("mail-failover: {error}");
+        eprintln!("mail-failover: {}", visible_lines(&error.to_string()));
         ExitCode::FAILURE
     })
+}
+
+/// What files, objects and servers say reaches the terminal in characters that show themselves.
+fn stdout() -> TerminalWriter<io::StdoutLock<'static>> {
+    TerminalWriter::new(io::stdout().lock())
+}
+
+fn stderr() -> TerminalWriter<io::StderrLock<'static>> {
+    TerminalWriter::new(io::stderr().lock())
 }
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Run(arguments) => app::run(arguments)?,
         Command::Crds(arguments) => cli::print_crds(&arguments)?,
-        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut io::stdout().lock())?,
+        Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut stdout())?,
         Command::Lint(arguments) => {
-            let (mut out, mut errors) = (io::stdout().lock(), io::stderr().lock());
-            return Ok(lint::run(&arguments, Clock::system().now(), &mut out, &mut errors).into());
+            return Ok(lint::run(&arguments, Clock::system().now(), &mut stdout(), &mut stderr()).into());
         }
         Command::Simulate(arguments) => {
-            return Ok(simulate::run(&arguments, &mut io::stdout().lock(), &mut io::stderr().lock()).into());
+            return Ok(simulate::run(&arguments, &mut stdout(), &mut stderr()).into());
         }
         Command::Probe(arguments) => return Ok(probe_job::run(&arguments, &mut io::stdout().lock())?),
         Command::Classify(arguments) => {
-            return Ok(match classify::run(&arguments, &mut io::stdout().lock()) {
+            return Ok(match classify::run(&arguments, &mut stdout()) {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::from(1),
                 Err(error) => {
-                    eprintln!("mail-failover: {error}");
+                    eprintln!("mail-failover: {}", visible_lines(&error.to_string()));
                     ExitCode::from(2)
                 }
             });

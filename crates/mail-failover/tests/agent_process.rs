@@ -41,11 +41,13 @@ struct Agent {
     process: Child,
     folder: Folder,
     http: SocketAddr,
+    health: SocketAddr,
 }
 
 impl Agent {
     fn start(folder: Folder) -> Self {
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [http, health] = free.map(|listener| listener.local_addr().unwrap());
         fs::create_dir_all(folder.join("queue")).unwrap();
         let process = Command::new(PROGRAM)
             .args(["agent", "run", "--local-domain", "local.example", "--config-file"])
@@ -59,12 +61,12 @@ impl Agent {
             .arg(folder.join("postfix"))
             .arg("--state-directory")
             .arg(folder.join("state"))
-            .args(["--listen-address", &http.to_string()])
+            .args(["--listen-address", &http.to_string(), "--health-listen-address", &health.to_string()])
             .stderr(fs::File::options().create(true).append(true).open(folder.join("log")).unwrap())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut agent = Self { process, folder, http };
+        let mut agent = Self { process, folder, http, health };
         // The socket of one that was killed exists still.
         let listens =
             |agent: &Self| TcpStream::connect(agent.http).is_ok() && UnixStream::connect(agent.socket()).is_ok();
@@ -106,7 +108,8 @@ impl Agent {
     }
 
     fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.http).unwrap();
+        let is_health = ["/livez", "/readyz"].contains(&path);
+        let mut stream = TcpStream::connect(if is_health { self.health } else { self.http }).unwrap();
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

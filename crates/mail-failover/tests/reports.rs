@@ -12,7 +12,7 @@ use kube::client::Body;
 use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, ReporterMetrics, SendError, Settings};
 use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
-use mail_failover_contract::testing::example;
+use mail_failover_contract::testing::{example, token};
 use mail_failover_core::model::{
     AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey, Timestamp,
 };
@@ -22,6 +22,8 @@ use mail_failover_operator::reports::{
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,21 +34,23 @@ const SOON: Duration = Duration::from_secs(10);
 struct Taking {
     endpoint: OperatorEndpoint,
     reports: mpsc::Receiver<AgentReport>,
+    registry: Registry,
     _shutdown: tokio_util::sync::DropGuard,
 }
 
-/// An API server that accepts the tokens `postfix`, of the namespace `shop`, and `foreign`, of
-/// another.
+/// An API server that accepts the tokens with the last part `postfix`, of the namespace `shop`, and
+/// `foreign`, of another.
 fn api_server() -> Client {
     let service = service_fn(move |request: Request<Body>| async move {
         let review: Value = serde_json::from_slice(&request.into_body().collect_bytes().await?)?;
         let user = |username: &str| json!({"authenticated": true, "audiences": [report::AUDIENCE], "user": {"username": username}});
-        let status = match review["spec"]["token"].as_str().unwrap_or_default() {
-            "postfix" => user("system:serviceaccount:shop:default"),
-            "foreign" => user("system:serviceaccount:other:default"),
-            "stuck" => return std::future::pending().await,
-            _ => json!({"authenticated": false, "error": "it quotes secret-token"}),
-        };
+        let status =
+            match review["spec"]["token"].as_str().and_then(|token| token.rsplit('.').next()).unwrap_or_default() {
+                "postfix" => user("system:serviceaccount:shop:default"),
+                "foreign" => user("system:serviceaccount:other:default"),
+                "stuck" => return std::future::pending().await,
+                _ => json!({"authenticated": false, "error": "it quotes secret-token"}),
+            };
         let body = json!({"metadata": {}, "spec": {}, "status": status}).to_string();
         Ok::<_, BoxError>(Response::new(axum::body::Body::from(body)))
     });
@@ -71,11 +75,11 @@ async fn start() -> Taking {
     let connections =
         ReportConnections { client: api_server(), directory: directory(), reports: sender, clock: Clock::system() };
     tokio::spawn(server.serve(connections, shutdown.clone()));
-    Taking { endpoint, reports, _shutdown: shutdown.drop_guard() }
+    Taking { endpoint, reports, registry, _shutdown: shutdown.drop_guard() }
 }
 
-async fn post(running: &Taking, token: &str, body: &Value) -> Result<(), SendError> {
-    reporter::post(&running.endpoint, token, body.to_string().into()).await
+async fn post(running: &Taking, signature: &str, body: &Value) -> Result<(), SendError> {
+    reporter::post(&running.endpoint, &token(signature), body.to_string().into()).await
 }
 
 fn answer(sent: Result<(), SendError>) -> (u16, String) {
@@ -122,11 +126,41 @@ async fn others_are_told_why_not_and_nothing_secret() {
     assert!(running.reports.try_recv().is_err());
 }
 
+/// Half of them have sent nothing, half have begun a handshake. The bound is ten times what an idle machine needs, and
+/// half of an agent's patience.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_clients_keep_no_report_out() {
+    mail_failover_runtime::process::raise_limit_of_open_files();
+    let mut running = start().await;
+    let mut idle = vec![];
+    for number in 0..1000 {
+        let mut stream = TcpStream::connect(&running.endpoint.address).await.unwrap();
+        if number % 2 == 0 {
+            // The head of a ClientHello of 512 bytes, which never comes.
+            let _ = stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252]).await;
+        }
+        idle.push(stream);
+    }
+    for _ in 0..4 {
+        let begun = Instant::now();
+        post(&running, "postfix", &example()).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_millis(2500), "it took {:?}", begun.elapsed());
+        running.reports.recv().await.unwrap();
+        // Those that gave way come again.
+        for _ in 0..100 {
+            idle.push(TcpStream::connect(&running.endpoint.address).await.unwrap());
+        }
+    }
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &running.registry).unwrap();
+    assert!(!metrics.contains("mail_failover_report_connections_gave_way_total 0\n"), "{metrics}");
+}
+
 #[tokio::test]
 async fn an_agent_speaks_to_no_other_certificate() {
     let running = start().await;
     let endpoint = OperatorEndpoint { certificate_sha256: "0".repeat(64), ..running.endpoint.clone() };
-    let error = reporter::post(&endpoint, "postfix", example().to_string().into()).await.unwrap_err();
+    let error = reporter::post(&endpoint, &token("postfix"), example().to_string().into()).await.unwrap_err();
     assert!(matches!(error, SendError::Connection(_)), "{error}");
     assert!(error.to_string().contains("certificate"), "{error}");
 }
@@ -169,13 +203,13 @@ struct Reporting {
 }
 
 fn reporting(heartbeat: Duration) -> Reporting {
-    let mut token = tempfile::NamedTempFile::new().unwrap();
-    token.write_all(b"postfix\n").unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{}", token("postfix")).unwrap();
     let (clock, shutdown) = (Clock::system(), CancellationToken::new());
-    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token.path().to_owned()), heartbeat };
+    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(file.path().to_owned()), heartbeat };
     let metrics = ReporterMetrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, clock, metrics, shutdown.clone());
-    Reporting { reporter, clock, token, _end: shutdown.drop_guard() }
+    Reporting { reporter, clock, token: file, _end: shutdown.drop_guard() }
 }
 
 #[tokio::test]
@@ -213,7 +247,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
     let mut gone = start().await;
     let reporting = reporting(HEARTBEAT);
     // The token is good to one of them only when it is renewed.
-    std::fs::write(reporting.token.path(), "secret-token").unwrap();
+    std::fs::write(reporting.token.path(), token("secret-token")).unwrap();
     gone.endpoint.certificate_sha256 = "0".repeat(64);
     reporting.reporter.publish(state(&[&there, &gone], DeliveryVerdict::Passing));
     let refused = async {
@@ -228,7 +262,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
     };
     let errors = timeout(SOON, refused).await.unwrap();
     assert!(errors.contains("401") && errors.contains("fingerprint") && !errors.contains("secret"), "{errors}");
-    std::fs::write(reporting.token.path(), "postfix").unwrap();
+    std::fs::write(reporting.token.path(), token("postfix")).unwrap();
     let report = timeout(SOON, there.reports.recv()).await.unwrap().unwrap();
     assert_eq!(report.backends["ses-eu"].word, DeliveryVerdict::Passing);
     assert!(gone.reports.try_recv().is_err());

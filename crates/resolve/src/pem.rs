@@ -4,16 +4,19 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{Error, PemObject};
 use x509_parser::parse_x509_certificate;
 
-/// Bound on a text, in bytes: an object of Kubernetes holds no more.
-const LARGEST: usize = 1024 * 1024;
+/// Bound on a text, in bytes. Some sixty certificates fit: those of authorities of one's own. Every backend may bring
+/// one, so they are the memory of whoever writes backends.
+const LARGEST: usize = 100 * 1024;
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 const END: &[u8] = b"-----END CERTIFICATE-----";
 
 /// Defect of a text, as a phrase for people that quotes nothing of it: a private key may lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// The text has so many bytes, more than an object of Kubernetes holds.
-    #[error("it has {0} bytes, and {LARGEST} are the most")]
+    /// The text has so many bytes, more than are read.
+    #[error(
+        "it has {0} bytes, and {LARGEST} are the most; leave in it only the authorities that sign for this backend"
+    )]
     TooLarge(usize),
     /// The section of this number has no END line.
     #[error("section {0} has no END line")]
@@ -134,7 +137,10 @@ mod tests {
             (format!("{begin}\naHVudGVyMg==\n{end}\n"), "certificate 1 is no X.509 certificate"),
             (format!("{one}{begin}\naHVudGVyMg==\n{end}\n"), "certificate 2 is no X.509 certificate"),
             ("-----BEGIN hunter2\n".to_owned(), "section 1 has a malformed BEGIN line"),
-            (" ".repeat(LARGEST + 1), "it has 1048577 bytes, and 1048576 are the most"),
+            (
+                " ".repeat(LARGEST + 1),
+                "it has 102401 bytes, and 102400 are the most; leave in it only the authorities that sign for this backend",
+            ),
         ] {
             let told = certificates(text.as_bytes()).map_err(|error| error.to_string());
             assert_eq!(told, Err(want.to_owned()), "{text:.80}");

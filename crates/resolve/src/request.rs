@@ -11,9 +11,12 @@ use serde::Deserialize;
 
 use mail_failover_api::MailRoute;
 use mail_failover_core::engine::{Request, RequestAction};
+use mail_failover_core::model::text::visible;
 
 /// Name of the annotation that holds a request.
 pub const REQUEST_ANNOTATION: &str = "mailfailover.io/request";
+/// Bound on a request, in bytes. The operator keeps no more of an annotation.
+pub const MAX_REQUEST: usize = 4096;
 /// The API's bound on `status.request.id`, in bytes.
 const MAX_ID: usize = 64;
 const EXAMPLE: &str = r#"{"id":"2026-11-24-1","action":"Switch","to":"sendgrid","for":"2h"}"#;
@@ -39,6 +42,11 @@ pub fn of(route: &MailRoute) -> Option<Request> {
 /// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is
 /// the id.
 pub fn parse(text: &str) -> Request {
+    if text.len() > MAX_REQUEST {
+        let why =
+            format!("the annotation {REQUEST_ANNOTATION} has more than {MAX_REQUEST} bytes; write it like {EXAMPLE}");
+        return Request { id: truncated(text), action: RequestAction::Malformed(why) };
+    }
     let written: RequestAnnotation = match serde_json::from_str(text) {
         Ok(written) => written,
         Err(error) => {
@@ -48,6 +56,10 @@ pub fn parse(text: &str) -> Request {
     };
     if written.id.is_empty() || written.id.len() > MAX_ID {
         let why = format!("\"id\" must have 1 to {MAX_ID} bytes");
+        return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
+    }
+    if visible(&written.id) != written.id {
+        let why = "\"id\" has characters that are not shown; use letters, digits and hyphens".to_owned();
         return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
     }
     Request {
@@ -146,7 +158,12 @@ mod tests {
             (r#"{"id":"1","action":"Pause","for":"-1h"}"#, "negative"),
             (r#"{"id":"1","action":"Drill"}"#, "does not know the action Drill"),
             (r#"{"id":"","action":"Resume"}"#, "1 to 64"),
+            (r#"{"id":"\u001b[2J\u202eX","action":"Resume"}"#, "not shown"),
             (r#"{"id":"1","action":"Resume","who":"me"}"#, "unknown field `who`"),
+            (
+                &format!(r#"{{"id":"1","action":"Resume","reason":"{}"}}"#, "x".repeat(MAX_REQUEST)),
+                "more than 4096 bytes",
+            ),
         ];
         for (text, expected) in cases {
             let RequestAction::Malformed(why) = parse(text).action else { panic!("{text} was read") };
@@ -157,7 +174,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_too_strange(text in any::<String>()) {
-            prop_assert!(parse(&text).id.len() <= MAX_ID);
+            let id = parse(&text).id;
+            prop_assert!(id.len() <= MAX_ID && visible(&id) == *id, "{id:?}");
         }
     }
 }

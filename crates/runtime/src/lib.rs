@@ -13,4 +13,5 @@ pub mod process;
 pub mod random;
 pub mod tasks;
 pub mod telemetry;
+pub mod terminal;
 pub mod values;

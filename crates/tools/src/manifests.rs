@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use mail_failover_api::{FailoverPolicy, GROUP, MailRoute, SendingBackend};
 use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::text::visible;
 use tree::{FieldLines, Tree};
 
 /// Namespace of an object that names none, as in kubectl without a context.
@@ -59,7 +60,7 @@ pub struct ManifestError {
 impl fmt::Display for ManifestError {
     /// Writes `mail.yaml:12: document 2: SendingBackend relay-a: spec.smtp.port: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        f.write_str(&visible(&self.file))?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }
@@ -67,9 +68,9 @@ impl fmt::Display for ManifestError {
             write!(f, ": document {document}")?;
         }
         for part in [&self.object, &self.field].into_iter().flatten() {
-            write!(f, ": {part}")?;
+            write!(f, ": {}", visible(part))?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", visible(&self.message))
     }
 }
 

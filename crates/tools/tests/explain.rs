@@ -73,3 +73,19 @@ fn a_route_that_is_not_there_is_answered_with_those_that_are() {
     assert!(twice.contains("choose one with --namespace"), "{twice}");
     assert!(run(&["orders", "--file", "/nowhere.yaml"]).unwrap_err().contains("/nowhere.yaml"));
 }
+
+/// A status can be written by whoever has the right to, and annotations by even more.
+#[test]
+fn an_explanation_obeys_nobody_who_writes_a_status() {
+    let dump = fs::read_to_string(data("soaking.yaml")).unwrap();
+    let hostile = r"sendgrid\x1b[2J\u202e\nWhy";
+    let changed = dump.replace("backend: sendgrid", &format!("backend: \"{hostile}\""));
+    assert_ne!(changed, dump, "the status names it");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile-status.yaml");
+    fs::write(&file, changed).unwrap();
+    for more in [&[][..], &["-o", "json"]] {
+        let text = explained(&file, more).unwrap();
+        assert!(text.contains("[2J") && !text.contains(['\x1b', '\u{202e}']), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("Why")).count(), usize::from(more.is_empty()), "{text}");
+    }
+}

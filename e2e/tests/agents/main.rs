@@ -4,6 +4,7 @@
 mod process;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const ACCOUNT: &str = "postfix";
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
             .listens(),
         trial("of two replicas both are told, and one that ends is told no more", replicas).listens(),
         refusals(),
+        trial("a thousand idle connections on each port delay neither the kubelet nor a report", occupied)
+            .listens()
+            .alone(),
     ];
     trials.extend(process::trials());
     suite::run("agents", options, trials)
@@ -279,6 +285,63 @@ async fn refused(env: Arc<TestEnv>) -> Result<()> {
     let log = std::fs::read_to_string(operator.log())?;
     ensure!(!log.contains(&good) && !log.contains("aaaa.bbbb"), "a token is in the log");
     Ok(())
+}
+
+/// Idle connections on one port.
+const IDLE: usize = 1000;
+/// Questions of the kubelet, one every 20 ms.
+const ASKED: usize = 250;
+
+async fn occupied(env: Arc<TestEnv>) -> Result<()> {
+    let fixture = set(&env).await?;
+    let operator = start(&env, "one").await?;
+    fixture.wait_active("primary").await?;
+    let Document { route, operators, .. } = document(&env, 1).await?;
+    let good = token(&env, env.namespace(), ACCOUNT, AUDIENCE).await?;
+    let reports: SocketAddr = operators[0].address.parse()?;
+    mail_failover_runtime::process::raise_limit_of_open_files();
+    let mut idle = JoinSet::new();
+    for port in [operator.health_address(), operator.listen_address(), reports] {
+        for _ in 0..IDLE {
+            idle.spawn(hold(port));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let mut took = vec![];
+    for _ in 0..ASKED {
+        let begun = Instant::now();
+        operator.get("/livez").await?;
+        took.push(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    took.sort();
+    let (median, p99) = (took[ASKED / 2], took[ASKED * 99 / 100]);
+    let begun = Instant::now();
+    post(&operators[0], &good, &route).await?;
+    eprintln!(
+        "with {IDLE} idle connections on each port: /livez {median:?}, p99 {p99:?}; a report {:?}",
+        begun.elapsed()
+    );
+    ensure!(p99 < Duration::from_millis(100), "p99 of /livez is {p99:?}");
+    ensure!(begun.elapsed() < Duration::from_secs(2), "a report took {:?}", begun.elapsed());
+    wait_active(&env, "orders", "standby").await?;
+    let metrics = operator.metrics().await?;
+    for server in ["http", "health", "report"] {
+        let name = format!("mail_failover_{server}_connections_gave_way_total");
+        ensure!(metric_sum(&metrics, &name, str::is_empty) > 500.0, "{name}:\n{metrics}");
+    }
+    Ok(())
+}
+
+/// Holds a connection that sends nothing, and opens another one a second after it was ended.
+async fn hold(address: SocketAddr) {
+    loop {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            let _ = stream.readable().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn post(endpoint: &OperatorEndpoint, token: &str, route: &RouteReference) -> Result<(), SendError> {

@@ -20,6 +20,7 @@ use mail_failover_e2e::assertions::{api, change, data, metric_sum};
 use mail_failover_e2e::control_plane::granted;
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::fixture::{PolicyTimings, WAIT_TIMEOUT, route_status, wait_active};
+use mail_failover_e2e::operator;
 use mail_failover_e2e::service_account::{self, token};
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
@@ -73,6 +74,7 @@ impl Beside {
         let short = tempfile::tempdir()?;
         let socket = short.path().join("socketmap");
         let arguments = ["--token-file".into(), token_file.into(), "--socket".into(), socket.clone().into()];
+        let operator::Options { listen, health, .. } = env.operator_options("agent")?;
         let agent = Agent::start(agent::Options {
             kubeconfig,
             config_map: format!("{namespace}/{CONFIG_MAP}"),
@@ -81,7 +83,8 @@ impl Beside {
             mail_log: mail_log.clone(),
             state_directory: folder.join("state"),
             credentials_directory: folder.join("credentials"),
-            listen: env.operator_options("agent")?.listen,
+            listen,
+            health,
             log: folder.join("log"),
             arguments: arguments.into_iter().chain(["--name".into(), "postfix-0".into()]).collect(),
             starter: vec![],

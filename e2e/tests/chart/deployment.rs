@@ -37,7 +37,8 @@ fn environment(pod: &Value) -> Vec<&str> {
 fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
     let usual = arguments(&json!({}))?;
     assert_eq!(usual.lease_name, "mail-mail-failover-operator");
-    assert_eq!((usual.listen_address.port(), usual.report_listen_address.port()), (8080, 8443));
+    let addresses = [usual.listen_address, usual.health_listen_address, usual.report_listen_address];
+    assert_eq!(addresses.map(|address| address.port()), [8080, 8081, 8443]);
     ensure!(usual.namespaces.is_empty() && !usual.without_reports && usual.identity.is_none());
     assert_eq!(environment(&pod(&json!({}))?), ["POD_NAMESPACE", "POD_IP"]);
 
@@ -63,7 +64,7 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
     );
     let without = pod(&values)?;
     assert_eq!(environment(&without), ["POD_NAMESPACE"]);
-    assert_eq!(without["containers"][0]["ports"].as_array().map(Vec::len), Some(1));
+    assert_eq!(without["containers"][0]["ports"].as_array().map(Vec::len), Some(2));
     Ok(())
 }
 
@@ -93,8 +94,9 @@ fn the_pods_are_restricted_and_probed() -> Result<()> {
     let container = &pod["containers"][0];
     let expected = json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } });
     assert_eq!(container["securityContext"], expected);
-    assert_eq!(container["livenessProbe"]["httpGet"], json!({ "path": "/livez", "port": "http" }));
-    assert_eq!(container["readinessProbe"]["httpGet"], json!({ "path": "/readyz", "port": "http" }));
+    assert_eq!(container["livenessProbe"]["httpGet"], json!({ "path": "/livez", "port": "health" }));
+    assert_eq!(container["readinessProbe"]["httpGet"], json!({ "path": "/readyz", "port": "health" }));
+    assert_eq!(container["ports"][1], json!({ "name": "health", "containerPort": 8081, "protocol": "TCP" }));
     ensure!(
         container["resources"]["requests"]["memory"].is_string() && container["resources"]["limits"]["cpu"].is_null()
     );

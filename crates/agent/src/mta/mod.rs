@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use mail_failover_core::model::text::visible;
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -228,7 +229,7 @@ impl Postfix {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim().chars().filter(|letter| !letter.is_control()).take(200).collect();
+        let said = visible(said.trim()).chars().take(200).collect();
         Err(CommandError::Failed { status: output.status, said })
     }
 

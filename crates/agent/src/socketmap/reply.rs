@@ -1,5 +1,7 @@
 //! Replies of a map (`socketmap_table(5)`).
 
+use mail_failover_core::model::text::visible;
+
 use super::netstring::{MAX_REPLY, encode};
 
 /// Reply of a map. [`Self::Found`] may hold a password: nothing prints it.
@@ -48,9 +50,9 @@ impl std::fmt::Debug for MapReply {
     }
 }
 
-/// Replaces control characters and limits the length, for a log.
+/// Makes the text one line in which each character shows itself, and limits its length, for a log.
 fn in_one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1_000).collect()
+    visible(text).chars().take(1_000).collect()
 }
 
 #[cfg(test)]

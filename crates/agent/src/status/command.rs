@@ -11,6 +11,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use mail_failover_core::model::text::visible_lines;
+use mail_failover_runtime::terminal::{TerminalWriter, TextForm};
+
 use super::{Status, text};
 use crate::arguments::{StatusArguments, StatusFormat};
 
@@ -46,8 +49,10 @@ pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut imp
         }
     };
     let printed = match output {
-        StatusFormat::Text => out.write_all(text(&status).as_bytes()),
-        StatusFormat::Json => out.write_all(&body).and_then(|()| out.write_all(b"\n")),
+        StatusFormat::Text => out.write_all(visible_lines(&text(&status)).as_bytes()),
+        StatusFormat::Json => {
+            writeln!(TerminalWriter::of(TextForm::Json, &mut *out), "{}", String::from_utf8_lossy(&body))
+        }
     };
     if printed.is_err() {
         return UNREACHABLE;
@@ -56,7 +61,7 @@ pub fn print(arguments: &StatusArguments, out: &mut impl Write, errors: &mut imp
         return READY;
     }
     let why = status.waiting_for.unwrap_or_default();
-    let _ = writeln!(errors, "mail-failover: the agent at {address} is not ready: {why}");
+    let _ = writeln!(errors, "mail-failover: the agent at {address} is not ready: {}", visible_lines(&why));
     NOT_READY
 }
 

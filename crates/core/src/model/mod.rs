@@ -12,6 +12,7 @@ mod key;
 mod login;
 mod policy;
 mod route;
+pub mod text;
 mod time;
 mod window;
 

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use mail_failover_agent::log::quoted_reply;
+use mail_failover_core::model::text::visible_json;
 use mail_failover_replies::{NoReply, UnknownStage};
 
 use super::arguments::stage;
@@ -121,7 +122,7 @@ fn judge(stage_name: &str, reply: &str, arguments: &ClassifyArguments) -> Result
 
 fn json_line(value: &impl serde::Serialize) -> String {
     // Strings and booleans under names: this cannot fail.
-    serde_json::to_string(value).unwrap_or_default() + "\n"
+    visible_json(&serde_json::to_string(value).unwrap_or_default()).into_owned() + "\n"
 }
 
 /// Stands in the place of a line that is no reply, so that the output keeps the order of the input.

@@ -215,7 +215,7 @@ fn the_first_process_reaps_orphans_and_ends_with_its_command() {
     let run = |command: &str, then: &str| {
         let agent = format!(
             "exec {} agent run --config-file {folder}/none.json --queue-directory {folder} --state-directory {folder} \
-             --listen-address 127.0.0.1:0 -- sh -c '{command}'",
+             --listen-address 127.0.0.1:0 --health-listen-address 127.0.0.1:0 -- sh -c '{command}'",
             env!("CARGO_BIN_EXE_mail-failover"),
             folder = folder.display(),
         );

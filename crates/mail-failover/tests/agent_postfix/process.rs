@@ -37,7 +37,8 @@ impl<'a> Agent<'a> {
     fn start_with(mut program: Command, instance: &'a Instance, flags: &[&str], command: &[&str]) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let output = fs::File::options().create(true).append(true).open(output_of(instance)).unwrap();
-        program.args(["agent", "run", "--listen-address", &http, "--config-file"]).arg(document_of(instance));
+        program.args(["agent", "run", "--listen-address", &http, "--health-listen-address", "127.0.0.1:0"]);
+        program.arg("--config-file").arg(document_of(instance));
         program.arg("--queue-directory").arg(instance.queue()).arg("--postfix-config-directory").arg(instance.etc());
         program.arg("--state-directory").arg(instance.folder().join("state")).args(flags);
         if !command.is_empty() {

@@ -1,16 +1,26 @@
-//! Objects that may be unreadable, as items of a watch.
+//! Objects that may be unreadable, as items of a watch, without the metadata that nothing here reads.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
-use serde_json::Value;
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
+};
+use serde_json::{Map, Value};
+
+/// Prefix of our own annotations and labels.
+const OURS: &str = "mailfailover.io/";
+/// Labels of others that are read.
+const LABELS: [&str; 3] =
+    ["app.kubernetes.io/managed-by", "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by"];
 
 /// Object, or its metadata and the error of the rest.
 ///
 /// Unlike kube's `DeserializeGuard`, the error names the path: without it, "invalid type: string, expected i32" leaves
-/// the user to guess.
+/// the user to guess. Of the metadata, annotations and labels of others, managed fields and finalizers are skipped while
+/// they are read, so that nobody fills the memory with them (ADR-0092).
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Invalid>);
 
@@ -25,7 +35,7 @@ pub struct Invalid {
 
 impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = Level::Object.deserialize(deserializer)?;
         // Finding the path costs time, so only those that fail are read twice.
         if let Ok(object) = K::deserialize(&value) {
             return Ok(Self(Ok(object)));
@@ -37,6 +47,73 @@ impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
                 Ok(Self(Err(Invalid { metadata: metadata.map_err(D::Error::custom)?, error: error.to_string() })))
             }
         }
+    }
+}
+
+/// Part of an object that is being read.
+#[derive(Clone, Copy)]
+enum Level {
+    Object,
+    Metadata,
+    Annotations,
+    Labels,
+}
+
+impl Level {
+    /// Returns true if the value of this key is skipped.
+    fn skips(self, key: &str) -> bool {
+        match self {
+            Self::Object => false,
+            Self::Metadata => matches!(key, "managedFields" | "finalizers"),
+            Self::Annotations => !key.starts_with(OURS),
+            Self::Labels => !key.starts_with(OURS) && !LABELS.contains(&key),
+        }
+    }
+
+    /// Returns the part under this key, if it is read with care.
+    fn below(self, key: &str) -> Option<Self> {
+        match (self, key) {
+            (Self::Object, "metadata") => Some(Self::Metadata),
+            (Self::Metadata, "annotations") => Some(Self::Annotations),
+            (Self::Metadata, "labels") => Some(Self::Labels),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if self.skips(&key) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = match self.below(&key) {
+                Some(below) => map.next_value_seed(below)?,
+                None => map.next_value()?,
+            };
+            kept.insert(key, value);
+        }
+        Ok(Value::Object(kept))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 }
 
@@ -104,6 +181,34 @@ mod tests {
             assert_eq!(invalid.metadata.name.as_deref(), Some("relay"));
             assert_eq!(invalid.metadata.generation, Some(3));
         }
+    }
+
+    #[test]
+    fn metadata_that_nothing_reads_is_skipped() {
+        let object = json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend",
+            "spec": {"smtp": {"host": "a", "port": 25}},
+            "metadata": {"namespace": "mail", "name": "relay", "uid": "u", "generation": 3, "creationTimestamp": null,
+                "annotations": {"mailfailover.io/request": "{}", "kubectl.kubernetes.io/last-applied-configuration": "{}", "x": "y"},
+                "labels": {"app.kubernetes.io/managed-by": "us", "kubernetes.io/service-name": "mail", "mailfailover.io/probe": "p", "x": "y"},
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}], "finalizers": ["x"],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]}});
+        let with_nothing =
+            json!({"metadata": {"namespace": "mail", "name": "relay", "annotations": null, "labels": {}}});
+        let backend: Guarded<SendingBackend> = serde_json::from_value(object).expect("an object");
+        let metadata = backend.meta();
+        let keys = |entries: &Option<std::collections::BTreeMap<String, String>>| {
+            entries.iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&metadata.annotations), ["mailfailover.io/request"]);
+        assert_eq!(
+            keys(&metadata.labels),
+            ["app.kubernetes.io/managed-by", "kubernetes.io/service-name", "mailfailover.io/probe"]
+        );
+        assert_eq!((metadata.managed_fields.as_ref(), metadata.finalizers.as_ref()), (None, None));
+        assert_eq!((metadata.uid.as_deref(), metadata.generation), (Some("u"), Some(3)));
+        assert_eq!(metadata.owner_references.as_ref().map(Vec::len), Some(1));
+        let nothing: Guarded<SendingBackend> = serde_json::from_value(with_nothing).expect("an object");
+        assert_eq!(nothing.meta().annotations, None);
     }
 
     #[test]

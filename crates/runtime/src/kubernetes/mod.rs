@@ -42,7 +42,7 @@ pub use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_
 
 /// Limit for a TCP connection with its TLS handshake.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Limit for a call from its sending to the last byte of its answer; a page of 500 objects fits.
+/// Limit for a call from its sending to the last byte of its answer; a page of objects fits.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
 /// Limit for the API server's answer that a watch has begun.
 pub const WATCH_OPEN_DEADLINE: Duration = Duration::from_secs(10);

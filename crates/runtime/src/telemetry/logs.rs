@@ -1,10 +1,13 @@
-//! Structured logs to standard error.
+//! Structured logs to standard error. What a terminal would not show as it is, is escaped.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::str::FromStr;
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::terminal::{TerminalWriter, TextForm};
 
 /// Filter for the logs of libraries, unless the user's filter names them.
 // kube logs each failure that the operator reports in its own words, and the whole text of an answer that it cannot
@@ -42,12 +45,26 @@ pub enum LogError {
 
 /// Sends the process's logs to standard error from now on. The filter is a level or a list of `tracing` directives.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LogError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(self::filter(filter)?).with_writer(stderr);
+    Ok(subscriber(self::filter(filter)?, format, stderr().is_terminal(), stderr).try_init()?)
+}
+
+fn subscriber<W: Write>(
+    filter: EnvFilter,
+    format: LogFormat,
+    is_terminal: bool,
+    writer: impl Fn() -> W + Send + Sync + 'static,
+) -> Box<dyn Subscriber + Send + Sync> {
+    let form = match format {
+        LogFormat::Text if is_terminal => TextForm::StyledLines,
+        LogFormat::Text => TextForm::Lines,
+        LogFormat::Json => TextForm::Json,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = builder.with_writer(move || TerminalWriter::of(form, writer()));
     match format {
-        LogFormat::Text => builder.with_ansi(stderr().is_terminal()).finish().try_init()?,
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text => Box::new(builder.with_ansi(is_terminal).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
     }
-    Ok(())
 }
 
 fn filter(filter: &str) -> Result<EnvFilter, LogError> {
@@ -76,22 +93,24 @@ mod tests {
         }
     }
 
-    fn logged(filter: &str) -> String {
+    fn logged(filter: &str, format: LogFormat, is_terminal: bool, log: fn()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let filter = super::filter(filter).expect("a valid filter");
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!("ours at info");
-            tracing::debug!("ours at debug");
-            tracing::error!(target: "kube_client::client", "kube's");
-        });
+        tracing::subscriber::with_default(subscriber(filter, format, is_terminal, move || writer.clone()), log);
         let text = buffer.0.lock().expect("not poisoned").clone();
         String::from_utf8(text).expect("text")
+    }
+
+    fn log_at_several_levels() {
+        tracing::info!("ours at info");
+        tracing::debug!("ours at debug");
+        tracing::error!(target: "kube_client::client", "kube's");
+    }
+
+    fn log_what_a_stranger_wrote() {
+        let name = "\x1b[2J\u{202e}evil\u{200b}";
+        tracing::info!(%name, debug = ?name, "a reply: {name}");
     }
 
     #[test]
@@ -102,10 +121,27 @@ mod tests {
             ("warn", vec![]),
             ("info,kube_client=error", vec!["ours at info", "kube's"]),
         ] {
-            let text = logged(filter);
+            let text = logged(filter, LogFormat::Text, false, log_at_several_levels);
             let have: Vec<_> =
                 ["ours at info", "ours at debug", "kube's"].into_iter().filter(|line| text.contains(line)).collect();
             assert_eq!(have, want, "{filter}");
+        }
+    }
+
+    #[test]
+    fn no_line_holds_what_a_terminal_would_obey_or_hide() {
+        for (format, is_terminal) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
+            let text = logged("info", format, is_terminal, log_what_a_stranger_wrote);
+            assert!(text.contains("evil"), "{text}");
+            for hidden in ["\x1b[2J", "\u{202e}", "\u{200b}"] {
+                assert!(!text.contains(hidden), "{format:?}, {is_terminal}: {text:?}");
+            }
+            // Colours are the log's own.
+            assert_eq!(text.contains('\x1b'), is_terminal, "{text:?}");
+            if format == LogFormat::Json {
+                let line: serde_json::Value = serde_json::from_str(&text).expect("still JSON");
+                assert_eq!(line["name"], "\x1b[2J\u{202e}evil\u{200b}", "nothing is lost");
+            }
         }
     }
 

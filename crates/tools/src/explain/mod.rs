@@ -15,6 +15,7 @@ pub use explanation::{RouteExplanation, Snapshot};
 pub use source::SnapshotError;
 
 use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::text::visible_json;
 
 /// Output format of an explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +56,7 @@ pub fn run(what: &ExplainCommand, now: Timestamp, out: &mut impl Write) -> Resul
     let explanation = RouteExplanation::of(&snapshot, at.unwrap_or(now))?;
     match output {
         ExplanationFormat::Text => out.write_all(text::render(&explanation).as_bytes())?,
-        ExplanationFormat::Json => writeln!(out, "{:#}", explanation.json())?,
+        ExplanationFormat::Json => writeln!(out, "{}", visible_json(&format!("{:#}", explanation.json())))?,
     }
     Ok(())
 }

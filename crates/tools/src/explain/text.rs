@@ -7,6 +7,7 @@ use super::explanation::BackendEvidence;
 use mail_failover_api::{ActiveBackend, RequestOutcome, TransitionStatus};
 
 use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::text::visible;
 use mail_failover_resolve::time::timestamp;
 
 /// Number of past transitions that are printed.
@@ -14,7 +15,8 @@ const TOLD: usize = 5;
 
 /// Renders the explanation as text with a final newline.
 pub(super) fn render(explanation: &RouteExplanation) -> String {
-    let mut text = format!("MailRoute {}, as of {}\n\n{}\n", explanation.key, explanation.at, headline(explanation));
+    let (route, headline) = (explanation.key.to_string(), headline(explanation));
+    let mut text = format!("MailRoute {}, as of {}\n\n{}\n", visible(&route), explanation.at, visible(&headline));
     section(&mut text, "Note", &explanation.notes);
     section(&mut text, "Why", &explanation.reasons());
     section(&mut text, "What would change it", &explanation.prospects());
@@ -105,6 +107,6 @@ fn section(text: &mut String, title: &str, lines: &[String]) {
     }
     let _ = writeln!(text, "\n{title}");
     for line in lines {
-        let _ = writeln!(text, "  - {line}");
+        let _ = writeln!(text, "  - {}", visible(line));
     }
 }

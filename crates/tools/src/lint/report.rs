@@ -3,6 +3,7 @@ use std::fmt::{self, Write as _};
 use serde_json::json;
 
 use super::finding::ManifestFinding;
+use mail_failover_core::model::text::{visible, visible_json};
 use mail_failover_runtime::findings::Severity;
 
 /// Result of a lint run.
@@ -40,7 +41,7 @@ impl LintReport {
     pub fn render(&self, format: LintFormat) -> String {
         match format {
             LintFormat::Text => self.to_string(),
-            LintFormat::Json => format!("{:#}\n", self.json()),
+            LintFormat::Json => visible_json(&format!("{:#}\n", self.json())).into_owned(),
             LintFormat::Github => self.findings.iter().map(annotation).collect::<String>() + &self.summary() + "\n",
         }
     }
@@ -91,9 +92,9 @@ impl fmt::Display for LintReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ManifestFinding { rule, file, line, object, field, message, remedy } in &self.findings {
             let place = if field.is_empty() { object.clone() } else { format!("{object}: {field}") };
-            writeln!(f, "{file}:{line}: {} {}: {place}", rule.severity, rule.code)?;
-            writeln!(f, "    {message}")?;
-            writeln!(f, "    → {remedy}")?;
+            writeln!(f, "{}:{line}: {} {}: {}", visible(file), rule.severity, rule.code, visible(&place))?;
+            writeln!(f, "    {}", visible(message))?;
+            writeln!(f, "    → {}", visible(remedy))?;
         }
         writeln!(f, "{}", self.summary())
     }
@@ -120,7 +121,8 @@ fn annotation(finding: &ManifestFinding) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    // In one line: a name with a line break could begin a workflow command of its own.
+    visible(text).replace('%', "%25")
 }
 
 fn escaped_property(text: &str) -> String {

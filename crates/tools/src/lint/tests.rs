@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{LintReport, Linter, RULES, Severity};
+use super::{LintFormat, LintReport, Linter, RULES, Severity};
 use crate::manifests::parse;
 use mail_failover_core::model::Timestamp;
 
@@ -163,4 +163,18 @@ fn a_secret_is_never_quoted() {
     objects["key"] = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "shop"}, "data": {"ca.crt": "hunter2 hunter2"}});
     let text = report(&objects).to_string();
     assert!(text.contains("CAMalformed") && !text.contains("hunter2"), "{text}");
+}
+
+/// Names in a pull request's manifests are anybody's.
+#[test]
+fn no_report_holds_what_a_terminal_or_a_workflow_would_obey() {
+    let hostile = "a\x1b[2J\u{202e}\n::error file=x::pwned";
+    let changes = [("/route/metadata/name", json!(hostile)), ("/route/spec/backends/0/name", json!(hostile))];
+    let report = report(&with(&changes));
+    for format in [LintFormat::Text, LintFormat::Json, LintFormat::Github] {
+        let text = report.render(format);
+        assert!(text.contains("pwned"), "{format:?}: {text}");
+        assert!(!text.contains(['\x1b', '\u{202e}']), "{format:?}: {text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("::error file=x")), "{format:?}: {text}");
+    }
 }

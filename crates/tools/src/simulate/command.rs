@@ -6,6 +6,8 @@ use super::{
     FleetError, Overrides, Scenario, ScenarioError, SimulateArguments, SimulatedFleet, Simulation, SimulationFormat,
     chart, is_scenario, json, parse, prepare, table,
 };
+use mail_failover_core::model::text::visible_json;
+
 use crate::manifests::{self, Manifest, ManifestError, Objects};
 
 /// Exit code when an expectation of the scenario is not met.
@@ -100,7 +102,7 @@ fn attempt(arguments: &SimulateArguments, out: &mut impl Write) -> Result<u8, Si
     let outcome = simulation.run(true);
     let text = match arguments.output {
         SimulationFormat::Table => table(&simulation, &outcome),
-        SimulationFormat::Json => json(&simulation, &outcome)?,
+        SimulationFormat::Json => visible_json(&json(&simulation, &outcome)?).into_owned(),
     };
     if let Some(path) = &arguments.chart {
         fs::write(path, chart(&simulation, &outcome))
