@@ -195,7 +195,8 @@ impl RouteExplanation {
             | HoldReason::Paused
             | HoldReason::NoneHealthy
             | HoldReason::AwaitingEvidence
-            | HoldReason::ConfigurationRejected => None,
+            | HoldReason::ConfigurationRejected
+            | HoldReason::Withdrawn => None,
         });
         let explained = self.decision.explanation.next_changes.iter().map(prospect);
         awaited.map(str::to_owned).into_iter().chain(explained).collect()
