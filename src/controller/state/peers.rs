@@ -321,8 +321,8 @@ impl ControllerState {
         }
     }
 
-    /// Marks the backends that this replica sees fail, of the routes of a backend that may have answered: the peers are to
-    /// hear of the answer.
+    /// Marks the backends that this replica sees fail, of the routes of a backend that may have answered: the peers are
+    /// to hear of the answer.
     // ADR-0081: Peers confirm a standby for the failure that they see.
     pub(super) fn mark_failing_neighbours(&mut self, key: &ObjectKey) {
         if self.peers.last_reported.is_empty() {

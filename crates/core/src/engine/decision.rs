@@ -69,7 +69,8 @@ pub struct Decision {
 impl Decision {
     /// Returns true if the mail may go nowhere: outputs must not lead to any backend, and those that do must cease.
     ///
-    /// There are then no shares. Without shares and without this, no backend is chosen yet, and outputs stay as they are.
+    /// There are then no shares. Without shares and without this no backend is chosen yet, and outputs stay as they
+    /// are.
     pub fn is_withdrawn(&self) -> bool {
         self.memory.held_by == Some(HoldReason::Withdrawn)
     }
@@ -549,9 +550,9 @@ pub(super) enum FirstChoice {
     Nobody,
 }
 
-/// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else the
-/// one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which nothing is
-/// known is waited for, for a grace.
+/// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else
+/// the one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which
+/// nothing is known is waited for, for a grace.
 fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> FirstChoice {
     let mut awaited = None;
     for candidate in in_service {

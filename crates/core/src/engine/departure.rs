@@ -242,8 +242,8 @@ impl<'a> DecisionBuilder<'a> {
             .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
     }
 
-    /// Leaves members that answer too slowly, or only ask for less, if a sound backend can take over and no hold is in force. Returns true
-    /// if any member is so.
+    /// Leaves members that answer too slowly, or only ask for less, if a sound backend can take over and no hold is in
+    /// force. Returns true if any member is so.
     pub(super) fn escape_slowness(&mut self, policy: &Policy) -> bool {
         let (slow, quick): (Vec<_>, Vec<_>) =
             self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));

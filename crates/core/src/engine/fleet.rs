@@ -34,9 +34,9 @@ pub type ThresholdsOfNamespace = (Arc<str>, Thresholds);
 /// Failure domains as each observer sees them, for two questions about networks: which observer has lost its own, and
 /// for which routes a failure is a storm.
 ///
-/// A backend is reached if a verdict about it is not Unhealthy, or is Unhealthy by a reply of the backend: the reply came
-/// through our network. A backend that several policies judge is reached if it is so by any of their verdicts, so that a
-/// strict policy says nothing about anybody's network. A Service without endpoints says nothing at all.
+/// A backend is reached if a verdict about it is not Unhealthy, or is Unhealthy by a reply of the backend: the reply
+/// came through our network. A backend that several policies judge is reached if it is so by any of their verdicts, so
+/// that a strict policy says nothing about anybody's network. A Service without endpoints says nothing at all.
 // Kept up to date change by change, so that a verdict that turns costs no walk over all backends.
 #[derive(Clone, Debug, Default)]
 pub struct FailureDomains {
@@ -171,8 +171,8 @@ impl NamespaceView {
 }
 
 impl FailureDomains {
-    /// Takes an observer's verdicts about a backend in service, one for each set of thresholds that judges it. A backend
-    /// without a domain is one of its own. Returns true if anything changed.
+    /// Takes an observer's verdicts about a backend in service, one for each set of thresholds that judges it. A
+    /// backend without a domain is one of its own. Returns true if anything changed.
     pub fn note<'a>(
         &mut self,
         backend: &ObjectKey,

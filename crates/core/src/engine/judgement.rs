@@ -77,8 +77,8 @@ pub struct Judgement {
     pub class: EvidenceClass,
     /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// Start of the first observation of the run of failures that made it Unhealthy; `None` unless Unhealthy. A restored
-    /// verdict has failed since its start at the latest.
+    /// Start of the first observation of the run of failures that made it Unhealthy; `None` unless Unhealthy. A
+    /// restored verdict has failed since its start at the latest.
     pub first_failure_at: Option<Timestamp>,
     /// Start of the latest success, unless a failure has followed it.
     pub confirmed_at: Option<Timestamp>,

@@ -107,8 +107,8 @@ struct StandingVerdict {
 struct Vote<'a> {
     observer: Option<&'a Arc<str>>,
     sighting: &'a ObserverVerdict,
-    /// Start of its run of failures by our clock, `None` unless Unhealthy: for another observer the time at which it was
-    /// heard of.
+    /// Start of its run of failures by our clock, `None` unless Unhealthy: for another observer the time at which it
+    /// was heard of.
     failing_since: Option<Timestamp>,
 }
 

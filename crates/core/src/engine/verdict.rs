@@ -15,8 +15,8 @@ pub struct Verdict {
     pub class: EvidenceClass,
     /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// Start of the failure by our own clock: of this process's own run of failures, or the time at which it heard of the
-    /// others'. `None` unless Unhealthy.
+    /// Start of the failure by our own clock: of this process's own run of failures, or the time at which it heard of
+    /// the others'. `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
     /// Start of the first observation of a run of failures, as the observer that saw it first dates it; `None` unless
     /// Unhealthy. For people: it may come from another clock.
@@ -130,8 +130,8 @@ impl<'a> ProbeResult<'a> {
         Self { probe, judgement, health, since, class }
     }
 
-    /// Returns true if the probe has no opinion for now because it cannot be made, or its Job brings no result. One that
-    /// saw the backend fail before does not abstain: that is not over because nobody can look.
+    /// Returns true if the probe has no opinion for now because it cannot be made, or its Job brings no result. One
+    /// that saw the backend fail before does not abstain: that is not over because nobody can look.
     fn abstains(&self) -> bool {
         let is_silent = self.class == EvidenceClass::ProbeBlocked
             || (self.class == EvidenceClass::Stale && self.judgement.may_wait());

@@ -132,8 +132,8 @@ impl EvidenceClass {
         }
     }
 
-    /// Returns true if this evidence shows that our network leads to the backend, false if it may not, `None` if it says
-    /// nothing about that.
+    /// Returns true if this evidence shows that our network leads to the backend, false if it may not, `None` if it
+    /// says nothing about that.
     // A Service without endpoints is the API server's word: nobody has tried to get there.
     pub fn shows_reach(self) -> Option<bool> {
         let says_nothing = matches!(self, Self::NoEndpoints | Self::Inconclusive | Self::ProbeBlocked | Self::Stale);
