@@ -240,9 +240,11 @@ impl BackendEntry {
                 self.resolved = Some(addresses.clone());
                 true
             }
-            Resolution::Addresses(_) | Resolution::NotNeeded | Resolution::Negative(_) | Resolution::Unanswered(_) => {
-                false
-            }
+            Resolution::Addresses(_)
+            | Resolution::NotNeeded
+            | Resolution::Negative(_)
+            | Resolution::Unanswered(_)
+            | Resolution::NameSilent(_) => false,
         }
     }
 

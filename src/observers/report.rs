@@ -47,7 +47,7 @@ pub(super) enum ObserverReport {
 }
 
 /// Verdict of an observer about one backend under some thresholds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The backend is healthy.
     Healthy,
@@ -62,7 +62,7 @@ pub enum Seen {
 pub fn seen(sightings: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
     match sightings.get(backend) {
         None => Seen::Healthy,
-        Some(verdicts) => verdicts.get(thresholds).copied().map_or(Seen::Abstains, Seen::As),
+        Some(verdicts) => verdicts.get(thresholds).cloned().map_or(Seen::Abstains, Seen::As),
     }
 }
 
@@ -90,6 +90,10 @@ struct ReportedVerdict {
     class: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_failure_at: Option<MicroTime>,
+    /// Backends of the same routes that have answered since.
+    // A report without them, of an older version, confirms nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    confirms: Vec<String>,
 }
 
 impl ObserverReport {
@@ -190,16 +194,18 @@ fn entry(sighting: &ObserverVerdict) -> ReportedVerdict {
         since: micro_time(sighting.since),
         class: sighting.class.as_str().to_owned(),
         first_failure_at: sighting.first_failure_at.map(micro_time),
+        confirms: sighting.confirms.iter().map(ToString::to_string).collect(),
     }
 }
 
 fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
-    let ReportedVerdict { health, since, class, first_failure_at } = entry;
+    let ReportedVerdict { health, since, class, first_failure_at, confirms } = entry;
     let sighting = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
+        confirms: confirms.into_iter().map(Arc::from).collect(),
     };
     (thresholds.into(), sighting)
 }

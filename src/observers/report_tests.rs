@@ -17,6 +17,7 @@ fn sighting(health: Health) -> ObserverVerdict {
         since: Timestamp::from_micros(1_700_000_000_123_456),
         class: EvidenceClass::ConnectionRefused,
         first_failure_at: Some(Timestamp::from_micros(1_700_000_000_000_001)),
+        confirms: [].into(),
     }
 }
 
@@ -130,8 +131,16 @@ fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     let time = (-31_536_000_000_000..4_102_444_800_000_000_i64).prop_map(Timestamp::from_micros);
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
-    (health, time.clone(), class, prop::option::of(time))
-        .prop_map(|(health, since, class, first_failure_at)| ObserverVerdict { health, since, class, first_failure_at })
+    let confirms = prop::collection::vec("[a-z]{1,8}".prop_map(Arc::from), 0..3);
+    (health, time.clone(), class, prop::option::of(time), confirms).prop_map(
+        |(health, since, class, first_failure_at, confirms)| ObserverVerdict {
+            health,
+            since,
+            class,
+            first_failure_at,
+            confirms: confirms.into(),
+        },
+    )
 }
 
 fn any_verdicts() -> impl Strategy<Value = Verdicts> {

@@ -30,6 +30,7 @@ mod metrics;
 mod resolve;
 mod round;
 mod schedule;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;

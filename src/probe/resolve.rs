@@ -6,7 +6,8 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 use super::Settings;
 use super::metrics::{LookupResult, Metrics};
+use super::silence::{LatestAnswers, NameSilence};
 use mail_failover_core::model::Resolution;
 use mail_failover_smtp::message::bounded;
 
@@ -60,6 +62,7 @@ pub struct Resolver {
     search: Vec<Name>,
     ndots: usize,
     permits: Semaphore,
+    latest: Mutex<LatestAnswers>,
     metrics: Metrics,
 }
 
@@ -70,6 +73,7 @@ pub struct KnownAddresses {
     /// Index of the completion that the addresses belong to. It is asked first, so that the search list costs nothing
     /// while it answers.
     candidate: usize,
+    silence: NameSilence,
 }
 
 impl KnownAddresses {
@@ -82,7 +86,8 @@ impl KnownAddresses {
 /// The answer to a DNS question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DnsAnswer {
-    Addresses(Vec<IpAddr>),
+    /// Addresses, and the end of their TTL.
+    Addresses(Vec<IpAddr>, Instant),
     /// An authoritative negative answer.
     None(String),
     Unanswered(String),
@@ -121,7 +126,14 @@ impl Resolver {
         options.cache_size = CACHE_SIZE;
         (options.positive_min_ttl, options.positive_max_ttl) = (Some(MIN_TTL), Some(MAX_TTL));
         (options.negative_min_ttl, options.negative_max_ttl) = (Some(MIN_TTL), Some(MAX_NEGATIVE_TTL));
-        Ok(Self { dns: builder.build()?, search, ndots, permits: Semaphore::new(MAX_LOOKUPS), metrics })
+        Ok(Self {
+            dns: builder.build()?,
+            search,
+            ndots,
+            permits: Semaphore::new(MAX_LOOKUPS),
+            latest: Mutex::default(),
+            metrics,
+        })
     }
 
     /// Looks a host up. An address is its own answer.
@@ -172,15 +184,30 @@ impl Resolver {
             .await
             .unwrap_or_else(|_| (0, DnsAnswer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}"))));
         match answer {
-            DnsAnswer::Addresses(addresses) => {
-                *known = KnownAddresses { addresses, candidate };
+            DnsAnswer::Addresses(addresses, usable_until) => {
+                let is_fresh = known.silence.end(usable_until);
+                if is_fresh {
+                    self.latest.lock().unwrap_or_else(PoisonError::into_inner).note(host, now());
+                }
+                *known = KnownAddresses { addresses, candidate, silence: known.silence.clone() };
                 (Resolution::Addresses(known.addresses(port)), LookupResult::Addresses)
             }
             DnsAnswer::None(why) => {
                 *known = KnownAddresses::default();
                 (Resolution::Negative(bounded(&why, 200)), LookupResult::Negative)
             }
-            DnsAnswer::Unanswered(why) => (Resolution::Unanswered(bounded(&why, 200)), LookupResult::Unanswered),
+            DnsAnswer::Unanswered(why) => {
+                let other = self.latest.lock().unwrap_or_else(PoisonError::into_inner).other_than(host);
+                let resolution = match known.silence.lasts(now(), other) {
+                    Some(lasting) => Resolution::NameSilent(format!(
+                        "no answer for {} from DNS for {} s, while it answers for other names",
+                        bounded(host, 100),
+                        lasting.as_secs()
+                    )),
+                    None => Resolution::Unanswered(bounded(&why, 200)),
+                };
+                (resolution, LookupResult::Unanswered)
+            }
         }
     }
 
@@ -233,7 +260,7 @@ async fn first_answer<F: Future<Output = DnsAnswer>>(
         let (v4, v6) = tokio::join!(ask(name.clone(), RecordType::A), ask(name.clone(), RecordType::AAAA));
         let known: &[IpAddr] = if last == Some(candidate) { &known.addresses } else { &[] };
         match combine(v4, v6, known) {
-            DnsAnswer::Addresses(addresses) => return (candidate, DnsAnswer::Addresses(addresses)),
+            answer @ DnsAnswer::Addresses(..) => return (candidate, answer),
             DnsAnswer::None(why) => none = none.or(Some(why)),
             // The name that answered last time is the right one. While it is silent, no other name is asked.
             DnsAnswer::Unanswered(why) if last == Some(candidate) => return (candidate, DnsAnswer::Unanswered(why)),
@@ -251,11 +278,15 @@ async fn first_answer<F: Future<Output = DnsAnswer>>(
 /// Combines the answers of both address families. If one family is not answered, its last known addresses stay.
 fn combine(v4: DnsAnswer, v6: DnsAnswer, known: &[IpAddr]) -> DnsAnswer {
     let mut addresses = Vec::new();
+    let mut usable_until: Option<Instant> = None;
     let mut silent = None;
     let mut none = None;
     for (answer, is_v6) in [(v4, false), (v6, true)] {
         match answer {
-            DnsAnswer::Addresses(answered) => addresses.extend(answered),
+            DnsAnswer::Addresses(answered, until) => {
+                addresses.extend(answered);
+                usable_until = Some(usable_until.map_or(until, |earlier| earlier.max(until)));
+            }
             DnsAnswer::None(why) => none = none.or(Some(why)),
             DnsAnswer::Unanswered(why) if silent.is_some() => return DnsAnswer::Unanswered(why),
             DnsAnswer::Unanswered(why) => {
@@ -271,7 +302,11 @@ fn combine(v4: DnsAnswer, v6: DnsAnswer, known: &[IpAddr]) -> DnsAnswer {
     addresses.sort_unstable();
     addresses.dedup();
     addresses.truncate(MAX_RESOLVED);
-    DnsAnswer::Addresses(addresses)
+    DnsAnswer::Addresses(addresses, usable_until.unwrap_or_else(now))
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn answer(name: &Name, result: Result<Lookup, NetError>) -> DnsAnswer {
@@ -284,7 +319,7 @@ fn answer(name: &Name, result: Result<Lookup, NetError>) -> DnsAnswer {
             if usable.is_empty() {
                 DnsAnswer::None(format!("{name} has no address"))
             } else {
-                DnsAnswer::Addresses(usable)
+                DnsAnswer::Addresses(usable, lookup.valid_until())
             }
         }
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NXDomain => {

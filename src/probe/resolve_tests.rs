@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::UdpSocket;
 
 use super::*;
+use crate::probe::silence::SILENCE_GRACE;
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const OTHER_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
@@ -206,6 +207,31 @@ async fn last_known_addresses_stay_while_nobody_answers_and_go_with_a_no() {
 }
 
 #[tokio::test]
+async fn silence_for_one_name_while_another_is_answered_is_told_after_the_grace() {
+    let answer = |name| (name, RecordType::A, Does::Answer(vec![V4]));
+    let zone = zone(&[answer("mx.example."), answer("other.example.")]);
+    let (server, _) = name_server(&zone).await;
+    let fresh = || resolver(server, &[], 1);
+    let (mut known, mut other) = (KnownAddresses::default(), KnownAddresses::default());
+    look_up(&fresh(), "mx.example", &mut known).await;
+    look_up(&fresh(), "other.example", &mut other).await;
+    for family in [RecordType::A, RecordType::AAAA] {
+        zone.lock().unwrap().insert(("mx.example.", family), Does::ServFail);
+    }
+    let resolver = fresh();
+    let silent = look_up(&resolver, "mx.example", &mut known).await;
+    assert!(matches!(silent, Resolution::Unanswered(_)), "{silent:?}");
+    look_up(&resolver, "other.example", &mut other).await;
+    // As if it had begun before the grace.
+    known.silence = NameSilence::default();
+    let long_ago = now().checked_sub(SILENCE_GRACE * 2).unwrap();
+    assert_eq!(known.silence.lasts(long_ago, None), None);
+    let silent = look_up(&resolver, "mx.example", &mut known).await;
+    assert!(matches!(&silent, Resolution::NameSilent(why) if why.contains("mx.example")), "{silent:?}");
+    assert_eq!(known.addresses, [V4], "they stay known");
+}
+
+#[tokio::test]
 async fn a_name_that_comes_into_being_is_seen_within_seconds() {
     let zone = zone(&[]);
     let (server, _) = name_server(&zone).await;
@@ -237,8 +263,8 @@ fn names_are_tried_in_the_order_of_resolv_conf() {
 #[test]
 fn a_host_with_thousands_of_addresses_is_cut() {
     let many = (0..60_000_u32).map(|number| IpAddr::V4(number.into())).collect();
-    let DnsAnswer::Addresses(addresses) = combine(DnsAnswer::Addresses(many), DnsAnswer::None(String::new()), &[])
-    else {
+    let many = DnsAnswer::Addresses(many, now());
+    let DnsAnswer::Addresses(addresses, _) = combine(many, DnsAnswer::None(String::new()), &[]) else {
         panic!("there are addresses");
     };
     assert_eq!(addresses.len(), MAX_RESOLVED);

@@ -82,7 +82,14 @@ impl Rounds {
                 }
                 let mut now = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let resolution = self.resolver.resolve(host, *port, &mut now, target.timeout).await;
-                let addresses = now.addresses(*port);
+                let addresses = match resolution {
+                    // Whoever is told the name does not come as far.
+                    Resolution::NameSilent(_) => vec![],
+                    Resolution::NotNeeded
+                    | Resolution::Addresses(_)
+                    | Resolution::Negative(_)
+                    | Resolution::Unanswered(_) => now.addresses(*port),
+                };
                 *known.lock().unwrap_or_else(PoisonError::into_inner) = now;
                 (resolution, addresses)
             }
@@ -274,7 +281,9 @@ fn without_addresses(destination: &Destination, resolution: &Resolution) -> Outc
         (Destination::Service(service), _) => {
             outcome(EvidenceClass::NoEndpoints, Stage::Resolve, &format!("{} has no ready endpoint", service.dns_name))
         }
-        (Destination::Host(_), Resolution::Negative(why)) => outcome(EvidenceClass::Unresolvable, Stage::Resolve, why),
+        (Destination::Host(_), Resolution::Negative(why) | Resolution::NameSilent(why)) => {
+            outcome(EvidenceClass::Unresolvable, Stage::Resolve, why)
+        }
         (Destination::Host(_), Resolution::Unanswered(why)) => {
             outcome(EvidenceClass::Inconclusive, Stage::Resolve, why)
         }

@@ -289,6 +289,18 @@ fn not_after(micros: i64) -> NotAfter {
 }
 
 #[test]
+fn silence_of_dns_for_this_name_alone_is_evidence_and_silence_for_all_is_none() {
+    let cases = [
+        (Resolution::NameSilent("no answer".to_owned()), EvidenceClass::Unresolvable),
+        (Resolution::Negative("no such name".to_owned()), EvidenceClass::Unresolvable),
+        (Resolution::Unanswered("timeout".to_owned()), EvidenceClass::Inconclusive),
+    ];
+    for (resolution, class) in cases {
+        assert_eq!(verdict(&host("mx", 25), &resolution, &[]).class, class, "{resolution:?}");
+    }
+}
+
+#[test]
 fn the_earliest_expiry_of_all_addresses_is_told() {
     let mut addresses = vec![at(1, Ok, Stage::Ehlo), at(2, Ok, Stage::Ehlo), at(3, Ok, Stage::Ehlo)];
     for (at, micros) in addresses.iter_mut().zip([Some(30), Some(10), None]) {

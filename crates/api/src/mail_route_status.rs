@@ -66,7 +66,7 @@ pub struct MailRouteStatus {
     pub pause: Option<PauseStatus>,
 
     /// Time of an ApproveFailback that is in force: the next failback needs no person any more. It ends with that
-    /// failback.
+    /// failback, or when the backend fails again before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub approved_at: Option<MicroTime>,
@@ -74,6 +74,12 @@ pub struct MailRouteStatus {
     /// The answer to the latest request in the annotation `mailfailover.io/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestStatus>,
+
+    /// Ids of the requests that were answered before the latest one, newest first. A request of such an id is not
+    /// answered again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(max = 64)))]
+    pub earlier_request_ids: Vec<String>,
 
     /// Reasons for which the mail goes where it goes, the first one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

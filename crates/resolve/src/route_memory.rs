@@ -18,6 +18,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
         state: status.state.map_or(State::Unknown, engine_state),
         held_by: status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
+        held_until: status.waiting_for.as_ref().and_then(|hold| hold.until.as_ref()).map(timestamp),
         history: status.history.iter().map(transition).collect(),
         ramp: status.ramp.as_ref().map(|RampStatus { to, step, since }| Ramp {
             to: to.iter().map(|name| name.as_str().into()).collect(),
@@ -41,12 +42,27 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             message: message.clone(),
             at: timestamp(at),
         }),
+        answered: status.earlier_request_ids.iter().map(|id| id.as_str().into()).collect(),
     }
 }
 
 /// Writes the memory of a route into a status. Keeps the later times of transitions that `before` has already.
 pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRouteStatus) {
-    let Memory { shares, since, state, held_by: _, history, ramp, switch, pause, approved_at, request } = memory;
+    // The caller writes the hold.
+    let Memory {
+        shares,
+        since,
+        state,
+        held_by: _,
+        held_until: _,
+        history,
+        ramp,
+        switch,
+        pause,
+        approved_at,
+        request,
+        answered,
+    } = memory;
     status.active = shares.iter().map(active_backend).collect();
     status.since = memory.lead().is_some().then(|| micro_time(*since));
     status.state = Some(api_state(*state));
@@ -66,6 +82,7 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         .as_ref()
         .map(|Pause { since, until }| PauseStatus { since: micro_time(*since), until: until.map(micro_time) });
     status.approved_at = approved_at.map(micro_time);
+    status.earlier_request_ids = answered.iter().map(ToString::to_string).collect();
     status.request = request.as_ref().map(|RequestAnswer { id, action, is_done, message, at }| RequestStatus {
         id: id.to_string(),
         action: action.to_string(),

@@ -155,6 +155,7 @@ pub fn trials() -> Vec<Trial> {
             "pause": {"since": AT, "until": AT},
             "approvedAt": AT,
             "request": {"id": "i".repeat(64), "action": "ApproveFailback", "outcome": "Refused", "message": "m".repeat(1024), "at": AT},
+            "earlierRequestIds": vec!["i".repeat(64); 20],
             "explanation": vec!["e".repeat(512); 32],
             "backends": [{"name": "a", "health": "Degraded", "reason": "Slow", "since": AT}],
             "history": vec![json!({"id": 1, "kind": "Failback", "from": "b", "to": "a", "reason": "Recovered", "decidedAt": AT}); 10],

@@ -100,7 +100,7 @@ pub(super) struct RouteContext<'a> {
     pub(super) instance: &'a str,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
-    /// True if every failure domain of the fleet fails at once.
+    /// True if the failures that the route meets are rather those of our own network.
     pub(super) is_storm: bool,
     /// Addresses to which agents report.
     pub(super) operators: &'a [OperatorEndpoint],
@@ -150,7 +150,7 @@ impl RouteEntry {
     }
 
     /// Takes over the policy as it is now; one that cannot be used leaves the last good one in force.
-    // ADR-0006: A missing policy leaves the last good one in force.
+    // ADR-0083: What is missing holds up nothing.
     pub(super) fn adopt_policy(&mut self, policy: Result<Policy, Rejection>) {
         match policy {
             Ok(policy) => {
@@ -328,10 +328,12 @@ impl RouteEntry {
         let persisted = self.status().map(memory).unwrap_or_default();
         let request = self.readable().and_then(request::of);
         let candidates = self.candidates(cx, route);
+        let defaults = Policy::default();
         let decision = decide(
             &Situation {
                 now: cx.now,
-                policy: self.policy.as_ref(),
+                // ADR-0083: What is missing holds up nothing.
+                policy: self.policy.as_ref().unwrap_or(&defaults),
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
                 candidates: &candidates,
@@ -433,7 +435,20 @@ impl RouteEntry {
 /// Returns true if the status says already everything that outputs and later decisions follow from. Texts for people
 /// may follow.
 fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
-    let Memory { shares, since, state: _, held_by: _, history, ramp, switch, pause, approved_at, request } = decided;
+    let Memory {
+        shares,
+        since,
+        state: _,
+        held_by: _,
+        held_until: _,
+        history,
+        ramp,
+        switch,
+        pause,
+        approved_at,
+        request,
+        answered,
+    } = decided;
     *shares == persisted.shares
         && *since == persisted.since
         && *history == persisted.history
@@ -442,4 +457,5 @@ fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
         && *pause == persisted.pause
         && *approved_at == persisted.approved_at
         && *request == persisted.request
+        && *answered == persisted.answered
 }

@@ -307,7 +307,7 @@ impl ControllerState {
             instance: &self.settings.instance,
             backends: &self.backends,
             observed: &self.observed,
-            is_storm: self.peers.is_storm(),
+            is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
             rival: &|key| self.rival(&resource.key, &age, key),
         });
@@ -383,7 +383,9 @@ impl ControllerState {
     fn handle_report(&mut self, now: Timestamp, report: &ProbeReport) {
         let key = &report.key.backend;
         let Some(entry) = self.backends.get_mut(key) else { return };
-        if entry.observe(report, now) {
+        let is_changed = entry.observe(report, now);
+        self.mark_failing_neighbours(key);
+        if is_changed {
             self.peers.mark(key);
             self.requeue_users(&Reference::Backend(key.clone()));
             self.queue.add(ResourceRef::backend(key));

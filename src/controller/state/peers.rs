@@ -10,8 +10,12 @@ use crate::controller::references::Reference;
 use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
 use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
-use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, Verdict};
+use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, ThresholdsOfNamespace, Verdict};
 use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, ResourceVersion, Thresholds, Timestamp};
+
+/// Most backends of which a report says that they have answered since another one began to fail.
+// One is enough for a move. With a hundred in a route that all fail the report would not fit.
+const MAX_CONFIRMED: usize = 16;
 
 /// State of all observers: this replica, as its peers see it, and the peers.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ pub(super) struct Peers {
     fleet: FailureDomains,
     is_fleet_changed: bool,
     suspects: BTreeSet<Observer>,
-    is_storm: bool,
+    storms: BTreeSet<ThresholdsOfNamespace>,
     /// Backends that some observer, this one included, may see otherwise now.
     due: BTreeSet<ObjectKey>,
     /// Times at which a verdict of this replica changes by time alone.
@@ -58,7 +62,7 @@ impl PeerState {
             Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
         let since = self.recovered.get(backend).copied().unwrap_or(self.since);
-        ObserverVerdict { health, since, class, first_failure_at: None }
+        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() }
     }
 
     /// Takes over a report. Returns those backends that exist and of which it says something new.
@@ -123,10 +127,10 @@ impl Peers {
         self.due.insert(backend.clone());
     }
 
-    /// Returns true if everything fails at once for every observer that is believed.
-    // The fault is then rather in our own network.
-    pub(super) fn is_storm(&self) -> bool {
-        self.is_storm
+    /// Returns true if the failures that routes of this namespace and these thresholds meet are rather those of our own
+    /// network.
+    pub(super) fn is_storm(&self, namespace: &Arc<str>, thresholds: Thresholds) -> bool {
+        !self.storms.is_empty() && self.storms.contains(&(namespace.clone(), thresholds))
     }
 
     pub(super) fn next_timeout(&self) -> Option<Timestamp> {
@@ -151,7 +155,7 @@ impl Peers {
     fn forget(&mut self, key: &ObjectKey) -> Option<BackendChange> {
         self.timers.clear(key);
         self.unobserved.remove(key);
-        self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
+        self.is_fleet_changed |= self.fleet.leave_out(key);
         for peer in self.by_identity.values_mut() {
             peer.recovered.remove(key);
         }
@@ -181,18 +185,30 @@ impl Peers {
     ) {
         let usable = entry.usable.as_deref().filter(|usable| entry.object.is_some() && !usable.suspended);
         let Some(usable) = usable else {
-            self.is_fleet_changed |= !self.fleet.leave_out(key).is_empty();
+            self.is_fleet_changed |= self.fleet.leave_out(key);
             return;
         };
         let domain = usable.location.failure_domain.as_ref();
-        let own = thresholds.iter().filter_map(|(of, _)| Some(entry.evidence.sighting(*of, now)?.health));
-        let own = own.max().unwrap_or(Health::Unknown);
+        let mut own = vec![];
+        for (of, _) in thresholds {
+            own.extend(entry.evidence.sighting(*of, now).map(|sighting| (*of, sighting)));
+        }
+        let own = own.iter().map(|(of, sighting)| (*of, sighting));
         self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
         for (name, peer) in &self.by_identity {
-            let worst = thresholds.iter().map(|(_, text)| peer.sighting(key, entry, text).health).max();
-            let observer = Observer::Other(name.clone());
-            self.is_fleet_changed |= self.fleet.note(key, domain, &observer, worst.unwrap_or(Health::Unknown));
+            let mut theirs = vec![];
+            for (of, text) in thresholds {
+                theirs.push((*of, peer.sighting(key, entry, text)));
+            }
+            let theirs = theirs.iter().map(|(of, sighting)| (*of, sighting));
+            self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Other(name.clone()), theirs);
         }
+    }
+
+    /// Returns true if the peers know that this replica sees a backend fail.
+    fn is_reported_failing(&self, key: &ObjectKey) -> bool {
+        let reported = self.last_reported.get(key);
+        reported.is_some_and(|verdicts| verdicts.values().any(|sighting| sighting.health == Health::Unhealthy))
     }
 }
 
@@ -290,7 +306,11 @@ impl ControllerState {
         }
         self.peers.set_timer(key, entry.evidence.next_timeout(now));
         self.peers.note_in_fleet(key, entry, &thresholds, now);
-        if let Some(change) = self.peers.report(key, entry.own_sightings(&thresholds, now)) {
+        let mut own = entry.own_sightings(&thresholds, now);
+        for sighting in own.iter_mut().flat_map(|verdicts| verdicts.values_mut()) {
+            sighting.confirms = self.confirmed(key, sighting);
+        }
+        if let Some(change) = self.peers.report(key, own) {
             // A verdict that changed by time alone is news here, too.
             is_turned = true;
             self.pending.sightings.push(change);
@@ -301,21 +321,64 @@ impl ControllerState {
         }
     }
 
+    /// Marks the backends that this replica sees fail, of the routes of a backend that may have answered: the peers are
+    /// to hear of the answer.
+    // ADR-0081: Peers confirm a standby for the failure that they see.
+    pub(super) fn mark_failing_neighbours(&mut self, key: &ObjectKey) {
+        if self.peers.last_reported.is_empty() {
+            return;
+        }
+        let mut failing = self.neighbours(key);
+        failing.retain(|neighbour| self.peers.is_reported_failing(neighbour));
+        self.peers.due.extend(failing);
+    }
+
+    /// Returns the other backends of the routes of a backend.
+    fn neighbours(&self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
+        let users = self.references.users(&Reference::Backend(key.clone()));
+        let routes = users.filter_map(|user| self.routes.get(&user.key)?.usable.as_deref());
+        let members = routes.flat_map(|route| &route.backends).filter(|member| member.name != key.name);
+        members.map(|member| key.sibling(member.name.clone())).collect()
+    }
+
+    /// Returns the backends of its routes that this replica has seen answer since a backend began to fail.
+    fn confirmed(&self, key: &ObjectKey, sighting: &ObserverVerdict) -> Arc<[Arc<str>]> {
+        let Some(since) = sighting.first_failure_at else { return [].into() };
+        let mut confirmed = vec![];
+        for neighbour in self.neighbours(key) {
+            let entry = self.backends.get(&neighbour);
+            if entry.is_some_and(|entry| entry.evidence.has_answered_since(since)) {
+                confirmed.push(neighbour.name);
+            }
+        }
+        confirmed.truncate(MAX_CONFIRMED);
+        confirmed.into()
+    }
+
     fn judge_observers(&mut self, now: Timestamp) {
         let suspects = self.peers.fleet.suspects();
         if suspects != self.peers.suspects {
             self.replace_suspects(now, suspects);
         }
-        let is_storm = self.peers.fleet.is_storm();
-        if std::mem::replace(&mut self.peers.is_storm, is_storm) != is_storm {
-            if is_storm {
-                tracing::warn!("every failure domain fails at once for every observer");
-            } else {
-                tracing::info!("not everything fails any more");
-            }
-            self.metrics.storm.set(i64::from(is_storm));
-            self.queue.extend(self.routes.keys().map(ResourceRef::route));
+        let storms = self.peers.fleet.storms();
+        if storms != self.peers.storms {
+            self.replace_storms(storms);
         }
+    }
+
+    fn replace_storms(&mut self, storms: BTreeSet<ThresholdsOfNamespace>) {
+        let before = std::mem::replace(&mut self.peers.storms, storms);
+        let after = &self.peers.storms;
+        let changed = before.symmetric_difference(after).map(|(namespace, _)| namespace);
+        let changed: BTreeSet<_> = changed.cloned().collect();
+        match (before.is_empty(), after.is_empty()) {
+            (true, false) => tracing::warn!(?changed, "every failure domain fails at once for every observer"),
+            (false, true) => tracing::info!("not everything fails any more"),
+            (true, true) | (false, false) => {}
+        }
+        self.metrics.storm.set(i64::from(!after.is_empty()));
+        let concerned = self.routes.keys().filter(|route| changed.contains(&route.namespace));
+        self.queue.extend(concerned.map(ResourceRef::route));
     }
 
     fn replace_suspects(&mut self, now: Timestamp, suspects: BTreeSet<Observer>) {

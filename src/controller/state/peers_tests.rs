@@ -23,8 +23,8 @@ fn thresholds() -> Thresholds {
 
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {
     let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
-    let sighting =
-        ObserverVerdict { health, since: Timestamp::from_micros(1_000_000_000), class, first_failure_at: None };
+    let since = Timestamp::from_micros(1_000_000_000);
+    let sighting = ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() };
     Verdicts::from([(of.to_string().into(), sighting)])
 }
 
@@ -47,6 +47,16 @@ fn lose(env: &mut TestEnv, observer: &str) {
 
 fn failing() -> Verdicts {
     verdicts(thresholds(), Health::Unhealthy)
+}
+
+/// The same, by an observer that has seen the standby answer since.
+fn failing_and_confirmed() -> Verdicts {
+    let mut verdicts = failing();
+    for sighting in verdicts.values_mut() {
+        sighting.first_failure_at = Some(sighting.since);
+        sighting.confirms = ["standby".into()].into();
+    }
+    verdicts
 }
 
 /// The report to the other replicas.
@@ -195,6 +205,49 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
 }
 
 #[test]
+fn a_leader_without_a_network_of_its_own_obeys_the_others() {
+    for others in [&["other"][..], &["other", "third"]] {
+        let mut env = TestEnv::with(&quickstart());
+        for observer in others {
+            hear(&mut env, observer, &[]);
+        }
+        env.run(5.0);
+        for backend in ["primary", "standby"] {
+            env.answer(backend, EvidenceClass::NoAnswer);
+        }
+        env.run(60.0);
+        assert_eq!(env.active(), "primary", "it is suspect");
+        for observer in others {
+            hear(&mut env, observer, &[("primary", failing())]);
+        }
+        env.run(60.0);
+        assert_eq!(env.active(), "primary", "nobody has seen the standby answer since");
+        for observer in others {
+            hear(&mut env, observer, &[("primary", failing_and_confirmed())]);
+        }
+        env.run(1.0);
+        assert_eq!(env.active(), "standby", "{others:?}");
+    }
+}
+
+#[test]
+fn an_answer_of_a_standby_that_a_replica_sees_late_is_told_late() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.answer("standby", EvidenceClass::Inconclusive);
+    env.answer("primary", EvidenceClass::NoAnswer);
+    env.run(10.0);
+    let report = told(&env);
+    assert!(report.contains("shop/primary") && !report.contains("confirms"), "{report}");
+    env.answer("standby", EvidenceClass::Ok);
+    env.run(3.0);
+    assert!(told(&env).contains(r#""confirms":["standby"]"#), "{}", told(&env));
+    env.answer("standby", EvidenceClass::NoAnswer);
+    env.run(2.0);
+    assert!(!told(&env).contains("confirms"), "doubt is told as well: {}", told(&env));
+}
+
+#[test]
 fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut env = TestEnv::new();
     let settings = Settings {
@@ -223,7 +276,9 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     env.run(5.0);
     let report = told(&env);
     assert!(report.contains(r#""shop/primary":{"3/3":{"health":"Unhealthy""#), "{report}");
-    assert!(!report.contains("standby"), "{report}");
+    assert!(!report.contains("shop/standby"), "{report}");
+    // It has seen the standby answer since, which confirms it to a leader that cannot see that.
+    assert!(report.contains(r#""confirms":["standby"]"#), "{report}");
     assert_eq!(env.store.writes, 0);
     let before = env.board.report().2;
     env.run(60.0);

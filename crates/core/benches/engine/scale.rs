@@ -157,7 +157,7 @@ impl ScaleFixture {
         let candidates: [Candidate; MEMBERS] = std::array::from_fn(candidate);
         let situation = Situation {
             now: self.now,
-            policy: Some(&self.policy),
+            policy: &self.policy,
             strategy: route.strategy,
             preferred_regions: &route.preferred_regions,
             candidates: &candidates,
@@ -186,7 +186,13 @@ pub fn travelled_memory(scale: &ScaleFixture, number: usize) -> Memory {
 }
 
 fn sighting(now: Timestamp) -> ObserverVerdict {
-    ObserverVerdict { health: Health::Healthy, since: now, class: EvidenceClass::Ok, first_failure_at: None }
+    ObserverVerdict {
+        health: Health::Healthy,
+        since: now,
+        class: EvidenceClass::Ok,
+        first_failure_at: None,
+        confirms: [].into(),
+    }
 }
 
 fn backend() -> Backend {

@@ -18,10 +18,14 @@ pub struct Candidate {
     pub since: Timestamp,
     /// Evidence that the verdict rests on.
     pub class: EvidenceClass,
-    /// Start of the run of failures; `None` unless Unhealthy.
+    /// Start of the failure by our own clock; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
-    /// Start of the latest success that no failure has followed.
+    /// Start of the failure as the observer that saw it first dates it, for people; `None` unless Unhealthy.
+    pub first_evidence_at: Option<Timestamp>,
+    /// Start of the latest success of any probe that no failure of that probe has followed.
     pub confirmed_at: Option<Timestamp>,
+    /// Backends that a believed peer has seen answer since it saw this one begin to fail.
+    pub confirmed_standbys: Vec<Arc<str>>,
     /// True if the backend has asked for less mail.
     pub is_throttled: bool,
     /// Failures in a row, up to now.
@@ -41,7 +45,8 @@ pub enum Eligibility {
     Suspended,
     /// The route must not use it.
     Excluded(Exclusion),
-    /// The object is missing or invalid, and no earlier good version is known. No mail is moved on account of it.
+    /// The object is missing or invalid, and no earlier good version is known. Nothing is known of it, so a sound
+    /// standby takes over after a grace.
     Unusable,
 }
 
@@ -111,7 +116,9 @@ impl Candidate {
             since: verdict.map_or(now, |verdict| verdict.since),
             class: verdict.map_or(EvidenceClass::Inconclusive, |verdict| verdict.class),
             first_failure_at: verdict.and_then(|verdict| verdict.first_failure_at),
+            first_evidence_at: verdict.and_then(|verdict| verdict.first_evidence_at),
             confirmed_at: verdict.and_then(|verdict| verdict.confirmed_at),
+            confirmed_standbys: verdict.map_or_else(Vec::new, |verdict| verdict.confirmed_standbys.clone()),
             is_throttled: verdict.is_some_and(|verdict| verdict.is_throttled),
             failures: verdict.map_or(0, |verdict| verdict.failures),
             region: backend.and_then(|backend| backend.location.region.clone()),
@@ -134,6 +141,16 @@ impl Candidate {
                 Health::Healthy | Health::Degraded => true,
                 Health::Unhealthy | Health::Unknown => false,
             }
+    }
+
+    /// Returns true if too little is known of the backend, which is in service.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.eligibility == Eligibility::InService && self.health == Health::Unknown
+    }
+
+    /// Returns true if too little is known of the backend, but it answers some probe.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_unknown() && self.confirmed_at.is_some()
     }
 
     /// Returns true if mail may move to the backend without need: in service and Healthy.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::departure::Departure;
 use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
 use super::requests::{self, Granted, RequestedMove};
 use super::{
-    Candidate, Eligibility, Health, Hold, HoldReason, MAX_HISTORY, Memory, Request, RequestAnswer, State, Transition,
-    TransitionKind, TransitionReason,
+    Candidate, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request, RequestAnswer, State,
+    Transition, TransitionKind, TransitionReason, holds,
 };
 use crate::model::{Policy, Strategy, Timestamp};
 
@@ -16,15 +17,15 @@ use crate::model::{Policy, Strategy, Timestamp};
 pub struct Situation<'a> {
     /// Time of the decision.
     pub now: Timestamp,
-    /// The policy; `None` while it is invalid and no earlier good version is known. Nothing moves then.
-    pub policy: Option<&'a Policy>,
+    /// The policy in force; [`Policy::default`] while there is none that can be used.
+    pub policy: &'a Policy,
     /// The way mail is spread over the backends.
     pub strategy: Strategy,
     /// Regions whose backends are preferred, the best first.
     pub preferred_regions: &'a [Arc<str>],
     /// The route's backends in the order of its list.
     pub candidates: &'a [Candidate],
-    /// True if every failure domain of the fleet fails at once.
+    /// True if the failures that the route meets are rather those of our own network (`FailureDomains::is_storm`).
     pub is_storm: bool,
     /// The latest request of a person, answered or not.
     pub request: Option<&'a Request>,
@@ -46,7 +47,8 @@ pub enum Notice {
 /// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// State to persist; `memory.shares` says how the mail is split.
+    /// State to persist; `memory.shares` says how the mail is split. Without shares no backend is chosen yet, unless
+    /// [`Decision::is_withdrawn`].
     pub memory: Memory,
     /// The move that was decided just now.
     pub transition: Option<Transition>,
@@ -65,6 +67,14 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Returns true if the mail may go nowhere: outputs must not lead to any backend, and those that do must cease.
+    ///
+    /// There are then no shares. Without shares and without this no backend is chosen yet, and outputs stay as they
+    /// are.
+    pub fn is_withdrawn(&self) -> bool {
+        self.memory.held_by == Some(HoldReason::Withdrawn)
+    }
+
     /// Returns true if mail may go to the candidate without another decision: it is in service and alive, and no
     /// switch, pause or policy keeps the mail elsewhere.
     pub fn is_standby(&self, candidate: &Candidate) -> bool {
@@ -154,14 +164,20 @@ impl<'a> DecisionBuilder<'a> {
     /// Answers the request once, by its id.
     fn answer_request(&mut self) -> Option<RequestedMove> {
         let request = self.situation.request?;
-        if self.before.request.as_ref().is_some_and(|answer| answer.id == request.id) {
+        if self.before.has_answered(&request.id) {
             return None;
         }
         let (now, policy) = (self.now(), self.situation.policy);
-        let (order, message, is_done) = match requests::rule(request, &self.ranked, policy, &mut self.memory, now) {
+        let strategy = self.situation.strategy;
+        let ruling = requests::rule(request, &self.ranked, policy, strategy, &mut self.memory, now);
+        let (order, message, is_done) = match ruling {
             Ok(Granted { order, message }) => (order, message, true),
             Err(refused) => (None, refused.to_string(), false),
         };
+        if let Some(earlier) = self.memory.request.take() {
+            self.memory.answered.insert(0, earlier.id);
+            self.memory.answered.truncate(MAX_ANSWERED);
+        }
         self.memory.request = Some(RequestAnswer {
             id: request.id.clone(),
             action: request.action.as_str().into(),
@@ -177,29 +193,44 @@ impl<'a> DecisionBuilder<'a> {
         if let Some(order) = order {
             return self.obey(&order);
         }
-        if let Some(pause) = &self.memory.pause {
-            return self.hold(Hold { reason: HoldReason::Paused, until: pause.until });
+        let policy = self.situation.policy;
+        if let Some(pause) = self.memory.pause.clone() {
+            return self.stay_paused(pause.until);
         }
-        let Some(policy) = self.situation.policy else {
-            return self.hold(Hold::open(HoldReason::ConfigurationRejected));
-        };
         if self.members.is_empty() {
             return self.choose_first();
         }
         let departures = self.departures();
         if let Some(switch) = &self.memory.switch {
-            if switch.is_forced || !departures.iter().any(|departure| departure.member == switch.to) {
+            let departs = departures.iter().any(|departure| departure.member == switch.to);
+            // Force overrides health. Residency and sender domains yield to nothing.
+            let is_forbidden = departures.iter().any(Departure::is_exclusion);
+            if !is_forbidden && (switch.is_forced || !departs) {
                 return self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
             }
             self.memory.switch = None;
         }
         if departures.is_empty() {
-            if !self.escape_slowness(policy) {
+            if !self.hold_unusable() && !self.escape_slowness(policy) {
                 self.return_to_preferred(policy);
             }
         } else {
             self.leave(policy, &departures);
         }
+    }
+
+    /// Moves nothing, apart from mail that its backend must not carry any more.
+    fn stay_paused(&mut self, until: Option<Timestamp>) {
+        if self.departures().iter().any(Departure::is_exclusion) {
+            self.memory.switch = None;
+            self.drop_excluded();
+        }
+        let is_withdrawn = self.members.is_empty() && self.is_withdrawing();
+        self.hold(if is_withdrawn {
+            Hold::open(HoldReason::Withdrawn)
+        } else {
+            Hold { reason: HoldReason::Paused, until }
+        });
     }
 
     fn obey(&mut self, order: &RequestedMove) {
@@ -211,7 +242,9 @@ impl<'a> DecisionBuilder<'a> {
                 match self.situation.strategy {
                     Strategy::ActivePassive => wanted.take(1).map(|candidate| candidate.name.clone()).collect(),
                     Strategy::ActiveActive => wanted
-                        .filter(|candidate| candidate.is_sound())
+                        .filter(|candidate| {
+                            candidate.is_sound() || (self.is_member(candidate) && candidate.is_eligible())
+                        })
                         .map(|candidate| candidate.name.clone())
                         .collect(),
                 }
@@ -223,25 +256,80 @@ impl<'a> DecisionBuilder<'a> {
     /// Makes the first choice: the most preferred backend that can deliver, once every backend preferred to it is
     /// known to be unable. The preferred one if none can.
     fn choose_first(&mut self) {
+        match self.first_choice() {
+            FirstChoice::Wait(until) => {
+                // ADR-0008: The first choice waits for evidence.
+                let reason = if self.is_withdrawing() { HoldReason::Withdrawn } else { HoldReason::AwaitingEvidence };
+                self.hold(Hold { reason, until });
+            }
+            FirstChoice::Nobody => {
+                let reason = if self.is_withdrawing() { HoldReason::Withdrawn } else { HoldReason::NoneHealthy };
+                self.hold(Hold::open(reason));
+            }
+            FirstChoice::Members(members) => {
+                if !self.is_any_eligible(&members) {
+                    self.hold(Hold::open(HoldReason::NoneHealthy));
+                }
+                self.members = members;
+                self.memory.since = self.now();
+            }
+        }
+    }
+
+    /// Chooses as if no mail had gone anywhere before.
+    pub(super) fn first_choice(&self) -> FirstChoice {
         let ranked = self.ranked.iter().copied();
         let in_service: Vec<&Candidate> =
             ranked.filter(|candidate| candidate.eligibility == Eligibility::InService).collect();
-        let chosen = match self.situation.strategy {
-            Strategy::ActivePassive => first_of(&in_service),
-            Strategy::ActiveActive => all_of(&in_service),
-        };
-        let Some(chosen) = chosen else {
-            // ADR-0008: The first choice waits for evidence.
-            return self.hold(Hold::open(HoldReason::AwaitingEvidence));
-        };
-        let members: Vec<_> = chosen.into_iter().map(|candidate| candidate.name.clone()).collect();
-        if members.is_empty() || !members.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible) {
-            self.hold(Hold::open(HoldReason::NoneHealthy));
+        first_of(&in_service, self.situation.strategy, self.now())
+    }
+
+    /// Returns the members of a choice among the backends that are known to be alive.
+    fn able_members(&self) -> Vec<Arc<str>> {
+        let is_sound = self.ranked.iter().any(|candidate| candidate.is_sound());
+        let able = self.ranked.iter().filter(|one| one.is_sound() || (!is_sound && one.is_eligible()));
+        let able = able.map(|candidate| candidate.name.clone());
+        match self.situation.strategy {
+            Strategy::ActivePassive => able.take(1).collect(),
+            Strategy::ActiveActive => able.collect(),
         }
-        if !members.is_empty() {
-            self.members = members;
-            self.memory.since = self.now();
+    }
+
+    pub(super) fn is_any_eligible(&self, members: &[Arc<str>]) -> bool {
+        members.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible)
+    }
+
+    /// Returns true if a route without members is one whose mail may go nowhere: it was taken from a backend that must
+    /// not carry it, or no backend of the list may.
+    fn is_withdrawing(&self) -> bool {
+        let may_nobody = !self.ranked.is_empty() && self.ranked.iter().all(|candidate| is_excluded(candidate));
+        may_nobody || !self.before.shares.is_empty() || self.before.held_by == Some(HoldReason::Withdrawn)
+    }
+
+    /// Takes the mail away from members that must not carry it, whatever holds the route. Without another member it
+    /// goes where a first choice would lead; nowhere if nobody may carry it.
+    // ADR-0080: Residency and sender domains yield to nothing.
+    pub(super) fn drop_excluded(&mut self) {
+        let (excluded, staying): (Vec<_>, Vec<_>) =
+            self.members.iter().cloned().partition(|name| self.find(name).is_some_and(is_excluded));
+        let Some(first) = excluded.first() else { return };
+        if !staying.is_empty() {
+            return self.move_to(staying, Some(first), TransitionReason::Excluded, None);
         }
+        let choice = match self.able_members() {
+            able if able.is_empty() => self.first_choice(),
+            able => FirstChoice::Members(able),
+        };
+        if let FirstChoice::Members(members) = choice {
+            if !self.is_any_eligible(&members) {
+                self.hold(Hold::open(HoldReason::NoneHealthy));
+            }
+            return self.move_to(members, Some(first), TransitionReason::Excluded, None);
+        }
+        self.members.clear();
+        self.memory.ramp = None;
+        self.is_moved = true;
+        self.choose_first();
     }
 
     /// Moves the mail to `members`, the leading one first. `from` is the backend that gives it up; the present lead if
@@ -310,7 +398,10 @@ impl<'a> DecisionBuilder<'a> {
     /// Splits the mail over the members. Returns the percentage that no backend takes.
     fn place(&mut self) -> u8 {
         if self.memory.pause.is_some() && !self.is_moved {
-            return 100_u8.saturating_sub(self.before.shares.iter().map(|share| share.percent).sum());
+            let Self { memory, ranked, .. } = self;
+            let is_excluded = |name: &str| ranked.iter().any(|one| *one.name == *name && is_excluded(one));
+            memory.shares.retain(|share| !is_excluded(&share.backend));
+            return 100_u8.saturating_sub(memory.shares.iter().map(|share| share.percent).sum());
         }
         let known: Vec<_> = self.members.iter().filter_map(|name| self.find(name)).collect();
         let others = self.ranked.iter().filter(|candidate| !self.is_member(candidate) && candidate.is_eligible());
@@ -341,14 +432,25 @@ impl<'a> DecisionBuilder<'a> {
     /// Returns the largest share that the present step of a return allows, in percent.
     fn ramp_limit(&self, name: &Arc<str>) -> u8 {
         let Some(ramp) = self.memory.ramp.as_ref().filter(|ramp| ramp.to.contains(name)) else { return 100 };
-        let step = self.situation.policy.and_then(|policy| policy.failback.ramp.get(ramp.step));
+        let step = self.situation.policy.failback.ramp.get(ramp.step);
         step.map_or(100, |step| step.percent)
     }
 
+    /// Ends an approval whose recovery is over.
+    fn end_approval(&mut self) {
+        let Self { memory, ranked, members, .. } = self;
+        memory.approved_at.take_if(|at| {
+            let mut returning = ranked.iter().filter(|candidate| !members.contains(&candidate.name));
+            !returning.any(|candidate| candidate.is_sound() && candidate.since <= *at)
+        });
+    }
+
     fn conclude(mut self) -> Decision {
+        self.end_approval();
         let unplaced = self.place();
         self.memory.state = self.state();
         self.memory.held_by = self.hold.map(|hold| hold.reason);
+        self.memory.held_until = self.hold.and_then(|hold| hold.until);
         let ends = [
             self.hold.and_then(|hold| hold.until),
             self.memory.pause.as_ref().and_then(|pause| pause.until),
@@ -372,13 +474,11 @@ impl<'a> DecisionBuilder<'a> {
 
     fn state(&self) -> State {
         if self.members.is_empty() {
-            return State::Unknown;
+            let is_withdrawn = self.hold.is_some_and(|hold| hold.reason == HoldReason::Withdrawn);
+            return if is_withdrawn { State::NoneHealthy } else { State::Unknown };
         }
         if self.memory.pause.is_some() {
             return State::Paused;
-        }
-        if self.situation.policy.is_none() {
-            return State::Holding;
         }
         let held_by = self.hold.map(|hold| hold.reason);
         if !self.members.iter().filter_map(|name| self.find(name)).any(|member| self.can_deliver(member))
@@ -439,35 +539,50 @@ impl<'a> DecisionBuilder<'a> {
     }
 }
 
-/// Chooses the first backend of a route, most preferred first; `None` if evidence is missing.
-fn first_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
-    for &candidate in in_service {
-        if candidate.is_sound() {
-            return Some(vec![candidate]);
-        }
-        if candidate.health == Health::Unknown {
-            return None;
-        }
-    }
-    let able = in_service.iter().find(|candidate| candidate.is_eligible());
-    Some(able.or(in_service.first()).copied().into_iter().collect())
+/// First choice of a route's backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FirstChoice {
+    /// These, the leading one first.
+    Members(Vec<Arc<str>>),
+    /// Evidence is missing; without an end until some comes.
+    Wait(Option<Timestamp>),
+    /// No backend is in service.
+    Nobody,
 }
 
-/// Chooses the first backends of an `ActiveActive` route: the sound ones, otherwise those that can deliver, otherwise
-/// the preferred one; `None` if evidence is missing.
-fn all_of<'a>(in_service: &[&'a Candidate]) -> Option<Vec<&'a Candidate>> {
-    if in_service.iter().any(|candidate| candidate.health == Health::Unknown) {
-        return None;
+/// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else
+/// the one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which
+/// nothing is known is waited for, for a grace.
+fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> FirstChoice {
+    let mut awaited = None;
+    for candidate in in_service {
+        let known_by = candidate.since + holds::FIRST_CHOICE_GRACE;
+        if candidate.health == Health::Unknown && known_by > now {
+            awaited = Some(awaited.map_or(known_by, |earlier: Timestamp| earlier.min(known_by)));
+        }
+        if candidate.is_sound() && strategy == Strategy::ActivePassive {
+            break;
+        }
     }
-    let sound: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_sound()).collect();
-    if !sound.is_empty() {
-        return Some(sound);
+    if awaited.is_some() {
+        return FirstChoice::Wait(awaited);
     }
-    let able: Vec<_> = in_service.iter().copied().filter(|candidate| candidate.is_eligible()).collect();
-    if !able.is_empty() {
-        return Some(able);
+    let is_able: [fn(&Candidate) -> bool; 3] = [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering];
+    for is_able in is_able {
+        let able = in_service.iter().filter(|candidate| is_able(candidate)).map(|candidate| candidate.name.clone());
+        let able: Vec<_> = match strategy {
+            Strategy::ActivePassive => able.take(1).collect(),
+            Strategy::ActiveActive => able.collect(),
+        };
+        if !able.is_empty() {
+            return FirstChoice::Members(able);
+        }
     }
-    Some(in_service.iter().copied().take(1).collect())
+    match in_service.first() {
+        None => FirstChoice::Nobody,
+        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => FirstChoice::Wait(None),
+        Some(preferred) => FirstChoice::Members(vec![preferred.name.clone()]),
+    }
 }
 
 pub(super) fn is_excluded(candidate: &Candidate) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::testing::{Fleet, at, policy, transition};
 use crate::engine::{Capacity, Pause, RequestAction, Share, Switch};
-use crate::model::{Budget, FailbackMode, FailbackWindow, RampStep, WhenNoneHealthy};
+use crate::model::{Budget, EvidenceClass, FailbackMode, FailbackWindow, HoldPolicy, RampStep, WhenNoneHealthy};
 
 /// Active, candidates, seconds for which everything has been as it is; then the expected active, state and hold.
 type Case<'a> = (&'a str, &'a str, u64, &'a str, State, Option<HoldReason>);
@@ -26,7 +26,8 @@ fn where_mail_goes() {
         ("b", "a+ b-", 1, "a", State::Preferred, None),
         // Unknown is not unhealthy, and an unusable object is no evidence.
         ("a", "a? b+", 9999, "a", State::Preferred, None),
-        ("a", "a0 b+", 9999, "a", State::Holding, None),
+        ("a", "a0 b+", 9999, "a", State::Holding, Some(HoldReason::ConfigurationRejected)),
+        ("a", "a0 b-", 9999, "a", State::Holding, Some(HoldReason::ConfigurationRejected)),
         // Nobody to go to.
         ("a", "a- b-", 9999, "a", State::NoneHealthy, Some(HoldReason::NoneHealthy)),
         ("a", "a- b? c!", 9999, "a", State::NoneHealthy, Some(HoldReason::NoneHealthy)),
@@ -39,7 +40,7 @@ fn where_mail_goes() {
         ("z", "a+ b+", 0, "a", State::Preferred, None),
         // What the route must not use is left at once, and is not what counts as preferred.
         ("a", "ax b+", 0, "b", State::Preferred, None),
-        ("a", "ax b-", 0, "a", State::Holding, Some(HoldReason::NoneHealthy)),
+        ("a", "ax b-", 0, "b", State::NoneHealthy, Some(HoldReason::NoneHealthy)),
         // Slow is not dead: left for a sound one when the holds for comfort allow, used before none.
         ("a", "a= b+", 59, "a", State::Preferred, Some(HoldReason::MinimumStay)),
         ("a", "a= b+", 60, "b", State::FailedOver, None),
@@ -63,9 +64,7 @@ fn where_mail_goes() {
         let decision = Fleet::of(text).on(active).decide(*now);
         let case = format!("{active} of {text} at {now}: {decision:#?}");
         assert_eq!(decision.memory.lead().map(|lead| &**lead), Some(*expected), "{case}");
-        let is_unusable = *text == "a0 b+";
-        let hold = if is_unusable { Some(HoldReason::ConfigurationRejected) } else { *hold };
-        assert_eq!((decision.memory.state, decision.memory.held_by), (*state, hold), "{case}");
+        assert_eq!((decision.memory.state, decision.memory.held_by), (*state, *hold), "{case}");
         assert_eq!(decision.transition.is_some(), active != expected, "{case}");
     }
 }
@@ -85,7 +84,7 @@ fn the_first_choice_waits_until_what_is_preferred_to_it_is_known_to_be_dead() {
         ("a- b-", Some("a"), State::NoneHealthy),
         ("a! b-", Some("b"), State::NoneHealthy),
         ("a~ b~", None, State::Unknown),
-        ("ax bx", None, State::Unknown),
+        ("ax bx", None, State::NoneHealthy),
     ];
     for (text, expected, state) in cases {
         let decision = Fleet::of(text).decide(5);
@@ -95,10 +94,138 @@ fn the_first_choice_waits_until_what_is_preferred_to_it_is_known_to_be_dead() {
 }
 
 #[test]
-fn without_a_policy_nothing_moves() {
-    let decision = Fleet::of("a- b+").on("a").without_policy().decide(5);
-    assert_eq!((decision.memory.lead().map(|lead| &**lead), decision.memory.state), (Some("a"), State::Holding));
-    assert_eq!(decision.hold, Some(Hold::open(HoldReason::ConfigurationRejected)));
+fn a_first_choice_waits_a_minute_for_what_nothing_is_known_of() {
+    for (text, chosen) in [("a? b+", "b"), ("a? b? c+", "c"), ("a? b- c=", "c")] {
+        let mut fleet = Fleet::of(text);
+        let waiting = fleet.settle(59);
+        assert_eq!(waiting.hold, Some(Hold::until(HoldReason::AwaitingEvidence, at(60))), "{text}");
+        fleet.settle(60);
+        assert_eq!(fleet.shares(), format!("{chosen}100"), "{text}");
+    }
+    let mut silent = Fleet::of("a? b?");
+    assert_eq!(silent.settle(9999).hold, Some(Hold::open(HoldReason::AwaitingEvidence)), "never on silence alone");
+    silent.candidates[1].confirmed_at = Some(at(9990));
+    silent.settle(9999);
+    assert_eq!(silent.shares(), "b100", "one probe is answered, another one cannot be made");
+    let mut pool = Fleet::of("a? b+ c+").active_active(&[1, 1, 1]);
+    assert_eq!(pool.settle(59).memory.held_by, Some(HoldReason::AwaitingEvidence));
+    pool.settle(60);
+    assert_eq!(pool.shares(), "b50 c50");
+}
+
+#[test]
+fn a_live_standby_is_used_before_a_dead_primary_whatever_is_blocked() {
+    let mut fleet = Fleet::of("a- b? c?").on("a");
+    fleet.candidates[0].first_failure_at = Some(at(100));
+    fleet.candidates[1].confirmed_at = Some(at(99));
+    assert_eq!(fleet.decide(160).memory.held_by, Some(HoldReason::NoneHealthy), "nobody has answered since");
+    fleet.candidates[2].confirmed_at = Some(at(100));
+    fleet.settle(160);
+    assert_eq!(fleet.shares(), "c100");
+    let mut better = Fleet::of("a- b? c+").on("a");
+    better.candidates[1].confirmed_at = Some(at(1));
+    better.settle(160);
+    assert_eq!(better.shares(), "c100", "what is known to be alive comes first");
+}
+
+#[test]
+fn without_a_policy_the_documented_defaults_are_in_force() {
+    let fleet = Fleet::of("a- b+").on("a").without_policy();
+    assert_eq!(fleet.decide(5).memory.lead().map(|lead| &**lead), Some("b"));
+    let back = Fleet::of("a+ b+").on("b").without_policy();
+    let soak = Policy::default().failback.after;
+    assert_eq!(back.decide(5).hold, Some(Hold::until(HoldReason::Soak, at(0) + soak)));
+}
+
+#[test]
+fn a_backend_whose_object_is_gone_is_left_for_a_healthy_standby_after_a_minute() {
+    let mut fleet = Fleet::of("a0 b+").on("a");
+    let held = fleet.settle(1000);
+    assert_eq!(held.hold, Some(Hold::until(HoldReason::ConfigurationRejected, at(1060))));
+    assert_eq!(held.next_timeout, Some(at(1060)));
+    assert_eq!(fleet.settle(1030).hold, held.hold, "the grace began when it was first found");
+    let mut back = fleet.clone();
+    back.set("a", "+", 1050);
+    assert_eq!(back.settle(1060).hold, None);
+    back.set("a", "0", 1070);
+    assert_eq!(back.settle(1070).hold.unwrap().until, Some(at(1130)), "a grace of its own each time");
+    let left = fleet.settle(1060);
+    assert_eq!((fleet.shares(), left.memory.state), ("b100".to_owned(), State::FailedOver));
+    assert_eq!(left.transition.unwrap().reason, TransitionReason::Unusable);
+    for text in ["a0 b=", "a0 b?", "a0 b-"] {
+        let mut fleet = Fleet::of(text).on("a");
+        fleet.settle(1000);
+        assert_eq!(fleet.settle(9999).hold, Some(Hold::open(HoldReason::ConfigurationRejected)), "{text}");
+        assert_eq!(fleet.shares(), "a100", "{text}");
+    }
+    let mut pool = Fleet::of("a0 b+ c+").active_active(&[1, 1, 1]);
+    pool.memory.shares = ["a", "b"].map(|name| Share { backend: name.into(), percent: 50, is_overflow: false }).into();
+    pool.settle(1000);
+    pool.settle(1060);
+    assert_eq!(pool.shares(), "b100", "the pool goes on without it");
+}
+
+#[test]
+fn residency_and_sender_domains_yield_to_nothing() {
+    let switch = RequestAction::Switch { to: "b".into(), duration: None, is_forced: true };
+    let pause = RequestAction::Pause { duration: None };
+    for (request, lead, marks, left) in [
+        (None, "a", "x-", "b100"),
+        (None, "a", "x+", "b100"),
+        (None, "a", "xx", ""),
+        (None, "a", "x~", ""),
+        (Some(switch.clone()), "b", "+x", "a100"),
+        (Some(switch), "b", "-x", "a100"),
+        (Some(pause.clone()), "a", "x+", "b100"),
+        (Some(pause.clone()), "a", "x-", "b100"),
+        (Some(pause), "a", "xx", ""),
+    ] {
+        let case = format!("{request:?} {marks}");
+        let mut fleet = Fleet::of("a+ b+").on("a");
+        if let Some(request) = request {
+            fleet.ask("1", request);
+        }
+        fleet.settle(1000);
+        assert_eq!(fleet.memory.lead().map(|lead| &**lead), Some(lead), "{case}");
+        fleet.set("a", &marks[..1], 2000);
+        fleet.set("b", &marks[1..], 2000);
+        let decision = fleet.settle(2000);
+        assert_eq!(fleet.shares(), left, "{case}");
+        assert_eq!(decision.is_withdrawn(), left.is_empty(), "{case}");
+        assert_eq!(fleet.settle(2000).transition, None, "{case}");
+        assert_eq!(fleet.shares(), left, "{case}");
+    }
+}
+
+#[test]
+fn mail_that_was_withdrawn_leaves_again_as_soon_as_somebody_may_carry_it() {
+    let mut fleet = Fleet::of("a+ bx").on("a");
+    fleet.settle(1000);
+    fleet.set("a", "x", 1010);
+    let withdrawn = fleet.settle(1010);
+    assert_eq!((withdrawn.memory.state, withdrawn.memory.held_by), (State::NoneHealthy, Some(HoldReason::Withdrawn)));
+    assert_eq!((withdrawn.notices, withdrawn.transition), (vec![Notice::NoneHealthy], None));
+    // Nothing is known of b yet: it waits, and outputs still lead nowhere.
+    fleet.set("b", "?", 1020);
+    let waiting = fleet.settle(1020);
+    assert!(waiting.is_withdrawn() && waiting.next_timeout == Some(at(1080)), "{waiting:?}");
+    fleet.set("b", "+", 1030);
+    let back = fleet.settle(1030);
+    assert_eq!((fleet.shares(), back.is_withdrawn()), ("b100".to_owned(), false));
+    assert_eq!(back.notices, [Notice::Recovered]);
+}
+
+#[test]
+fn a_share_that_only_overflows_is_withdrawn_as_well() {
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    fleet.candidates[0].capacity.percent = 60;
+    fleet.ask("1", RequestAction::Pause { duration: None });
+    fleet.settle(1000);
+    fleet.memory.shares.push(Share { backend: "b".into(), percent: 40, is_overflow: true });
+    fleet.memory.shares[0].percent = 60;
+    fleet.set("b", "x", 1010);
+    let decision = fleet.settle(1010);
+    assert_eq!((fleet.shares(), decision.unplaced), ("a60".to_owned(), 40));
 }
 
 #[test]
@@ -125,10 +252,44 @@ fn nobody_is_gone_to_who_has_not_answered_since_the_failure_began() {
     assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("c"), "rather than wait for b");
     let mut answered = Fleet::of("a- b+").on("a");
     answered.candidates[0].first_failure_at = Some(at(100));
-    answered.candidates[0].class = crate::model::EvidenceClass::AccountPaused;
+    answered.candidates[0].class = EvidenceClass::AccountPaused;
     assert_eq!(answered.decide(100).memory.lead().map(|lead| &**lead), Some("b"), "a reply came through our network");
     fleet.candidates[b].confirmed_at = Some(at(100));
     assert_eq!(fleet.decide(131).memory.lead().map(|lead| &**lead), Some("b"));
+}
+
+#[test]
+fn a_peer_that_sees_the_failure_and_an_answer_of_the_standby_since_confirms_it() {
+    let mut fleet = Fleet::of("a- b+ c+").on("a");
+    fleet.candidates[0].first_failure_at = Some(at(100));
+    fleet.candidates[1].confirmed_at = None;
+    fleet.candidates[2].confirmed_at = Some(at(99));
+    assert_eq!(fleet.decide(130).memory.held_by, Some(HoldReason::AwaitingConfirmation));
+    fleet.candidates[0].confirmed_standbys = vec!["c".into()];
+    assert_eq!(fleet.decide(130).memory.lead().map(|lead| &**lead), Some("c"));
+    // Of two that fail, each needs it.
+    let mut pool = Fleet::of("a- b- c+").active_active(&[1, 1, 1]);
+    pool.memory.shares =
+        ["a", "b", "c"].map(|name| Share { backend: name.into(), percent: 33, is_overflow: false }).into();
+    pool.candidates[2].confirmed_at = Some(at(99));
+    for (name, first_failure_at) in [(0, 90), (1, 100)] {
+        pool.candidates[name].first_failure_at = Some(at(first_failure_at));
+    }
+    assert_eq!(pool.decide(130).memory.held_by, Some(HoldReason::AwaitingConfirmation));
+    pool.candidates[1].confirmed_standbys = vec!["c".into()];
+    pool.settle(130);
+    assert_eq!(pool.shares(), "c100");
+}
+
+#[test]
+fn confirmation_is_asked_of_a_failure_of_which_only_the_verdict_is_known() {
+    let mut fleet = Fleet::of("a- b+").on("a");
+    fleet.set("a", "+", 0);
+    fleet.set("a", "-", 100);
+    fleet.candidates[1].confirmed_at = Some(at(99));
+    assert_eq!(fleet.decide(130).memory.held_by, Some(HoldReason::AwaitingConfirmation));
+    fleet.candidates[1].confirmed_at = Some(at(100));
+    assert_eq!(fleet.decide(130).memory.lead().map(|lead| &**lead), Some("b"));
 }
 
 #[test]
@@ -171,6 +332,64 @@ fn manual_failback_says_that_the_way_back_is_open_and_waits_for_a_person() {
     let mut dead = Fleet::of("a+ b-").on("b");
     dead.policy = fleet.policy;
     assert_eq!(dead.decide(1).memory.lead().map(|lead| &**lead), Some("a"), "a dead one is left in either mode");
+}
+
+#[test]
+fn an_approval_lapses_with_the_recovery_that_it_was_given_for() {
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    fleet.policy.as_mut().unwrap().failback.mode = FailbackMode::Manual;
+    fleet.settle(0);
+    fleet.set("a", "-", 1000);
+    fleet.settle(1000);
+    fleet.ask("0", RequestAction::ApproveFailback);
+    let answer = fleet.settle(1500).memory.request.unwrap();
+    assert!(!answer.is_done && answer.message.contains("has not recovered yet"), "{answer:?}");
+    fleet.set("a", "+", 2000);
+    fleet.settle(2000);
+    fleet.ask("1", RequestAction::ApproveFailback);
+    assert!(fleet.settle(2010).memory.request.unwrap().is_done);
+    fleet.set("a", "-", 2100);
+    assert_eq!(fleet.settle(2100).memory.approved_at, None);
+    fleet.set("a", "+", 700_000);
+    fleet.settle(700_000);
+    assert_eq!(fleet.settle(703_000).hold, Some(Hold::open(HoldReason::ManualFailback)));
+}
+
+#[test]
+fn an_id_that_was_answered_is_not_answered_again() {
+    let to_b = RequestAction::Switch { to: "b".into(), duration: None, is_forced: false };
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    for (at, (id, action, shares)) in [
+        ("1", to_b.clone(), "b100"),
+        ("2", RequestAction::Failback, "a100"),
+        ("1", to_b, "a100"),
+        ("3", RequestAction::Pause { duration: None }, "a100"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fleet.ask(id, action);
+        fleet.settle(100 * at as u64);
+        assert_eq!(fleet.shares(), shares, "{id}");
+    }
+    assert_eq!(fleet.memory.answered.iter().map(|id| &**id).collect::<Vec<_>>(), ["2", "1"]);
+    for id in 0..100 {
+        fleet.ask(&format!("n{id}"), RequestAction::Resume);
+        fleet.settle(1000 + id);
+    }
+    assert_eq!(fleet.memory.answered.len(), crate::engine::MAX_ANSWERED, "a bounded list");
+}
+
+#[test]
+fn a_backend_that_only_asks_for_less_is_left_for_a_sound_one_when_the_holds_allow() {
+    let mut fleet = Fleet::of("a= b+").on("a");
+    fleet.candidates[0].class = EvidenceClass::Throttled;
+    assert_eq!(fleet.decide(59).memory.held_by, Some(HoldReason::MinimumStay));
+    let left = fleet.settle(60);
+    assert_eq!(left.transition.map(|moved| moved.reason), Some(TransitionReason::Failed(EvidenceClass::Throttled)));
+    let mut alone = Fleet::of("a= b-").on("a");
+    alone.candidates[0].class = EvidenceClass::Throttled;
+    assert_eq!(alone.decide(9999).transition, None);
 }
 
 #[test]
@@ -319,6 +538,61 @@ fn active_active_spreads_by_weight_and_shares_out_what_a_dead_one_carried() {
     assert_eq!((back.memory.state, fleet.shares()), (State::Preferred, "a50 b30 c20".to_owned()));
     let transition = back.transition.unwrap();
     assert_eq!((&*transition.to, transition.kind), ("b", TransitionKind::Failback));
+}
+
+#[test]
+fn approval_and_failback_of_a_pool_let_its_sound_backends_join() {
+    let mut fleet = Fleet::of("a+ b+ c+").active_active(&[1, 1, 1]);
+    fleet.policy.as_mut().unwrap().failback.mode = FailbackMode::Manual;
+    fleet.settle(0);
+    fleet.ask("0", RequestAction::ApproveFailback);
+    assert!(!fleet.settle(1).memory.request.unwrap().is_done, "all are there");
+    fleet.ask("1", RequestAction::Failback);
+    assert!(!fleet.settle(2).memory.request.unwrap().is_done, "all are there");
+    for name in ["a", "b"] {
+        fleet.set(name, "-", 1000);
+    }
+    fleet.settle(1000);
+    fleet.ask("2", RequestAction::Failback);
+    let refused = fleet.settle(1010).memory.request.unwrap();
+    assert!(!refused.is_done && refused.message.starts_with("a is Unhealthy"), "{refused:?}");
+    fleet.set("b", "+", 2000);
+    assert_eq!(fleet.settle(9000).memory.held_by, Some(HoldReason::ManualFailback));
+    let mut returned = fleet.clone();
+    returned.ask("3", RequestAction::Failback);
+    let answer = returned.settle(9010).memory.request.unwrap();
+    assert_eq!((returned.shares(), &*answer.message), ("b50 c50".to_owned(), "mail leaves by b, too"));
+    fleet.ask("3", RequestAction::ApproveFailback);
+    fleet.settle(9010);
+    assert_eq!(fleet.shares(), "b50 c50");
+}
+
+#[test]
+fn dead_members_leave_a_pool_without_budget_and_joining_is_budgeted() {
+    let names: Vec<String> = (0..12).map(|n| format!("m{n:02}+")).collect();
+    let mut fleet = Fleet::of(&names.join(" ")).active_active(&[1; 12]);
+    fleet.policy = Some(Policy::default());
+    fleet.settle(0);
+    for n in 0..8_u64 {
+        fleet.set(&format!("m{n:02}"), "-", 1000 + n * 120);
+        fleet.settle(1000 + n * 120);
+        let carriers = fleet.memory.shares.iter().filter(|share| *share.backend <= *format!("m{n:02}")).count();
+        assert_eq!(carriers, 0, "{}", fleet.shares());
+    }
+    // One after the other returns, as soon as the cooldown allows, until the budget is spent.
+    fleet.policy.as_mut().unwrap().hold = HoldPolicy {
+        cooldown: Duration::ZERO,
+        minimum_stay: Duration::ZERO,
+        budget: Budget { switches: 2, per: Duration::from_hours(1) },
+    };
+    for (n, at) in [(0, 10_000_u64), (1, 11_000), (2, 12_000)] {
+        fleet.set(&format!("m{n:02}"), "+", at);
+        fleet.settle(at);
+        fleet.settle(at + 600);
+    }
+    let held = fleet.settle(13_000);
+    assert_eq!(held.hold, Some(Hold::until(HoldReason::SwitchBudget, at(10_600 + 3600))));
+    assert_eq!(fleet.memory.shares.len(), 6);
 }
 
 #[test]

@@ -17,88 +17,165 @@ pub(super) struct Departure {
     pub(super) member: Arc<str>,
     reason: TransitionReason,
     first_evidence_at: Option<Timestamp>,
+    /// True if the backend is Unhealthy.
+    is_dead: bool,
+    /// Start of the failure by our own clock, if the backend is dead.
+    failing_since: Timestamp,
+    /// Standbys that a believed peer has seen answer since it saw the failure begin.
+    confirmed: Vec<Arc<str>>,
 }
 
 impl Departure {
+    /// Returns true if the route must not use the backend any more.
+    pub(super) fn is_exclusion(&self) -> bool {
+        self.reason == TransitionReason::Excluded
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.reason, TransitionReason::Failed(_))
+    }
+
     /// Returns true if the backend itself said that it cannot deliver.
     // An answer proves that our network works, so no standby has to confirm the failure.
     fn is_answered(&self) -> bool {
         matches!(self.reason, TransitionReason::Failed(class) if class.is_answer())
     }
+
+    /// Returns true if the standby has answered since the failure began: us, or a peer that is believed and sees the
+    /// failure, each by its own clock.
+    // ADR-0081: Peers confirm a standby for the failure that they see.
+    fn is_confirmed_by(&self, standby: &Candidate) -> bool {
+        standby.confirmed_at.is_some_and(|at| at >= self.failing_since) || self.confirmed.contains(&standby.name)
+    }
 }
 
-impl DecisionBuilder<'_> {
+impl<'a> DecisionBuilder<'a> {
     /// Members that must not keep the mail.
-    // Unknown is not Unhealthy; an unusable object is no evidence; slowness forces nothing.
+    // Unknown is not Unhealthy; slowness forces nothing.
     pub(super) fn departures(&self) -> Vec<Departure> {
         self.members.iter().filter_map(|member| self.departure(member)).collect()
     }
 
     fn departure(&self, member: &Arc<str>) -> Option<Departure> {
-        let (reason, first_evidence_at) = match self.find(member) {
-            None => (TransitionReason::RemovedFromRoute, None),
+        let candidate = self.find(member);
+        let reason = match candidate {
+            None => TransitionReason::RemovedFromRoute,
             Some(candidate) => match (candidate.eligibility, candidate.health) {
-                (Eligibility::Excluded(_), _) => (TransitionReason::Excluded, None),
-                (Eligibility::Suspended, _) => (TransitionReason::Suspended, None),
-                (Eligibility::InService, Health::Unhealthy) => {
-                    (TransitionReason::Failed(candidate.class), candidate.first_failure_at)
+                (Eligibility::Excluded(_), _) => TransitionReason::Excluded,
+                (Eligibility::Suspended, _) => TransitionReason::Suspended,
+                (Eligibility::InService, Health::Unhealthy) => TransitionReason::Failed(candidate.class),
+                (Eligibility::Unusable, _) if self.unusable_until().is_some_and(|until| until <= self.now()) => {
+                    TransitionReason::Unusable
                 }
                 (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
                 | (Eligibility::Unusable, _) => return None,
             },
         };
-        Some(Departure { member: member.clone(), reason, first_evidence_at })
+        let failed = candidate.filter(|_| matches!(reason, TransitionReason::Failed(_)));
+        let dead = candidate.filter(|candidate| candidate.health == Health::Unhealthy);
+        Some(Departure {
+            member: member.clone(),
+            reason,
+            first_evidence_at: failed.and_then(|failed| failed.first_evidence_at.or(failed.first_failure_at)),
+            is_dead: dead.is_some(),
+            // A verdict that does not say since when it fails has failed since its start at the latest.
+            failing_since: dead.map_or(self.now(), |dead| dead.first_failure_at.unwrap_or(dead.since)),
+            confirmed: dead.map_or_else(Vec::new, |dead| dead.confirmed_standbys.clone()),
+        })
+    }
+
+    /// Returns the last resort before mail stays on the dead: backends of which one probe cannot be made, and another
+    /// one has been answered since the dead failed.
+    fn last_resort(&self, departures: &[Departure]) -> Vec<&'a Candidate> {
+        let dead: Vec<_> = departures.iter().filter(|departure| departure.is_dead).collect();
+        let mut unknown = self.ranked.clone();
+        unknown.retain(|candidate| {
+            let is_answering = !dead.is_empty() || candidate.is_answering();
+            candidate.is_unknown() && is_answering && dead.iter().all(|dead| dead.is_confirmed_by(candidate))
+        });
+        unknown
+    }
+
+    /// Returns the time until which mail stays with members that cannot be used; `None` if no other backend is sound.
+    // The hold of the decision before says when that began, over a restart, too.
+    // ADR-0083: What is missing holds up nothing.
+    fn unusable_until(&self) -> Option<Timestamp> {
+        self.ranked.iter().find(|candidate| candidate.is_sound())?;
+        let is_held = self.before.held_by == Some(HoldReason::ConfigurationRejected);
+        let until = self.before.held_until.filter(|_| is_held);
+        Some(until.unwrap_or(self.now() + holds::UNUSABLE_GRACE))
+    }
+
+    /// Holds a route of which a member cannot be used. Returns true if there is one.
+    pub(super) fn hold_unusable(&mut self) -> bool {
+        let mut members = self.members.iter().filter_map(|name| self.find(name));
+        let is_unusable = members.any(|member| member.eligibility == Eligibility::Unusable);
+        if is_unusable {
+            self.hold(Hold { reason: HoldReason::ConfigurationRejected, until: self.unusable_until() });
+        }
+        is_unusable
     }
 
     /// Leaves `departures`. Cooldown, minimum stay and soak do not hold such a move.
     pub(super) fn leave(&mut self, policy: &Policy, departures: &[Departure]) {
+        if let Some(hold) = self.hold_or_leave(policy, departures) {
+            self.hold(hold);
+        }
+        self.drop_excluded();
+    }
+
+    /// Leaves `departures`, or returns the hold that keeps the route.
+    fn hold_or_leave(&mut self, policy: &Policy, departures: &[Departure]) -> Option<Hold> {
         let leaving: Vec<&Arc<str>> = departures.iter().map(|departure| &departure.member).collect();
         let staying: Vec<_> = self.members.iter().filter(|member| !leaving.contains(member)).cloned().collect();
-        let can_stay = staying.iter().filter_map(|name| self.find(name)).any(Candidate::is_eligible);
-        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member));
-        let Some(telling) = telling else { return };
-        let has_failed = matches!(telling.reason, TransitionReason::Failed(_));
+        let can_stay = self.is_any_eligible(&staying);
+        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member))?;
+        let has_failed = telling.has_failed();
 
         let mut targets = self.ranked.clone();
         targets.retain(|candidate| candidate.is_eligible() && !leaving.contains(&&candidate.name));
         if can_stay {
             targets.retain(|candidate| staying.contains(&candidate.name));
         }
+        if telling.reason == TransitionReason::Unusable {
+            targets.retain(|candidate| candidate.is_sound());
+        }
         // Slow backends come after all sound ones; any is better than none.
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
             if self.situation.is_storm {
-                return self.hold(Hold::open(HoldReason::StormBrake));
+                return Some(Hold::open(HoldReason::StormBrake));
             }
             if let Some(until) = self.storm_settles_at(policy, &targets) {
-                return self.hold(Hold::until(HoldReason::StormBrake, until));
+                return Some(Hold::until(HoldReason::StormBrake, until));
             }
         }
+        let can_lead_carry = self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead));
+        if targets.is_empty() && !can_lead_carry {
+            targets = self.last_resort(departures);
+        }
         if targets.is_empty() {
-            return self.nowhere_to_go(policy, telling);
+            return Some(self.nowhere_to_go(policy, telling));
         }
         // A ramp whose old side fails is over; the failback it belongs to is decided already.
         if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
             self.members = staying;
             self.memory.ramp = None;
-            return;
+            return None;
         }
         if has_failed {
-            let began_at = departures
-                .iter()
-                .filter(|departure| !departure.is_answered())
-                .filter_map(|departure| departure.first_evidence_at)
-                .min();
-            if let Some(began_at) = began_at {
-                // ADR-0031: A leader does not take its peers' word for a standby: `confirmed_at` is of its own probes.
-                targets.retain(|candidate| candidate.confirmed_at.is_some_and(|at| at >= began_at));
-            }
+            let unanswered: Vec<_> =
+                departures.iter().filter(|departure| departure.has_failed() && !departure.is_answered()).collect();
+            targets.retain(|target| unanswered.iter().all(|departure| departure.is_confirmed_by(target)));
             if targets.is_empty() {
                 // ADR-0015: A standby must have answered since the failure began.
-                return self.hold(Hold::open(HoldReason::AwaitingConfirmation));
+                return Some(Hold::open(HoldReason::AwaitingConfirmation));
             }
-            if let Some(hold) = holds::budget(policy, &self.memory, self.now(), true) {
-                return self.hold(hold);
+            let is_smaller_pool = can_stay && self.situation.strategy == Strategy::ActiveActive;
+            if !is_smaller_pool
+                && let Some(hold) = holds::budget(policy, self.situation.strategy, &self.memory, self.now(), true)
+            {
+                return Some(hold);
             }
         }
         let members = match self.situation.strategy {
@@ -112,6 +189,7 @@ impl DecisionBuilder<'_> {
         };
         let first_evidence_at = telling.first_evidence_at;
         self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
+        None
     }
 
     /// Returns the end of the storm hold: after a storm the active backend has `hold.minimumStay` to recover, so that
@@ -125,42 +203,47 @@ impl DecisionBuilder<'_> {
         (settles_at > self.now()).then_some(settles_at)
     }
 
-    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) {
-        self.hold(Hold::open(HoldReason::NoneHealthy));
+    /// Returns the hold of a route of which no other backend can deliver. The policy may prefer the preferred one then.
+    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) -> Hold {
+        let none_healthy = Hold::open(HoldReason::NoneHealthy);
         // The lead is suspended but can deliver, and no other backend can: mail that leaves is better than mail that waits.
-        if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy && !is_excluded(lead)) {
-            return;
+        // Mail that its backend must not carry is taken away in any case.
+        if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy || is_excluded(lead)) {
+            return none_healthy;
         }
         let preferred = self.ranked.iter().find(|candidate| candidate.eligibility == Eligibility::InService).copied();
-        let Some(preferred) = preferred.filter(|preferred| self.members.first() != Some(&preferred.name)) else {
-            return;
-        };
-        match policy.when_none_healthy {
-            WhenNoneHealthy::Hold => {}
-            WhenNoneHealthy::Preferred => {
+        let preferred = preferred.filter(|preferred| {
+            let is_lead = self.members.first() == Some(&preferred.name);
+            // It would be left at once for a backend that answers some probe.
+            let departure = self.departure(&preferred.name);
+            !is_lead && departure.is_none_or(|departure| self.last_resort(&[departure]).is_empty())
+        });
+        match (preferred, policy.when_none_healthy) {
+            (None, _) | (Some(_), WhenNoneHealthy::Hold) => {}
+            (Some(preferred), WhenNoneHealthy::Preferred) => {
                 if let Some(hold) = self.unforced_hold(policy) {
-                    return self.hold(hold);
+                    return hold;
                 }
                 let evidence = telling.first_evidence_at;
                 self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
-                self.hold(Hold::open(HoldReason::NoneHealthy));
             }
         }
+        none_healthy
     }
 
     /// Returns the hold that keeps a move that nothing forces.
     fn unforced_hold(&self, policy: &Policy) -> Option<Hold> {
         let comfort = holds::comfort(policy, &self.memory);
         let comfort = Some(comfort).filter(|hold| hold.until.is_some_and(|until| until > self.now()));
-        let budget = holds::budget(policy, &self.memory, self.now(), false);
+        let budget = holds::budget(policy, self.situation.strategy, &self.memory, self.now(), false);
         [comfort, budget]
             .into_iter()
             .flatten()
             .reduce(|latest, hold| if hold.until > latest.until { hold } else { latest })
     }
 
-    /// Leaves members that answer too slowly, if a sound backend can take over and no hold is in force. Returns true
-    /// if any member is slow.
+    /// Leaves members that answer too slowly, or only ask for less, if a sound backend can take over and no hold is in
+    /// force. Returns true if any member is so.
     pub(super) fn escape_slowness(&mut self, policy: &Policy) -> bool {
         let (slow, quick): (Vec<_>, Vec<_>) =
             self.members.iter().filter_map(|name| self.find(name)).partition(|member| is_slow(member));
@@ -190,5 +273,5 @@ impl DecisionBuilder<'_> {
 fn is_slow(candidate: &Candidate) -> bool {
     candidate.eligibility == Eligibility::InService
         && candidate.health == Health::Degraded
-        && candidate.class == EvidenceClass::Slow
+        && matches!(candidate.class, EvidenceClass::Slow | EvidenceClass::Throttled)
 }

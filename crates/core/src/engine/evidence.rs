@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observers::{Panel, Suspicion};
+use super::verdict::confirmed_at;
 use super::{Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
-    Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Thresholds, Timestamp, Vantage,
+    AddressOutcome, Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Resolution, Stage,
+    Thresholds, Timestamp, Vantage,
 };
 
 /// A probe's judgement is stale after three intervals, its timeout and this long.
@@ -16,6 +18,11 @@ const STALE_GRACE: Duration = Duration::from_secs(30);
 /// Staleness grace of probes in Jobs.
 // The pod has to be scheduled and started first.
 const STALE_GRACE_OF_JOBS: Duration = Duration::from_secs(90);
+/// Evidence about an address is forgotten after this long in which neither DNS nor a round has named it.
+// Answers that rotate through a pool name each address again within minutes.
+const ADDRESS_MEMORY: Duration = Duration::from_mins(10);
+/// Most addresses of one probe that evidence is kept about; the one that was named last longest ago goes first.
+const MAX_ADDRESSES: usize = 256;
 
 /// Evidence about one backend, judged once for each set of thresholds in use.
 ///
@@ -34,8 +41,16 @@ struct JudgedEvidence {
     probes: BTreeMap<Arc<str>, Judgement>,
     /// Judgements of single addresses.
     // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
-    addresses: BTreeMap<(Arc<str>, SocketAddr), Judgement>,
+    addresses: BTreeMap<(Arc<str>, SocketAddr), AddressJudgement>,
     panel: Panel,
+}
+
+/// Judgement of one address of a backend.
+#[derive(Clone, Debug)]
+struct AddressJudgement {
+    judgement: Judgement,
+    /// Latest time at which DNS named the address or a round tried it.
+    named_at: Timestamp,
 }
 
 /// Inputs that count beside the probes, under all thresholds alike.
@@ -76,7 +91,7 @@ impl Evidence {
         for judged in self.judged.values_mut() {
             judged.change(shared, now, |judged| {
                 if let Some(judgement) = judged.probes.get_mut(probe) {
-                    judgement.adopt(earlier);
+                    judgement.adopt(earlier, now);
                 }
             });
         }
@@ -91,7 +106,7 @@ impl Evidence {
         let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
         judged.change(shared, now, |judged| {
             if !is_same {
-                judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier));
+                judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier, now));
             }
             judged.panel.adopt(earlier.health, earlier.since);
         });
@@ -169,10 +184,10 @@ impl Evidence {
     ) -> bool {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
-        if judged.panel.has_heard(observer, sighting) {
+        if judged.panel.has_heard(observer, &sighting) {
             return false;
         }
-        judged.change_voters(shared, now, |judged| judged.panel.hear(observer, sighting));
+        judged.change_voters(shared, now, |judged| judged.panel.hear(observer, sighting, now));
         true
     }
 
@@ -222,6 +237,14 @@ impl Evidence {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
+    /// Returns true if the backend has answered a probe of this process that was begun at `since` or later, and that
+    /// probe has not failed after it.
+    pub fn has_answered_since(&self, since: Timestamp) -> bool {
+        // Answers are the same under all thresholds.
+        let judged = self.judged.values().next();
+        judged.and_then(|judged| confirmed_at(&judged.probes)).is_some_and(|at| at >= since)
+    }
+
     fn shared(&self) -> SharedInputs<'_> {
         SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() }
     }
@@ -244,7 +267,8 @@ impl Evidence {
     /// Returns true if the address is one of several and known to fail.
     pub fn is_failing_address(&self, thresholds: Thresholds, address: SocketAddr) -> bool {
         self.judged.get(&thresholds).is_some_and(|judged| {
-            judged.addresses.iter().any(|((_, at), judgement)| *at == address && judgement.health == Health::Unhealthy)
+            let mut known = judged.addresses.iter().filter(|((_, at), _)| *at == address);
+            known.any(|(_, known)| known.judgement.health == Health::Unhealthy)
         })
     }
 }
@@ -264,21 +288,48 @@ impl JudgedEvidence {
     }
 
     fn observe_addresses(&mut self, thresholds: &Thresholds, report: &ProbeReport) -> bool {
-        let probe = &report.key.probe;
-        let present: BTreeSet<SocketAddr> = report.addresses.iter().map(|outcome| outcome.address).collect();
-        self.addresses.retain(|(of, address), _| of != probe || present.contains(address));
-        if report.addresses.len() < 2 {
+        let (probe, now) = (&report.key.probe, report.finished_at);
+        let resolved: &[SocketAddr] = match &report.resolution {
+            Resolution::Addresses(addresses) => addresses,
+            Resolution::NotNeeded | Resolution::Negative(_) | Resolution::Unanswered(_) | Resolution::NameSilent(_) => {
+                &[]
+            }
+        };
+        for address in resolved {
+            if let Some(known) = self.addresses.get_mut(&(probe.clone(), *address)) {
+                known.named_at = known.named_at.max(now);
+            }
+        }
+        self.addresses.retain(|(of, _), known| of != probe || now.since(known.named_at) < ADDRESS_MEMORY);
+        let is_known = |at: &AddressOutcome| self.addresses.contains_key(&(probe.clone(), at.address));
+        if report.addresses.len() < 2 && !report.addresses.iter().any(is_known) {
             return false;
         }
         let mut changed = false;
         for at in &report.addresses {
-            let judgement = self
-                .addresses
-                .entry((probe.clone(), at.address))
-                .or_insert_with(|| Judgement::unknown(report.started_at));
-            changed |= judgement.observe(thresholds, observation(report, &at.outcome, false)) == News::Turned;
+            let known = self.addresses.entry((probe.clone(), at.address)).or_insert_with(|| AddressJudgement {
+                judgement: Judgement::unknown(report.started_at),
+                named_at: now,
+            });
+            known.named_at = known.named_at.max(now);
+            let news = known.judgement.observe(thresholds, observation(report, &at.outcome, false));
+            changed |= news == News::Turned;
         }
+        self.bound_addresses(probe);
         changed
+    }
+
+    /// Drops the addresses of a probe that were named longest ago, beyond [`MAX_ADDRESSES`].
+    fn bound_addresses(&mut self, probe: &Arc<str>) {
+        let of_probe = self.addresses.iter().filter(|((of, _), _)| of == probe);
+        let mut named: Vec<_> = of_probe.map(|(key, known)| (known.named_at, key.1)).collect();
+        if named.len() <= MAX_ADDRESSES {
+            return;
+        }
+        named.sort_unstable();
+        for (_, address) in &named[..named.len() - MAX_ADDRESSES] {
+            self.addresses.remove(&(probe.clone(), *address));
+        }
     }
 
     /// The verdict of this process alone.
@@ -304,14 +355,14 @@ impl JudgedEvidence {
     /// Makes the present result of the votes the standing verdict.
     fn settle(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
         if let Some(own) = self.own(shared.deliveries, now) {
-            self.panel.settle(own, shared.suspicion, turned_at(own, now));
+            self.panel.settle(&own, shared.suspicion, turned_at(&own, now));
         }
     }
 
     /// Makes the result of the votes after a change the standing verdict.
     fn settled(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
         if let Some(own) = self.own(shared.deliveries, now) {
-            self.panel.settle(own, shared.suspicion, now);
+            self.panel.settle(&own, shared.suspicion, now);
             self.panel.leave_alone();
         }
     }
@@ -326,13 +377,13 @@ impl JudgedEvidence {
 
     fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
-        let turned_at = turned_at(own.sighting(), now);
+        let turned_at = turned_at(&own.sighting(), now);
         Some(self.panel.merged(own, shared.suspicion, turned_at))
     }
 }
 
 /// Returns the time at which the votes turned, if they have changed by time alone.
-fn turned_at(own: ObserverVerdict, now: Timestamp) -> Timestamp {
+fn turned_at(own: &ObserverVerdict, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 
@@ -353,6 +404,7 @@ fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -
         finished_at: report.finished_at,
         class: outcome.class,
         latency: (is_whole && outcome.class.effect() == Effect::Success).then_some(outcome.elapsed),
+        is_before_login: outcome.stage < Stage::Auth,
         message: if is_whole { &outcome.message } else { "" },
     }
 }

@@ -85,6 +85,7 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
                 since: *since,
                 class: EvidenceClass::NoAnswer,
                 first_failure_at: None,
+                confirms: [].into(),
             };
             evidence.hear(&OBSERVERS[*observer].into(), thresholds, sighting, now);
         }

@@ -83,7 +83,8 @@ fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
 fn hear(evidence: &mut Evidence, observer: &str, health: Health, since: u64, now: u64) {
     let class = if health == Health::Unhealthy { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
-    let sighting = ObserverVerdict { health, since: at(since), class, first_failure_at };
+    let confirms = [].into();
+    let sighting = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms };
     evidence.hear(&observer.into(), TWO_THREE, sighting, at(now));
 }
 
@@ -94,9 +95,9 @@ fn the_probe_that_tells_most_speaks_for_the_backend() {
     assert_eq!(said(&evidence, 2), (Health::Unknown, at(0)));
     feed(&mut evidence, "b", 3, "+");
     assert_eq!(said(&evidence, 4), (Health::Healthy, at(3)));
-    assert_eq!(verdict(&evidence, 4).confirmed_at, Some(at(0)), "the earliest of them");
+    assert_eq!(verdict(&evidence, 4).confirmed_at, Some(at(2)), "the latest of them");
     feed(&mut evidence, "b", 5, "-");
-    assert_eq!((verdict(&evidence, 6).confirmed_at, said(&evidence, 6).0), (None, Health::Healthy));
+    assert_eq!((verdict(&evidence, 6).confirmed_at, said(&evidence, 6).0), (Some(at(0)), Health::Healthy));
     feed(&mut evidence, "b", 7, "-");
     feed(&mut evidence, "a", 8, "--");
     let failed = verdict(&evidence, 10);
@@ -186,13 +187,157 @@ fn with_two_observers_both_must_see_a_failure_and_both_its_end() {
     hear(&mut evidence, "b", Health::Unhealthy, 12, 13);
     let failed = verdict(&evidence, 13);
     assert_eq!((failed.health, failed.since, failed.class), (Health::Unhealthy, at(12), EvidenceClass::NoAnswer));
-    assert_eq!(failed.first_failure_at, Some(at(8)), "the earliest of theirs");
+    assert_eq!(failed.first_failure_at, Some(at(8)), "our own");
+    assert_eq!(failed.first_evidence_at, Some(at(8)), "the earliest of theirs");
     feed(&mut evidence, "a", 20, "+++");
     let torn = verdict(&evidence, 22);
     assert_eq!((torn.health, torn.since, torn.class), (Health::Unhealthy, at(12), EvidenceClass::ConnectionRefused));
     assert_eq!(&*torn.message, "seen by b");
     hear(&mut evidence, "b", Health::Healthy, 30, 31);
     assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
+}
+
+#[test]
+fn a_blocked_probe_abstains_while_another_one_has_an_opinion() {
+    let blocked = |evidence: &mut Evidence, probe: &str, second| {
+        evidence.observe(&report(probe, second, at(second), EvidenceClass::ProbeBlocked), at(second));
+    };
+    for (marks, said_) in [("+", Health::Healthy), ("--", Health::Unhealthy), ("", Health::Unknown)] {
+        let mut evidence = tracked(&["a", "b"]);
+        feed(&mut evidence, "a", 1, marks);
+        blocked(&mut evidence, "b", 5);
+        assert_eq!(said(&evidence, 6).0, said_, "{marks}");
+    }
+    let mut alone = tracked(&["a"]);
+    feed(&mut alone, "a", 1, "+");
+    blocked(&mut alone, "a", 5);
+    assert_eq!((said(&alone, 6).0, verdict(&alone, 6).class), (Health::Unknown, EvidenceClass::ProbeBlocked));
+    // That it failed is not over because nobody can look.
+    let mut failed = tracked(&["a", "b"]);
+    feed(&mut failed, "a", 1, "+++");
+    feed(&mut failed, "b", 1, "--");
+    blocked(&mut failed, "b", 5);
+    assert_eq!(said(&failed, 6).0, Health::Unknown);
+    assert_eq!(verdict(&failed, 6).confirmed_at, Some(at(2)), "it answers all the same");
+}
+
+#[test]
+fn a_job_that_brings_no_result_abstains_as_well() {
+    let mut evidence = Evidence::default();
+    let job = Probe { vantage: Vantage::Job, ..probe("b", Duration::from_secs(10)) };
+    evidence.track(&[TWO_THREE].into(), &[probe("a", Duration::from_hours(1)), job], at(0));
+    feed(&mut evidence, "a", 1, "+");
+    feed(&mut evidence, "b", 1, "+");
+    assert_eq!(said(&evidence, 3000).0, Health::Healthy);
+}
+
+#[test]
+fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    let sighting = |first_failure_at, confirms: &[&str]| ObserverVerdict {
+        health: Health::Unhealthy,
+        since: at(first_failure_at),
+        class: EvidenceClass::NoAnswer,
+        first_failure_at: Some(at(first_failure_at)),
+        confirms: confirms.iter().map(|name| Arc::from(*name)).collect(),
+    };
+    for (observer, confirms) in [("b", &["sendgrid"][..]), ("c", &["mailgun", "sendgrid"])] {
+        evidence.hear(&observer.into(), TWO_THREE, sighting(5, confirms), at(605));
+    }
+    let failed = verdict(&evidence, 606);
+    assert_eq!((failed.health, failed.first_failure_at), (Health::Unhealthy, Some(at(605))), "as it was heard");
+    assert_eq!(failed.first_evidence_at, Some(at(5)));
+    assert_eq!(failed.confirmed_standbys, ["mailgun", "sendgrid"].map(Arc::from));
+    // The same run of failures, another answer; then another run.
+    evidence.hear(&"b".into(), TWO_THREE, sighting(5, &[]), at(700));
+    evidence.hear(&"c".into(), TWO_THREE, sighting(5, &[]), at(700));
+    assert_eq!(verdict(&evidence, 700).first_failure_at, Some(at(605)));
+    assert!(verdict(&evidence, 700).confirmed_standbys.is_empty());
+    // Who is not believed confirms nothing.
+    evidence.hear(&"b".into(), TWO_THREE, sighting(5, &["sendgrid"]), at(701));
+    evidence.suspect(&[Observer::Other("b".into())].into(), at(702));
+    assert!(verdict(&evidence, 702).confirmed_standbys.is_empty());
+    // Our own run is dated by our own clock.
+    feed(&mut evidence, "a", 800, "--");
+    assert_eq!(verdict(&evidence, 801).first_failure_at, Some(at(799)));
+}
+
+#[test]
+fn an_answer_since_a_time_is_that_of_any_probe_unless_the_probe_has_failed_after_it() {
+    let mut evidence = tracked(&["a", "b"]);
+    assert!(!evidence.has_answered_since(at(0)));
+    feed(&mut evidence, "a", 10, "+");
+    feed(&mut evidence, "b", 20, "+");
+    assert!(evidence.has_answered_since(at(19)) && !evidence.has_answered_since(at(20)));
+    feed(&mut evidence, "b", 21, "-");
+    assert!(evidence.has_answered_since(at(9)) && !evidence.has_answered_since(at(10)));
+}
+
+/// A round that tries these of the addresses that DNS has named; the first of the pool refuses.
+fn round_of(sequence: u64, resolved: &[SocketAddr], tried: &[SocketAddr], dead: SocketAddr) -> ProbeReport {
+    let mut round = report("a", sequence, at(sequence * 10), EvidenceClass::Ok);
+    round.resolution = Resolution::Addresses(resolved.to_vec());
+    for address in tried {
+        let class = if *address == dead { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
+        let outcome = Outcome { class, ..round.outcome.clone() };
+        round.addresses.push(AddressOutcome { address: *address, outcome });
+    }
+    round
+}
+
+fn pool(count: u8) -> Vec<SocketAddr> {
+    (1..=count).map(|n| SocketAddr::from(([192, 0, 2, n], 25))).collect()
+}
+
+#[test]
+fn a_dead_address_is_known_although_a_round_tries_a_part_of_many() {
+    for count in [4_u8, 16, 17, 20, 24, 32, 64] {
+        let (all, mut evidence) = (pool(count), tracked(&["a"]));
+        let (dead, size) = (all[0], usize::from(count));
+        let mut known_at = None;
+        for n in 1..=100_u64 {
+            // As the prober takes turns.
+            let mut turn = all.clone();
+            turn.rotate_left(usize::try_from(n).unwrap() * 16 % size);
+            turn.truncate(16);
+            evidence.observe(&round_of(n, &all, &turn, dead), at(n * 10));
+            known_at = known_at.or(evidence.is_failing_address(TWO_THREE, dead).then_some(n));
+        }
+        assert!(known_at.is_some_and(|round| round <= 20), "{count} addresses: {known_at:?}");
+    }
+}
+
+#[test]
+fn a_dead_address_stays_known_while_answers_rotate_and_is_forgotten_when_dns_drops_it() {
+    let (all, mut evidence) = (pool(12), tracked(&["a"]));
+    let dead = all[0];
+    let (mut seen, mut known) = (0, 0);
+    for n in 1..=2000_u64 {
+        let turn = usize::try_from(n / 6).unwrap();
+        let answer: Vec<_> = (0..3).map(|at| all[(turn * 5 + at) % 12]).collect();
+        evidence.observe(&round_of(n, &answer, &answer, dead), at(n * 10));
+        if answer.contains(&dead) {
+            seen += 1;
+            known += u32::from(evidence.is_failing_address(TWO_THREE, dead));
+        }
+    }
+    assert!(known + 3 >= seen, "known in {known} of {seen} rounds that saw it");
+    for n in 2001..=2061 {
+        evidence.observe(&round_of(n, &all[1..4], &all[1..4], dead), at(n * 10));
+    }
+    assert!(!evidence.is_failing_address(TWO_THREE, dead));
+}
+
+#[test]
+fn evidence_about_addresses_is_bounded_however_many_dns_names() {
+    let mut evidence = tracked(&["a"]);
+    for n in 1..=100_u64 {
+        let answer: Vec<_> =
+            (0..16_u8).map(|low| SocketAddr::from(([198, 51, u8::try_from(n).unwrap(), low], 25))).collect();
+        evidence.observe(&round_of(n, &answer, &answer, answer[0]), at(100 + n));
+    }
+    assert!(evidence.judged[&TWO_THREE].addresses.len() <= MAX_ADDRESSES);
 }
 
 #[test]

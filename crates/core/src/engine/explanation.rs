@@ -216,9 +216,7 @@ fn reasons(builder: &DecisionBuilder<'_>, unplaced: u8) -> Vec<Reason> {
 
 fn next_changes(builder: &DecisionBuilder<'_>) -> Vec<NextChange> {
     let mut next_changes = vec![];
-    let Some(policy) = builder.situation.policy else {
-        return vec![NextChange::Changes { field: "spec.policyRef of the route, or the policy it names".to_owned() }];
-    };
+    let policy = builder.situation.policy;
     if builder.memory.pause.is_some() {
         next_changes.push(NextChange::Asks { action: "Resume" });
     } else if builder.memory.switch.is_some() {
@@ -359,6 +357,7 @@ impl fmt::Display for Move<'_> {
             TransitionReason::Failed(_) => format!("{} of {from}", reason.as_str()),
             TransitionReason::Suspended => format!("{from} is suspended"),
             TransitionReason::Excluded => format!("the route must not use {from}"),
+            TransitionReason::Unusable => format!("{from} is missing or cannot be used"),
             TransitionReason::RemovedFromRoute => format!("{from} is not in the list any more"),
             TransitionReason::Recovered => format!("{to} has recovered"),
             TransitionReason::NoneHealthy => format!("nobody can deliver, and {to} is preferred"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decision::DecisionBuilder;
-use super::{Candidate, Eligibility, Hold, HoldReason, Ramp, TransitionReason, holds};
+use super::{Candidate, Hold, HoldReason, Ramp, TransitionReason, holds};
 use crate::model::{Policy, Strategy};
 
 impl DecisionBuilder<'_> {
@@ -21,19 +21,15 @@ impl DecisionBuilder<'_> {
         };
         let (mut ready, mut held) = (vec![], vec![]);
         for candidate in better.into_iter().filter(|candidate| candidate.is_sound()) {
-            match holds::on_return(policy, &self.memory, candidate, self.now()) {
+            match holds::on_return(policy, self.situation.strategy, &self.memory, candidate, self.now()) {
                 Some(hold) => held.push(hold),
                 None => ready.push(candidate),
             }
         }
         let Some(first) = ready.first() else {
             // The one that ends first; one without an end comes last.
-            match held.into_iter().min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at)))) {
-                Some(hold) => self.hold(hold),
-                None if self.lead().is_some_and(|lead| lead.eligibility == Eligibility::Unusable) => {
-                    self.hold(Hold::open(HoldReason::ConfigurationRejected));
-                }
-                None => {}
+            if let Some(hold) = held.into_iter().min_by_key(|hold| hold.until.map_or((1, None), |at| (0, Some(at)))) {
+                self.hold(hold);
             }
             return;
         };
@@ -61,7 +57,7 @@ impl DecisionBuilder<'_> {
         if self.memory.pause.is_some() {
             return;
         }
-        let (Some(policy), Some(ramp)) = (self.situation.policy, self.memory.ramp.clone()) else { return };
+        let (policy, Some(ramp)) = (self.situation.policy, self.memory.ramp.clone()) else { return };
         let step = policy.failback.ramp.get(ramp.step);
         let ends_at = step.map_or(self.now(), |step| ramp.since + step.duration);
         let is_well = ramp.to.iter().filter_map(|name| self.find(name)).all(Candidate::is_sound);

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use super::{Candidate, Memory, TransitionKind, TransitionReason};
-use crate::model::{EvidenceClass, Policy, Timestamp};
+use crate::model::{EvidenceClass, Policy, Strategy, Timestamp};
 
 /// Failures of a preferred backend within this time before its recovery lengthen the soak.
 const FLAP_MEMORY: Duration = Duration::from_hours(24);
 /// Most doublings of the soak. The second failure brings the first one.
 const MAX_DOUBLINGS: u32 = 3;
+/// Time for which a first choice waits for a preferred backend of which nothing is known.
+pub(super) const FIRST_CHOICE_GRACE: Duration = Duration::from_mins(1);
+/// Time for which mail stays with a backend whose object is missing or cannot be used, although a standby is sound.
+// Long enough for a restart, and for manifests that are applied anew one after another.
+pub(super) const UNUSABLE_GRACE: Duration = Duration::from_mins(1);
 
 /// Reason for which a route stays although it would move.
 #[derive(
@@ -41,8 +46,11 @@ pub enum HoldReason {
     AwaitingConfirmation,
     /// A first decision waits for verdicts.
     AwaitingEvidence,
-    /// The route, its policy or its active backend cannot be used as written: the last good decision stays.
+    /// The active backend's object is missing or cannot be used: the last good decision stays, for a grace if a standby
+    /// is sound.
     ConfigurationRejected,
+    /// No backend may carry the mail, or none that may is known to deliver: outputs lead nowhere.
+    Withdrawn,
 }
 
 impl HoldReason {
@@ -76,6 +84,7 @@ impl HoldReason {
             Self::AwaitingConfirmation => "no standby has answered since the failure began",
             Self::AwaitingEvidence => "verdicts on the backends are missing",
             Self::ConfigurationRejected => "the configuration cannot be used as written",
+            Self::Withdrawn => "no backend may carry the mail: outputs lead nowhere",
         }
     }
 }
@@ -111,7 +120,7 @@ pub struct Timer {
 }
 
 /// Table of all timers; docs/how-it-decides.md is generated from it.
-pub const TIMERS: [Timer; 14] = [
+pub const TIMERS: [Timer; 17] = [
     Timer { name: "cooldown", starts: "a transition is decided", ends: "`hold.cooldown` later" },
     Timer { name: "minimum stay", starts: "a backend begins to lead", ends: "`hold.minimumStay` later" },
     Timer {
@@ -150,6 +159,21 @@ pub const TIMERS: [Timer; 14] = [
         ends: "so long later, or when its backend dies",
     },
     Timer { name: "pause", starts: "a Pause is requested with `for`", ends: "so long later, or at a Resume" },
+    Timer {
+        name: "first choice",
+        starts: "a preferred backend becomes Unknown, or its evidence begins",
+        ends: "60 s later, if another backend can deliver",
+    },
+    Timer {
+        name: "unusable backend",
+        starts: "the object of the backend in use is found missing or unusable while a standby is Healthy",
+        ends: "60 s later",
+    },
+    Timer {
+        name: "throttled only",
+        starts: "the first reply that asks for less after a success",
+        ends: "at the first such reply 5 minutes later, or at a success",
+    },
     Timer { name: "warm-up day", starts: "`limits.warmUp.startedAt` and every 24 hours", ends: "24 hours later" },
     Timer {
         name: "staleness",
@@ -179,9 +203,22 @@ pub(super) fn comfort(policy: &Policy, memory: &Memory) -> Hold {
 /// Last-resort rule: while the budget is spent, a dead backend may still be left, but no sooner after the latest
 /// transition than cooldown and minimum stay allow. So mail is never kept on a dead backend for the rest of the hour,
 /// and backends that die in turn do not drive a route round faster than the cooldown.
-pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced: bool) -> Option<Hold> {
+///
+/// With `ActiveActive` only transitions count by which backends join: to take a dead member out of a pool is no
+/// flapping.
+pub(super) fn budget(
+    policy: &Policy,
+    strategy: Strategy,
+    memory: &Memory,
+    now: Timestamp,
+    is_forced: bool,
+) -> Option<Hold> {
     let limit = usize::from(policy.hold.budget.switches.max(1));
-    let oldest_counted = memory.history.get(limit - 1)?;
+    let mut counted = memory.history.iter().filter(|transition| match strategy {
+        Strategy::ActivePassive => true,
+        Strategy::ActiveActive => transition.kind == TransitionKind::Failback,
+    });
+    let oldest_counted = counted.nth(limit - 1)?;
     let mut until = oldest_counted.decided_at + policy.hold.budget.per;
     if is_forced && let Some(last) = memory.last_transition() {
         until = until.min(last.decided_at + policy.hold.cooldown.max(policy.hold.minimum_stay));
@@ -194,9 +231,10 @@ pub(super) fn budget(policy: &Policy, memory: &Memory, now: Timestamp, is_forced
 pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> Duration {
     let failures = memory.history.iter().filter(|transition| {
         let is_failure = match transition.reason {
-            TransitionReason::Failed(class) => class != EvidenceClass::Slow,
+            TransitionReason::Failed(class) => !matches!(class, EvidenceClass::Slow | EvidenceClass::Throttled),
             TransitionReason::Suspended
             | TransitionReason::Excluded
+            | TransitionReason::Unusable
             | TransitionReason::RemovedFromRoute
             | TransitionReason::Recovered
             | TransitionReason::NoneHealthy
@@ -216,16 +254,24 @@ pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> D
 
 /// Returns the hold that keeps a return to this backend, if any: the timed hold that ends last, a person's approval,
 /// or a closed window.
-pub(super) fn on_return(policy: &Policy, memory: &Memory, candidate: &Candidate, now: Timestamp) -> Option<Hold> {
+pub(super) fn on_return(
+    policy: &Policy,
+    strategy: Strategy,
+    memory: &Memory,
+    candidate: &Candidate,
+    now: Timestamp,
+) -> Option<Hold> {
     let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
-    let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, memory, now, false)];
+    let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, strategy, memory, now, false)];
     // The first of equal ends wins.
     let latest =
         timed.into_iter().flatten().reduce(|latest, hold| if hold.until > latest.until { hold } else { latest });
     if let Some(hold) = latest.filter(|hold| hold.until.is_some_and(|until| until > now)) {
         return Some(hold);
     }
-    if policy.failback.mode == crate::model::FailbackMode::Manual && memory.approved_at.is_none() {
+    // An approval was given for one recovery and ends with it.
+    let is_approved = memory.approved_at.is_some_and(|at| at >= candidate.since);
+    if policy.failback.mode == crate::model::FailbackMode::Manual && !is_approved {
         return Some(Hold::open(HoldReason::ManualFailback));
     }
     let windows = &policy.failback.windows;

@@ -38,15 +38,24 @@ pub struct Observation<'a> {
     pub class: EvidenceClass,
     /// Duration of a successful dialogue; `None` if it is no measure of the backend.
     pub latency: Option<Duration>,
+    /// True if the observation ended before any login: a reply to it is about everybody's connections and mail, not
+    /// about the number of our own log-ins.
+    pub is_before_login: bool,
     /// One line for people.
     pub message: &'a str,
 }
+
+/// Time without anything but throttling after which a backend counts as Degraded.
+// ADR-0084: Nothing but throttling for five minutes is Degraded.
+pub const THROTTLED_ONLY: Duration = Duration::from_mins(5);
 
 /// Change that an observation has caused; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum News {
     /// No change that a decision rests on.
     Nothing,
+    /// A failure after a success: the backend is not known to answer any more.
+    Doubted,
     /// A further success, which confirms that the backend answers.
     Answered,
     /// A turned verdict, another reason, or a change of throttling.
@@ -68,7 +77,8 @@ pub struct Judgement {
     pub class: EvidenceClass,
     /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// Start of the first observation of the run of failures that made it Unhealthy; `None` unless Unhealthy.
+    /// Start of the first observation of the run of failures that made it Unhealthy; `None` unless Unhealthy. A
+    /// restored verdict has failed since its start at the latest.
     pub first_failure_at: Option<Timestamp>,
     /// Start of the latest success, unless a failure has followed it.
     pub confirmed_at: Option<Timestamp>,
@@ -80,6 +90,9 @@ pub struct Judgement {
     same_class: (EvidenceClass, u32),
     /// Successes in a row still missing until it no longer counts as throttled.
     throttled: u32,
+    /// Start of a time in which nothing but throttling came; [`UNSET`] after a success.
+    // An `Option` takes twice the room, and there are many of these.
+    throttled_since: Timestamp,
     /// The newest observation that was taken into account; 0 before the first.
     sequence: u64,
     /// Latest time at which it was known to be alive or dead; before the first such observation, the time at which
@@ -100,6 +113,8 @@ pub struct Judgement {
 
 /// Sentinel: staleness is not checked.
 const NEVER: u64 = u64::MAX;
+/// Sentinel: nothing of the kind has begun.
+const UNSET: Timestamp = Timestamp::MAX;
 
 /// Reason for which a probe cannot be made as it is asked for. The earlier verdict is kept behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,13 +138,14 @@ impl Judgement {
             since,
             class,
             message: message.into(),
-            first_failure_at: None,
+            first_failure_at: (health == Health::Unhealthy).then_some(since),
             confirmed_at: None,
             failures: 0,
             successes: 0,
             run_began_at: since,
             same_class: (class, 0),
             throttled: 0,
+            throttled_since: UNSET,
             sequence: 0,
             alive_at: since,
             stale_after: NEVER,
@@ -147,6 +163,7 @@ impl Judgement {
             first_failure_at: self.first_failure_at,
             confirmed_at: self.confirmed_at,
             throttled: self.throttled,
+            throttled_since: self.throttled_since,
             alive_at: self.alive_at,
             stale_after: self.stale_after,
             may_wait: self.may_wait,
@@ -157,16 +174,18 @@ impl Judgement {
 
     /// Restores an earlier leader's persisted judgement. Before the first observation: the whole of it. Afterwards:
     /// `since`, class and message, if the verdict is equal; a verdict of our own that differs stands. Stale or blocked
-    /// is no verdict and is not restored.
-    pub fn adopt(&mut self, earlier: &Judgement) {
+    /// is no verdict and is not restored. A start in the future, by a clock that was ahead, counts as `now`.
+    pub fn adopt(&mut self, earlier: &Judgement, now: Timestamp) {
         if matches!(earlier.class, EvidenceClass::Stale | EvidenceClass::ProbeBlocked) {
             return;
         }
         if !self.is_observed() {
             let Self { alive_at, stale_after, may_wait, .. } = *self;
             *self = Self { alive_at, stale_after, may_wait, ..earlier.carried_over() };
+            self.since = self.since.min(now);
+            self.first_failure_at = self.first_failure_at.map(|at| at.min(now));
         } else if self.health == earlier.health {
-            self.since = earlier.since;
+            self.since = earlier.since.min(now);
             self.class = earlier.class;
             self.message.clone_from(&earlier.message);
         }
@@ -257,7 +276,8 @@ impl Judgement {
             Effect::Neutral if observation.class == EvidenceClass::Throttled => {
                 let was_throttled = self.is_throttled();
                 self.throttled = thresholds.recovery.max(1);
-                if was_throttled { News::Nothing } else { News::Turned }
+                let turned = self.note_throttled_only(observation);
+                if was_throttled && !turned { News::Nothing } else { News::Turned }
             }
             Effect::Neutral => News::Nothing,
             Effect::Success => self.succeed(thresholds, observation),
@@ -277,6 +297,28 @@ impl Judgement {
         News::Turned
     }
 
+    /// Notes that the backend asks for less. Returns true if it has done nothing else for so long that it turns
+    /// Degraded.
+    fn note_throttled_only(&mut self, observation: Observation<'_>) -> bool {
+        if !observation.is_before_login {
+            return false;
+        }
+        if self.throttled_since == UNSET {
+            self.throttled_since = observation.started_at;
+        }
+        let is_long = observation.finished_at.since(self.throttled_since) >= THROTTLED_ONLY;
+        let may_turn = match self.health {
+            Health::Healthy | Health::Unknown => true,
+            Health::Degraded => self.class != EvidenceClass::Throttled,
+            Health::Unhealthy => false,
+        };
+        if is_long && may_turn {
+            let message = format!("nothing but throttling for {THROTTLED_ONLY:?}: {}", observation.message);
+            self.turn(Health::Degraded, EvidenceClass::Throttled, observation.finished_at, message.into());
+        }
+        is_long && may_turn
+    }
+
     fn succeed(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
         if self.successes == 0 {
             self.run_began_at = observation.started_at;
@@ -285,6 +327,7 @@ impl Judgement {
         self.successes = self.successes.saturating_add(1);
         self.same_class = (observation.class, 0);
         self.confirmed_at = Some(observation.started_at);
+        self.throttled_since = UNSET;
         let was_throttled = self.is_throttled();
         self.throttled = self.throttled.saturating_sub(1);
         self.count(thresholds, observation, false);
@@ -294,6 +337,14 @@ impl Judgement {
                 let message = thresholds.latency.as_ref().map(too_slow).unwrap_or_default();
                 self.turn(Health::Degraded, EvidenceClass::Slow, observation.finished_at, message);
                 true
+            }
+            // What was throttled for long has to answer as often as after a failure.
+            (Health::Degraded, _) if self.class == EvidenceClass::Throttled => {
+                let has_recovered = !self.is_throttled();
+                if has_recovered {
+                    self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
+                }
+                has_recovered
             }
             (Health::Degraded, Some(false)) | (Health::Unknown, _) => {
                 self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
@@ -328,7 +379,8 @@ impl Judgement {
             (class, run) if class == observation.class => (class, run.saturating_add(1)),
             _ => (observation.class, 1),
         };
-        self.confirmed_at = None;
+        let was_confirmed = self.confirmed_at.take().is_some();
+        let quiet = if was_confirmed { News::Doubted } else { News::Nothing };
         if self.is_throttled() {
             self.throttled = thresholds.recovery.max(1);
         }
@@ -341,7 +393,7 @@ impl Judgement {
                 } else if let Some(message) = self.too_many_failures(thresholds, observation) {
                     message
                 } else {
-                    return News::Nothing;
+                    return quiet;
                 };
                 self.turn(Health::Unhealthy, observation.class, observation.finished_at, message);
                 self.first_failure_at = Some(self.run_began_at);
@@ -352,7 +404,7 @@ impl Judgement {
                 self.message = observation.message.into();
                 News::Turned
             }
-            Health::Unhealthy => News::Nothing,
+            Health::Unhealthy => quiet,
         }
     }
 

@@ -33,7 +33,15 @@ fn judge(classes: &[EvidenceClass]) -> Judgement {
 
 fn observation(sequence: u64, class: EvidenceClass) -> Observation<'static> {
     let at = at(sequence);
-    Observation { sequence, started_at: at, finished_at: at, class, latency: None, message: class.as_str() }
+    Observation {
+        sequence,
+        started_at: at,
+        finished_at: at,
+        class,
+        latency: None,
+        is_before_login: false,
+        message: class.as_str(),
+    }
 }
 
 /// A history of one observation a second: `+` success, `-` no answer, `a` authentication refused, `t` throttled, `r` recipient-level,
@@ -249,7 +257,7 @@ fn who_waits_for_an_answer_hears_of_it() {
         (Throttled, News::Nothing),
         (Ok, News::Answered),
         (Ok, News::Turned),
-        (NoAnswer, News::Nothing),
+        (NoAnswer, News::Doubted),
         (NoAnswer, News::Nothing),
         (NoAnswer, News::Turned),
         (NoAnswer, News::Nothing),
@@ -259,6 +267,55 @@ fn who_waits_for_an_answer_hears_of_it() {
     for ((class, news), sequence) in cases.into_iter().zip(1..) {
         assert_eq!(judgement.observe(&THREE_TWO, observation(sequence, class)), news, "{sequence}");
     }
+}
+
+#[test]
+fn nothing_but_throttling_for_five_minutes_is_degraded() {
+    let throttled = |second| Observation { is_before_login: true, ..observation(second, EvidenceClass::Throttled) };
+    let mut judgement = judge(&[EvidenceClass::Ok]);
+    for second in (10..310).step_by(10) {
+        judgement.observe(&THREE_TWO, throttled(second));
+        assert_eq!(judgement.health, Health::Healthy, "{second}");
+    }
+    let mut relieved = judgement.clone();
+    assert_eq!(judgement.observe(&THREE_TWO, throttled(310)), News::Turned);
+    assert_eq!((judgement.health, judgement.class), (Health::Degraded, EvidenceClass::Throttled));
+    assert_eq!(&*judgement.message, "nothing but throttling for 300s: Throttled");
+    assert_eq!(judgement.observe(&THREE_TWO, throttled(320)), News::Nothing);
+    // It ends as a failure does: with the whole recovery.
+    judgement.observe(&THREE_TWO, observation(330, EvidenceClass::Ok));
+    judgement.observe(&THREE_TWO, throttled(340));
+    judgement.observe(&THREE_TWO, observation(350, EvidenceClass::Ok));
+    assert_eq!(judgement.health, Health::Degraded);
+    judgement.observe(&THREE_TWO, observation(360, EvidenceClass::Ok));
+    assert_eq!((judgement.health, judgement.since), (Health::Healthy, at(360)));
+    // One success, and the time begins anew.
+    relieved.observe(&THREE_TWO, observation(310, EvidenceClass::Ok));
+    for second in (320..620).step_by(10) {
+        relieved.observe(&THREE_TWO, throttled(second));
+    }
+    assert_eq!(relieved.health, Health::Healthy);
+    relieved.observe(&THREE_TWO, throttled(620));
+    assert_eq!(relieved.health, Health::Degraded);
+    // The replies to our own log-ins tell of our log-ins alone.
+    let mut login = judge(&[EvidenceClass::Ok]);
+    for second in (10..9000).step_by(10) {
+        login.observe(&THREE_TWO, observation(second, EvidenceClass::Throttled));
+    }
+    assert_eq!((login.health, login.is_throttled()), (Health::Healthy, true));
+}
+
+#[test]
+fn a_restored_failure_has_lasted_since_its_verdict_at_the_latest() {
+    let restored = |since| Judgement::restored(Health::Unhealthy, at(since), EvidenceClass::NoAnswer, "");
+    assert_eq!(restored(7).first_failure_at, Some(at(7)));
+    let mut judgement = Judgement::unknown(at(10));
+    judgement.adopt(&restored(7), at(10));
+    assert_eq!(judgement.first_failure_at, Some(at(7)));
+    // The clock that wrote it down was ahead.
+    let mut judgement = Judgement::unknown(at(10));
+    judgement.adopt(&restored(600), at(10));
+    assert_eq!((judgement.since, judgement.first_failure_at), (at(10), Some(at(10))));
 }
 
 #[test]
@@ -416,6 +473,6 @@ fn another_reason_of_a_blocked_probe_is_told_and_since_stays() {
 fn that_a_probe_was_blocked_is_no_verdict_to_take_over() {
     let mut judgement = Judgement::unknown(at(0));
     let earlier = Judgement::restored(Health::Unknown, at(0), EvidenceClass::ProbeBlocked, "Secret relay is missing");
-    judgement.adopt(&earlier);
+    judgement.adopt(&earlier, at(1));
     assert_eq!(judgement.class, EvidenceClass::Inconclusive);
 }

@@ -6,6 +6,8 @@ use crate::model::{EvidenceClass, Timestamp};
 
 /// Most transitions that are remembered.
 pub const MAX_HISTORY: usize = 10;
+/// Most ids of answered requests that are remembered beside the latest.
+pub const MAX_ANSWERED: usize = 20;
 
 /// State that a route keeps from one decision to the next: exactly what `status` persists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Memory {
     pub state: State,
     /// Hold that was in force after the latest decision.
     pub held_by: Option<HoldReason>,
+    /// End of that hold, if it has one.
+    pub held_until: Option<Timestamp>,
     /// The latest transitions, newest first; at most [`MAX_HISTORY`].
     pub history: Vec<Transition>,
     /// A return that goes in steps and is under way.
@@ -30,9 +34,17 @@ pub struct Memory {
     pub approved_at: Option<Timestamp>,
     /// The latest request and its answer.
     pub request: Option<RequestAnswer>,
+    /// Ids of the requests that were answered before the latest one, newest first; at most [`MAX_ANSWERED`].
+    pub answered: Vec<Arc<str>>,
 }
 
 impl Memory {
+    /// Returns true if a request of this id was answered, as far as is remembered.
+    pub fn has_answered(&self, id: &str) -> bool {
+        self.request.as_ref().is_some_and(|answer| *answer.id == *id)
+            || self.answered.iter().any(|answered| **answered == *id)
+    }
+
     /// The backend that leads.
     pub fn lead(&self) -> Option<&Arc<str>> {
         self.shares.first().map(|share| &share.backend)
@@ -142,6 +154,8 @@ pub enum TransitionReason {
     Suspended,
     /// The route must not use the backend any more.
     Excluded,
+    /// The backend's object is missing or cannot be used.
+    Unusable,
     /// The backend is no longer in the route's list.
     RemovedFromRoute,
     /// A more preferred backend has recovered.
@@ -154,8 +168,15 @@ pub enum TransitionReason {
 
 impl TransitionReason {
     /// Every reason that is no [`EvidenceClass`].
-    pub const OTHERS: [Self; 6] =
-        [Self::Suspended, Self::Excluded, Self::RemovedFromRoute, Self::Recovered, Self::NoneHealthy, Self::Requested];
+    pub const OTHERS: [Self; 7] = [
+        Self::Suspended,
+        Self::Excluded,
+        Self::Unusable,
+        Self::RemovedFromRoute,
+        Self::Recovered,
+        Self::NoneHealthy,
+        Self::Requested,
+    ];
 
     /// The CamelCase name used in status, Events and metric labels.
     pub fn as_str(self) -> &'static str {
@@ -163,6 +184,7 @@ impl TransitionReason {
             Self::Failed(class) => class.as_str(),
             Self::Suspended => "Suspended",
             Self::Excluded => "Excluded",
+            Self::Unusable => "Unusable",
             Self::RemovedFromRoute => "RemovedFromRoute",
             Self::Recovered => "Recovered",
             Self::NoneHealthy => "NoneHealthy",
@@ -176,6 +198,7 @@ impl TransitionReason {
             Self::Failed(_) => None,
             Self::Suspended => Some("the backend was taken out of service"),
             Self::Excluded => Some("the route must not use the backend any more: residency or sender domain"),
+            Self::Unusable => Some("the backend's object is missing or cannot be used"),
             Self::RemovedFromRoute => Some("the backend is no longer in the route's list"),
             Self::Recovered => Some("a more preferred backend has recovered"),
             Self::NoneHealthy => Some("nobody can deliver, and the policy prefers the preferred one"),

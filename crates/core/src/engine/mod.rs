@@ -40,12 +40,12 @@ pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, OPINION_HOLDS};
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};
-pub use fleet::{FailureDomains, suspects};
+pub use fleet::{FailureDomains, ThresholdsOfNamespace, suspects};
 pub use holds::{Hold, HoldReason, TIMERS, Timer};
-pub use judgement::{Blocked, Health, Judgement, News, Observation};
+pub use judgement::{Blocked, Health, Judgement, News, Observation, THROTTLED_ONLY};
 pub use memory::{
-    MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer, Share, State, Switch, Transition,
-    TransitionKind, TransitionReason,
+    MAX_ANSWERED, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer, Share, State, Switch,
+    Transition, TransitionKind, TransitionReason,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
 pub use verdict::Verdict;

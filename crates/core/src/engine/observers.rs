@@ -15,7 +15,7 @@ pub enum Observer {
 }
 
 /// Verdict of one observer about a backend under some thresholds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObserverVerdict {
     /// The verdict; Unknown if the observer has none.
     pub health: Health,
@@ -25,6 +25,10 @@ pub struct ObserverVerdict {
     pub class: EvidenceClass,
     /// Start of the run of failures, by the observer's clock; `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
+    /// Backends of the same routes that the observer has seen answer since this run of failures began, by its own
+    /// clock; sorted. Empty unless Unhealthy.
+    // Not the times of the answers: those would change with every observation, and be compared with another clock.
+    pub confirms: Arc<[Arc<str>]>,
 }
 
 /// Number of observers that a verdict rests on.
@@ -75,9 +79,17 @@ impl Suspicion {
 /// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
-    others: BTreeMap<Arc<str>, ObserverVerdict>,
+    others: BTreeMap<Arc<str>, HeardVerdict>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
     standing: Option<StandingVerdict>,
+}
+
+/// Verdict of another observer.
+#[derive(Clone, Debug)]
+struct HeardVerdict {
+    sighting: ObserverVerdict,
+    /// Time at which its present run of failures was heard of here; meaningless unless Unhealthy.
+    heard_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,18 +106,27 @@ struct StandingVerdict {
 #[derive(Clone, Copy)]
 struct Vote<'a> {
     observer: Option<&'a Arc<str>>,
-    sighting: ObserverVerdict,
+    sighting: &'a ObserverVerdict,
+    /// Start of its run of failures by our clock, `None` unless Unhealthy: for another observer the time at which it
+    /// was heard of.
+    failing_since: Option<Timestamp>,
 }
 
 impl Panel {
     /// Returns true if the observer's last verdict is equal to this one.
-    pub(super) fn has_heard(&self, observer: &str, sighting: ObserverVerdict) -> bool {
-        self.others.get(observer) == Some(&sighting)
+    pub(super) fn has_heard(&self, observer: &str, sighting: &ObserverVerdict) -> bool {
+        self.others.get(observer).is_some_and(|heard| heard.sighting == *sighting)
     }
 
     /// Takes another observer's verdict.
-    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict) {
-        self.others.insert(observer.clone(), sighting);
+    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict, now: Timestamp) {
+        let before = self.others.get(observer).filter(|heard| {
+            let HeardVerdict { sighting: earlier, .. } = heard;
+            earlier.health == Health::Unhealthy && earlier.first_failure_at == sighting.first_failure_at
+        });
+        // ADR-0081: No decision compares another machine's clock.
+        let heard_at = before.map_or(now, |heard| heard.heard_at);
+        self.others.insert(observer.clone(), HeardVerdict { sighting, heard_at });
     }
 
     /// Forgets another observer's verdict. Returns true if it had one.
@@ -127,9 +148,10 @@ impl Panel {
 
     /// Makes the present result of the votes the standing verdict.
     // Called before and after anything changes that the votes rest on.
-    pub(super) fn settle(&mut self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) {
-        if let Some(count) = self.count(own, suspicion, now) {
-            self.standing = Some(count.verdict);
+    pub(super) fn settle(&mut self, own: &ObserverVerdict, suspicion: &Suspicion, now: Timestamp) {
+        let verdict = self.count(own, suspicion, now).map(|count| count.verdict);
+        if verdict.is_some() {
+            self.standing = verdict;
         }
     }
 
@@ -147,21 +169,36 @@ impl Panel {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let Some(VoteCount { verdict, observers, telling, first_failure_at }) =
-            self.count(own.sighting(), suspicion, now)
-        else {
+        let sighting = own.sighting();
+        let Some(count) = self.count(&sighting, suspicion, now) else {
             return without_voters(own, suspicion);
         };
+        let VoteCount { verdict, observers, telling, first_failure_at, first_evidence_at, confirms } = count;
         let (class, message) = reason(verdict.health, telling, &own, observers);
-        Verdict { health: verdict.health, since: verdict.since, class, message, first_failure_at, observers, ..own }
+        Verdict {
+            health: verdict.health,
+            since: verdict.since,
+            class,
+            message,
+            first_failure_at,
+            first_evidence_at,
+            observers,
+            confirmed_standbys: confirms.into_iter().cloned().collect(),
+            ..own
+        }
     }
 
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
-    fn count(&self, own: ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'_>> {
-        let our_vote = Some(Vote { observer: None, sighting: own }).filter(|_| suspicion.own_since.is_none());
+    fn count<'a>(&'a self, own: &'a ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
+        let our_vote = Vote { observer: None, sighting: own, failing_since: own.first_failure_at };
+        let our_vote = Some(our_vote).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
-        let heard = heard.map(|(name, sighting)| Vote { observer: Some(name), sighting: *sighting });
+        let heard = heard.map(|(name, HeardVerdict { sighting, heard_at })| Vote {
+            observer: Some(name),
+            sighting,
+            failing_since: (sighting.health == Health::Unhealthy).then_some(*heard_at),
+        });
         let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
         let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
         for vote in votes.clone() {
@@ -198,7 +235,13 @@ impl Panel {
                 .clone()
                 .filter(|vote| vote.sighting.health == health)
                 .min_by_key(|vote| (vote.observer.is_some(), vote.sighting.since)),
-            first_failure_at: agreeing.filter_map(|vote| vote.sighting.first_failure_at).min(),
+            first_evidence_at: agreeing.clone().filter_map(|vote| vote.sighting.first_failure_at).min(),
+            first_failure_at: agreeing
+                .clone()
+                .filter_map(|vote| Some((vote.observer.is_some(), vote.failing_since?)))
+                .min()
+                .map(|(_, since)| since),
+            confirms: agreeing.flat_map(|vote| vote.sighting.confirms.iter()).collect(),
         })
     }
 }
@@ -227,13 +270,18 @@ struct VoteCount<'a> {
     observers: Agreement,
     /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
     telling: Option<Vote<'a>>,
+    /// Start of the failure by our own clock: of our own run if we see it fail, otherwise the earliest that was heard.
     first_failure_at: Option<Timestamp>,
+    /// Earliest start of the failure that an observer tells.
+    first_evidence_at: Option<Timestamp>,
+    /// Backends that another observer who sees this one fail has seen answer since.
+    confirms: BTreeSet<&'a Arc<str>>,
 }
 
 fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
     match (health, telling) {
         (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
-        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting })) => {
+        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting, .. })) => {
             (sighting.class, format!("seen by {name}").into())
         }
         (Health::Healthy, _) if observers.unhealthy > 0 => (EvidenceClass::Ok, observers.disagreement()),
@@ -252,6 +300,7 @@ fn without_voters(own: Verdict, suspicion: &Suspicion) -> Verdict {
             class: EvidenceClass::Inconclusive,
             message: "we see everything fail and others do not: our own network is suspect".into(),
             first_failure_at: None,
+            first_evidence_at: None,
             observers: Agreement::default(),
             ..own
         },

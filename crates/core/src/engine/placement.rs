@@ -43,7 +43,7 @@ pub(super) fn by_weight(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Pl
         .map(|member| {
             let nominal = u64::from(member.candidate.weight) * 100 / total.max(1);
             let spared = u8::try_from(nominal.div_ceil(2)).unwrap_or(100);
-            // ADR-0021: Throttling moves no mail with ActivePassive; only this split looks at it.
+            // ADR-0084: Throttling that does not last moves no mail with ActivePassive; only this split looks at it.
             if member.candidate.is_throttled { member.at_most.min(spared.max(1)) } else { member.at_most }
         })
         .collect();

@@ -6,8 +6,11 @@ use proptest::prelude::*;
 
 use super::histories::{any_history, walk};
 use super::testing::Fleet;
-use super::{Candidate, Decision, Eligibility, Health, HoldReason, Memory, RequestAction, State, TransitionReason};
-use crate::model::{EvidenceClass, FailbackMode, Timestamp};
+use super::{
+    Candidate, Decision, Eligibility, Health, HoldReason, Memory, RequestAction, State, TransitionKind,
+    TransitionReason,
+};
+use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp};
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 
@@ -19,6 +22,7 @@ fn is_human(reason: TransitionReason) -> bool {
     match reason {
         TransitionReason::Suspended
         | TransitionReason::Excluded
+        | TransitionReason::Unusable
         | TransitionReason::RemovedFromRoute
         | TransitionReason::Requested => true,
         TransitionReason::Failed(_) | TransitionReason::Recovered | TransitionReason::NoneHealthy => false,
@@ -36,7 +40,10 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
         let kept = members(before).iter().filter(|name| members(&decision.memory).contains(name)).count();
         // A ramp that ends lets go of its old side; nothing else changes who carries the mail without a transition.
         prop_assert!(
-            before.shares.is_empty() || before.ramp.is_some() || kept == members(before).len(),
+            before.shares.is_empty()
+                || before.ramp.is_some()
+                || kept == members(before).len()
+                || decision.is_withdrawn(),
             "a move without a transition"
         );
         return Ok(());
@@ -44,7 +51,11 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
     let last = before.last_transition();
     prop_assert_eq!(transition.id, last.map_or(0, |last| last.id) + 1);
     prop_assert_eq!(Some(transition), decision.memory.last_transition());
-    let is_dead = matches!(transition.reason, TransitionReason::Failed(class) if class != EvidenceClass::Slow);
+    let is_dead = matches!(
+        transition.reason,
+        TransitionReason::Failed(class) if !matches!(class, EvidenceClass::Slow | EvidenceClass::Throttled)
+    );
+    let is_excluded = transition.reason == TransitionReason::Excluded;
     let is_requested = transition.reason == TransitionReason::Requested;
     if let Some(last) = last.filter(|_| !is_dead && !is_human(transition.reason)) {
         prop_assert!(last.decided_at + policy.hold.cooldown <= now, "within the cooldown");
@@ -55,8 +66,13 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
         prop_assert_eq!(find(fleet, &transition.from).health, Health::Unhealthy);
     }
     let limit = usize::from(policy.hold.budget.switches);
-    let is_spent = before.history.get(limit - 1).is_some_and(|oldest| oldest.decided_at + policy.hold.budget.per > now);
-    if is_spent && !is_human(transition.reason) {
+    let is_active_active = fleet.strategy == Strategy::ActiveActive;
+    let mut counted =
+        before.history.iter().filter(|transition| !is_active_active || transition.kind == TransitionKind::Failback);
+    let is_spent = counted.nth(limit - 1).is_some_and(|oldest| oldest.decided_at + policy.hold.budget.per > now);
+    // To take a dead member out of a pool is no flapping.
+    let is_smaller_pool = is_active_active && is_dead;
+    if is_spent && !is_human(transition.reason) && !is_smaller_pool {
         prop_assert!(is_dead, "beyond the budget");
         let rest = policy.hold.cooldown.max(policy.hold.minimum_stay);
         prop_assert!(last.is_some_and(|last| last.decided_at + rest <= now), "beyond the last resort");
@@ -69,13 +85,17 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
         let is_open = policy.failback.windows.iter().all(|window| window.open_until(now).is_some());
         prop_assert!(is_open, "outside the window");
     }
-    prop_assert!(is_requested || before.pause.is_none() || decision.memory.pause.is_none(), "paused");
+    let may_move = is_requested || is_excluded || before.pause.is_none() || decision.memory.pause.is_none();
+    prop_assert!(may_move, "paused");
     Ok(())
 }
 
 /// Checks where the mail goes.
 fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(), TestCaseError> {
     let memory = &decision.memory;
+    prop_assert_eq!(decision.is_withdrawn(), memory.held_by == Some(HoldReason::Withdrawn));
+    prop_assert!(!decision.is_withdrawn() || (memory.shares.is_empty() && memory.state == State::NoneHealthy));
+    prop_assert!(before.shares.is_empty() || !memory.shares.is_empty() || decision.is_withdrawn(), "forgotten");
     if memory.shares.is_empty() {
         return Ok(());
     }
@@ -84,6 +104,7 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
     for share in &memory.shares {
         let candidate = find(fleet, &share.backend);
         let is_new = before.shares.iter().all(|earlier| earlier.backend != share.backend);
+        prop_assert!(!matches!(candidate.eligibility, Eligibility::Excluded(_)), "residency yields to nothing");
         let may = match candidate.eligibility {
             Eligibility::InService => true,
             Eligibility::Suspended => {
@@ -98,7 +119,10 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
         );
         prop_assert!(!share.is_overflow || memory.pause.is_some() || candidate.health != Health::Unhealthy);
     }
-    if memory.request == before.request && memory.pause.is_some() && before.pause.is_some() {
+    let is_any_excluded =
+        before.shares.iter().any(|share| matches!(find(fleet, &share.backend).eligibility, Eligibility::Excluded(_)));
+    let is_paused = memory.pause.is_some() && before.pause.is_some() && !is_any_excluded;
+    if memory.request == before.request && is_paused {
         prop_assert_eq!(&memory.shares, &before.shares, "paused");
     }
     Ok(())
@@ -140,7 +164,8 @@ fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), 
     let again = again.decide_at(now);
     prop_assert_eq!(&again.transition, &None, "moves twice");
     prop_assert_eq!(&again.notices, &vec![], "says it twice");
-    let restless = Memory { held_by: decision.memory.held_by, ..again.memory };
+    let Memory { held_by, held_until, .. } = decision.memory;
+    let restless = Memory { held_by, held_until, ..again.memory };
     prop_assert_eq!(&restless, &decision.memory);
     Ok(())
 }
@@ -158,8 +183,10 @@ proptest! {
             prop_assert!(!decision.explanation.reasons.is_empty());
             prop_assert_eq!(memory.state == State::Paused, memory.pause.is_some() && !memory.shares.is_empty());
             prop_assert_eq!(memory.held_by, decision.hold.map(|hold| hold.reason));
+            prop_assert_eq!(memory.held_until, decision.hold.and_then(|hold| hold.until));
             if memory.held_by == Some(HoldReason::StormBrake) {
-                prop_assert_eq!(&decision.transition, &None);
+                let is_exclusion = decision.transition.as_ref().is_none_or(|moved| moved.reason == TransitionReason::Excluded);
+                prop_assert!(is_exclusion, "in a storm");
             }
             Ok(memory.clone())
         })?;

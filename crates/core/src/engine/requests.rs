@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::decision::is_excluded;
 use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, Switch};
-use crate::model::{FailbackMode, Policy, Timestamp};
+use crate::model::{FailbackMode, Policy, Strategy, Timestamp};
 
 /// Demand of a granted request on the rest of the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub(super) enum RequestRefused {
     NoBackendAllowed,
     #[error("mail already leaves by {0}, the preferred backend")]
     AlreadyThere(Arc<str>),
+    #[error("mail already leaves by every backend that the route may use")]
+    AllAreMembers,
+    #[error("{0} has not recovered yet: request ApproveFailback once it is Healthy")]
+    NotRecovered(Arc<str>),
     #[error("{name} is {state}; request a Switch to it with \"force\": true to send mail there all the same")]
     NotSound { name: Arc<str>, state: &'static str },
     #[error("the route is not paused")]
@@ -67,7 +72,8 @@ pub(super) enum RequestRefused {
 pub(super) fn rule(
     request: &Request,
     ranked: &[&Candidate],
-    policy: Option<&Policy>,
+    policy: &Policy,
+    strategy: Strategy,
     memory: &mut Memory,
     now: Timestamp,
 ) -> Result<Granted, RequestRefused> {
@@ -84,17 +90,35 @@ pub(super) fn rule(
                 until.map_or_else(|| "until a Failback is requested".to_owned(), |until| format!("until {until}"));
             Ok(Granted::new(Some(RequestedMove::SwitchTo(to.clone())), format!("mail goes to {to} {end}")))
         }
+        RequestAction::Failback if strategy == Strategy::ActiveActive => {
+            let (joining, first) = missing_members(ranked, memory)?;
+            let is_any_kept = ranked.iter().any(|candidate| is_member(candidate, memory) && candidate.is_eligible());
+            let ends_something = memory.switch.is_some() || memory.ramp.is_some();
+            let is_all = joining.is_empty() && !(ends_something && is_any_kept);
+            if let Some(first) = first.filter(|_| is_all) {
+                let name = first.name.clone();
+                may_carry(first, true)?;
+                return Err(RequestRefused::NotSound { name, state: state_of(first) });
+            }
+            if is_all {
+                return Err(RequestRefused::AllAreMembers);
+            }
+            memory.switch = None;
+            let message = match joining.as_slice() {
+                [] => "mail leaves by every backend that is Healthy".to_owned(),
+                joining => format!("mail leaves by {}, too", joining.join(", ")),
+            };
+            Ok(Granted::new(Some(RequestedMove::FailBack), message))
+        }
         RequestAction::Failback => {
-            let preferred = ranked.iter().find(|candidate| !matches!(candidate.eligibility, Eligibility::Excluded(_)));
+            let preferred = ranked.iter().find(|candidate| !is_excluded(candidate));
             let preferred = preferred.ok_or(RequestRefused::NoBackendAllowed)?;
             if memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name) {
                 return Err(RequestRefused::AlreadyThere(preferred.name.clone()));
             }
             may_carry(preferred, true)?;
             if !preferred.is_sound() {
-                let is_suspended = preferred.eligibility == Eligibility::Suspended;
-                let state = if is_suspended { "suspended" } else { preferred.health.as_str() };
-                return Err(RequestRefused::NotSound { name: preferred.name.clone(), state });
+                return Err(RequestRefused::NotSound { name: preferred.name.clone(), state: state_of(preferred) });
             }
             memory.switch = None;
             Ok(Granted::new(Some(RequestedMove::FailBack), format!("mail returns to {}", preferred.name)))
@@ -111,17 +135,56 @@ pub(super) fn rule(
             None => Err(RequestRefused::NotPaused),
         },
         RequestAction::ApproveFailback => {
-            if policy.is_none_or(|policy| policy.failback.mode == FailbackMode::Automatic) {
+            if policy.failback.mode == FailbackMode::Automatic {
                 return Err(RequestRefused::NotManual);
             }
-            if memory.lead().is_some_and(|lead| ranked.first().is_some_and(|first| first.name == *lead)) {
+            if memory.shares.is_empty() {
                 return Err(RequestRefused::NothingToApprove);
+            }
+            let awaited: Vec<&Candidate> = match strategy {
+                Strategy::ActivePassive => {
+                    let lead = memory.lead();
+                    let preferred = ranked.iter().take_while(|candidate| Some(&candidate.name) != lead).copied();
+                    preferred.filter(|candidate| !is_excluded(candidate)).collect()
+                }
+                Strategy::ActiveActive => {
+                    let missing = ranked.iter().filter(|candidate| !is_member(candidate, memory)).copied();
+                    missing.filter(|candidate| !is_excluded(candidate)).collect()
+                }
+            };
+            let Some(first) = awaited.first() else { return Err(RequestRefused::NothingToApprove) };
+            // An approval lapses with the recovery that it was given for.
+            if !awaited.iter().any(|candidate| candidate.is_sound()) {
+                return Err(RequestRefused::NotRecovered(first.name.clone()));
             }
             memory.approved_at = Some(now);
             Ok(Granted::new(None, "the return begins as soon as the holds of the policy allow"))
         }
         RequestAction::Malformed(why) => Err(RequestRefused::Malformed(why.clone())),
     }
+}
+
+fn is_member(candidate: &Candidate, memory: &Memory) -> bool {
+    memory.shares.iter().any(|share| !share.is_overflow && share.backend == candidate.name)
+}
+
+/// Returns the names of the sound backends that are not members of the pool, and the first that is not one, sound or
+/// not.
+fn missing_members<'a>(
+    ranked: &[&'a Candidate],
+    memory: &Memory,
+) -> Result<(Vec<String>, Option<&'a Candidate>), RequestRefused> {
+    let mut allowed = ranked.iter().copied().filter(|candidate| !is_excluded(candidate)).peekable();
+    if allowed.peek().is_none() {
+        return Err(RequestRefused::NoBackendAllowed);
+    }
+    let missing: Vec<_> = allowed.filter(|candidate| !is_member(candidate, memory)).collect();
+    let joining = missing.iter().filter(|candidate| candidate.is_sound()).map(|candidate| candidate.name.to_string());
+    Ok((joining.collect(), missing.first().copied()))
+}
+
+fn state_of(candidate: &Candidate) -> &'static str {
+    if candidate.eligibility == Eligibility::Suspended { "suspended" } else { candidate.health.as_str() }
 }
 
 fn may_carry(target: &Candidate, is_forced: bool) -> Result<(), RequestRefused> {

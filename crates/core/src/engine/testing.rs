@@ -93,7 +93,9 @@ impl Fleet {
                 since: at(0),
                 class: EvidenceClass::Inconclusive,
                 first_failure_at: None,
+                first_evidence_at: None,
                 confirmed_at: None,
+                confirmed_standbys: vec![],
                 is_throttled: false,
                 failures: 0,
                 region: None,
@@ -147,9 +149,10 @@ impl Fleet {
     }
 
     pub fn decide_at(&self, now: Timestamp) -> Decision {
+        let defaults = Policy::default();
         let situation = Situation {
             now,
-            policy: self.policy.as_ref(),
+            policy: self.policy.as_ref().unwrap_or(&defaults),
             strategy: self.strategy,
             preferred_regions: &self.preferred_regions,
             candidates: &self.candidates,
@@ -194,4 +197,11 @@ pub fn mark_candidate(candidate: &mut Candidate, mark: &str, now: Timestamp) {
         Health::Unknown => EvidenceClass::Inconclusive,
     };
     candidate.first_failure_at = None;
+    candidate.first_evidence_at = None;
+    // What can deliver answers every probe, at any time.
+    candidate.confirmed_at = match health {
+        Health::Healthy | Health::Degraded => Some(Timestamp::MAX),
+        Health::Unhealthy | Health::Unknown => None,
+    };
+    candidate.confirmed_standbys = vec![];
 }

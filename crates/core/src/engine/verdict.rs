@@ -15,11 +15,19 @@ pub struct Verdict {
     pub class: EvidenceClass,
     /// Description of that evidence, for people.
     pub message: Arc<str>,
-    /// Start of the first observation of the run of failures; `None` unless Unhealthy.
+    /// Start of the failure by our own clock: of this process's own run of failures, or the time at which it heard of
+    /// the others'. `None` unless Unhealthy.
     pub first_failure_at: Option<Timestamp>,
-    /// Start of the latest success that no failure has followed, as this process sees it: the earliest of its probes'.
-    /// `None` if the newest conclusive observation of any of them is a failure, or it never succeeded.
+    /// Start of the first observation of a run of failures, as the observer that saw it first dates it; `None` unless
+    /// Unhealthy. For people: it may come from another clock.
+    pub first_evidence_at: Option<Timestamp>,
+    /// Start of the latest success that no failure of the same probe has followed, as this process sees it: the latest
+    /// of its probes'. `None` if the newest conclusive observation of each of them is a failure.
+    // Confirmation asks if our network leads there, and any probe's answer tells that.
     pub confirmed_at: Option<Timestamp>,
+    /// Backends that a believed peer has seen answer since it saw this one begin to fail; sorted. Empty unless
+    /// Unhealthy.
+    pub confirmed_standbys: Vec<Arc<str>>,
     /// True if the backend has lately asked for less.
     pub is_throttled: bool,
     /// Failures in a row so far, as this process sees it at the decisive probe.
@@ -36,15 +44,15 @@ impl Verdict {
         now: Timestamp,
     ) -> Option<Self> {
         let telling = ProbeResult::telling(probes, deliveries, now)?;
-        let failed = deliveries.filter(|judgement| judgement.health == Health::Unhealthy);
-        let confirmations = probes.values().chain(failed).map(|judgement| judgement.confirmed_at);
         Some(Self {
             health: telling.health,
             since: telling.since,
             class: telling.class,
             message: telling.message(),
             first_failure_at: telling.first_failure_at(),
-            confirmed_at: confirmations.min().flatten(),
+            first_evidence_at: telling.first_failure_at(),
+            confirmed_at: confirmed_at(probes),
+            confirmed_standbys: vec![],
             is_throttled: probes.values().any(Judgement::is_throttled),
             failures: telling.judgement.failures(),
             observers: Agreement::of_one(telling.health),
@@ -53,8 +61,13 @@ impl Verdict {
 
     pub(super) fn sighting(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
-        ObserverVerdict { health, since, class, first_failure_at }
+        ObserverVerdict { health, since, class, first_failure_at, confirms: [].into() }
     }
+}
+
+/// Returns the start of the latest success of any probe that no failure of the same probe has followed.
+pub(super) fn confirmed_at(probes: &BTreeMap<Arc<str>, Judgement>) -> Option<Timestamp> {
+    probes.values().filter_map(|judgement| judgement.confirmed_at).max()
 }
 
 impl ObserverVerdict {
@@ -70,6 +83,7 @@ impl ObserverVerdict {
             since: telling.since,
             class: telling.class,
             first_failure_at: telling.first_failure_at(),
+            confirms: [].into(),
         })
     }
 }
@@ -90,8 +104,10 @@ impl<'a> ProbeResult<'a> {
         deliveries: Option<&'a Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling =
-            probes.iter().map(|(name, judgement)| Self::by(name, judgement, now)).reduce(Self::the_more_telling)?;
+        let results = || probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
+        // ADR-0083: What is missing holds up nothing.
+        let opinions = results().filter(|result| !result.abstains());
+        let telling = opinions.reduce(Self::the_more_telling).or_else(|| results().reduce(Self::the_more_telling))?;
         match deliveries {
             Some(judgement) => Some(telling.the_more_telling(Self::by(DELIVERIES, judgement, now))),
             None => Some(telling),
@@ -112,6 +128,14 @@ impl<'a> ProbeResult<'a> {
             (judgement.health, judgement.since, judgement.class)
         };
         Self { probe, judgement, health, since, class }
+    }
+
+    /// Returns true if the probe has no opinion for now because it cannot be made, or its Job brings no result. One
+    /// that saw the backend fail before does not abstain: that is not over because nobody can look.
+    fn abstains(&self) -> bool {
+        let is_silent = self.class == EvidenceClass::ProbeBlocked
+            || (self.class == EvidenceClass::Stale && self.judgement.may_wait());
+        is_silent && self.judgement.health != Health::Unhealthy
     }
 
     /// Returns true if this result weighs more.

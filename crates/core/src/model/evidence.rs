@@ -50,7 +50,7 @@ pub enum EvidenceClass {
     TlsFailed,
     /// The certificate is expired, for another name, or not signed by a trusted authority.
     CertificateInvalid,
-    /// DNS answered that the host does not exist or has no address.
+    /// DNS answered that the host does not exist or has no address, or answers for other names and not for this one.
     Unresolvable,
     /// The in-cluster Service has no ready endpoint.
     NoEndpoints,
@@ -133,6 +133,14 @@ impl EvidenceClass {
         }
     }
 
+    /// Returns true if this evidence shows that our network leads to the backend, false if it may not, `None` if it
+    /// says nothing about that.
+    // A Service without endpoints is the API server's word: nobody has tried to get there.
+    pub fn shows_reach(self) -> Option<bool> {
+        let says_nothing = matches!(self, Self::NoEndpoints | Self::Inconclusive | Self::ProbeBlocked | Self::Stale);
+        (!says_nothing).then(|| self.is_answer())
+    }
+
     /// Returns true if a single round can give this class; the others are concluded from many rounds.
     pub fn is_of_one_round(self) -> bool {
         !matches!(self, Self::Slow | Self::Stale)
@@ -156,7 +164,7 @@ impl EvidenceClass {
             Self::ProtocolError => "bytes that are no SMTP reply",
             Self::TlsFailed => "STARTTLS or its handshake failed",
             Self::CertificateInvalid => "the certificate is expired, for another name, or not trusted",
-            Self::Unresolvable => "DNS says that the host does not exist or has no address",
+            Self::Unresolvable => "DNS says that the host has no address, or answers for other names only",
             Self::NoEndpoints => "the in-cluster Service has no ready endpoint",
             Self::Inconclusive => "the observation itself failed on our side: no evidence",
             Self::ProbeBlocked => "a probe lacks something that it needs, its Secret perhaps: no evidence",
@@ -270,6 +278,8 @@ pub enum Resolution {
     Negative(String),
     /// No usable answer (timeout, SERVFAIL): the last known addresses stay in use.
     Unanswered(String),
+    /// No usable answer for longer than the last one was good for, while other names are answered.
+    NameSilent(String),
 }
 
 /// The outcome at one address.

@@ -10,6 +10,11 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The earliest time that can be told.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The latest time that can be told.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// Creates a timestamp from microseconds since the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

@@ -77,10 +77,12 @@ impl RouteExplanation {
         let status = snapshot.route.status.clone().unwrap_or_default();
         let mut notes = staleness(snapshot, &status);
         let policy = match policy(snapshot) {
-            Ok(policy) => Some(policy),
+            Ok(policy) => policy,
             Err(error) => {
-                notes.push(format!("{error}; the operator goes on with the last good version, if it has seen one"));
-                None
+                notes.push(format!(
+                    "{error}; the operator goes on with the last good version, or with the defaults if it has seen none"
+                ));
+                Policy::default()
             }
         };
         let missing = route.backends.iter().filter(|member| !snapshot.backends.contains_key(&*member.name));
@@ -93,7 +95,7 @@ impl RouteExplanation {
         let decision = decide(
             &Situation {
                 now: at,
-                policy: policy.as_ref(),
+                policy: &policy,
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
                 candidates: &candidates,
@@ -196,7 +198,8 @@ impl RouteExplanation {
             | HoldReason::Paused
             | HoldReason::NoneHealthy
             | HoldReason::AwaitingEvidence
-            | HoldReason::ConfigurationRejected => None,
+            | HoldReason::ConfigurationRejected
+            | HoldReason::Withdrawn => None,
         });
         let explained = self.decision.explanation.next_changes.iter().map(prospect);
         awaited.map(str::to_owned).into_iter().chain(explained).collect()
@@ -268,7 +271,7 @@ fn candidate(
 ) -> Candidate {
     let written = status.backends.iter().find(|one| *one.name == *member.name);
     let object = snapshot.backends.get(&*member.name);
-    let verdict = written.and_then(|written| verdict(written, object.and_then(|one| one.status.as_ref()), hold));
+    let verdict = written.and_then(|written| verdict(written, object.and_then(|one| one.status.as_ref()), hold, at));
     let backend =
         object.filter(|_| !written.is_some_and(is_unusable)).and_then(|object| usable(snapshot, member, object));
     Candidate::new(member, backend.as_ref(), verdict.as_ref(), route, None, at)
@@ -292,18 +295,21 @@ fn verdict(
     written: &RouteBackendStatus,
     backend: Option<&SendingBackendStatus>,
     hold: Option<HoldReason>,
+    at: Timestamp,
 ) -> Option<Verdict> {
     let judgement = persisted_verdict(written, backend)?;
     let is_unhealthy = judgement.health == Health::Unhealthy;
+    let can_deliver = matches!(judgement.health, Health::Healthy | Health::Degraded);
     Some(Verdict {
         health: judgement.health,
         since: judgement.since,
         class: judgement.class,
         message: judgement.message.clone(),
+        first_failure_at: judgement.first_failure_at,
+        first_evidence_at: judgement.first_failure_at,
         // Whether a standby has answered since the failure began stands in the status as a hold, or not at all.
-        first_failure_at: Some(judgement.since)
-            .filter(|_| is_unhealthy && hold == Some(HoldReason::AwaitingConfirmation)),
-        confirmed_at: None,
+        confirmed_at: Some(at).filter(|_| can_deliver && hold != Some(HoldReason::AwaitingConfirmation)),
+        confirmed_standbys: vec![],
         is_throttled: judgement.class == EvidenceClass::Throttled,
         failures: 0,
         observers: Agreement { voters: 1, unhealthy: u32::from(is_unhealthy) },

@@ -10,15 +10,17 @@ use super::expect::{self, Check};
 use super::fleet::SimulatedFleet;
 use super::run::Simulation;
 use super::scenario::{Ask, AskedAction, Event, Scenario, ScenarioDuration, ScenarioError, ScenarioFault, SeenBy};
-use super::script::{DialogueStep, MailRefusal, ProbeFault, Script, ScriptedAction, ScriptedChange};
+use super::script::{DialogueStep, MailRefusal, ProbeFault, RoundEffect, Script, ScriptedAction, ScriptedChange};
 use super::words;
 use mail_failover_core::engine::{Request, RequestAction};
-use mail_failover_core::model::{Effect, Timestamp};
+use mail_failover_core::model::{Destination, Effect, EvidenceClass, Timestamp};
 
 /// Start of a scenario that names none: 2026-01-01T00:00:00Z.
 const DEFAULT_START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
 const DEFAULT_OBSERVER: &str = "replica-0";
+/// Time after which silence of DNS for one name counts: a record's TTL of a minute, and the prober's grace.
+const NAME_SILENCE: Duration = Duration::from_mins(2);
 /// Longest simulation. A longer one is most likely a mistake in `duration`.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
@@ -323,7 +325,9 @@ impl Preparation<'_> {
                 let (class, message) = reply(answers)?;
                 let text = format!("{whom} answers {} at {}{hit}", answers.reply, step(answers.stage).as_str());
                 let told = told_by_mail.then(|| (class, Arc::from(message)));
-                (text, Some((class.effect() == Effect::Failure, told)))
+                // A message that is asked to come later has not been sent.
+                let is_failure = class.effect() == Effect::Failure || class == EvidenceClass::Throttled;
+                (text, Some((is_failure, told)))
             }
             (_, Some(fault), _) => {
                 let is_failure = !matches!(fault, ScenarioFault::ResolverSilent | ScenarioFault::OwnFailure);
@@ -339,11 +343,46 @@ impl Preparation<'_> {
                 self.refusals.push(MailRefusal { backend, from, until, percent, is_failure, told: told.clone() });
             }
         }
+        if event.fault == Some(ScenarioFault::ResolverSilent) {
+            self.silence_names(backends, from, until, observer, percent);
+        }
         if !told_by_mail && !unseen.is_empty() && event.fault != Some(ScenarioFault::ResolverSilent) {
             self.warn_unseen(index, event, &unseen);
         }
         self.faults.push(ProbeFault { from, until, observer, percent, effects });
         Ok(text)
+    }
+
+    /// Adds what follows when DNS is silent for some names alone: the prober counts it once their addresses are old.
+    fn silence_names(
+        &mut self,
+        backends: &[usize],
+        from: Timestamp,
+        until: Timestamp,
+        observer: Option<usize>,
+        percent: u8,
+    ) {
+        let is_named = |backend: usize| match &self.fleet.backends[backend].backend.destination {
+            Destination::Host(host) => host.host.parse::<std::net::IpAddr>().is_err(),
+            Destination::Service(_) => false,
+        };
+        let mut others = (0..self.fleet.backends.len()).filter(|backend| !backends.contains(backend));
+        let from = from + NAME_SILENCE;
+        if from >= until || !others.any(is_named) {
+            return;
+        }
+        let mut effects = vec![];
+        for (position, known) in self.fleet.backends.iter().enumerate() {
+            let is_silent = backends.contains(&position) && is_named(position);
+            let effect = is_silent.then(|| RoundEffect::Ends {
+                step: DialogueStep::Resolve,
+                class: EvidenceClass::Unresolvable,
+                hangs: false,
+                message: "Resolve: DNS answers for other names, and not for this one".into(),
+            });
+            effects.extend(std::iter::repeat_n(effect, known.backend.probes.len()));
+        }
+        self.faults.push(ProbeFault { from, until, observer, percent, effects });
     }
 
     fn warn_unseen(&mut self, index: usize, event: &Event, unseen: &[usize]) {

@@ -138,7 +138,7 @@ pub(super) struct MailRefusal {
     pub(super) until: Timestamp,
     /// Percentage of the messages that are refused.
     pub(super) percent: u8,
-    /// True if mail is lost or delayed by it. A reply may also concern one recipient, or only ask for a lower rate.
+    /// True if mail is lost or delayed by it. A reply may also concern one recipient.
     pub(super) is_failure: bool,
     /// Evidence that the mail reports to the operator, if it reports any.
     pub(super) told: Option<(EvidenceClass, Arc<str>)>,
@@ -228,19 +228,17 @@ impl EvidenceSource for Script {
                 }
             }
         }
-        match end {
-            Some((step, class, true, message)) => {
-                RoundResult { class, elapsed: bound(step, timeout), message: message.clone() }
-            }
-            Some((_, class, false, message)) if elapsed < timeout => {
-                RoundResult { class, elapsed, message: message.clone() }
-            }
-            None if elapsed < timeout => RoundResult { class: EvidenceClass::Ok, elapsed, message: self.well.clone() },
+        let is_before_login = end.is_some_and(|(step, ..)| step < DialogueStep::Auth);
+        let (class, elapsed, message) = match end {
+            Some((step, class, true, message)) => (class, bound(step, timeout), message.clone()),
+            Some((_, class, false, message)) if elapsed < timeout => (class, elapsed, message.clone()),
+            None if elapsed < timeout => (EvidenceClass::Ok, elapsed, self.well.clone()),
             Some(_) | None => {
                 let message = self.too_late.iter().find(|(of, _)| *of == timeout).map(|(_, message)| message.clone());
-                RoundResult { class: EvidenceClass::NoAnswer, elapsed: timeout, message: message.unwrap_or_default() }
+                (EvidenceClass::NoAnswer, timeout, message.unwrap_or_default())
             }
-        }
+        };
+        RoundResult { class, is_before_login, elapsed, message }
     }
 
     fn constant_until(&self, at: Timestamp) -> Timestamp {

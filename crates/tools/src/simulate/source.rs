@@ -19,6 +19,8 @@ pub struct ProbeStream {
 pub struct RoundResult {
     /// Class of evidence about the backend.
     pub class: EvidenceClass,
+    /// True if the round ended before any login.
+    pub is_before_login: bool,
     /// Duration of the round; its result is known only then.
     pub elapsed: Duration,
     /// Message in one line, for people.

@@ -53,8 +53,8 @@ struct Latest {
 #[derive(Debug, Default)]
 pub struct Consequence {
     pub transition: Option<Transition>,
-    /// True if the other observer must be told about a backend.
-    pub is_to_be_told: bool,
+    /// The backends of which the other observer has something to tell.
+    pub is_to_be_told: [bool; 2],
 }
 
 impl Ours {
@@ -114,7 +114,10 @@ impl Ours {
         let latest = &self.latest[observer][backend];
         latest.class == Some(class)
             && match class.effect() {
-                Effect::Success => latest.health == Some(Health::Healthy) && !self.awaits_confirmation(),
+                Effect::Success => {
+                    let is_known = latest.health == Some(Health::Healthy) && !self.awaits_confirmation();
+                    is_known && self.confirms(observer, 1 - backend)
+                }
                 Effect::Failure => latest.health == Some(Health::Unhealthy) && latest.run > self.thresholds.failure,
                 Effect::Neutral => false,
             }
@@ -124,7 +127,16 @@ impl Ours {
         self.memory.held_by == Some(HoldReason::AwaitingConfirmation)
     }
 
+    /// Whether an observer that sees a backend fail has seen the other one answer since.
+    fn confirms(&self, observer: usize, failing: usize) -> bool {
+        let now = timestamp(0);
+        let verdict = self.evidence[observer][failing].sighting(self.thresholds, now);
+        let since = verdict.and_then(|verdict| verdict.first_failure_at);
+        since.is_none_or(|since| self.evidence[observer][1 - failing].has_answered_since(since))
+    }
+
     pub fn observe(&mut self, observer: usize, backend: usize, probe: &Probe) -> Consequence {
+        let did_confirm = self.confirms(observer, 1 - backend);
         let now = timestamp(probe.finish);
         let report = &mut self.reports[backend];
         report.sequence = probe.sequence;
@@ -139,7 +151,7 @@ impl Ours {
             let run = if latest.class == Some(probe.class) { latest.run + 1 } else { 1 };
             let health = match news {
                 News::Turned => evidence.sighting(self.thresholds, now).map(|sighting| sighting.health),
-                News::Answered | News::Nothing => latest.health,
+                News::Answered | News::Doubted | News::Nothing => latest.health,
             };
             *latest = Latest { sequence: probe.sequence, class: Some(probe.class), run, health };
             // Only where nothing is learnt can evidence get stale: conclusive results come every interval.
@@ -148,27 +160,38 @@ impl Ours {
             self.stale_at[observer][backend] = stale_at.map_or(i64::MAX, Timestamp::as_micros);
         }
         let awaits = self.awaits_confirmation();
+        let mut consequence = Consequence::default();
         match (observer, news) {
-            (0, News::Turned) => Consequence { transition: self.turned(now), is_to_be_told: false },
-            (0, News::Answered) if awaits => Consequence { transition: self.decide(now), is_to_be_told: false },
-            (_, News::Turned) => Consequence { transition: None, is_to_be_told: true },
-            (_, News::Answered | News::Nothing) => Consequence::default(),
+            (0, News::Turned) => consequence.transition = self.turned(now),
+            (0, News::Answered) if awaits => consequence.transition = self.decide(now),
+            (0, News::Answered | News::Doubted | News::Nothing) => {}
+            (_, news) => {
+                consequence.is_to_be_told[backend] = news == News::Turned;
+                consequence.is_to_be_told[1 - backend] = did_confirm != self.confirms(observer, 1 - backend);
+            }
         }
+        consequence
     }
 
     /// The observer's verdict about a backend now.
     pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<ObserverVerdict> {
-        self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))
+        let mut sighting = self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))?;
+        if let Some(since) = sighting.first_failure_at
+            && self.evidence[observer][1 - backend].has_answered_since(since)
+        {
+            sighting.confirms = [self.keys[1 - backend].name.clone()].into();
+        }
+        Some(sighting)
     }
 
     /// Takes a report of the other observer.
     pub fn hear(&mut self, backend: usize, sighting: ObserverVerdict, at: i64) -> Option<Transition> {
         let now = timestamp(at);
-        let health = sighting.health;
-        let is_news = self.evidence[0][backend].hear(&self.other, self.thresholds, sighting, now);
         let domain = self.backends[backend].location.failure_domain.clone();
         let observer = Observer::Other(self.other.clone());
-        let is_noted = self.fleet.note(&self.keys[backend], domain.as_ref(), &observer, health);
+        let verdicts = [(self.thresholds, &sighting)];
+        let is_noted = self.fleet.note(&self.keys[backend], domain.as_ref(), &observer, verdicts);
+        let is_news = self.evidence[0][backend].hear(&self.other, self.thresholds, sighting, now);
         if is_news || is_noted { self.turned(now) } else { None }
     }
 
@@ -190,9 +213,9 @@ impl Ours {
     fn turned(&mut self, now: Timestamp) -> Option<Transition> {
         for backend in 0..2 {
             let own = self.evidence[0][backend].sighting(self.thresholds, now);
-            let health = own.map_or(Health::Unknown, |sighting| sighting.health);
+            let verdicts = own.iter().map(|sighting| (self.thresholds, sighting));
             let domain = self.backends[backend].location.failure_domain.as_ref();
-            self.fleet.note(&self.keys[backend], domain, &Observer::Own, health);
+            self.fleet.note(&self.keys[backend], domain, &Observer::Own, verdicts);
         }
         let suspects = self.fleet.suspects();
         if suspects != self.suspects {
@@ -212,11 +235,11 @@ impl Ours {
         });
         let situation = Situation {
             now,
-            policy: Some(&self.profile.policy),
+            policy: &self.profile.policy,
             strategy: self.route.strategy,
             preferred_regions: &[],
             candidates: &candidates,
-            is_storm: self.fleet.is_storm(),
+            is_storm: self.fleet.is_storm(&self.keys[0].namespace, &self.thresholds),
             request: None,
         };
         let decision = decide(&situation, &self.memory);

@@ -76,7 +76,7 @@ pub fn simulate(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u6
     simulation.tally
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Event {
     Result { stream: usize, probe: Probe },
     Told { backend: usize, sighting: ObserverVerdict },
@@ -205,7 +205,7 @@ impl Simulation {
             let (transition, is_to_be_told) = self.ours.wake(self.now);
             self.wakes_at = self.ours.wakes_at();
             self.count(transition.as_ref());
-            (0..2).filter(|backend| is_to_be_told[*backend]).for_each(|backend| self.tell(backend));
+            self.tell_each(is_to_be_told);
         } else if first == result_at {
             if let Some((_, event)) = self.pending.pop() {
                 self.take(event);
@@ -252,9 +252,11 @@ impl Simulation {
         let Consequence { transition, is_to_be_told } = self.ours.observe(observer, backend, probe);
         self.wakes_at = self.ours.wakes_at();
         self.count(transition.as_ref());
-        if is_to_be_told {
-            self.tell(backend);
-        }
+        self.tell_each(is_to_be_told);
+    }
+
+    fn tell_each(&mut self, is_to_be_told: [bool; 2]) {
+        (0..2).filter(|backend| is_to_be_told[*backend]).for_each(|backend| self.tell(backend));
     }
 
     fn tell(&mut self, backend: usize) {

@@ -9,9 +9,10 @@ use super::fleet::SimulatedFleet;
 use super::queue::Queue;
 use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
-    self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, Request, Situation, Verdict,
+    self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
+    Situation, ThresholdsOfNamespace, Verdict,
 };
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{EvidenceClass, Stage, Thresholds, Timestamp};
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
@@ -24,7 +25,7 @@ pub trait Recorder {
     fn turned(&mut self, at: Timestamp, backend: usize, verdict: &Verdict);
     /// Called after every decision about a route, most of which change nothing.
     fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision);
-    /// Called when a storm begins or ends: all failure domains fail at once.
+    /// Called when the first storm begins or the last one ends: all failure domains of a route fail at once.
     fn stormed(&mut self, at: Timestamp, is_storm: bool);
     /// Called when the set of observers changes that are not believed for now.
     fn suspected(&mut self, at: Timestamp, suspects: &BTreeSet<Observer>);
@@ -55,7 +56,7 @@ pub struct Simulator<S> {
     /// Evidence by observer, then by backend.
     evidence: Vec<Vec<EvidenceState>>,
     storm: engine::FailureDomains,
-    is_storm: bool,
+    storms: BTreeSet<ThresholdsOfNamespace>,
     suspects: BTreeSet<Observer>,
     backends: Vec<SimulatedBackend>,
     routes: Vec<SimulatedRoute>,
@@ -110,7 +111,7 @@ impl<S: EvidenceSource> Simulator<S> {
             streams: vec![],
             evidence: vec![],
             storm: engine::FailureDomains::default(),
-            is_storm: false,
+            storms: BTreeSet::new(),
             suspects: BTreeSet::new(),
             backends: fleet.backends.iter().map(|_| SimulatedBackend::default()).collect(),
             routes: fleet.routes.iter().map(|_| SimulatedRoute::default()).collect(),
@@ -238,7 +239,8 @@ impl<S: EvidenceSource> Simulator<S> {
         };
         self.streams[index].sequence += 1;
         let (sequence, message) = (self.streams[index].sequence, message.clone());
-        let finding = RoundFinding { sequence, started_at: self.now, class, elapsed: Duration::ZERO, message };
+        let elapsed = Duration::ZERO;
+        let finding = RoundFinding { sequence, started_at: self.now, class, is_before_login: true, elapsed, message };
         self.observe(index, &finding, recorder);
         self.decide_touched(recorder);
     }
@@ -251,6 +253,7 @@ impl<S: EvidenceSource> Simulator<S> {
         report.started_at = finding.started_at;
         report.finished_at = self.now;
         report.outcome.class = finding.class;
+        report.outcome.stage = if finding.is_before_login { Stage::Banner } else { Stage::Auth };
         report.outcome.elapsed = finding.elapsed;
         report.outcome.message.clear();
         report.outcome.message.push_str(&finding.message);
@@ -259,8 +262,11 @@ impl<S: EvidenceSource> Simulator<S> {
         if !is_same || news == News::Turned {
             self.stir();
         }
+        if observer > 0 && news != News::Nothing {
+            self.tell_confirmations(observer, backend, recorder);
+        }
         match news {
-            News::Nothing => {}
+            News::Nothing | News::Doubted => {}
             News::Answered => {
                 for at in 0..self.fleet.backends[backend].routes.len() {
                     let route = self.fleet.backends[backend].routes[at];
@@ -289,18 +295,7 @@ impl<S: EvidenceSource> Simulator<S> {
         if is_news {
             self.stir();
         }
-        let own = &self.observers[observer];
-        match own {
-            Observer::Own => {}
-            Observer::Other(name) => {
-                let name = name.clone();
-                for thresholds in self.fleet.backends[backend].thresholds.clone() {
-                    if let Some(sighting) = self.evidence[observer][backend].evidence.sighting(thresholds, now) {
-                        self.evidence[0][backend].evidence.hear(&name, thresholds, sighting, now);
-                    }
-                }
-            }
-        }
+        self.hear(observer, backend);
         if !self.fleet.backends[backend].backend.suspended {
             self.note(observer, backend);
             self.update_suspicion(recorder);
@@ -309,14 +304,74 @@ impl<S: EvidenceSource> Simulator<S> {
         self.touch_users(backend);
     }
 
-    /// Notes an observer's own verdict, for storms and suspicion.
-    fn note(&mut self, observer: usize, backend: usize) {
+    /// Tells the observer that decides what another one sees of a backend. Returns true if that is news.
+    fn hear(&mut self, observer: usize, backend: usize) -> bool {
+        let Observer::Other(name) = self.observers[observer].clone() else { return false };
+        let mut is_news = false;
+        for (thresholds, sighting) in self.sightings(observer, backend) {
+            is_news |= self.evidence[0][backend].evidence.hear(&name, thresholds, sighting, self.now);
+        }
+        is_news
+    }
+
+    /// Returns what an observer sees of a backend, as it reports it to the others.
+    fn sightings(&self, observer: usize, backend: usize) -> Vec<(Thresholds, ObserverVerdict)> {
         let known = &self.fleet.backends[backend];
-        let evidence = &self.evidence[observer][backend].evidence;
-        let sightings = known.thresholds.iter().filter_map(|thresholds| evidence.sighting(*thresholds, self.now));
-        let health = sightings.map(|sighting| sighting.health).max().unwrap_or(Health::Unknown);
+        let mut sightings = vec![];
+        for thresholds in &known.thresholds {
+            let Some(mut sighting) = self.evidence[observer][backend].evidence.sighting(*thresholds, self.now) else {
+                continue;
+            };
+            if let Some(since) = sighting.first_failure_at {
+                let mut confirms = BTreeSet::new();
+                for neighbour in self.neighbours(backend) {
+                    if self.evidence[observer][neighbour].evidence.has_answered_since(since) {
+                        confirms.insert(self.fleet.backends[neighbour].key.name.clone());
+                    }
+                }
+                sighting.confirms = confirms.into_iter().collect();
+            }
+            sightings.push((*thresholds, sighting));
+        }
+        sightings
+    }
+
+    /// Returns the other backends of the routes of a backend.
+    fn neighbours(&self, backend: usize) -> BTreeSet<usize> {
+        let routes = self.fleet.backends[backend].routes.iter();
+        let mut neighbours: BTreeSet<_> =
+            routes.flat_map(|route| self.fleet.routes[*route].backends.iter().copied()).collect();
+        neighbours.remove(&backend);
+        neighbours
+    }
+
+    /// Tells the observer that decides that another one has, or has no more, seen a backend answer since others of the
+    /// same routes fail.
+    fn tell_confirmations(&mut self, observer: usize, backend: usize, recorder: &mut impl Recorder) {
+        let routes = self.fleet.backends[backend].routes.iter();
+        let mut neighbours = routes.flat_map(|route| &self.fleet.routes[*route].backends);
+        let sees_fail = |at: &usize| {
+            let own = self.evidence[observer][*at].own;
+            own.is_some_and(|(health, _)| health == Health::Unhealthy)
+        };
+        if !neighbours.any(sees_fail) {
+            return;
+        }
+        for failing in self.neighbours(backend) {
+            if self.hear(observer, failing) {
+                self.tell(failing, recorder);
+                self.touch_users(failing);
+            }
+        }
+    }
+
+    /// Notes an observer's own verdicts, for storms and suspicion.
+    fn note(&mut self, observer: usize, backend: usize) {
+        let sightings = self.sightings(observer, backend);
+        let known = &self.fleet.backends[backend];
         let domain = known.backend.location.failure_domain.as_ref();
-        self.storm.note(&known.key, domain, &self.observers[observer], health);
+        let verdicts = sightings.iter().map(|(thresholds, sighting)| (*thresholds, sighting));
+        self.storm.note(&known.key, domain, &self.observers[observer], verdicts);
     }
 
     /// Updates the storm, and the set of observers that are not believed.
@@ -333,10 +388,12 @@ impl<S: EvidenceSource> Simulator<S> {
             self.suspects = suspects;
             self.stir();
         }
-        let is_storm = self.storm.is_storm();
-        if is_storm != self.is_storm {
-            self.is_storm = is_storm;
-            recorder.stormed(self.now, is_storm);
+        let storms = self.storm.storms();
+        if storms != self.storms {
+            let before = std::mem::replace(&mut self.storms, storms);
+            if before.is_empty() != self.storms.is_empty() {
+                recorder.stormed(self.now, !self.storms.is_empty());
+            }
             (0..self.routes.len()).for_each(|route| self.touch(route));
         }
     }
@@ -393,11 +450,11 @@ impl<S: EvidenceSource> Simulator<S> {
         }
         let situation = Situation {
             now,
-            policy: Some(&known.policy),
+            policy: &known.policy,
             strategy: known.route.strategy,
             preferred_regions: &known.route.preferred_regions,
             candidates: &state.candidates,
-            is_storm: self.is_storm,
+            is_storm: self.storms.contains(&(known.key.namespace.clone(), known.policy.thresholds)),
             request: state.request.as_ref(),
         };
         let decision = engine::decide(&situation, &state.memory);

@@ -8,6 +8,7 @@ use crate::simulate::Recorder;
 use crate::simulate::draw::Draw;
 use crate::simulate::schedule::RoundSchedule;
 use crate::simulate::source::{EvidenceSource, ProbeStream};
+use mail_failover_core::engine::THROTTLED_ONLY;
 use mail_failover_core::model::{
     EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
 };
@@ -17,6 +18,8 @@ pub(super) struct RoundFinding {
     pub(super) sequence: u64,
     pub(super) started_at: Timestamp,
     pub(super) class: EvidenceClass,
+    /// True if the round ended before any login.
+    pub(super) is_before_login: bool,
     pub(super) elapsed: Duration,
     pub(super) message: Arc<str>,
 }
@@ -99,6 +102,7 @@ impl<S: EvidenceSource> Simulator<S> {
             sequence: state.sequence,
             started_at: self.now,
             class: answer.class,
+            is_before_login: answer.is_before_login,
             elapsed: answer.elapsed,
             message: answer.message,
         };
@@ -143,7 +147,7 @@ fn reach(thresholds: &Thresholds, slowest_round: Duration) -> Duration {
     let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
     let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
     let run = slowest_round * (thresholds.failure.max(thresholds.recovery) + 2);
-    window.max(latency).max(thresholds.stable_for) + run
+    window.max(latency).max(thresholds.stable_for).max(THROTTLED_ONLY) + run
 }
 
 /// Returns the longest distance of two rounds of a probe while rounds are skipped.
