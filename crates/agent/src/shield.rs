@@ -22,14 +22,12 @@ use super::log::reply::{Quoted, unresolved};
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
-    let is_kept = match unresolved(reason) {
+    let is_kept = if let Some(host) = unresolved(reason) {
         // A Service without a ready pod has no name. Postfix takes that for final and bounces, seen in a cluster; but
         // nobody has refused the message.
-        Some(host) => WayOut::of(&host.to_ascii_lowercase(), answers).is_some(),
-        None => {
-            let quoted = Quoted::within(reason)?;
-            is_kept(&quoted, &WayOut::of(&speaker(reason)?, answers)?, answers)
-        }
+        WayOut::of(&host.to_ascii_lowercase(), answers).is_some()
+    } else {
+        is_kept(&Quoted::within(reason)?, &WayOut::of(&speaker(reason)?, answers)?, answers)
     };
     is_kept.then(|| format!("4{rest}"))
 }

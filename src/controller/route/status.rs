@@ -222,8 +222,6 @@ impl StatusBuilder<'_> {
 
     fn set_mail_kept(&self, conditions: &mut Conditions<'_>) {
         match self.kept {
-            // Agents report every few seconds; until then what is persisted stays.
-            None => conditions.keep(condition::MAIL_KEPT),
             Some(LongKept::Messages { about, backend }) => {
                 conditions.set(condition::MAIL_KEPT, Some(true), about, &kept_note(about, backend));
             }
@@ -231,8 +229,9 @@ impl StatusBuilder<'_> {
                 let message = "no message waits for long because a backend refuses it";
                 conditions.set(condition::MAIL_KEPT, Some(false), reason::NOTHING_KEPT, message);
             }
-            // A route whose mail was never kept has no such condition.
-            Some(LongKept::Nothing) => conditions.keep(condition::MAIL_KEPT),
+            // A route whose mail was never kept has no such condition. Agents report every few seconds; until then what
+            // is persisted stays.
+            Some(LongKept::Nothing) | None => conditions.keep(condition::MAIL_KEPT),
         }
     }
 

@@ -48,13 +48,13 @@ pub struct Delivery {
     pub recipient: u64,
     /// Time since the message came in (`delay=`).
     pub age: Duration,
-    /// MessageRefusal by a 5xx within the mail transaction, if there was one.
+    /// Refusal by a 5xx within the mail transaction, if there was one.
     pub refusal: Option<MessageRefusal>,
     /// One line for people, at most [`MAX_SUMMARY`] characters, printable, without mail addresses.
     pub summary: Arc<str>,
 }
 
-/// MessageRefusal of a message or a recipient by a 5xx.
+/// Refusal of a message or a recipient by a 5xx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageRefusal {
     /// Subject of the reply.

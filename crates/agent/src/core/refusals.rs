@@ -134,7 +134,7 @@ impl Refusals {
     /// Forgets a message that has left the queue. Returns true if it was known.
     pub(super) fn gone(&mut self, message: u64) -> bool {
         let keys: Vec<_> = self.kept.range(MessageKey::all_of(message)).map(|(key, _)| *key).collect();
-        keys.iter().fold(false, |is_known, key| self.forget(*key) || is_known)
+        keys.iter().filter(|key| self.forget(**key)).count() > 0
     }
 
     fn forget(&mut self, key: MessageKey) -> bool {

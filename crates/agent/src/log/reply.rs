@@ -4,7 +4,7 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::{About, Reply, subject};
+use mail_failover_replies::{About, Enhanced, Reply, subject};
 use mail_failover_smtp::classify::{Answered, about};
 use mail_failover_smtp::errno;
 use mail_failover_smtp::reply::EnhancedCode;
@@ -63,13 +63,11 @@ impl<'a> Quoted<'a> {
 
     /// Subject of the reply, by the rules that hold at every command if its own is not known.
     pub fn about_for_certain(&self) -> About {
-        match self.answered {
-            Some(answered) => self.about_at(answered),
-            None => {
-                let enhanced = mail_failover_replies::Enhanced::at_start_of(self.text);
-                subject(&Reply { stage: None, code: self.code, enhanced, text: self.text }, None).0
-            }
+        if let Some(answered) = self.answered {
+            return self.about_at(answered);
         }
+        let enhanced = Enhanced::at_start_of(self.text);
+        subject(&Reply { stage: None, code: self.code, enhanced, text: self.text }, None).0
     }
 
     /// Hash of its codes and words, without those that differ from one message to the next: identifiers, addresses,

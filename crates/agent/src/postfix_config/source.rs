@@ -60,7 +60,7 @@ fn machine(configuration: &Configuration) -> Machine {
     }
 }
 
-/// True if the kernel's list of addresses (proc_net(5)) has a global one: `address index length scope flags device`.
+/// True if the kernel's list of addresses (`proc_net(5)`) has a global one: `address index length scope flags device`.
 fn has_global(addresses: &str) -> bool {
     const GLOBAL: &str = "00";
     addresses.lines().any(|line| {
