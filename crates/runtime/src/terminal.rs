@@ -1,4 +1,5 @@
 //! Output that a terminal shows as it is, whatever those have put into it who wrote the objects that it is about.
+// ADR-0093: Show hidden characters as escapes.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
