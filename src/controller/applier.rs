@@ -144,6 +144,7 @@ impl Applier {
                     uid: uid.to_string(),
                     generation: object.metadata.generation.unwrap_or_default(),
                     resource_version: resource_version.to_string(),
+                    status: object.data.get("status").cloned().unwrap_or_default(),
                     error: error.to_string(),
                 }))
             }

@@ -7,6 +7,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::action::{Action, ResourceKind, ResourceRef};
+use mail_failover_api::conditions::reason;
 use mail_failover_api::{self as api, PendingEvent};
 use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;
@@ -27,6 +28,7 @@ pub(super) enum EventReason {
     FailedOver,
     FailedBack,
     NoneHealthy,
+    HeldOnDeadBackend,
     Recovered,
     RequestDone,
     RequestRefused,
@@ -42,6 +44,7 @@ impl EventReason {
             Self::FailedOver => "FailedOver",
             Self::FailedBack => "FailedBack",
             Self::NoneHealthy => "NoneHealthy",
+            Self::HeldOnDeadBackend => reason::HELD_ON_DEAD_BACKEND,
             Self::Recovered => "Recovered",
             Self::RequestDone => "RequestDone",
             Self::RequestRefused => "RequestRefused",
@@ -55,7 +58,11 @@ impl EventReason {
     fn action(self) -> &'static str {
         match self {
             Self::FailedOver | Self::FailedBack => "Switch",
-            Self::NoneHealthy | Self::Recovered | Self::BackendUnhealthy | Self::BackendRecovered => "Judge",
+            Self::NoneHealthy
+            | Self::HeldOnDeadBackend
+            | Self::Recovered
+            | Self::BackendUnhealthy
+            | Self::BackendRecovered => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
@@ -66,6 +73,7 @@ impl EventReason {
         match self {
             Self::FailedOver
             | Self::NoneHealthy
+            | Self::HeldOnDeadBackend
             | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused

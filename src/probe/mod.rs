@@ -35,7 +35,7 @@ use std::time::Duration;
 pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
 pub use resolve::StartError;
-pub use round::MAX_ADDRESSES;
+pub use round::{MAX_ADDRESSES, outcome_over};
 pub use schedule::Prober;
 
 use prometheus_client::registry::Registry;
@@ -50,7 +50,8 @@ use mail_failover_runtime::clock::Clock;
 pub struct ProbeTarget {
     /// The probe and its backend.
     pub key: ProbeKey,
-    /// Revision of the target. It changes when any other field does, and reports carry it.
+    /// Revision of the target, which reports carry. It changes when any other field does, apart from the endpoints of a
+    /// Service.
     pub revision: u64,
     /// The backend's host or Service.
     pub destination: Destination,

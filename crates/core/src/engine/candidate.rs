@@ -128,7 +128,7 @@ impl Candidate {
     }
 
     /// Returns true if the backend may carry mail: in service, and Healthy or at least alive.
-    pub(super) fn is_eligible(&self) -> bool {
+    pub fn is_eligible(&self) -> bool {
         self.eligibility == Eligibility::InService
             && match self.health {
                 Health::Healthy | Health::Degraded => true,
