@@ -1,8 +1,7 @@
 //! Lanes: classes of actions, each with a bound of its own.
-//!
-//! ADR-0085: Each class of writes has a lane.
 
 /// A class of actions, the most urgent first. Actions of one lane never wait for a place in another.
+// ADR-0085: Each class of writes has a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Lane {
     /// Outputs of routes: with them mail moves.

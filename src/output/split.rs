@@ -52,6 +52,7 @@ impl ServicePart<'_, '_> {
 }
 
 /// Selects the endpoints of a Service that leads to these targets. A target whose addresses are not known has none.
+// ADR-0089: A Service gets as many endpoints of a backend as its share asks for.
 pub fn service_split<'t, 'a>(targets: &'t [Target<'a>]) -> ServiceSplit<'t, 'a> {
     let candidates: Vec<_> = targets.iter().map(candidates).collect();
     let mut parts: Vec<_> = targets.iter().map(|target| ServicePart { target, endpoints: vec![] }).collect();
