@@ -41,6 +41,8 @@ pub struct Options {
     pub controller_manager: bool,
     /// True if an audit log of the requests of service accounts is kept.
     pub audit: bool,
+    /// True if Events are kept in an etcd of their own.
+    pub events_store: bool,
     /// True if our resource definitions are installed at the start; otherwise the trials install
     /// them.
     pub crds: bool,
@@ -69,6 +71,7 @@ impl Default for Options {
         Self {
             controller_manager: false,
             audit: false,
+            events_store: false,
             crds: true,
             operator: false,
             postfix: false,
@@ -84,7 +87,12 @@ impl Default for Options {
 
 impl Options {
     fn control_plane(self) -> control_plane::Options {
-        control_plane::Options { controller_manager: self.controller_manager, audit: self.audit, node: self.node }
+        control_plane::Options {
+            controller_manager: self.controller_manager,
+            audit: self.audit,
+            events_store: self.events_store,
+            node: self.node,
+        }
     }
 }
 

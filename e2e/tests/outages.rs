@@ -1,16 +1,22 @@
-//! Trials of an API server that goes away during a failover, and comes back.
+//! Trials of an API server that goes away during a failover, and comes back, and of the store of the Events.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::ListParams;
+use mail_failover_api::MailRoute;
 use mail_failover_e2e::environment::exhaustive;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{
-    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, backend_status, events, leads_to,
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, backend, backend_status, events, leads_to, policy,
     route_status, wait_active,
 };
+use mail_failover_e2e::mail::server::{self, SmtpServer};
 use mail_failover_e2e::suite::{self, Options, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::{sleep, sleep_until};
@@ -23,7 +29,8 @@ const OUTAGE_EXHAUSTIVELY: Duration = Duration::from_mins(1);
 const RECOVERY: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, deadline: Duration::from_mins(5), ..Options::default() };
+    let options =
+        Options { operator: true, events_store: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("a failover that fell into an outage of the API server's happens once, when it is back", async |env| {
             outage(env, ApiServerOutage::Gone).await
@@ -35,6 +42,9 @@ fn main() -> ExitCode {
         })
         .stops_api_server()
         .listens(),
+        trial("120 routes leave a dead provider as fast while Events cannot be stored", events_cannot_be_stored)
+            .stops_api_server()
+            .listens(),
     ];
     suite::run("outages", options, trials)
 }
@@ -108,5 +118,87 @@ async fn outage(env: Arc<TestEnv>, outage: ApiServerOutage) -> Result<()> {
     let last = status.last_transition.context("a transition")?;
     let evidence = last.first_evidence_at.clone().context("evidence")?;
     ensure!(last.reason == "ConnectionRefused" && evidence.0 < last.decided_at.0, "{last:?}");
+    Ok(())
+}
+
+const ROUTES: usize = 120;
+
+/// A route with a `ConfigMap` of its name as output.
+fn route_to(name: &str, backends: [&str; 2]) -> String {
+    let [first, second] = backends;
+    format!(
+        "---\napiVersion: mailfailover.io/v1alpha1\nkind: MailRoute\nmetadata: {{name: {name}}}\nspec:\n  policyRef: {{name: fast}}\n  \
+         backends: [{{name: {first}}}, {{name: {second}}}]\n  outputs: [{{configMap: {{name: {name}, format: Env}}}}]\n"
+    )
+}
+
+/// Waits until so many routes lead their mail to a server. Returns the time that it took.
+async fn lead_to(env: &TestEnv, count: usize, server: &SmtpServer) -> Result<Duration> {
+    let began = Instant::now();
+    let config_maps: Api<ConfigMap> = Api::namespaced(env.client(), env.namespace());
+    let host = server.address().ip().to_string();
+    eventually(WAIT_TIMEOUT, &format!("{count} routes to lead to {host}"), async || {
+        let all = config_maps.list(&ListParams::default()).await?;
+        let hosts = all.items.iter().filter_map(|object| object.data.as_ref()?.get("SMTP_HOST"));
+        Ok((hosts.filter(|found| **found == host).count() == count).then_some(()))
+    })
+    .await?;
+    Ok(began.elapsed())
+}
+
+async fn events_cannot_be_stored(env: Arc<TestEnv>) -> Result<()> {
+    let timings = PolicyTimings::with_failback();
+    let mut servers = vec![];
+    let mut manifests = policy(&timings);
+    for name in ["primary", "primary2", "standby"] {
+        let server = SmtpServer::start(server::Options::new(name, SocketAddr::new(env.ipv4(), 25))).await?;
+        manifests += &backend(name, server.address(), &timings);
+        servers.push(server);
+    }
+    let [primary, primary2, standby] = &servers[..] else { anyhow::bail!("three servers were started") };
+    for number in 0..ROUTES {
+        manifests += &route_to(&format!("r{number:03}"), ["primary", "standby"]);
+    }
+    // The last by name.
+    manifests += &route_to("zz", ["primary2", "standby"]);
+    env.apply(&manifests).await?;
+    let operator = env.start_operator("a", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    lead_to(&env, ROUTES, primary).await?;
+    lead_to(&env, 1, primary2).await?;
+
+    primary.crash().await?;
+    let without = lead_to(&env, ROUTES, standby).await?;
+    primary.repair().await?;
+    lead_to(&env, ROUTES, primary).await?;
+
+    let control = env.control()?;
+    control.pause_events_store()?;
+    primary.crash().await?;
+    let with = lead_to(&env, ROUTES, standby).await?;
+    primary2.crash().await?;
+    let last = lead_to(&env, ROUTES + 1, standby).await?;
+    println!(
+        "120 routes have left after {without:.1?}, with hanging Events after {with:.1?}; then one more after {last:.1?}"
+    );
+    // A second for the differences between two runs on a busy machine.
+    let bound = without.mul_f64(1.5) + Duration::from_secs(1);
+    ensure!(with <= bound, "{with:.1?} while Events cannot be stored, {without:.1?} otherwise");
+    ensure!(last <= bound, "one more route, after those that wait for their Events: {last:.1?}");
+
+    control.resume_events_store()?;
+    eventually(WAIT_TIMEOUT, "every Event to be published", async || {
+        let routes: Api<MailRoute> = Api::namespaced(env.client(), env.namespace());
+        let all = routes.list(&ListParams::default()).await?;
+        let mut pending = all
+            .items
+            .iter()
+            .filter(|route| route.status.as_ref().is_none_or(|status| !status.pending_events.is_empty()));
+        let is_none = pending.next().is_none();
+        Ok(is_none.then_some(()))
+    })
+    .await?;
+    let told = events(&env, "zz").await?;
+    ensure!(told == ["FailedOver"], "{told:?}");
     Ok(())
 }

@@ -136,13 +136,14 @@ impl Applier {
                 strip_metadata(typed.meta_mut());
                 Ok(Change::Applied(Box::new(typed)))
             }
-            Err(Invalid { metadata, error }) => {
+            Err(Invalid { metadata, status, error }) => {
                 let ObjectIdentity { key, uid, resource_version } = identity(&metadata)?;
                 Ok(Change::Unreadable(Unreadable {
                     key,
                     uid: uid.to_string(),
                     generation: metadata.generation.unwrap_or_default(),
                     resource_version: resource_version.to_string(),
+                    status,
                     error,
                 }))
             }

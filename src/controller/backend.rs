@@ -8,26 +8,27 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::action::ResourceRef;
+use super::action::{Action, ResourceRef};
 use super::cached::Cached;
+use super::dependencies::{DependencyCache, WithoutEndpoints};
 use super::events::{self, EventReason};
-use super::reconcile::{PlannedAction, Reconciled};
-use super::retry::Retry;
+use super::lane::Lane;
+use super::reconcile::{PlannedAction, Publishing, Reconciled};
 use super::state::JobSettings;
 use super::status::{Conditions, condition_message, is_true, joined};
 use crate::observers::Verdicts;
-use crate::probe::ProbeTarget;
+use crate::probe::{ProbeTarget, outcome_over};
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
-    Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeKey, ProbeLogin, ProbeReport,
-    Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
+    AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeKey, ProbeLogin,
+    ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
 };
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
-use mail_failover_resolve::{self as resolve, Lookup, Rejection, Unresolved};
+use mail_failover_resolve::{self as resolve, Rejection, Unresolved};
 use mail_failover_smtp::message::date;
 
 /// Age after which a certificate that was not served again is replaced by one that expires later.
@@ -49,9 +50,12 @@ pub(super) struct BackendEntry {
     pub(super) usable: Option<Arc<Backend>>,
     /// Defect of the present version of the spec.
     problem: Option<Unresolved>,
+    /// Reason for which the Service that it names has no endpoints for it; everything else of it is in force.
+    service_rejection: Option<Rejection>,
     /// Reason for which its probes cannot log in; everything else of it is in force.
     login_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
+    /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way goes on while they change.
     revision: u64,
     /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
@@ -62,10 +66,9 @@ pub(super) struct BackendEntry {
     /// Replies to a probe that count neither way, until the probe says anything about the backend again.
     refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
     probed: BTreeSet<Arc<str>>,
-    /// Revision that is being probed.
-    probed_revision: Option<u64>,
+    /// True if the prober knows the present revision and endpoints.
+    are_targets_set: bool,
     published: BTreeSet<String>,
-    pub(super) retry: Retry,
 }
 
 #[derive(Debug)]
@@ -88,42 +91,60 @@ pub(super) struct BackendContext<'a> {
     pub(super) now: Timestamp,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
+    pub(super) publishing: Publishing,
 }
 
 impl BackendEntry {
     /// Parses the spec again, as one of so many replicas that share what providers count.
-    pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &impl Lookup, replicas: u32, now: Timestamp) {
+    pub(super) fn resolve(&mut self, key: &ObjectKey, lookup: &DependencyCache, replicas: u32, now: Timestamp) {
         let Some(object) = &self.object else { return };
         let resolved = match object.readable_or_rejected() {
             Ok(object) => resolve::backend(key, &object.spec, lookup),
             Err(rejection) => Err(Unresolved::Rejected(rejection)),
         };
         match resolved {
-            Ok(backend) => {
-                self.problem = None;
-                self.adopt(backend.shared_out_among(replicas), now);
+            Ok(backend) => self.adopt(backend.shared_out_among(replicas), None, now),
+            Err(Unresolved::Rejected(rejection)) if is_of_service(&rejection) => {
+                // The API server itself says that there is nothing behind that name: no endpoints, whatever was known before.
+                // ADR-0087: A Service that is gone has no endpoints.
+                let object = object.readable_or_rejected();
+                let presumed = object
+                    .map_err(Unresolved::Rejected)
+                    .and_then(|object| resolve::backend(key, &object.spec, &WithoutEndpoints(lookup)));
+                match presumed {
+                    Ok(backend) => self.adopt(backend.shared_out_among(replicas), Some(rejection), now),
+                    Err(problem) => self.problem = Some(problem),
+                }
             }
             Err(problem) => self.problem = Some(problem),
         }
     }
 
-    fn adopt(&mut self, backend: Backend, now: Timestamp) {
+    fn adopt(&mut self, backend: Backend, service_rejection: Option<Rejection>, now: Timestamp) {
+        self.problem = None;
+        let was_missing = self.service_rejection.is_some();
+        self.service_rejection = service_rejection;
+        let is_missing = self.service_rejection.is_some();
         self.login_rejection = match &backend.login {
             ProbeLogin::Missing { reason, message } => Some(Rejection { reason, message: message.to_string() }),
             ProbeLogin::None | ProbeLogin::With(_) => None,
         };
         let Some(before) = self.usable.as_deref() else {
             self.revision += 1;
+            self.are_targets_set = false;
             self.usable = Some(Arc::new(backend));
             return;
         };
         if *before == backend {
             return;
         }
-        if !is_probed_alike(before, &backend) {
+        let is_elsewhere = is_elsewhere(&before.destination, &backend.destination, was_missing || is_missing);
+        if is_elsewhere || !is_probed_alike(before, &backend) {
             self.revision += 1;
+            self.are_targets_set = false;
         }
-        if is_elsewhere(&before.destination, &backend.destination) {
+        self.are_targets_set &= before.destination == backend.destination;
+        if is_elsewhere {
             self.evidence.reset(now);
             self.resolved = None;
             self.certificates.clear();
@@ -140,13 +161,12 @@ impl BackendEntry {
         self.evidence.track(thresholds, &usable.probes, now)
     }
 
-    /// The probes to set or remove for the present revision.
+    /// The probes to set or remove for the present revision and endpoints.
     pub(super) fn probe_changes(&mut self, key: &ObjectKey) -> Vec<ProbeChange> {
         let Some(usable) = self.usable.clone() else { return vec![] };
-        if self.probed_revision == Some(self.revision) {
+        if std::mem::replace(&mut self.are_targets_set, true) {
             return vec![];
         }
-        self.probed_revision = Some(self.revision);
         let own: Vec<_> = usable.probes.iter().filter(|probe| probe.vantage == Vantage::Operator).collect();
         let names: BTreeSet<_> = own.iter().map(|probe| probe.name.clone()).collect();
         let mut changes: Vec<_> =
@@ -172,7 +192,7 @@ impl BackendEntry {
 
     /// The Jobs of its probes; none while the present spec is not in force.
     pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
-        let cached = self.object.as_ref().filter(|_| self.problem.is_none());
+        let cached = self.object.as_ref().filter(|_| self.problem.is_none() && self.service_rejection.is_none());
         let object = cached.and_then(|cached| Some((cached.uid(), cached.readable()?)));
         let (Some((uid, object)), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
         let mut orders = vec![];
@@ -209,6 +229,8 @@ impl BackendEntry {
         if report.revision != self.revision {
             return false;
         }
+        let Some(report) = self.about_present_endpoints(report) else { return false };
+        let report = &*report;
         let was_observed = self.evidence.is_observed();
         let mut changed = self.evidence.observe(report, now) == News::Turned;
         changed |= was_observed != self.evidence.is_observed();
@@ -216,6 +238,23 @@ impl BackendEntry {
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
         changed
+    }
+
+    /// The part of a round that is about endpoints that are still there; `None` if there is none.
+    // A server that hangs while its endpoints change would otherwise never be seen to hang. Silence at every address counts
+    // even if all of them are gone: it took a whole deadline, and nobody knows what the new ones do.
+    fn about_present_endpoints<'a>(&self, report: &'a ProbeReport) -> Option<Cow<'a, ProbeReport>> {
+        let Some(Destination::Service(service)) = self.usable.as_deref().map(|backend| &backend.destination) else {
+            return Some(Cow::Borrowed(report));
+        };
+        let is_present = |at: &AddressOutcome| service.endpoints.contains(&at.address);
+        let is_silence = report.addresses.iter().all(|at| at.outcome.class == EvidenceClass::NoAnswer);
+        if report.addresses.iter().all(is_present) {
+            return Some(Cow::Borrowed(report));
+        }
+        let addresses: Vec<_> = report.addresses.iter().filter(|at| is_present(at)).cloned().collect();
+        let outcome = if is_silence { Some(report.outcome.clone()) } else { outcome_over(&addresses) };
+        Some(Cow::Owned(ProbeReport { outcome: outcome?, addresses, ..report.clone() }))
     }
 
     /// Keeps the reply that refused a recipient, or a log-in as one too many.
@@ -283,12 +322,18 @@ impl BackendEntry {
         Some(working)
     }
 
+    /// Returns true if its Service exists, or it names none.
+    // Without it the port is not known under which clients reach the backend.
+    pub(super) fn is_place_known(&self) -> bool {
+        self.service_rejection.is_none()
+    }
+
     /// Reason for which the present spec, or a part of it, is not in force.
     pub(super) fn rejection(&self) -> Option<&Rejection> {
         match &self.problem {
             Some(Unresolved::Rejected(rejection)) => Some(rejection),
             Some(Unresolved::Pending) => None,
-            None => self.login_rejection.as_ref(),
+            None => self.service_rejection.as_ref().or(self.login_rejection.as_ref()),
         }
     }
 
@@ -344,10 +389,15 @@ impl BackendEntry {
 
     /// The next missing action, and the time at which its evidence changes by time alone.
     pub(super) fn reconcile(&self, cx: &BackendContext<'_>) -> Reconciled<SendingBackendStatus> {
-        let action = self.publish_events(cx).or_else(|| self.write_status(cx));
+        let publication = self.publication(cx);
+        let paused_until = cx.publishing.paused_until.filter(|_| publication.is_some());
         let warning_at =
             self.verified_expiry().map(|not_after| not_after.at - EXPIRY_WARNING).filter(|at| *at > cx.now);
-        Reconciled::from(action).and_at(self.evidence.next_timeout(cx.now)).and_at(warning_at)
+        Reconciled::from(self.write_status(cx))
+            .and_publish(publication.filter(|_| cx.publishing.may_begin()))
+            .and_at(paused_until)
+            .and_at(self.evidence.next_timeout(cx.now))
+            .and_at(warning_at)
     }
 
     /// First expiry among the certificates that probes have seen.
@@ -393,18 +443,17 @@ impl BackendEntry {
         Some((cached, cached.readable()?))
     }
 
-    fn publish_events(&self, cx: &BackendContext<'_>) -> Option<PlannedAction<SendingBackendStatus>> {
+    fn publication(&self, cx: &BackendContext<'_>) -> Option<Action> {
         let (cached, object) = self.reportable()?;
         let pending = &object.status.as_ref()?.pending_events;
-        let action = events::publication(cx.resource, cached.uid(), cx.instance, pending, &self.published)?;
-        Some(PlannedAction::new(action))
+        events::publication(cx.resource, cached.uid(), cx.instance, pending, &self.published)
     }
 
     fn write_status(&self, cx: &BackendContext<'_>) -> Option<PlannedAction<SendingBackendStatus>> {
         let (cached, object) = self.reportable()?;
         let before = object.status.clone().unwrap_or_default();
         let status = self.status(cx, object, &before);
-        cached.status_write(&before, status)
+        cached.status_write(Lane::BackendStatus, &before, status)
     }
 
     fn status(
@@ -538,9 +587,15 @@ fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, 
     }
 }
 
-/// Returns true if two versions of a backend are probed in the same way.
+/// Returns true if a rejection is about the Service that a backend names.
+fn is_of_service(rejection: &Rejection) -> bool {
+    let reasons = [reason::SERVICE_NOT_FOUND, reason::SERVICE_PORT_NOT_FOUND, reason::SERVICE_IS_EXTERNAL_NAME];
+    reasons.contains(&rejection.reason)
+}
+
+/// Returns true if two versions of a backend at the same place are probed in the same way.
 fn is_probed_alike(a: &Backend, b: &Backend) -> bool {
-    a.destination == b.destination && a.tls == b.tls && a.login == b.login && a.probes == b.probes
+    a.tls == b.tls && a.login == b.login && a.probes == b.probes
 }
 
 /// Type and address, for people, as the spec has them.
@@ -557,17 +612,24 @@ fn place(spec: &api::SendingBackendSpec) -> (Option<BackendType>, Option<String>
     }
 }
 
+/// Returns true if a backend's status is about the place that its spec names now, by type, host and port.
+pub(super) fn is_status_of_present_place(object: &SendingBackend) -> bool {
+    let Some(status) = &object.status else { return false };
+    let is_of_present_spec = status.observed_generation == object.metadata.generation;
+    is_of_present_spec || place(&object.spec) == (status.r#type, status.host.clone())
+}
+
 fn probe_key(backend: &ObjectKey, probe: &Arc<str>) -> ProbeKey {
     ProbeKey { backend: backend.clone(), probe: probe.clone() }
 }
 
 /// Returns true if evidence about one destination says nothing about the other.
-// A Service stays the same destination while its endpoints change.
-fn is_elsewhere(before: &Destination, after: &Destination) -> bool {
+// A Service stays the same destination while its endpoints change, and while it or its port is gone for a time.
+fn is_elsewhere(before: &Destination, after: &Destination, is_port_unknown: bool) -> bool {
     match (before, after) {
         (Destination::Host(before), Destination::Host(after)) => before != after,
         (Destination::Service(before), Destination::Service(after)) => {
-            (&before.dns_name, before.port) != (&after.dns_name, after.port)
+            before.dns_name != after.dns_name || (before.port != after.port && !is_port_unknown)
         }
         (Destination::Host(_), Destination::Service(_)) | (Destination::Service(_), Destination::Host(_)) => true,
     }

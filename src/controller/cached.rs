@@ -1,9 +1,12 @@
 //! Custom resources as the API server showed them last: readable, or not.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::action::Action;
+use super::lane::Lane;
 use super::reconcile::PlannedAction;
 use super::status::Conditions;
 use crate::watch::Unreadable;
@@ -31,6 +34,15 @@ pub(super) struct UnreadableContent {
     pub(super) generation: i64,
     /// The cause, with the path of the field.
     error: String,
+    status: UnreadableStatus,
+}
+
+/// The part of an unreadable object's status that says that it is unreadable.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UnreadableStatus {
+    observed_generation: Option<i64>,
+    conditions: Vec<Condition>,
 }
 
 impl<K: Resource> Cached<K> {
@@ -39,13 +51,15 @@ impl<K: Resource> Cached<K> {
     }
 
     pub(super) fn unreadable_from(unreadable: Unreadable) -> Result<Self, MissingIdentity> {
-        let Unreadable { key, uid, generation, resource_version, error } = unreadable;
+        let Unreadable { key, uid, generation, resource_version, status, error } = unreadable;
         let identity = ObjectIdentity {
             key,
             uid: Uid::parse(Some(&uid))?,
             resource_version: ResourceVersion::parse(Some(&resource_version))?,
         };
-        Ok(Self { identity, content: Content::Unreadable(UnreadableContent { generation, error }) })
+        // What is no status of ours is written anew.
+        let status = UnreadableStatus::deserialize(status).unwrap_or_default();
+        Ok(Self { identity, content: Content::Unreadable(UnreadableContent { generation, error, status }) })
     }
 
     pub(super) fn identity(&self) -> &ObjectIdentity {
@@ -91,10 +105,14 @@ impl<K: Resource> Cached<K> {
     }
 
     /// The write that turns one status into another; `None` if it would change nothing.
-    pub(super) fn status_write<S: serde::Serialize>(&self, from: &S, to: S) -> Option<PlannedAction<S>> {
+    pub(super) fn status_write<S: serde::Serialize>(&self, lane: Lane, from: &S, to: S) -> Option<PlannedAction<S>> {
         let patch = super::status::patch(from, &to)?;
         let resource_version = self.identity.resource_version.clone();
-        Some(PlannedAction { action: Action::WriteStatus { resource_version, patch }, status: Some(Box::new(to)) })
+        Some(PlannedAction {
+            lane,
+            action: Action::WriteStatus { resource_version, patch },
+            status: Some(Box::new(to)),
+        })
     }
 
     /// Returns true if `other` is an older version of the same object.
@@ -126,15 +144,20 @@ impl UnreadableContent {
     }
 
     /// The write of the rejection into the status, for people and for `kubectl wait`; the rest of the status stays.
-    pub(super) fn status_write(&self, identity: &ObjectIdentity, now: Timestamp) -> Action {
+    /// `None` if the status says so already.
+    pub(super) fn status_write(&self, identity: &ObjectIdentity, now: Timestamp) -> Option<Action> {
         let rejection = self.rejection();
-        let mut conditions = Conditions::new(&[], self.generation, now);
+        let mut conditions = Conditions::new(&self.status.conditions, self.generation, now);
         conditions.set(condition::READY, Some(false), rejection.reason, &rejection.message);
         conditions.set_stalled(std::slice::from_ref(&rejection));
-        let conditions = serde_json::to_value(conditions.build()).unwrap_or(Value::Null);
-        Action::WriteStatus {
+        let conditions = conditions.build();
+        if conditions == self.status.conditions && self.status.observed_generation == Some(self.generation) {
+            return None;
+        }
+        let conditions = serde_json::to_value(conditions).unwrap_or(Value::Null);
+        Some(Action::WriteStatus {
             resource_version: identity.resource_version.clone(),
             patch: json!({ "status": { "observedGeneration": self.generation, "conditions": conditions } }),
-        }
+        })
     }
 }

@@ -13,11 +13,14 @@ use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 
+/// `spec.clusterIP` of a headless Service.
+const HEADLESS: &str = "None";
+
 /// Latest content of the objects that backends refer to.
 #[derive(Debug)]
 pub(super) struct DependencyCache {
     cluster_domain: String,
-    services: BTreeMap<ObjectKey, Vec<CachedPort>>,
+    services: BTreeMap<ObjectKey, CachedService>,
     /// Slices by Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
@@ -25,9 +28,20 @@ pub(super) struct DependencyCache {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+struct CachedService {
+    ports: Vec<CachedPort>,
+    /// True if its DNS name stands for its endpoints, and not for an address of its own.
+    is_headless: bool,
+    /// True if its DNS name stands for another name.
+    is_alias: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 struct CachedPort {
     name: Option<String>,
     number: u16,
+    /// `targetPort`, if that is a number.
+    target: Option<u16>,
 }
 
 impl CachedPort {
@@ -57,6 +71,10 @@ impl DependencyCache {
         }
     }
 
+    fn dns_name(&self, key: &ObjectKey) -> Arc<str> {
+        format!("{}.{}.svc.{}", key.name, key.namespace, self.cluster_domain).into()
+    }
+
     /// Caches a Service. Returns true if anything changed that a backend uses.
     pub(super) fn cache_service(&mut self, key: &ObjectKey, service: &Service) -> bool {
         let mut ports = vec![];
@@ -67,11 +85,21 @@ impl DependencyCache {
             .filter(|port| is_tcp(port.protocol.as_deref()))
         {
             if let Ok(number) = u16::try_from(port.port) {
-                ports.push(CachedPort { name: port.name.clone(), number });
+                let target = match &port.target_port {
+                    Some(IntOrString::Int(target)) => u16::try_from(*target).ok(),
+                    Some(IntOrString::String(_)) | None => None,
+                };
+                ports.push(CachedPort { name: port.name.clone(), number, target });
             }
         }
-        let changed = self.services.get(key) != Some(&ports);
-        self.services.insert(key.clone(), ports);
+        let spec = service.spec.as_ref();
+        let cached = CachedService {
+            ports,
+            is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some(HEADLESS),
+            is_alias: spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName"),
+        };
+        let changed = self.services.get(key) != Some(&cached);
+        self.services.insert(key.clone(), cached);
         changed
     }
 
@@ -134,6 +162,29 @@ impl DependencyCache {
     }
 }
 
+/// The same cache, in which every Service exists and has no endpoint: what is known of one that is gone.
+#[derive(Debug)]
+pub(super) struct WithoutEndpoints<'a>(pub(super) &'a DependencyCache);
+
+impl Lookup for WithoutEndpoints<'_> {
+    fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        self.0.ca(key)
+    }
+
+    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+        self.0.login(key)
+    }
+
+    fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
+        let number = match port {
+            IntOrString::Int(number) => u16::try_from(*number).unwrap_or_default(),
+            // Nothing is written or probed by it.
+            IntOrString::String(_) => 0,
+        };
+        Ok(ServicePort { dns_name: self.0.dns_name(key), port: number, client_port: number, endpoints: vec![] })
+    }
+}
+
 impl Lookup for DependencyCache {
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         self.cas.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
@@ -144,8 +195,12 @@ impl Lookup for DependencyCache {
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
-        let ports = self.services.get(key).ok_or(ServiceProblem::NotFound)?;
-        let port = ports.iter().find(|candidate| candidate.is_meant_by(port)).ok_or(ServiceProblem::PortNotFound)?;
+        let service = self.services.get(key).ok_or(ServiceProblem::NotFound)?;
+        if service.is_alias {
+            return Err(ServiceProblem::ExternalName);
+        }
+        let port = service.ports.iter().find(|candidate| candidate.is_meant_by(port));
+        let port = port.ok_or(ServiceProblem::PortNotFound)?;
         let mut endpoints = vec![];
         for slice in self.slices.get(key).into_iter().flat_map(BTreeMap::values) {
             let name = port.name.clone().filter(|name| !name.is_empty());
@@ -156,11 +211,23 @@ impl Lookup for DependencyCache {
         endpoints.sort_unstable();
         endpoints.dedup();
         Ok(ServicePort {
-            dns_name: format!("{}.{}.svc.{}", key.name, key.namespace, self.cluster_domain).into(),
+            dns_name: self.dns_name(key),
             port: port.number,
+            client_port: if service.is_headless { port_of(&endpoints, port) } else { port.number },
             endpoints,
         })
     }
+}
+
+/// The port that the endpoints of a headless Service listen on: of several the most frequent. Without any, the one that
+/// the Service names.
+fn port_of(endpoints: &[SocketAddr], port: &CachedPort) -> u16 {
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    for endpoint in endpoints {
+        *counts.entry(endpoint.port()).or_default() += 1;
+    }
+    let most = counts.into_iter().rev().max_by_key(|(_, count)| *count);
+    most.map_or_else(|| port.target.unwrap_or(port.number), |(port, _)| port)
 }
 
 /// Returns true if a port speaks TCP, which is Kubernetes' default.
@@ -207,5 +274,54 @@ mod tests {
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
         assert_eq!(dependencies.forget_slice(&slice_key), Some(key));
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Ok(vec![]));
+    }
+
+    fn slice_of(addresses: &[&str], port: u16) -> EndpointSlice {
+        let endpoints: Vec<_> = addresses.iter().map(|address| json!({"addresses": [address]})).collect();
+        let labels = json!({"kubernetes.io/service-name": "relay"});
+        let ports = json!([{"name": "smtp", "port": port}]);
+        slice(json!({"metadata": {"labels": labels}, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}))
+    }
+
+    #[test]
+    fn clients_of_a_headless_service_connect_to_the_port_of_its_endpoints() {
+        let key = ObjectKey::new("shop", "relay");
+        for (cluster_ip, target, two_at, one_at, expected) in [
+            ("None", json!(2525), None, None, 2525),
+            ("None", json!("smtp"), None, None, 25),
+            ("None", json!("smtp"), Some(2525), None, 2525),
+            ("None", json!("smtp"), Some(2525), Some(26), 2525),
+            ("10.96.0.9", json!(2525), Some(2525), None, 25),
+        ] {
+            let mut dependencies = DependencyCache::new("cluster.local");
+            let port = json!({"name": "smtp", "port": 25, "targetPort": target});
+            let service = json!({"spec": {"clusterIP": cluster_ip, "ports": [port]}});
+            dependencies.cache_service(&key, &serde_json::from_value(service).unwrap());
+            for (name, addresses, at) in
+                [("a", ["192.0.2.1", "192.0.2.2"].as_slice(), two_at), ("b", &["192.0.2.3"], one_at)]
+            {
+                if let Some(at) = at {
+                    dependencies.cache_slice(&key.sibling(name), &slice_of(addresses, at));
+                }
+            }
+            let service = dependencies.service(&key, &IntOrString::Int(25)).unwrap();
+            assert_eq!(
+                (service.port, service.client_port),
+                (25, expected),
+                "{cluster_ip} {target} {two_at:?} {one_at:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_an_alias_is_no_service_of_ours() {
+        let mut dependencies = DependencyCache::new("cluster.local");
+        let service =
+            json!({"spec": {"type": "ExternalName", "externalName": "smtp.example", "ports": [{"port": 25}]}});
+        let key = ObjectKey::new("shop", "relay");
+        dependencies.cache_service(&key, &serde_json::from_value(service).unwrap());
+        assert_eq!(dependencies.service(&key, &IntOrString::Int(25)), Err(ServiceProblem::ExternalName));
+        let presumed = WithoutEndpoints(&dependencies).service(&key, &IntOrString::Int(25)).unwrap();
+        assert_eq!((presumed.port, presumed.endpoints), (25, vec![]));
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::action::{Action, ResourceKind, ResourceRef};
+use mail_failover_api::conditions::reason;
 use mail_failover_api::{self as api, PendingEvent};
 use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;
@@ -27,6 +28,7 @@ pub(super) enum EventReason {
     FailedOver,
     FailedBack,
     NoneHealthy,
+    HeldOnDeadBackend,
     Recovered,
     RequestDone,
     RequestRefused,
@@ -44,6 +46,7 @@ impl EventReason {
             Self::FailedOver => "FailedOver",
             Self::FailedBack => "FailedBack",
             Self::NoneHealthy => "NoneHealthy",
+            Self::HeldOnDeadBackend => reason::HELD_ON_DEAD_BACKEND,
             Self::Recovered => "Recovered",
             Self::RequestDone => "RequestDone",
             Self::RequestRefused => "RequestRefused",
@@ -60,6 +63,7 @@ impl EventReason {
         match self {
             Self::FailedOver | Self::FailedBack => "Switch",
             Self::NoneHealthy
+            | Self::HeldOnDeadBackend
             | Self::Recovered
             | Self::BackendUnhealthy
             | Self::BackendRecovered
@@ -75,6 +79,7 @@ impl EventReason {
         match self {
             Self::FailedOver
             | Self::NoneHealthy
+            | Self::HeldOnDeadBackend
             | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused

@@ -13,8 +13,10 @@ use prometheus_client::registry::Registry;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use super::action::ResourceKind;
+use super::lane::Lane;
 use super::route::KeptTotal;
 use crate::watch::{Source, Unreadable};
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::{BackendDeliveries, ObjectKey};
 
@@ -23,8 +25,9 @@ use mail_failover_core::model::{BackendDeliveries, ObjectKey};
 pub struct Metrics {
     /// Resources in the work queue.
     pub(super) waiting_resources: Gauge,
-    /// Times that the bound on actions under way made a resource wait.
-    pub(super) action_limit_reached: Counter,
+    lane_waiting: Family<LaneLabels, Gauge>,
+    lane_under_way: Family<LaneLabels, Gauge>,
+    lane_limit_reached: Family<LaneLabels, Counter>,
     /// Inputs that wait to be handled; at the bound their producers wait.
     pub(super) input_queue: Gauge,
     /// Observers, this replica included, that are not believed.
@@ -38,6 +41,7 @@ pub struct Metrics {
     action_duration: Family<ActionNameLabels, Histogram, fn() -> Histogram>,
     unreadable: Family<SourceLabels, Counter>,
     route_state: Family<RouteStateLabels, Gauge>,
+    route_delivering: Family<RouteLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
     deliveries: Family<DeliveryLabels, Counter>,
@@ -61,6 +65,11 @@ struct ActionLabels {
     kind: &'static str,
     step: &'static str,
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    lane: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -128,10 +137,16 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("mail_failover");
         Self {
             waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
-            action_limit_reached: register(
+            lane_waiting: register(
                 registry,
-                "controller_step_limit_reached",
-                "How often the bound on steps under way made an object wait",
+                "controller_lane_waiting_objects",
+                "Objects that wait for a place, by lane: outputs, decision, retry, route_status, backend_status, events, jobs",
+            ),
+            lane_under_way: register(registry, "controller_lane_steps_under_way", "Steps under way, by lane"),
+            lane_limit_reached: register(
+                registry,
+                "controller_lane_limit_reached",
+                "Objects that had to wait because the bound of a lane, or of their namespace in it, was reached",
             ),
             input_queue: register(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
             suspects: register(
@@ -163,6 +178,11 @@ impl Metrics {
                 "Objects met that this version cannot read, by kind",
             ),
             route_state: register(registry, "route_state", "1 for the state that a route is in, else 0"),
+            route_delivering: register(
+                registry,
+                "route_delivering",
+                "1 if the mail of a route can leave, 0 if it goes to a backend that cannot deliver or none can",
+            ),
             transitions: register(
                 registry,
                 "route_transitions",
@@ -207,6 +227,17 @@ impl Metrics {
         }
     }
 
+    /// Takes note of the numbers of resources that wait in a lane, and of the actions under way there.
+    pub(super) fn set_load(&self, lane: Lane, (waiting, under_way): (usize, usize)) {
+        let labels = LaneLabels { lane: lane.as_str() };
+        self.lane_waiting.get_or_create(&labels).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.lane_under_way.get_or_create(&labels).set(i64::try_from(under_way).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn limit_reached(&self, lane: Lane) {
+        self.lane_limit_reached.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
+    }
+
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {
         self.actions.get_or_create(&ActionLabels { kind: kind.as_str(), step: name, result }).inc();
         self.action_duration.get_or_create(&ActionNameLabels { step: name }).observe(took.as_secs_f64());
@@ -230,12 +261,26 @@ impl Metrics {
         tracing::warn!(kind = source.as_str(), key = %unreadable.key, error = unreadable.error, "an object cannot be read");
     }
 
-    /// Counts the differences between a route's status that was written and the one before.
-    pub(super) fn route_written(&self, key: &ObjectKey, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+    /// Takes over what a route's status says of it now.
+    // Every replica shows it, whoever wrote it: after a change of leaders none shows what is no longer so.
+    pub(super) fn show_route(&self, key: &ObjectKey, status: &MailRouteStatus) {
         for state in STATES {
             let is_in = status.state == Some(state);
             self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
         }
+        // Before the first choice nobody expects mail to leave.
+        if !status.active.is_empty() {
+            let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
+            let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY];
+            let is_delivering = ready.is_none_or(|ready| !stands_still.contains(&ready.reason.as_str()))
+                && status.state != Some(RouteState::NoneHealthy);
+            self.route_delivering.get_or_create(&route_labels(key)).set(i64::from(is_delivering));
+        }
+    }
+
+    /// Counts the differences between a route's status that was written and the one before.
+    pub(super) fn route_written(&self, key: &ObjectKey, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
+        self.show_route(key, status);
         let Some(last) = &status.last_transition else { return };
         let earlier = before.and_then(|before| before.last_transition.as_ref()).filter(|earlier| earlier.id == last.id);
         if earlier.is_none() {
@@ -292,6 +337,7 @@ impl Metrics {
         }
         self.kept_messages.remove(&route_labels(key));
         self.oldest_kept.remove(&route_labels(key));
+        self.route_delivering.remove(&route_labels(key));
     }
 }
 

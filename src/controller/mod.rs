@@ -1,7 +1,7 @@
 //! From watches, probes and reports to writes.
 //!
-//! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → at most one
-//! [`action::Action`] per resource at a time → [`applier`], the only place that writes, each write on the condition
+//! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → [`action::Action`]s, each
+//! in its lane, at most one write per resource at a time → [`applier`], the only place that writes, each write on the condition
 //! that the leader's claim still holds.
 //!
 //! A reconcile returns the *next missing action* of a fixed order, worked out afresh from what is persisted:
@@ -11,7 +11,9 @@
 //! 3. the Events that `status` lists as pending, under the names it gives them, so that none is doubled;
 //! 4. the rest of `status`: applied-at, conditions, Events no longer pending.
 //!
-//! Architecture invariants: a route has at most one action under way; an action that fails is not repeated but worked
+//! Over all resources the first two go before the others: each class of actions has a lane with a bound of its own.
+//!
+//! Architecture invariants: a route has at most one write under way, and one publication of Events; an action that fails is not repeated but worked
 //! out again; nothing in here reads a clock except through the `now` it is given.
 
 pub mod action;
@@ -22,6 +24,7 @@ mod cached;
 mod dependencies;
 mod events;
 pub mod input;
+mod lane;
 pub mod login;
 pub mod metrics;
 mod policy;

@@ -2,8 +2,8 @@
 
 use super::action::ResourceRef;
 use super::cached::{Cached, cache};
+use super::lane::Lane;
 use super::reconcile::Reconciled;
-use super::retry::Retry;
 use super::status::Conditions;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{FailoverPolicy, FailoverPolicyStatus};
@@ -19,7 +19,6 @@ pub(super) struct PolicyEntry {
     /// `None` once it is deleted.
     pub(super) object: Option<Cached<FailoverPolicy>>,
     resolved: Option<Result<Policy, Rejection>>,
-    pub(super) retry: Retry,
 }
 
 impl PolicyEntry {
@@ -74,6 +73,6 @@ impl PolicyEntry {
             routes: routes.into_iter().take(MAX_ROUTES).collect(),
             conditions: conditions.build(),
         };
-        cached.status_write(&before, status).into()
+        cached.status_write(Lane::BackendStatus, &before, status).into()
     }
 }

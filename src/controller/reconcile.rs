@@ -1,6 +1,7 @@
-//! The result of a reconcile: at most one action, worked out afresh from what is persisted.
+//! The result of a reconcile: at most one write and one publication of Events, worked out afresh from what is persisted.
 
 use super::action::Action;
+use super::lane::Lane;
 use mail_failover_core::model::Timestamp;
 
 /// Result of a reconcile of a resource with a status of type `S`.
@@ -8,6 +9,8 @@ use mail_failover_core::model::Timestamp;
 pub(super) struct Reconciled<S> {
     /// The next missing action.
     pub(super) action: Option<PlannedAction<S>>,
+    /// Events to publish beside it.
+    pub(super) publication: Option<Action>,
     /// Time of the next reconcile if nothing happens before.
     pub(super) next_timeout: Option<Timestamp>,
 }
@@ -15,19 +18,37 @@ pub(super) struct Reconciled<S> {
 /// An action, and the status that it leaves behind if it writes one.
 #[derive(Debug)]
 pub(super) struct PlannedAction<S> {
+    pub(super) lane: Lane,
     pub(super) action: Action,
     pub(super) status: Option<Box<S>>,
+}
+
+/// The Events of a resource that are being published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Publishing {
+    pub(super) is_under_way: bool,
+    /// True if the latest attempt failed.
+    pub(super) has_failed: bool,
+    /// End of the pause after that.
+    pub(super) paused_until: Option<Timestamp>,
+}
+
+impl Publishing {
+    /// Returns true if a publication may begin.
+    pub(super) fn may_begin(self) -> bool {
+        !self.is_under_way && self.paused_until.is_none()
+    }
 }
 
 impl<S> Reconciled<S> {
     /// Nothing is to be done until something changes.
     pub(super) fn idle() -> Self {
-        Self { action: None, next_timeout: None }
+        Self { action: None, publication: None, next_timeout: None }
     }
 
     /// Nothing is to be done before this time, unless something changes.
     pub(super) fn at(timeout: Timestamp) -> Self {
-        Self { action: None, next_timeout: Some(timeout) }
+        Self { next_timeout: Some(timeout), ..Self::idle() }
     }
 
     /// Adds a time of the next reconcile.
@@ -35,11 +56,17 @@ impl<S> Reconciled<S> {
         self.next_timeout = [self.next_timeout, timeout].into_iter().flatten().min();
         self
     }
+
+    /// Adds Events to publish.
+    pub(super) fn and_publish(mut self, publication: Option<Action>) -> Self {
+        self.publication = publication;
+        self
+    }
 }
 
 impl<S> From<Option<PlannedAction<S>>> for Reconciled<S> {
     fn from(action: Option<PlannedAction<S>>) -> Self {
-        Self { action, next_timeout: None }
+        Self { action, ..Self::idle() }
     }
 }
 
@@ -51,7 +78,7 @@ impl<S> From<PlannedAction<S>> for Reconciled<S> {
 
 impl<S> PlannedAction<S> {
     /// An action that writes no status.
-    pub(super) fn new(action: Action) -> Self {
-        Self { action, status: None }
+    pub(super) fn new(lane: Lane, action: Action) -> Self {
+        Self { lane, action, status: None }
     }
 }

@@ -38,7 +38,14 @@ fn rendered(
 ) -> Result<(Value, Vec<Sharing>), Refusal> {
     let targets: Vec<_> = shares
         .iter()
-        .map(|(name, backend, percent)| Target { percent: *percent, transition: 7, name, backend, addresses: None })
+        .map(|(name, backend, percent)| Target {
+            percent: *percent,
+            transition: 7,
+            name,
+            backend,
+            addresses: None,
+            is_place_known: true,
+        })
         .collect();
     let briefing = Briefing {
         members: members
@@ -72,7 +79,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
         ..backend("2001:db8::7", 465, TlsMode::Implicit)
     };
     let endpoints = vec!["192.0.2.7:2525".parse().unwrap()];
-    let service = ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, endpoints };
+    let service = ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, client_port: 25, endpoints };
     let inside = Backend { destination: Destination::Service(service), ..backend("x", 25, TlsMode::Opportunistic) };
     let policy = Policy {
         reflex: Reflex { consecutive: 3, lasting: Duration::from_millis(1500) },

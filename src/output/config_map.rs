@@ -21,10 +21,12 @@ pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Targe
 
 /// Returns the host and port for clients.
 // A Service goes by its name: it may be headless, and be made anew with another address.
+// ADR-0043: Agents reach Services by DNS name.
 pub(super) fn host_and_port(backend: &Backend) -> (&str, u16) {
     match &backend.destination {
-        Destination::Host(host) => (&host.host, host.port),
-        Destination::Service(service) => (&service.dns_name, service.port),
+        // What reads it verifies certificates by it, which bear no final dot.
+        Destination::Host(host) => (host.host.trim_end_matches('.'), host.port),
+        Destination::Service(service) => (&service.dns_name, service.client_port),
     }
 }
 
@@ -91,7 +93,8 @@ mod tests {
             limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
         };
-        let target = Target { percent: 100, transition: 0, name: "relay", backend: &backend, addresses: None };
+        let (percent, name, addresses) = (100, "relay", None);
+        let target = Target { percent, transition: 0, name, backend: &backend, addresses, is_place_known: true };
         render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 

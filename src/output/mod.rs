@@ -7,6 +7,9 @@ mod agent;
 mod config_map;
 mod plan;
 mod service;
+mod split;
+#[cfg(test)]
+mod testing;
 
 use std::net::SocketAddr;
 
@@ -19,6 +22,7 @@ use mail_failover_api as api;
 use mail_failover_contract::routing::Refusal;
 use mail_failover_core::model::{Backend, ObjectKey, Route};
 pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write, writes};
+pub use split::{ServiceSplit, service_split};
 
 /// The field manager of every output.
 pub const FIELD_MANAGER: &str = "mail-failover-output";
@@ -61,6 +65,9 @@ pub struct Target<'a> {
     pub backend: &'a Backend,
     /// Addresses with true for each that works; `None` while they are not known, and endpoints are left as they are.
     pub addresses: Option<Vec<(SocketAddr, bool)>>,
+    /// True if the host and port are known under which clients reach it. Outputs that hold them are left as they are
+    /// otherwise.
+    pub is_place_known: bool,
 }
 
 /// Lists every object that the spec of a route wants to own, `EndpointSlices` aside.
@@ -84,31 +91,36 @@ const AGENT_FIELD: &str = "spec.outputs[].agent.configMap";
 
 /// Computes the desired outputs of a route; without a usable target, only the owned keys.
 ///
-/// A Service spreads evenly over its endpoints, so it leads to as many of the targets as come closest to their shares
-/// that way. An output for a single backend leads to the one with the largest share.
+/// A Service spreads evenly over its endpoints, so of each target it has the number of addresses that comes closest to
+/// the shares. An output for a single backend leads to the one with the largest share.
 pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Desired {
     let mut desired = Desired {
         objects: vec![],
         owned_keys: owned_keys(route, &owner.key).collect(),
         endpoints_known: false,
+        places_known: false,
         obstacles: vec![],
     };
-    let evenly = nearest_even_split(targets);
+    let split = service_split(targets);
     // The first of equals.
     let Some(largest) = targets.iter().rev().max_by_key(|target| target.percent) else { return desired };
-    desired.endpoints_known = evenly.iter().all(|target| target.addresses.is_some());
+    desired.endpoints_known = split.is_known;
+    let are_all_known = targets.iter().all(|target| target.is_place_known);
+    desired.places_known =
+        (largest.is_place_known || route.config_maps.is_empty()) && (are_all_known || route.agents.is_empty());
     for output in &route.services {
         desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
-        for (index, target) in evenly.iter().enumerate() {
-            let addresses = target.addresses.iter();
-            let slices = addresses.flat_map(|known| service::endpoint_slices(owner, output, target, index, known));
-            desired.objects.extend(slices.map(|slice| Output::EndpointSlice(Box::new(slice))));
+        for (index, part) in split.parts.iter().enumerate() {
+            let slices = service::endpoint_slices(owner, output, part, index);
+            desired.objects.extend(slices.into_iter().map(|slice| Output::EndpointSlice(Box::new(slice))));
         }
     }
-    for output in &route.config_maps {
-        desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
+    if largest.is_place_known {
+        for output in &route.config_maps {
+            desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
+        }
     }
-    if !route.agents.is_empty() {
+    if !route.agents.is_empty() && are_all_known {
         brief(owner, route, targets, largest, briefing, &mut desired);
     }
     desired
@@ -153,27 +165,6 @@ fn brief(
         let config_map = agent::config_map(owner, output, largest, &rendered.text);
         desired.objects.push(Output::ConfigMap(Box::new(config_map)));
     }
-}
-
-/// Selects the targets over which an even split differs least from their shares, in their order; of equals the fewest.
-fn nearest_even_split<'t, 'a>(targets: &'t [Target<'a>]) -> Vec<&'t Target<'a>> {
-    let mut by_share: Vec<_> = targets.iter().collect();
-    by_share.sort_by_key(|target| std::cmp::Reverse(target.percent));
-    let count = (1..=by_share.len()).min_by_key(|count| distance_from_even(&by_share, *count)).unwrap_or(0);
-    let chosen: Vec<_> = by_share.iter().take(count).map(|target| target.name).collect();
-    targets.iter().filter(|target| chosen.contains(&target.name)).collect()
-}
-
-/// Returns the sum over all targets of the difference between their share and an even split over the first `count`, in
-/// hundredths of a percent.
-fn distance_from_even(by_share: &[&Target<'_>], count: usize) -> u32 {
-    let even = u32::try_from(10_000 / count).unwrap_or(0);
-    let mut distance = 0;
-    for (index, target) in by_share.iter().enumerate() {
-        let share = u32::from(target.percent) * 100;
-        distance += if index < count { share.abs_diff(even) } else { share };
-    }
-    distance
 }
 
 fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
@@ -229,53 +220,5 @@ impl OutputObject for EndpointSlice {
 impl OutputObject for ConfigMap {
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use mail_failover_core::model::{
-        Depth, Destination, Limits, Location, Probe, SmtpHost, Tls, TlsMode, TrustAnchors,
-    };
-
-    #[test]
-    fn a_service_leads_to_as_many_backends_as_come_closest_to_their_shares() {
-        let backend = Backend {
-            destination: Destination::Host(SmtpHost { host: "relay.example".into(), port: 587 }),
-            tls: Tls { mode: TlsMode::None, server_name: "relay.example".into(), trust: TrustAnchors::WellKnown },
-            secret: None,
-            login: mail_failover_core::model::ProbeLogin::None,
-            suspended: false,
-            probes: vec![Probe {
-                name: "smtp".into(),
-                interval: Duration::from_secs(10),
-                timeout: Duration::from_secs(5),
-                depth: Depth::Ehlo,
-                envelope: mail_failover_core::model::Envelope::default(),
-                vantage: mail_failover_core::model::Vantage::Operator,
-            }],
-            location: Location::default(),
-            limits: Limits::default(),
-            sender_domains: vec![],
-        };
-        let cases: &[(&[u8], &[&str])] = &[
-            (&[100], &["a"]),
-            (&[10, 90], &["b"]),
-            (&[50, 50], &["a", "b"]),
-            (&[30, 70], &["a", "b"]),
-            (&[80, 20], &["a"]),
-            (&[50, 30, 20], &["a", "b", "c"]),
-            (&[0, 100], &["b"]),
-            (&[], &[]),
-        ];
-        for (percents, expected) in cases {
-            let target = |(name, percent)| Target { percent, transition: 0, name, backend: &backend, addresses: None };
-            let targets: Vec<_> = ["a", "b", "c"].into_iter().zip(percents.iter().copied()).map(target).collect();
-            let names: Vec<_> = nearest_even_split(&targets).iter().map(|target| target.name).collect();
-            assert_eq!(names, *expected, "{percents:?}");
-        }
     }
 }

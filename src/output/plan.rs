@@ -77,14 +77,16 @@ impl Output {
         (kind, ObjectKey::new(namespace, metadata.name.as_deref().unwrap_or_default()))
     }
 
-    /// Returns true if `observed` has everything that `self` wants, and no selector.
-    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere.
+    /// Returns true if `observed` has everything that `self` wants, no selector, and is no alias.
+    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere; the name
+    // of an alias leads to another name.
     fn is_satisfied_by(&self, observed: &Self) -> bool {
         let metadata = has_metadata(self.metadata(), observed.metadata());
         metadata
             && match (self, observed) {
                 (Self::Service(want), Self::Service(have)) => {
                     !has_selector(have)
+                        && !is_alias(have)
                         && ports(want).iter().all(|want| {
                             ports(have).iter().any(|have| {
                                 (&want.name, want.port, &want.protocol, &want.target_port)
@@ -118,6 +120,11 @@ fn is_ready(endpoint: &Endpoint) -> Option<bool> {
 
 fn has_selector(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| !selector.is_empty())
+}
+
+/// Returns true if the DNS name of a Service is an alias for another name.
+fn is_alias(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
 /// Returns the ports that a Service should have if some of its present ones conflict with ours; `None` if none does.
@@ -257,6 +264,8 @@ pub struct Desired {
     /// True if `objects` has every `EndpointSlice` there should be.
     // While the active backend's addresses are unknown the slices stay.
     pub endpoints_known: bool,
+    /// True if the hosts and ports are known that `ConfigMaps` hold. Otherwise these stay.
+    pub places_known: bool,
     /// Obstacles that keep outputs incomplete.
     pub obstacles: Vec<Obstacle>,
 }
@@ -280,7 +289,7 @@ pub fn writes(
     observed: &Observed,
     is_refused: impl Fn(&OutputKey) -> bool,
 ) -> Vec<Write> {
-    let Desired { objects, owned_keys, endpoints_known, obstacles: _ } = desired;
+    let Desired { objects, owned_keys, endpoints_known, places_known: _, obstacles: _ } = desired;
     let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
@@ -293,6 +302,11 @@ pub fn writes(
             }
             writes.push(match (with_version(want, &version), &**object) {
                 (_, Output::Service(there)) if has_selector(there) => Write::ClearSelector(key, version),
+                (Output::Service(mut want), Output::Service(there)) if is_alias(there) => {
+                    // The API server takes `externalName` away with the type.
+                    want.spec.get_or_insert_default().type_ = Some("ClusterIP".to_owned());
+                    Write::Apply(Output::Service(want))
+                }
                 (Output::Service(want), Output::Service(there)) => match ports_without_obstacles(&want, there) {
                     Some(ports) => Write::ReplacePorts(want, ports),
                     None => Write::Apply(Output::Service(want)),
@@ -391,7 +405,12 @@ mod tests {
             store.note(object);
         }
         let owned_keys = owned_keys.iter().map(Output::key).collect();
-        writes(&owner("u"), Desired { objects, owned_keys, endpoints_known, obstacles: vec![] }, &store, |_| false)
+        writes(
+            &owner("u"),
+            Desired { objects, owned_keys, endpoints_known, places_known: true, obstacles: vec![] },
+            &store,
+            |_| false,
+        )
     }
 
     #[test]

@@ -1,19 +1,18 @@
 //! A selector-less Service and the `EndpointSlices` that lead it to the active backend.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Owner, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, Target, metadata};
+use super::split::ServicePart;
+use super::{Owner, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, metadata};
 use mail_failover_core::model::ServiceOutput;
 
 /// Controller of our slices, as other controllers read it.
 const SLICE_MANAGED_BY: &str = "mailfailover.io";
-/// Most endpoints of a slice.
-// The API server takes at most 1000; kube-proxy is spared beyond 100.
-const MAX_ENDPOINTS: usize = 100;
 
 pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     let ports = output.ports.iter().map(|port| ServicePort {
@@ -35,32 +34,34 @@ pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     }
 }
 
-/// Renders one slice per address family that has addresses; `index` tells the targets of one Service apart.
+/// Renders one slice per address family and port; `index` tells the backends of one Service apart.
+// All endpoints of a slice share its ports.
 pub(super) fn endpoint_slices(
     owner: &Owner,
     output: &ServiceOutput,
-    target: &Target<'_>,
+    part: &ServicePart<'_, '_>,
     index: usize,
-    addresses: &[(SocketAddr, bool)],
 ) -> Vec<EndpointSlice> {
-    // When no address works, each is as good as any other: an empty Service would only hide the reason.
-    let any_works = addresses.iter().any(|(_, works)| *works);
-    let (mut v4, mut v6) = (vec![], vec![]);
-    for (address, works) in addresses.iter().filter(|(address, _)| is_routable(address.ip())) {
-        let family = if address.is_ipv4() { &mut v4 } else { &mut v6 };
-        family.push((*address, *works || !any_works));
+    let mut groups: BTreeMap<(bool, u16), Vec<(SocketAddr, bool)>> = BTreeMap::new();
+    for (address, is_ready) in &part.endpoints {
+        groups.entry((address.is_ipv6(), address.port())).or_default().push((*address, *is_ready));
     }
-    let mut slices = vec![];
-    for (name, address_type, members) in [("ipv4", "IPv4", v4), ("ipv6", "IPv6", v6)] {
-        let Some((first, _)) = members.first() else { continue };
-        let port = first.port();
-        let name =
-            if index == 0 { format!("{}-{name}", output.name) } else { format!("{}-{name}-{index}", output.name) };
+    let mut slices: Vec<EndpointSlice> = vec![];
+    for ((is_ipv6, port), endpoints) in groups {
+        let (family, address_type) = if is_ipv6 { ("ipv6", "IPv6") } else { ("ipv4", "IPv4") };
+        let is_first = slices.last().is_none_or(|earlier| earlier.address_type != address_type);
+        let mut name = format!("{}-{family}", output.name);
+        if index > 0 {
+            name = format!("{name}-{index}");
+        }
+        if !is_first {
+            name = format!("{name}-p{port}");
+        }
         let labels = [(SERVICE_NAME_LABEL, &*output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)];
         slices.push(EndpointSlice {
-            metadata: metadata(owner, name, &labels, Some(target)),
+            metadata: metadata(owner, name, &labels, Some(part.target)),
             address_type: address_type.to_owned(),
-            endpoints: members.into_iter().take(MAX_ENDPOINTS).map(endpoint).collect(),
+            endpoints: endpoints.into_iter().map(endpoint).collect(),
             ports: Some(output.ports.iter().map(|output| endpoint_port(&output.name, port)).collect()),
         });
     }
@@ -94,46 +95,28 @@ pub(crate) fn is_routable(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
-    use mail_failover_core::model::{
-        Backend, Depth, Destination, ObjectKey, Probe, ServiceOutputPort, SmtpHost, Tls, TlsMode, TrustAnchors,
-    };
+    use crate::output::split::service_split;
+    use crate::output::{Target, testing};
+    use mail_failover_core::model::{ObjectKey, ServiceOutputPort};
 
     fn slices(addresses: &[(&str, bool)]) -> Vec<EndpointSlice> {
         let owner = Owner { key: ObjectKey::new("shop", "orders"), uid: "u".to_owned() };
         let output =
             ServiceOutput { name: "mail".into(), ports: vec![ServiceOutputPort { name: "smtp".into(), port: 25 }] };
-        let host: Arc<str> = "relay.example".into();
-        let backend = Backend {
-            destination: Destination::Host(SmtpHost { host: host.clone(), port: 587 }),
-            tls: Tls { mode: TlsMode::None, server_name: host, trust: TrustAnchors::WellKnown },
-            secret: None,
-            login: mail_failover_core::model::ProbeLogin::None,
-            suspended: false,
-            probes: vec![Probe {
-                name: "smtp".into(),
-                interval: Duration::ZERO,
-                timeout: Duration::ZERO,
-                depth: Depth::Ehlo,
-                envelope: mail_failover_core::model::Envelope::default(),
-                vantage: mail_failover_core::model::Vantage::Operator,
-            }],
-            location: mail_failover_core::model::Location::default(),
-            limits: mail_failover_core::model::Limits::default(),
-            sender_domains: vec![],
-        };
+        let backend = testing::backend();
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
-        let target = Target {
-            percent: 100,
-            transition: 0,
+        let (transition, percent, is_place_known) = (1, 100, true);
+        let targets = [Target {
+            percent,
+            transition,
             name: "relay",
             backend: &backend,
-            addresses: Some(addresses.clone()),
-        };
-        endpoint_slices(&owner, &output, &target, 0, &addresses)
+            addresses: Some(addresses),
+            is_place_known,
+        }];
+        let split = service_split(&targets);
+        split.parts.iter().flat_map(|part| endpoint_slices(&owner, &output, part, 0)).collect()
     }
 
     fn ready(slice: &EndpointSlice) -> Vec<(&str, bool)> {
@@ -144,12 +127,28 @@ mod tests {
             .collect()
     }
 
+    fn port(slice: &EndpointSlice) -> Option<i32> {
+        slice.ports.as_ref().unwrap()[0].port
+    }
+
     #[test]
     fn each_family_has_its_slice_with_the_backends_port() {
         let slices = slices(&[("192.0.2.1:587", true), ("[2001:db8::1]:587", true)]);
         assert_eq!(slices.iter().map(|s| s.address_type.as_str()).collect::<Vec<_>>(), ["IPv4", "IPv6"]);
-        assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(587));
+        assert_eq!(port(&slices[0]), Some(587));
         assert_eq!(ready(&slices[1]), [("2001:db8::1", true)]);
+    }
+
+    #[test]
+    fn endpoints_of_different_ports_are_in_different_slices() {
+        let slices = slices(&[("10.0.0.1:25", true), ("10.0.0.77:2525", true), ("[2001:db8::1]:2525", true)]);
+        let said: Vec<_> = slices
+            .iter()
+            .map(|slice| (slice.metadata.name.clone().unwrap(), port(slice).unwrap(), ready(slice)[0].0))
+            .collect();
+        let expected =
+            [("mail-ipv4", 25, "10.0.0.1"), ("mail-ipv4-p2525", 2525, "10.0.0.77"), ("mail-ipv6", 2525, "2001:db8::1")];
+        assert_eq!(said, expected.map(|(name, port, address)| (name.to_owned(), port, address)));
     }
 
     #[test]

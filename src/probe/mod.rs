@@ -40,7 +40,7 @@ pub use login_pace::MAX_LOGIN_PAUSE;
 pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
 pub use resolve::{FIRST_LOOKUP_DEADLINE, StartError};
-pub use round::MAX_ADDRESSES;
+pub use round::{MAX_ADDRESSES, outcome_over};
 pub use schedule::Prober;
 
 use prometheus_client::registry::Registry;
@@ -55,7 +55,8 @@ use mail_failover_runtime::clock::Clock;
 pub struct ProbeTarget {
     /// The probe and its backend.
     pub key: ProbeKey,
-    /// Revision of the target. It changes when any other field does, and reports carry it.
+    /// Revision of the target, which reports carry. It changes when any other field does, apart from the endpoints of a
+    /// Service.
     pub revision: u64,
     /// The backend's host or Service.
     pub destination: Destination,

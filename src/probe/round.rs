@@ -251,16 +251,19 @@ fn without_blame(dialogues: Vec<Dialogue>) -> Vec<AddressOutcome> {
 /// 3. the failure that came furthest in the dialogue; of equals the first by class, then by address,
 /// 4. `Inconclusive`, if no address could be tried from here.
 fn verdict(destination: &Destination, resolution: &Resolution, addresses: &[AddressOutcome]) -> Outcome {
-    let Some(telling) = addresses.iter().min_by_key(|at| rank(at)) else {
-        return without_addresses(destination, resolution);
-    };
+    outcome_over(addresses).unwrap_or_else(|| without_addresses(destination, resolution))
+}
+
+/// The outcome of a round over these addresses; `None` without any.
+pub fn outcome_over(addresses: &[AddressOutcome]) -> Option<Outcome> {
+    let telling = addresses.iter().min_by_key(|at| rank(at))?;
     let mut outcome = telling.outcome.clone();
     outcome.certificate_not_after = addresses.iter().filter_map(|at| at.outcome.certificate_not_after.clone()).min();
     if addresses.len() > 1 && outcome.class != EvidenceClass::Ok {
         let place = format!(" (at {}, the most telling of {} addresses)", telling.address, addresses.len());
         outcome.message = bounded(&outcome.message, MAX_MESSAGE - place.len()) + &place;
     }
-    outcome
+    Some(outcome)
 }
 
 /// Order of the addresses of a round, the one that decides the verdict first.

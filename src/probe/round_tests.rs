@@ -15,7 +15,12 @@ use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePor
 use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
 
 fn service(endpoints: Vec<SocketAddr>) -> Destination {
-    Destination::Service(ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, endpoints })
+    Destination::Service(ServicePort {
+        dns_name: "relay.shop.svc.cluster.local".into(),
+        port: 25,
+        client_port: 25,
+        endpoints,
+    })
 }
 
 fn host(host: &str, port: u16) -> Destination {

@@ -125,7 +125,8 @@ impl Prober {
         (Self { changes }, tokio::spawn(scheduler.run(shutdown)))
     }
 
-    /// Adds a target, or replaces the one with the same key. Does nothing if the revision is the same.
+    /// Adds a target, or replaces the one with the same key. Rounds under way report nothing unless the revision is the
+    /// same.
     pub fn set(&self, target: ProbeTarget) {
         self.change(target.key.clone(), Some(target));
     }
@@ -229,22 +230,24 @@ impl<R: Runner> Scheduler<R> {
             return;
         };
         let before = R::target(&entry.prepared);
-        if before.revision == target.revision {
+        if before == &target {
             return;
         }
-        entry.shared.is_stale.store(true, Ordering::Relaxed);
-        let known = if before.destination == target.destination {
-            entry.shared.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        } else {
-            KnownAddresses::default()
-        };
-        let login_pace = if before.destination == target.destination && before.login == target.login {
-            entry.shared.login_pace.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        } else {
-            LoginPace::default()
-        };
-        let (known, login_pace) = (Mutex::new(known), Mutex::new(login_pace));
-        entry.shared = Arc::new(RevisionState { known, login_pace, ..RevisionState::default() });
+        if before.revision != target.revision {
+            entry.shared.is_stale.store(true, Ordering::Relaxed);
+            let known = if before.destination == target.destination {
+                entry.shared.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            } else {
+                KnownAddresses::default()
+            };
+            let login_pace = if before.destination == target.destination && before.login == target.login {
+                entry.shared.login_pace.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            } else {
+                LoginPace::default()
+            };
+            let (known, login_pace) = (Mutex::new(known), Mutex::new(login_pace));
+            entry.shared = Arc::new(RevisionState { known, login_pace, ..RevisionState::default() });
+        }
         let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
         entry.due = match entry.last_start {
             Some(last_start) => promptly.max(last_start + interval(&target) / 2),

@@ -106,7 +106,12 @@ fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
     ProbeTarget {
         key: key(number),
         revision,
-        destination: Destination::Service(ServicePort { dns_name: "a.shop.svc".into(), port: 25, endpoints }),
+        destination: Destination::Service(ServicePort {
+            dns_name: "a.shop.svc".into(),
+            port: 25,
+            client_port: 25,
+            endpoints,
+        }),
         tls: Tls { mode: TlsMode::None, server_name: "a.shop.svc".into(), trust: TrustAnchors::WellKnown },
         interval,
         timeout: interval / 2,
@@ -196,6 +201,28 @@ async fn a_changed_target_starts_at_once_but_not_twice_an_interval_too_often() {
     running.prober.set(target(0, 102, 10 * SECOND));
     sleep(Duration::from_millis(60)).await;
     assert!(running.started().len() <= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_go_on_while_endpoints_change_and_the_next_ones_have_the_new() {
+    for seconds_between in 1..5 {
+        let mut running = start(5 * SECOND, 1000);
+        for change in 0..60 {
+            let mut target = target(0, 1, 5 * SECOND);
+            let Destination::Service(service) = &mut target.destination else { panic!("a Service") };
+            service.endpoints = vec![([192, 0, 2, change], 25).into()];
+            running.prober.set(target);
+            sleep(seconds_between * SECOND).await;
+        }
+        sleep(6 * SECOND).await;
+        let starts = running.started();
+        let mut reported = 0;
+        while running.reports.try_recv().is_ok() {
+            reported += 1;
+        }
+        assert!(starts.len() >= 10 && reported + 2 >= starts.len(), "{} began, {reported} reported", starts.len());
+        assert!(gaps(&starts).iter().all(|gap| *gap >= 5 * SECOND / 2), "{:?}", gaps(&starts));
+    }
 }
 
 #[tokio::test(start_paused = true)]

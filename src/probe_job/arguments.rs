@@ -74,7 +74,7 @@ pub struct ProbeArguments {
 pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_name: Option<&str>) -> Vec<String> {
     let (host, port) = match &backend.destination {
         Destination::Host(host) => (&host.host, host.port),
-        Destination::Service(service) => (&service.dns_name, service.port),
+        Destination::Service(service) => (&service.dns_name, service.client_port),
     };
     let mut arguments = vec![
         "probe".to_owned(),

@@ -52,6 +52,8 @@ pub struct Unreadable {
     pub generation: i64,
     /// `metadata.resourceVersion` of the object.
     pub resource_version: String,
+    /// `status` of the object; null if it has none.
+    pub status: serde_json::Value,
     /// Error with the path of the field.
     pub error: String,
 }

@@ -98,11 +98,12 @@ impl<K: Watched> Tracker<K> {
                 object.strip();
                 Change::Applied(Box::new(object))
             }
-            Err(Invalid { metadata, error }) => Change::Unreadable(Unreadable {
+            Err(Invalid { metadata, status, error }) => Change::Unreadable(Unreadable {
                 key,
                 uid: metadata.uid.unwrap_or_default(),
                 generation: metadata.generation.unwrap_or_default(),
                 resource_version: metadata.resource_version.unwrap_or_default(),
+                status,
                 error,
             }),
         }));

@@ -14,22 +14,9 @@ local function carriers()
   return table.concat(names, ", ")
 end
 
--- Mail goes where none can leave: each active backend is Unhealthy, and not just until other replicas have agreed.
+-- Mail is held on a backend that cannot deliver, and not just until a standby has answered.
 local function is_stuck()
-  local active = obj.status.active or {}
-  if #active == 0 or (obj.status.waitingFor or {}).reason == "AwaitingConfirmation" then
-    return false
-  end
-  local unhealthy = {}
-  for _, one in ipairs(obj.status.backends or {}) do
-    unhealthy[one.name] = one.health == "Unhealthy"
-  end
-  for _, one in ipairs(active) do
-    if not unhealthy[one.backend] then
-      return false
-    end
-  end
-  return true
+  return ready.reason == "HeldOnDeadBackend" and (obj.status.waitingFor or {}).reason ~= "AwaitingConfirmation"
 end
 
 local outputs = condition("OutputsApplied")
@@ -39,7 +26,7 @@ if obj.status.state == "NoneHealthy" or ready.reason == "NoneHealthy" then
   return health("Degraded", "No mail can be sent: " .. said)
 end
 if is_stuck() then
-  return health("Degraded", "No mail can be sent by " .. carriers() .. ": " .. said)
+  return health("Degraded", said)
 end
 -- The output belongs to somebody else, or the API server does not accept it; what failed for the moment is tried again.
 if outputs.status == "False" and outputs.reason ~= "WriteFailed" then

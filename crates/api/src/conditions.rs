@@ -32,6 +32,8 @@ pub mod reason {
     pub const DELIVERING: &str = "Delivering";
     /// No backend of a route can deliver.
     pub const NONE_HEALTHY: &str = "NoneHealthy";
+    /// Mail of a route goes to a backend that cannot deliver, and a hold keeps it there.
+    pub const HELD_ON_DEAD_BACKEND: &str = "HeldOnDeadBackend";
     /// No backend is chosen until there is evidence.
     pub const AWAITING_EVIDENCE: &str = "AwaitingEvidence";
 
@@ -80,10 +82,14 @@ pub mod reason {
     pub const POLICY_REJECTED: &str = "PolicyRejected";
     /// A `SendingBackend` that a route names does not exist.
     pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+    /// A backend of a route leads back to the route.
+    pub const MAIL_LOOP: &str = "MailLoop";
     /// The Service that a backend names does not exist.
     pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
     /// The Service that a backend names has no such port.
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
+    /// The Service that a backend names is an alias (`ExternalName`).
+    pub const SERVICE_IS_EXTERNAL_NAME: &str = "ServiceIsExternalName";
     /// The certificates that a backend names do not exist.
     pub const CA_NOT_FOUND: &str = "CANotFound";
     /// The certificates that a backend names are no usable PEM.

@@ -27,8 +27,8 @@ pub use mail_route::{
     PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec, TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, MailRouteStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus,
-    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
+    ActiveBackend, MailRouteStatus, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
+    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,

@@ -21,8 +21,8 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     printcolumn(
         name = "Active",
         type_ = "string",
-        json_path = ".status.active[*].backend",
-        description = "Backends that carry the mail now"
+        json_path = ".status.activeSummary",
+        description = "Backends that carry the mail now, with their shares"
     ),
     printcolumn(
         name = "Healthy",

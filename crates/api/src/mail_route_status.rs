@@ -23,6 +23,17 @@ pub struct MailRouteStatus {
     #[schemars(length(max = 100))]
     pub active: Vec<ActiveBackend>,
 
+    /// The same in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub active_summary: Option<String>,
+
+    /// Backends that each output leads to, as far as it was written. They differ from `active` where an output cannot
+    /// express its shares: a Service spreads evenly over its endpoints, and `Env` and `Postfix` name one backend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub outputs: Vec<OutputStatus>,
+
     /// Percentage of the mail that no backend takes: it exceeds what the backends take that can deliver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
@@ -34,7 +45,7 @@ pub struct MailRouteStatus {
     pub since: Option<MicroTime>,
 
     /// `Preferred`: the mail leaves by the first backend of the list. `FailedOver`: by another one. `FailingBack`: it returns in steps,
-    /// see `ramp`. `Holding`: decisions wait, see `waitingFor`. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
+    /// see `ramp`. `Holding`: decisions wait, see `waitingFor`, perhaps with a backend that cannot deliver. `Paused`: decisions wait because a request said so, see `pause`. `NoneHealthy`: no
     /// backend can deliver. `Unknown`: not enough evidence for a first decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RouteState>,
@@ -127,6 +138,34 @@ pub struct ActiveBackend {
     /// Present and true for a backend that only takes mail that does not fit elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+/// Backends that an output leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputStatus {
+    /// Kind of the object: Service or ConfigMap.
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Backends that it leads to, with the shares of the mail that follow from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub active: Vec<OutputShare>,
+}
+
+/// Share of the mail that an output leads to a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputShare {
+    /// Name of the SendingBackend.
+    #[schemars(length(max = 253))]
+    pub backend: String,
+    /// Share of the mail in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i32,
 }
 
 /// State of a route.

@@ -37,9 +37,11 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     let (destination, tls_spec, auth, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
             let api::SmtpServer { host, port, tls, auth } = smtp;
-            let host: Arc<str> = host.trim_end_matches('.').into();
+            // A final dot keeps a resolver's search list away. A certificate's name has none (RFC 6125 §6.4).
+            let server_name: Arc<str> = host.trim_end_matches('.').into();
             let port = port_number(*port, "spec.smtp.port")?;
-            (Destination::Host(SmtpHost { host: host.clone(), port }), tls.as_ref(), auth, host, "spec.smtp")
+            let destination = Destination::Host(SmtpHost { host: host.as_str().into(), port });
+            (destination, tls.as_ref(), auth, server_name, "spec.smtp")
         }
         (None, Some(service)) => {
             let api::ServiceReference { name, port, tls, auth } = service;
@@ -59,6 +61,14 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
                         &format!(
                             "Service {name} has no TCP port {}; use one of its spec.ports by name or number",
                             port_text(port)
+                        ),
+                    ),
+                    ServiceProblem::ExternalName => Rejection::new(
+                        reason::SERVICE_IS_EXTERNAL_NAME,
+                        "spec.service.name",
+                        &format!(
+                            "Service {name} has the type ExternalName, an alias without endpoints; put the name that it stands \
+                             for into spec.smtp.host, in place of spec.service"
                         ),
                     ),
                 })

@@ -134,7 +134,8 @@ impl Lookup for Presumed {
             IntOrString::String(_) => PRESUMED_PORT,
         };
         let port = u16::try_from(number).map_err(|_| ServiceProblem::PortNotFound)?;
-        Ok(ServicePort { dns_name: format!("{}.{}.svc", key.name, key.namespace).into(), port, endpoints: vec![] })
+        let dns_name = format!("{}.{}.svc", key.name, key.namespace).into();
+        Ok(ServicePort { dns_name, port, client_port: port, endpoints: vec![] })
     }
 }
 
@@ -161,6 +162,8 @@ pub enum ServiceProblem {
     NotFound,
     /// It has no such port.
     PortNotFound,
+    /// It is an alias for a DNS name, without endpoints of its own.
+    ExternalName,
 }
 
 /// Place of the certificates of a backend's private CA, if it names one.

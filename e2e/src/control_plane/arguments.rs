@@ -16,10 +16,10 @@ const NOBODYS: &str = "192.0.2.1";
 /// The addresses of pods.
 pub(crate) const POD_RANGE: &str = "10.244.0.0/16";
 
-pub(super) fn etcd(folder: &Path, url: &str, peer_port: u16) -> Vec<String> {
+pub(super) fn etcd(data: &Path, url: &str, peer_port: u16) -> Vec<String> {
     let peer = format!("http://127.0.0.1:{peer_port}");
     vec![
-        format!("--data-dir={}", folder.join("etcd").display()),
+        flag("data-dir", data),
         format!("--listen-client-urls={url}"),
         format!("--advertise-client-urls={url}"),
         format!("--listen-peer-urls={peer}"),

@@ -26,6 +26,9 @@ pub struct Options {
     pub controller_manager: bool,
     /// Keep an audit log of the requests of service accounts, see [`ControlPlane::calls_of`].
     pub audit: bool,
+    /// Keep Events in an etcd of their own, as large clusters do, see
+    /// [`ControlPlane::pause_events_store`].
+    pub events_store: bool,
     /// Serve a node: at an address that its pods reach, with the authorizer and the credentials
     /// that a kubelet needs. It needs [`Isolation::Node`](namespace::Isolation::Node).
     pub node: bool,
@@ -48,6 +51,8 @@ pub struct ControlPlane {
     controller_manager: Option<Component>,
     api_server: Component,
     etcd: Component,
+    /// The etcd of the Events, if they have one of their own.
+    events_store: Option<Component>,
     port: u16,
     client: Client,
     kubeconfig: PathBuf,
@@ -77,15 +82,26 @@ impl ControlPlane {
     }
 
     async fn start_in(folder: &Path, binaries: &Binaries, options: Options) -> Result<Self> {
-        let [etcd_port, peer_port, port, manager_port] = free_ports()?;
+        let [etcd_port, peer_port, port, manager_port, events_port, events_peer_port] = free_ports()?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let authority = ClusterAuthority::new(folder)?;
         let token_keys = TokenKeys::new(folder)?;
-        let etcd_arguments = arguments::etcd(folder, &etcd_url, peer_port);
+        let etcd_arguments = arguments::etcd(&folder.join("etcd"), &etcd_url, peer_port);
         let etcd = Component::new("etcd", binaries.path(Program::Etcd)?, etcd_arguments, folder);
         etcd.start()?;
 
         let mut arguments = arguments::api_server(&authority, &token_keys, &etcd_url, port, options)?;
+        let events_url = format!("http://127.0.0.1:{events_port}");
+        let events_store = if options.events_store {
+            let data = folder.join("etcd-events");
+            let of_events = arguments::etcd(&data, &events_url, events_peer_port);
+            let store = Component::new("etcd-events", binaries.path(Program::Etcd)?, of_events, folder);
+            store.start()?;
+            arguments.push(format!("--etcd-servers-overrides=/events#{events_url}"));
+            Some(store)
+        } else {
+            None
+        };
         let audit_log = options.audit.then(|| folder.join("audit.log"));
         if let Some(log) = &audit_log {
             arguments.extend(arguments::audit(&folder.join("audit-policy.json"), log)?);
@@ -106,6 +122,7 @@ impl ControlPlane {
             controller_manager,
             api_server,
             etcd,
+            events_store,
             port,
             client,
             kubeconfig,
@@ -244,6 +261,26 @@ impl ControlPlane {
     /// When it is not running.
     pub fn resume_etcd(&self) -> Result<()> {
         self.etcd.signal(Signal::CONT)
+    }
+
+    /// Freezes the etcd of the Events (SIGSTOP): no Event is stored, and everything else is.
+    ///
+    /// # Errors
+    /// When Events have no etcd of their own ([`Options::events_store`]), or when it is not running.
+    pub fn pause_events_store(&self) -> Result<()> {
+        self.events_store()?.signal(Signal::STOP)
+    }
+
+    /// Thaws the etcd of the Events (SIGCONT).
+    ///
+    /// # Errors
+    /// As [`Self::pause_events_store`].
+    pub fn resume_events_store(&self) -> Result<()> {
+        self.events_store()?.signal(Signal::CONT)
+    }
+
+    fn events_store(&self) -> Result<&Component> {
+        self.events_store.as_ref().context("the control plane keeps Events with everything else")
     }
 
     /// The folder of the logs.

@@ -57,7 +57,7 @@ impl Progress {
 impl Node {
     /// The parts of its control plane.
     const CONTROL_PLANE: control_plane::Options =
-        control_plane::Options { controller_manager: true, audit: false, node: true };
+        control_plane::Options { controller_manager: true, audit: false, events_store: false, node: true };
 
     /// The programs that a node needs.
     pub fn programs() -> Vec<Program> {

@@ -81,12 +81,12 @@ async fn no_policy(env: Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("standby").await?;
     api::<FailoverPolicy>(&env).delete("fast", &DeleteParams::default()).await?;
     let message = wait_condition(&env, "orders", "Ready", "False", "PolicyNotFound").await?;
-    ensure!(message.contains("last good policy stays in force"), "{message}");
-    // The last good policy has a cooldown of an hour and three failures: no failback, but the thresholds apply.
+    ensure!(message.contains("the documented defaults are in force"), "{message}");
+    // By these it recovers after ten successes, and mail returns minutes later.
     fixture.primary.repair().await?;
-    wait_route(&env, "orders", "to judge the primary by the last good thresholds", |status| {
+    wait_route(&env, "orders", "to judge the primary by the defaults", |status| {
         status.healthy_backends.as_deref() == Some("2/2")
-            && status.waiting_for.as_ref().is_some_and(|hold| hold.reason == "Cooldown")
+            && status.waiting_for.as_ref().is_some_and(|hold| ["Cooldown", "Soak"].contains(&hold.reason.as_str()))
     })
     .await?;
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;

@@ -1,6 +1,7 @@
 //! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its
 //! status.
 
+mod held;
 mod outputs;
 mod status;
 
@@ -12,21 +13,22 @@ use super::action::{Action, ResourceRef};
 use super::backend::BackendEntry;
 use super::cached::Cached;
 use super::events;
-use super::reconcile::{PlannedAction, Reconciled};
+use super::lane::Lane;
+use super::reconcile::{PlannedAction, Publishing, Reconciled};
 use super::retry::{Retry, WriteBudget};
 use crate::output::{Observed, OutputKey};
 use mail_failover_api::conditions::reason;
-use mail_failover_api::{MailRoute, MailRouteStatus};
+use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::{Candidate, Decision, HoldReason, Memory, Situation, decide};
+use mail_failover_core::engine::{Candidate, Decision, Eligibility, HoldReason, Memory, Situation, decide};
 use mail_failover_core::model::{
-    Backend, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
+    Backend, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
 };
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
 
-use outputs::{LastReported, OutputsPlan, RefusedOutput, owner, write_outputs};
+use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
 
 /// Age below which a route counts as new.
@@ -43,7 +45,7 @@ pub(super) struct RouteEntry {
     pub(super) usable: Option<Arc<Route>>,
     /// Defect of the present version of the spec.
     rejection: Option<Rejection>,
-    /// Last good version of the policy that the spec names.
+    /// The policy in force; `None` before the first look.
     policy: Option<Policy>,
     policy_problem: Option<Rejection>,
     /// True once it was read afresh since this replica became the leader.
@@ -63,7 +65,10 @@ pub(super) struct RouteEntry {
     last_reported: LastReported,
     budget: Option<WriteBudget>,
     output_retry: Retry,
-    pub(super) retry: Retry,
+    /// The latest transition that every output follows, and the time at which that was seen first.
+    applied: Option<(i64, Timestamp)>,
+    /// Backends that each output leads to, once all are written.
+    output_status: Option<Vec<OutputStatus>>,
 }
 
 /// Age from which a message that is kept is told of.
@@ -98,12 +103,17 @@ pub(super) struct RouteContext<'a> {
     pub(super) now: Timestamp,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
+    pub(super) publishing: Publishing,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
     /// True if the failures that the route meets are rather those of our own network.
     pub(super) is_storm: bool,
     /// Addresses to which agents report.
     pub(super) operators: &'a [OperatorEndpoint],
+    /// Backends of the route that lead back to it.
+    pub(super) loops: &'a BTreeSet<Arc<str>>,
+    /// Backends that all agents of the route have left, if it has no outputs but theirs.
+    pub(super) left_by_agents: &'a BTreeSet<Arc<str>>,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -149,15 +159,28 @@ impl RouteEntry {
         spec.policy_ref.as_ref().map(|reference| reference.name.as_str())
     }
 
-    /// Takes over the policy as it is now; one that cannot be used leaves the last good one in force.
-    // ADR-0083: What is missing holds up nothing.
+    /// Takes over the policy as it is now. One that does not exist means the defaults; one that cannot be used leaves the
+    /// last good version in force.
+    // Not the last good version of one that does not exist: a process that begins afterwards does not know it, and must
+    // decide the same.
+    // ADR-0086: Without a policy the defaults are in force.
     pub(super) fn adopt_policy(&mut self, policy: Result<Policy, Rejection>) {
         match policy {
             Ok(policy) => {
                 self.policy = Some(policy);
                 self.policy_problem = None;
             }
-            Err(rejection) => self.policy_problem = Some(rejection),
+            Err(rejection) => {
+                if rejection.reason == reason::POLICY_NOT_FOUND {
+                    self.policy = Some(Policy::default());
+                } else if self.policy.is_none() {
+                    // Nobody can tell if it asks for windows or an approval.
+                    let mut defaults = Policy::default();
+                    defaults.failback.mode = FailbackMode::Manual;
+                    self.policy = Some(defaults);
+                }
+                self.policy_problem = Some(rejection);
+            }
         }
     }
 
@@ -174,6 +197,13 @@ impl RouteEntry {
     /// Returns true if it has outputs for agents.
     pub(super) fn has_agents(&self) -> bool {
         self.usable.as_ref().is_some_and(|route| !route.agents.is_empty())
+    }
+
+    /// Returns true if every output of it is for agents.
+    pub(super) fn has_only_agents(&self) -> bool {
+        let usable = self.usable.as_ref();
+        usable
+            .is_some_and(|route| route.services.is_empty() && route.config_maps.is_empty() && !route.agents.is_empty())
     }
 
     /// The service accounts under which its agents run.
@@ -200,13 +230,14 @@ impl RouteEntry {
         self.kept.replace(kept.clone()) != Some(kept)
     }
 
-    /// The backend that carries most of its mail, as far as is persisted.
-    pub(super) fn active(&self) -> Option<&str> {
-        self.status()?.active.first().map(|active| active.backend.as_str())
+    /// The backends that carry its mail, as far as is persisted.
+    pub(super) fn active(&self) -> Vec<String> {
+        let active = self.status().into_iter().flat_map(|status| &status.active);
+        active.map(|active| active.backend.clone()).collect()
     }
 
     /// Returns true if a backend carries mail, as far as is persisted.
-    fn carries(&self, backend: &str) -> bool {
+    pub(super) fn carries(&self, backend: &str) -> bool {
         self.status().is_some_and(|status| status.active.iter().any(|active| active.backend == backend))
     }
 
@@ -237,12 +268,12 @@ impl RouteEntry {
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         let reconciled = match self.precondition(cx) {
             Ok((uid, route)) => self.reconcile_usable(cx, &uid, &route),
-            Err(reconciled) => reconciled,
+            Err(reconciled) => *reconciled,
         };
         reconciled.and_at(self.next_change_of_evidence(cx))
     }
 
-    /// Status, outputs, Events, the rest of the status: the first of these that is not as decided.
+    /// Status, outputs, the rest of the status: the first of these that is not as decided; Events once the outputs are.
     fn reconcile_usable(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route) -> Reconciled<MailRouteStatus> {
         let decided = self.decide(cx, route);
         let next_timeout = decided.decision.next_timeout;
@@ -251,33 +282,55 @@ impl RouteEntry {
             return Reconciled::from(self.persist_decision(cx, &decided)).and_at(next_timeout);
         }
         let outputs = self.compare_outputs(cx, uid, route, &decided);
-        let action = write_outputs(uid, &outputs)
-            .or_else(|| self.publish_events(cx, uid, &outputs))
-            .or_else(|| self.write_status(cx, Some(&decided), &outputs.state));
-        Reconciled::from(action).and_at(next_timeout).and_at(outputs.next_timeout)
+        let next_timeout = next_timeout.into_iter().chain(outputs.next_timeout).min();
+        if let Some(action) = self.write_outputs(uid, &outputs) {
+            return Reconciled::from(action).and_at(next_timeout);
+        }
+        self.note_applied(cx, &outputs.state);
+        if matches!(outputs.state, OutputsState::Complete) {
+            self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
+        }
+        let publication = self.publication(cx, uid, &outputs);
+        let paused_until = cx.publishing.paused_until.filter(|_| publication.is_some());
+        // One write then says all; Events that fail are not waited for.
+        let is_awaited = cx.publishing.is_under_way && !cx.publishing.has_failed;
+        let action = (!is_awaited).then(|| self.write_status(cx, Lane::RouteStatus, Some(&decided), &outputs.state));
+        Reconciled::from(action.flatten())
+            .and_publish(publication.filter(|_| cx.publishing.may_begin()))
+            .and_at(paused_until)
+            .and_at(next_timeout)
+    }
+
+    /// Takes note of the time at which every output was first seen to follow the latest transition.
+    fn note_applied(&mut self, cx: &RouteContext<'_>, outputs: &OutputsState) {
+        let last = self.status().and_then(|status| status.history.first());
+        let Some(id) = last.filter(|last| last.applied_at.is_none()).map(|last| last.id) else { return };
+        if matches!(outputs, OutputsState::Complete) && self.applied.is_none_or(|(applied, _)| applied != id) {
+            self.applied = Some((id, cx.now));
+        }
     }
 
     /// The route as it is to be decided about; the error is what comes before any decision.
-    fn precondition(&mut self, cx: &RouteContext<'_>) -> Result<(Uid, Arc<Route>), Reconciled<MailRouteStatus>> {
+    fn precondition(&mut self, cx: &RouteContext<'_>) -> Result<(Uid, Arc<Route>), Box<Reconciled<MailRouteStatus>>> {
         if !self.is_confirmed {
-            return Err(PlannedAction::new(Action::Confirm).into());
+            return Err(Box::new(PlannedAction::new(Lane::Decision, Action::Confirm).into()));
         }
         let Some((uid, object)) = self.object.as_ref().and_then(|cached| Some((cached.uid(), cached.readable()?)))
         else {
-            return Err(Reconciled::idle());
+            return Err(Box::new(Reconciled::idle()));
         };
         let uid = uid.clone();
         if let Some(until) = self.awaits_references_until(object, cx) {
-            return Err(Reconciled::at(until));
+            return Err(Box::new(Reconciled::at(until)));
         }
         let Some(route) = self.usable.clone() else {
-            return Err(self.write_status(cx, None, &OutputsState::Waiting).into());
+            return Err(Box::new(self.write_status(cx, Lane::RouteStatus, None, &OutputsState::Waiting).into()));
         };
         if !self.is_every_backend_observed(&route, cx) {
-            return Err(Reconciled::idle());
+            return Err(Box::new(Reconciled::idle()));
         }
         if self.is_outdated(&uid, cx) {
-            return Err(PlannedAction::new(Action::Confirm).into());
+            return Err(Box::new(PlannedAction::new(Lane::Decision, Action::Confirm).into()));
         }
         Ok((uid, route))
     }
@@ -332,7 +385,6 @@ impl RouteEntry {
         let decision = decide(
             &Situation {
                 now: cx.now,
-                // ADR-0083: What is missing holds up nothing.
                 policy: self.policy.as_ref().unwrap_or(&defaults),
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
@@ -357,31 +409,32 @@ impl RouteEntry {
     fn candidate(&self, cx: &RouteContext<'_>, route: &Route, member: &Member) -> Candidate {
         let entry = cx.backend(&member.name);
         let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), cx.now));
-        // A deleted backend may keep the mail that it carries, and be left when it fails; no mail moves to it.
-        let is_gone = entry.is_none_or(|entry| entry.object.is_none()) && !self.carries(&member.name);
-        let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_gone);
-        Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now)
+        // One that leads back to the route is alive when the route's own mail flows, and dies with it.
+        let is_loop = cx.loops.contains(&member.name);
+        let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_loop);
+        let mut candidate = Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now);
+        // It is left after a minute, or when it is seen to fail before that; no mail moves to it.
+        // ADR-0083: What is missing holds up nothing.
+        if entry.is_none_or(|entry| entry.object.is_none()) && candidate.eligibility == Eligibility::InService {
+            candidate.eligibility = Eligibility::Unusable;
+        }
+        candidate
     }
 
     /// Writes a new decision into the status, before anything acts on it.
     fn persist_decision(&mut self, cx: &RouteContext<'_>, decided: &Decided) -> Option<PlannedAction<MailRouteStatus>> {
         self.budget = None;
-        self.write_status(cx, Some(decided), &OutputsState::Waiting)
+        self.write_status(cx, Lane::Decision, Some(decided), &OutputsState::Waiting)
     }
 
-    /// Publishes the Events that the status lists as pending, unless the outputs that they report cannot be written.
+    /// The Events that the status lists as pending, unless the outputs that they report cannot be written.
     // ADR-0002: Publish Events under fixed names.
-    fn publish_events(
-        &self,
-        cx: &RouteContext<'_>,
-        uid: &Uid,
-        outputs: &OutputsPlan,
-    ) -> Option<PlannedAction<MailRouteStatus>> {
+    fn publication(&self, cx: &RouteContext<'_>, uid: &Uid, outputs: &OutputsPlan) -> Option<Action> {
         if matches!(outputs.state, OutputsState::Failing(_)) {
             return None;
         }
         let pending = &self.status()?.pending_events;
-        events::publication(cx.resource, uid, cx.instance, pending, &self.published).map(PlannedAction::new)
+        events::publication(cx.resource, uid, cx.instance, pending, &self.published)
     }
 
     /// Defects of the spec, and of the objects that it refers to.
@@ -393,8 +446,14 @@ impl RouteEntry {
                     "SendingBackend {} does not exist in namespace {}; create it or take it out of the list",
                     member.name, cx.resource.key.namespace
                 );
-                // ADR-0005: A deleted backend keeps the mail that it carries.
                 problems.push(Rejection::new(reason::BACKEND_NOT_FOUND, "spec.backends[].name", &message));
+            } else if cx.loops.contains(&member.name) {
+                let message = format!(
+                    "SendingBackend {} leads back to this route through a Service that a route owns: it is no other way out and is not \
+                     used; name the server itself, or take it out of the list",
+                    member.name
+                );
+                problems.push(Rejection::new(reason::MAIL_LOOP, "spec.backends[].name", &message));
             }
         }
         problems
@@ -404,6 +463,7 @@ impl RouteEntry {
     fn write_status(
         &self,
         cx: &RouteContext<'_>,
+        lane: Lane,
         decided: Option<&Decided>,
         outputs: &OutputsState,
     ) -> Option<PlannedAction<MailRouteStatus>> {
@@ -422,13 +482,16 @@ impl RouteEntry {
             recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             first_delivery: self.first_delivery,
             kept: self.kept.as_ref(),
+            applied: self.applied,
             backends: cx.backends,
             decision: decided.map(|decided| &decided.decision),
             candidates: decided.map_or(&[], |decided| decided.candidates.as_slice()),
             outputs,
+            output_status: self.output_status.clone(),
+            left_by_agents: cx.left_by_agents,
         };
         let status = builder.build();
-        cached.status_write(&before, status)
+        cached.status_write(lane, &before, status)
     }
 }
 

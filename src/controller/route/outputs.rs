@@ -7,11 +7,14 @@ use std::time::Duration;
 use super::status::OutputsState;
 use super::{Decided, RouteContext, RouteEntry};
 use crate::controller::action::{Action, WriteOutcome};
+use crate::controller::lane::Lane;
 use crate::controller::reconcile::PlannedAction;
 use crate::controller::retry::{Retry, WriteBudget};
-use crate::output::{self, Briefed, Briefing, Obstacle, OutputKey, Owner, Target, Write, desired, writes};
-use mail_failover_api::MailRouteStatus;
+use crate::output::{
+    self, Briefed, Briefing, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired, service_split, writes,
+};
 use mail_failover_api::conditions::reason;
+use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{Memory, Transition};
 use mail_failover_core::model::{ObjectKey, Policy, Route, Timestamp, Uid};
@@ -40,6 +43,8 @@ pub(super) struct OutputsPlan {
     /// Writes to make now.
     pub(super) writes: Vec<Write>,
     pub(super) state: OutputsState,
+    /// The share of each backend in percent, as a Service output has it.
+    pub(super) split: Vec<(String, u8)>,
     /// Time at which more writes may be possible.
     pub(super) next_timeout: Option<Timestamp>,
 }
@@ -100,8 +105,12 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
         };
-        let desired = desired(&owner, route, &targets, &briefing);
-        let is_target_known = !targets.is_empty() && (desired.endpoints_known || route.services.is_empty());
+        let mut desired = desired(&owner, route, &targets, &briefing);
+        // What is not known of one that carries mail stays as it is.
+        desired.endpoints_known &= targets.len() == decided.decision.memory.shares.len();
+        let are_endpoints_known = desired.endpoints_known || route.services.is_empty();
+        let is_target_known = !targets.is_empty() && are_endpoints_known && desired.places_known;
+        let split = service_split(&targets).percents();
 
         let mut in_the_way = BTreeMap::new();
         for key in &desired.owned_keys {
@@ -125,9 +134,9 @@ impl RouteEntry {
             writes.retain(|write| !matches!(write, Write::Create(_)));
         }
         if writes.is_empty() {
-            return self.without_writes(rejections, is_target_known);
+            return OutputsPlan { split, ..self.without_writes(rejections, is_target_known) };
         }
-        self.within_budget(writes, cx.now)
+        OutputsPlan { split, ..self.within_budget(writes, cx.now) }
     }
 
     /// Refills the write budget if agents have to be told anything new.
@@ -149,7 +158,14 @@ impl RouteEntry {
         for (index, share) in memory.shares.iter().enumerate() {
             if let Some((entry, backend)) = cx.usable_backend(&share.backend) {
                 let addresses = entry.addresses(self.thresholds());
-                targets.push(Target { percent: share.percent, transition, name: &share.backend, backend, addresses });
+                targets.push(Target {
+                    percent: share.percent,
+                    transition,
+                    name: &share.backend,
+                    backend,
+                    addresses,
+                    is_place_known: entry.is_place_known(),
+                });
             } else if index == 0 {
                 return vec![];
             }
@@ -165,37 +181,68 @@ impl RouteEntry {
         } else {
             (OutputsState::Waiting, None)
         };
-        OutputsPlan { writes: vec![], state, next_timeout }
+        OutputsPlan { writes: vec![], state, split: vec![], next_timeout }
+    }
+
+    pub(super) fn write_outputs(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
+        let OutputsPlan { writes, state: _, split: _, next_timeout: _ } = outputs;
+        let has_failed = self.output_retry.error().is_some();
+        let lane = if has_failed { Lane::Outputs.after_failure() } else { Lane::Outputs };
+        let action = Action::WriteOutputs { owner: uid.clone(), writes: writes.clone() };
+        (!writes.is_empty()).then_some(PlannedAction::new(lane, action))
     }
 
     /// The writes, unless the latest one failed or another controller reverts them.
     fn within_budget(&mut self, writes: Vec<Write>, now: Timestamp) -> OutputsPlan {
         if let Some(until) = self.output_retry.until(now) {
             let error = self.output_retry.error().unwrap_or("unknown").to_owned();
-            return OutputsPlan { writes: vec![], state: OutputsState::Failing(error), next_timeout: Some(until) };
+            let state = OutputsState::Failing(error);
+            return OutputsPlan { writes: vec![], state, split: vec![], next_timeout: Some(until) };
         }
         let budget = self.budget.get_or_insert_with(|| WriteBudget::full(now));
         match budget.take(now) {
-            Ok(()) => OutputsPlan { writes, state: OutputsState::Waiting, next_timeout: None },
+            Ok(()) => OutputsPlan { writes, state: OutputsState::Waiting, split: vec![], next_timeout: None },
             Err(until) => {
                 let state = OutputsState::Failing("somebody else keeps changing the outputs back".to_owned());
-                OutputsPlan { writes: vec![], state, next_timeout: Some(until) }
+                OutputsPlan { writes: vec![], state, split: vec![], next_timeout: Some(until) }
             }
         }
     }
 }
 
-pub(super) fn write_outputs(uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
-    let OutputsPlan { writes, state: _, next_timeout: _ } = outputs;
-    let action = Action::WriteOutputs { owner: uid.clone(), writes: writes.clone() };
-    (!writes.is_empty()).then_some(PlannedAction::new(action))
+/// The backends that each output leads to, once it is written.
+pub(super) fn output_status(route: &Route, memory: &Memory, split: &[(String, u8)]) -> Vec<OutputStatus> {
+    let shares: Vec<_> = memory.shares.iter().map(|share| (share.backend.to_string(), share.percent)).collect();
+    // The first of equals.
+    let largest = shares.iter().rev().max_by_key(|(_, percent)| *percent);
+    let largest: Vec<_> = largest.map(|(backend, _)| (backend.clone(), 100)).into_iter().collect();
+    let mut outputs = vec![];
+    for output in &route.services {
+        outputs.push(leading(OutputKind::Service, &output.name, split));
+    }
+    for output in &route.config_maps {
+        outputs.push(leading(OutputKind::ConfigMap, &output.name, &largest));
+    }
+    for output in &route.agents {
+        outputs.push(leading(OutputKind::ConfigMap, &output.config_map, &shares));
+    }
+    outputs
+}
+
+fn leading(kind: OutputKind, name: &str, shares: &[(String, u8)]) -> OutputStatus {
+    let shares = shares.iter().filter(|(_, percent)| *percent > 0);
+    let active =
+        shares.map(|(backend, percent)| OutputShare { backend: backend.clone(), percent: i32::from(*percent) });
+    OutputStatus { kind: kind.as_str().to_owned(), name: name.to_owned(), active: active.collect() }
 }
 
 /// The backends as its agents' document has them.
 fn briefed<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<Briefed<'a>> {
     let mut members = vec![];
     for candidate in &decided.candidates {
-        if let Some((_, backend)) = cx.usable_backend(&candidate.name) {
+        if let Some((entry, backend)) = cx.usable_backend(&candidate.name)
+            && entry.is_place_known()
+        {
             let is_standby = decided.decision.is_standby(candidate);
             members.push(Briefed { name: &candidate.name, backend, is_standby });
         }

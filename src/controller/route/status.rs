@@ -1,19 +1,22 @@
 //! The status of a `MailRoute`: decisions that are persisted, and texts for people.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::held::HeldMail;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::events::{self, EventReason};
 use crate::controller::route::{KEPT_FOR_LONG, LongKept};
 use crate::controller::status::{Conditions, condition_message, is_true, joined};
 use mail_failover_api::conditions::{condition, reason};
-use mail_failover_api::{self as api, MailRouteStatus, PendingEvent, RouteState};
+use mail_failover_api::{self as api, ActiveBackend, MailRouteStatus, OutputStatus, PendingEvent, RouteState};
 use mail_failover_core::engine::{
-    Candidate, Decision, Eligibility, Exclusion, Health, Notice, Transition, TransitionKind, TransitionReason,
+    Candidate, Decision, Eligibility, Exclusion, Health, HoldReason, Notice, State, Transition, TransitionKind,
+    TransitionReason,
 };
 use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 use mail_failover_resolve::Rejection;
@@ -55,11 +58,17 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) first_delivery: Option<(i64, Timestamp)>,
     /// Mail that has waited for long beside an agent; `None` until an agent has reported.
     pub(super) kept: Option<&'a LongKept>,
+    /// The latest transition that every output follows, and the time at which that was seen first.
+    pub(super) applied: Option<(i64, Timestamp)>,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     /// `None` while nothing can be decided.
     pub(super) decision: Option<&'a Decision>,
     pub(super) candidates: &'a [Candidate],
     pub(super) outputs: &'a OutputsState,
+    /// Backends that each output leads to, once all are written.
+    pub(super) output_status: Option<Vec<OutputStatus>>,
+    /// Backends that all agents of the route have left, if it has no outputs but theirs.
+    pub(super) left_by_agents: &'a BTreeSet<Arc<str>>,
 }
 
 impl StatusBuilder<'_> {
@@ -83,6 +92,11 @@ impl StatusBuilder<'_> {
             ..MailRouteStatus::default()
         };
         remember(&memory, self.before, &mut status);
+        status.active_summary = summary_of(&status.active);
+        status.outputs = self.output_status.clone().unwrap_or_else(|| self.before.outputs.clone());
+        if self.held().is_some() {
+            status.state = Some(RouteState::Holding);
+        }
         self.note_applied(&mut status);
         status.conditions = self.conditions(&status);
         status.pending_events = self.pending_events(&status);
@@ -98,7 +112,9 @@ impl StatusBuilder<'_> {
             && matches!(self.outputs, OutputsState::Complete)
             && let Some(last) = status.history.first_mut().filter(|last| last.applied_at.is_none())
         {
-            last.applied_at = Some(micro_time(self.now));
+            // This write may have waited for its turn; the outputs have not.
+            let seen_at = self.applied.filter(|(id, _)| *id == last.id).map(|(_, at)| at);
+            last.applied_at = Some(micro_time(seen_at.unwrap_or(self.now)));
         }
         if let (Some((id, at)), Some(last)) = (self.first_delivery, status.history.first_mut())
             && last.id == id
@@ -155,6 +171,8 @@ impl StatusBuilder<'_> {
             (false, problem.reason, joined(&self.problems))
         } else if status.state == Some(RouteState::NoneHealthy) {
             (false, reason::NONE_HEALTHY, sentence)
+        } else if self.held().is_some() {
+            (false, reason::HELD_ON_DEAD_BACKEND, sentence)
         } else if status.active.is_empty() {
             (
                 false,
@@ -244,6 +262,16 @@ impl StatusBuilder<'_> {
                 events::push(&mut pending, self.event(reason, backend.as_deref(), &note));
             }
         }
+        if let Some(held) = self.held().filter(|held| !held.is_momentary()) {
+            // The hold may change, and another one begin: nobody has to hear of that again.
+            let waited_for = self.before.waiting_for.as_ref().map(|hold| hold.reason.as_str());
+            let was_told = self.before.state == Some(RouteState::Holding)
+                && waited_for != Some(HoldReason::AwaitingConfirmation.as_str());
+            if !was_told {
+                let note = held.to_string();
+                events::push(&mut pending, self.event(EventReason::HeldOnDeadBackend, Some(held.backend), &note));
+            }
+        }
         let defects = joined(&self.problems);
         if !self.problems.is_empty() && !self.is_reported(condition::READY, &defects) {
             events::push(&mut pending, self.event(EventReason::ConfigurationRejected, None, &defects));
@@ -326,11 +354,35 @@ impl StatusBuilder<'_> {
 
     /// A summary for people: the first defect of the configuration; without one, the summary of the decision.
     fn sentence(&self) -> String {
-        match (self.problems.first(), self.decision) {
-            (Some(problem), _) => problem.message.clone(),
-            (None, Some(decision)) => decision.explanation.summary(),
-            (None, None) => self.before.message.clone().unwrap_or_default(),
+        match (self.problems.first(), self.held(), self.decision) {
+            (Some(problem), _, _) => problem.message.clone(),
+            (None, Some(held), _) => held.to_string(),
+            (None, None, Some(decision)) => decision.explanation.summary(),
+            (None, None, None) => self.before.message.clone().unwrap_or_default(),
         }
+    }
+
+    /// The backend that cannot deliver and keeps mail all the same; `None` if there is none, or if another one could not
+    /// deliver either.
+    fn held(&self) -> Option<HeldMail<'_>> {
+        let decision = self.decision.filter(|decision| decision.memory.state != State::NoneHealthy)?;
+        let shares = decision.memory.shares.iter().filter(|share| share.percent > 0);
+        let mut carriers = shares.filter_map(|share| self.candidates.iter().find(|one| one.name == share.backend));
+        let dead = carriers.find(|carrier| {
+            let is_dead = carrier.health == Health::Unhealthy && carrier.eligibility == Eligibility::InService;
+            is_dead && !self.left_by_agents.contains(&carrier.name)
+        })?;
+        let mut others = self.candidates.iter().filter(|other| other.name != dead.name);
+        let standby = others.clone().find(|other| other.is_eligible());
+        let any = others.find(|other| other.eligibility == Eligibility::InService);
+        Some(HeldMail {
+            route: &self.resource.key,
+            backend: &dead.name,
+            class: dead.class,
+            hold: decision.hold,
+            to: standby.or(any).map(|other| &*other.name),
+            is_to_alive: standby.is_some(),
+        })
     }
 
     fn backend_status(&self, candidate: &Candidate) -> api::RouteBackendStatus {
@@ -362,6 +414,18 @@ fn kept_note(about: &str, backend: &str) -> String {
         "messages that {backend} refuses ({about}) have waited beside Postfix for more than {} min; `mail-failover agent status` there tells how many and how old",
         KEPT_FOR_LONG.as_secs() / 60
     )
+}
+
+/// The carriers in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`; `None` without any.
+fn summary_of(active: &[ActiveBackend]) -> Option<String> {
+    match active {
+        [] => None,
+        [only] if only.percent == 100 => Some(only.backend.clone()),
+        several => {
+            let parts: Vec<_> = several.iter().map(|one| format!("{} {}%", one.backend, one.percent)).collect();
+            Some(truncated(&parts.join(", "), MAX_MESSAGE))
+        }
+    }
 }
 
 /// Time from the first evidence of a failover until every output was written; `None` for any other transition.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ControllerState;
+use super::{ControllerState, RouteEntry};
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
 use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
@@ -103,6 +103,17 @@ impl Agents {
         self.heard.insert(agent.clone(), heard)
     }
 
+    /// The backends that every agent of a route has left that has reported lately.
+    fn left_by_all(&self, now: Timestamp, route: &ObjectKey) -> BTreeSet<Arc<str>> {
+        let of_route = self.heard.iter().filter(|(agent, _)| agent.route == *route).map(|(_, heard)| heard);
+        let present = of_route.filter(|heard| now.since(heard.heard_at) < OPINION_HOLDS);
+        let left = present.map(|heard| {
+            let left = heard.backends.iter().filter(|(_, reported)| reported.is_left);
+            left.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        });
+        left.reduce(|all, one| &all & &one).unwrap_or_default()
+    }
+
     /// Number of the agents whose verdict counts now.
     fn present(&self, now: Timestamp) -> usize {
         self.heard.values().filter(|known| now.since(known.heard_at) < OPINION_HOLDS).count()
@@ -140,6 +151,11 @@ impl ControllerState {
         }
     }
 
+    /// The backends that all agents of a route have left, if the route has no outputs but theirs.
+    pub(super) fn left_by_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> BTreeSet<Arc<str>> {
+        if entry.has_only_agents() { self.agents.left_by_all(now, key) } else { BTreeSet::new() }
+    }
+
     /// Announces the service accounts that may report on a route from now on.
     pub(super) fn admit_agents(&mut self, key: &ObjectKey) {
         let entry = self.routes.get(key);
@@ -173,7 +189,9 @@ impl ControllerState {
         }
         let (total, long) = self.agents.kept(now, key);
         self.metrics.kept(key, total);
-        if entry.note_kept(long) {
+        let is_left = |name: &Arc<str>| report.backends.get(name).is_some_and(|reported| reported.is_left);
+        let was_left = |name: &Arc<str>| before.as_ref().and_then(|b| b.backends.get(name)).is_some_and(|b| b.is_left);
+        if entry.note_kept(long) || members.iter().any(|name| is_left(name) != was_left(name)) {
             self.queue.add(ResourceRef::route(key));
         }
         // Counters of another process of the same agent begin anew.

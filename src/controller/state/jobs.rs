@@ -15,6 +15,7 @@ use kube::ResourceExt;
 
 use super::{ControllerState, object_key};
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
+use crate::controller::lane::Lane;
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
 use crate::probe_job::report;
@@ -240,7 +241,7 @@ impl ControllerState {
             let due = due.max(self.jobs.refused.get(&probe).copied().unwrap_or(now));
             if due > now {
                 self.queue.set_timer(resource, due);
-            } else if self.jobs.under_way() + self.queue.jobs_under_way() >= settings.limit {
+            } else if self.jobs.under_way() + self.queue.load(Lane::Jobs).1 >= settings.limit {
                 self.metrics.job_limit_reached.inc();
                 self.queue.set_timer(resource, now + LIMIT_RETRY);
             } else if next.is_none() {

@@ -9,8 +9,14 @@ mod deliveries_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;
+mod lane_queue;
+#[cfg(test)]
+mod lanes_tests;
 #[cfg(test)]
 mod logins_tests;
+mod loops;
+#[cfg(test)]
+mod losses_tests;
 mod objects;
 mod peers;
 #[cfg(test)]
@@ -33,15 +39,15 @@ use results::ReportedUnreadable;
 use work_queue::WorkQueue;
 
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
-use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange};
+use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange, is_status_of_present_place};
 use crate::controller::cached::Cached;
 use crate::controller::dependencies::DependencyCache;
 use crate::controller::input::Input;
+use crate::controller::lane::{Lane, Slot};
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
-use crate::controller::reconcile::Reconciled;
+use crate::controller::reconcile::{Publishing, Reconciled};
 use crate::controller::references::{Reference, References};
-use crate::controller::retry::Retry;
 use crate::controller::route::{RouteContext, RouteEntry};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
@@ -55,12 +61,6 @@ use mail_failover_resolve::{self as resolve, CaKey};
 use mail_failover_runtime::kubernetes;
 
 pub use jobs::JobSettings;
-
-/// Bound on the actions under way.
-const MAX_ACTIONS: usize = 48;
-/// Bound on the actions under way beyond which only routes begin one.
-// Mail must not wait behind ten thousand backends.
-const MAX_ACTIONS_OF_OTHERS: usize = 16;
 
 /// Settings of the whole process.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub struct Settings {
 /// Effects on the rest of the process.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Actions to carry out, at most one per resource; each is answered with [`Input::Result`].
+    /// Actions to carry out; each is answered with [`Input::Result`].
     pub actions: Vec<ActionRequest>,
     /// Probes to make or to end.
     pub probes: Vec<ProbeChange>,
@@ -237,39 +237,32 @@ impl ControllerState {
             self.weigh_observers(now);
         }
         if self.is_leading && self.is_synced() && self.peers.is_listed {
-            // Routes first: a status of a backend can wait, mail cannot.
-            for kind in [ResourceKind::Route, ResourceKind::Backend, ResourceKind::Policy] {
-                self.reconcile_kind(now, kind);
+            // Who waits in a lane comes before who is new to it.
+            for lane in Lane::ALL {
+                while let Some(resource) = self.queue.pop_waiting(lane) {
+                    self.reconcile(now, &resource);
+                }
+            }
+            let mut last = None;
+            while let Some(resource) = self.queue.pop_due(last.as_ref()) {
+                self.reconcile(now, &resource);
+                last = Some(resource);
             }
         }
         self.metrics.waiting_resources.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        for lane in Lane::ALL {
+            self.metrics.set_load(lane, self.queue.load(lane));
+        }
         std::mem::take(&mut self.pending)
     }
 
-    fn reconcile_kind(&mut self, now: Timestamp, kind: ResourceKind) {
-        let limit = if kind == ResourceKind::Route { MAX_ACTIONS } else { MAX_ACTIONS_OF_OTHERS };
-        let mut last = None;
-        while let Some(resource) = self.queue.pop(kind, last) {
-            if self.queue.actions_under_way() >= limit {
-                self.metrics.action_limit_reached.inc();
-                self.queue.add(resource);
-                return;
-            }
-            self.reconcile(now, &resource);
-            last = Some(resource);
-        }
-    }
-
     fn reconcile(&mut self, now: Timestamp, resource: &ResourceRef) {
-        if let Some(until) = self.retry_of(resource).and_then(|retry| retry.until(now)) {
+        if let Some(until) = self.queue.paused_until(now, resource, Slot::Write) {
             self.queue.set_timer(resource, until);
             return;
         }
         if let Some((identity, unreadable)) = self.unreadable(resource) {
-            if let Some(action) = self.report_unreadable(now, resource, &identity, &unreadable) {
-                self.begin(resource, action, None);
-            }
-            return;
+            return self.report_unreadable(now, resource, &identity, &unreadable);
         }
         match resource.kind {
             ResourceKind::Policy => self.reconcile_policy(now, resource),
@@ -288,11 +281,23 @@ impl ControllerState {
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
         let Some(entry) = self.backends.get(&resource.key) else { return };
         let before = entry.health();
-        let reconciled = entry.reconcile(&BackendContext { now, resource, instance: &self.settings.instance });
+        let reconciled = entry.reconcile(&BackendContext {
+            now,
+            resource,
+            instance: &self.settings.instance,
+            publishing: self.publishing(now, resource),
+        });
         let is_idle = reconciled.action.is_none();
         self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after });
-        if is_idle && let Some(action) = self.run_job(now, resource) {
-            self.begin(resource, action, None);
+        if let Some(until) = self.queue.paused_until(now, resource, Slot::Job) {
+            self.queue.set_timer(resource, until);
+        } else if is_idle && !self.queue.is_under_way(resource, Slot::Job) {
+            match self.run_job(now, resource) {
+                Some(action) => {
+                    self.begin_or_wait(resource, Lane::Jobs, action, None);
+                }
+                None => self.queue.leave(resource, Slot::Job),
+            }
         }
     }
 
@@ -301,38 +306,80 @@ impl ControllerState {
         let Some(mut entry) = self.routes.remove(&resource.key) else { return };
         let age = entry_age(&entry);
         let before = Box::new(entry.status().cloned());
+        let loops = self.loops(&resource.key, &entry);
+        let left_by_agents = self.left_by_agents(now, &resource.key, &entry);
         let reconciled = entry.reconcile(&RouteContext {
             now,
             resource,
             instance: &self.settings.instance,
+            publishing: self.publishing(now, resource),
             backends: &self.backends,
             observed: &self.observed,
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
+            loops: &loops,
+            left_by_agents: &left_by_agents,
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         self.routes.insert(resource.key.clone(), entry);
         self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after });
     }
 
-    /// Begins the action of a reconcile, and sets the timer of the next one.
+    /// The Events of a resource that are being published.
+    fn publishing(&self, now: Timestamp, resource: &ResourceRef) -> Publishing {
+        Publishing {
+            is_under_way: self.queue.is_under_way(resource, Slot::Events),
+            has_failed: self.queue.has_failed(resource, Slot::Events),
+            paused_until: self.queue.paused_until(now, resource, Slot::Events),
+        }
+    }
+
+    /// Begins what a reconcile found to do, as far as its lane has room, and sets the timer of the next one.
     fn begin_next<S>(
         &mut self,
         resource: &ResourceRef,
         reconciled: Reconciled<S>,
         status: impl FnOnce(Box<S>) -> PendingStatus,
     ) {
-        let Reconciled { action, next_timeout } = reconciled;
+        let Reconciled { action, publication, next_timeout } = reconciled;
         if let Some(at) = next_timeout {
             self.queue.set_timer(resource, at);
         }
-        if let Some(planned) = action {
-            self.begin(resource, planned.action, planned.status.map(status));
+        let mut is_published_now = false;
+        if let Some(publication) = publication {
+            is_published_now = self.begin_or_wait(resource, Lane::Events, publication, None);
+        } else {
+            self.queue.leave(resource, Slot::Events);
+        }
+        // The rest of a route's status waits for its Events, so that one write says all; but not for a second attempt, and not
+        // for their turn.
+        let is_first_attempt = is_published_now && !self.queue.has_failed(resource, Slot::Events);
+        match action.filter(|planned| !(is_first_attempt && planned.lane == Lane::RouteStatus)) {
+            Some(planned) => {
+                let has_failed = self.queue.has_failed(resource, Slot::Write);
+                let lane = if has_failed { planned.lane.after_failure() } else { planned.lane };
+                self.begin_or_wait(resource, lane, planned.action, planned.status.map(status));
+            }
+            None => self.queue.leave(resource, Slot::Write),
         }
     }
 
-    fn begin(&mut self, resource: &ResourceRef, action: Action, status: Option<PendingStatus>) {
-        self.pending.actions.push(self.queue.begin(resource, action, status));
+    /// Begins an action if its lane has room; lets the resource wait there otherwise. Returns true if it began.
+    fn begin_or_wait(
+        &mut self,
+        resource: &ResourceRef,
+        lane: Lane,
+        action: Action,
+        status: Option<PendingStatus>,
+    ) -> bool {
+        if self.queue.has_room(resource, lane) {
+            self.pending.actions.push(self.queue.begin(resource, lane, action, status));
+            return true;
+        }
+        if self.queue.wait(resource, lane) {
+            self.metrics.limit_reached(lane);
+        }
+        false
     }
 
     fn handle_synced(&mut self, now: Timestamp, source: Source) {
@@ -358,7 +405,10 @@ impl ControllerState {
     fn adopt_persisted(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else { return };
         self.peers.mark(key);
-        let status = entry.object.as_ref().and_then(Cached::readable).and_then(|object| object.status.clone());
+        let object = entry.object.as_ref().and_then(Cached::readable);
+        // A verdict about another host says nothing of this one.
+        let status =
+            object.filter(|object| is_status_of_present_place(object)).and_then(|object| object.status.clone());
         let users = self.references.users(&Reference::Backend(key.clone()));
         let cooldown = users.filter_map(|user| Some(self.routes.get(&user.key)?.cooldown())).max().unwrap_or_default();
         for probe in status.iter().flat_map(|status| &status.probes) {
@@ -369,6 +419,9 @@ impl ControllerState {
                 Some(judgement) => entry.evidence.adopt_probe(&probe.name, &judgement, now),
                 None => {}
             }
+        }
+        if status.is_none() {
+            return;
         }
         for user in self.references.users(&Reference::Backend(key.clone())) {
             let Some(route) = self.routes.get(&user.key) else { continue };
@@ -451,22 +504,6 @@ impl ControllerState {
             for user in self.users(reference) {
                 self.refresh_backend(now, &user.key);
             }
-        }
-    }
-
-    fn retry_of(&self, resource: &ResourceRef) -> Option<&Retry> {
-        match resource.kind {
-            ResourceKind::Policy => self.policies.get(&resource.key).map(|entry| &entry.retry),
-            ResourceKind::Backend => self.backends.get(&resource.key).map(|entry| &entry.retry),
-            ResourceKind::Route => self.routes.get(&resource.key).map(|entry| &entry.retry),
-        }
-    }
-
-    fn retry_mut(&mut self, resource: &ResourceRef) -> Option<&mut Retry> {
-        match resource.kind {
-            ResourceKind::Policy => self.policies.get_mut(&resource.key).map(|entry| &mut entry.retry),
-            ResourceKind::Backend => self.backends.get_mut(&resource.key).map(|entry| &mut entry.retry),
-            ResourceKind::Route => self.routes.get_mut(&resource.key).map(|entry| &mut entry.retry),
         }
     }
 }

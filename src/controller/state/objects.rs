@@ -91,6 +91,10 @@ impl ControllerState {
                 }
                 self.queue.extend(rivals);
             }
+            self.requeue_routes_through(key);
+        }
+        for key in after.iter().filter(|key| !before.contains(key)) {
+            self.requeue_routes_through(key);
         }
         for key in after {
             self.claims.entry(key.clone()).or_default().insert(route.clone());

@@ -39,8 +39,14 @@ impl ControllerState {
         self.forget_refusals_of(key);
         self.set_references(&ResourceRef::backend(key), BTreeSet::new());
         self.requeue_users(&Reference::Backend(key.clone()));
-        self.reported.remove(&ResourceRef::backend(key));
+        self.forget_work(&ResourceRef::backend(key));
         self.drop_unneeded_backend(key);
+    }
+
+    /// Forgets what is to be done for a resource that is gone.
+    fn forget_work(&mut self, resource: &ResourceRef) {
+        self.queue.forget(resource);
+        self.reported.remove(resource);
     }
 
     /// Forgets a deleted backend, unless the mail of a route goes there.
@@ -49,8 +55,7 @@ impl ControllerState {
             return;
         }
         let mut users = self.references.users(&Reference::Backend(key.clone()));
-        let carries_mail =
-            users.any(|user| self.routes.get(&user.key).is_some_and(|route| route.active() == Some(&*key.name)));
+        let carries_mail = users.any(|user| self.routes.get(&user.key).is_some_and(|route| route.carries(&key.name)));
         if !carries_mail && let Some(entry) = self.backends.remove(key) {
             self.peers.mark(key);
             self.pending.probes.extend(entry.all_probes_gone(key));
@@ -101,7 +106,7 @@ impl ControllerState {
         match object {
             None => {
                 self.policies.remove(&key);
-                self.reported.remove(&resource);
+                self.forget_work(&resource);
             }
             Some(object) => {
                 let entry = self.policies.entry(key.clone()).or_default();
@@ -127,13 +132,16 @@ impl ControllerState {
             self.route_deleted(now, &key);
         }
         let entry = self.routes.entry(key.clone()).or_default();
-        let left = entry.active().map(str::to_owned);
+        let left = entry.active();
         if !cache(&mut entry.object, object) {
             return;
         }
+        if let Some(status) = entry.status() {
+            self.metrics.show_route(&key, status);
+        }
         self.routes_by_uid.insert(uid, key.clone());
         // The move was decided by this replica or by the leader.
-        if let Some(left) = left {
+        for left in left {
             self.drop_unneeded_backend(&key.sibling(left));
         }
         if self.is_synced() {
@@ -151,8 +159,7 @@ impl ControllerState {
                 self.routes_by_uid.remove(cached.uid());
             }
         }
-        self.queue.clear_timer(&resource);
-        self.reported.remove(&resource);
+        self.forget_work(&resource);
         self.agents.forget_route(key);
         self.admit_agents(key);
         self.metrics.forget_route(key, backends.into_iter());
@@ -218,16 +225,18 @@ impl ControllerState {
 
     fn policy(&self, key: &ObjectKey) -> Result<Policy, Rejection> {
         let field = "spec.policyRef.name";
-        let kept = "until then the last good policy stays in force";
         let Some(policy) = self.policies.get(key).and_then(PolicyEntry::policy) else {
             let message = format!(
-                "FailoverPolicy {} does not exist in namespace {}; create it or take the reference away; {kept}",
+                "FailoverPolicy {} does not exist in namespace {}; create it or take the reference away; until then the documented defaults are in force",
                 key.name, key.namespace
             );
             return Err(Rejection::new(reason::POLICY_NOT_FOUND, field, &message));
         };
         policy.clone().map_err(|_| {
-            let message = format!("FailoverPolicy {} cannot be used; see its conditions; {kept}", key.name);
+            let message = format!(
+                "FailoverPolicy {} cannot be used; see its conditions; until then its last good version stays in force, or without one the documented defaults with a Manual failback",
+                key.name
+            );
             Rejection::new(reason::POLICY_REJECTED, field, &message)
         })
     }

@@ -8,6 +8,7 @@ use crate::controller::action::{
 use crate::controller::cached::UnreadableContent;
 use crate::controller::events::{self, EventReason};
 use crate::controller::input::Input;
+use crate::controller::lane::{Lane, Slot};
 use crate::output::OutputKey;
 use crate::watch::Change;
 use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
@@ -25,7 +26,7 @@ pub(super) struct ReportedUnreadable {
 impl ControllerState {
     pub(super) fn handle_result(&mut self, now: Timestamp, result: ActionResult) {
         let ActionResult { id, resource, outcome } = result;
-        let Some(under_way) = self.queue.finish(&resource, id) else { return };
+        let Some((slot, under_way)) = self.queue.finish(&resource, id) else { return };
         let outcome = match outcome {
             Err(ActionError::OutputsIncomplete { written, cause }) => {
                 self.outputs_written(now, &resource, &written, Some(&cause));
@@ -41,16 +42,14 @@ impl ControllerState {
         let random = self.random.f64();
         let is_permanent = match outcome {
             Ok(()) => {
-                if let Some(retry) = self.retry_mut(&resource) {
-                    retry.succeed();
-                }
+                self.queue.succeed(&resource, slot);
                 false
             }
             Err(error) => {
-                self.reported.remove(&resource);
-                if let Some(retry) = self.retry_mut(&resource) {
-                    retry.fail(now, random, error.to_string());
+                if slot == Slot::Write {
+                    self.reported.remove(&resource);
                 }
+                self.queue.fail(now, &resource, slot, random, error.to_string());
                 error.is_permanent()
             }
         };
@@ -88,6 +87,9 @@ impl ControllerState {
     }
 
     fn events_published(&mut self, resource: &ResourceRef, names: Vec<String>) {
+        if let Some(reported) = self.reported.get_mut(resource) {
+            reported.is_published = true;
+        }
         match resource.kind {
             ResourceKind::Policy => {}
             ResourceKind::Backend => {
@@ -121,9 +123,9 @@ impl ControllerState {
                 self.metrics.route_written(&resource.key, before, &after);
                 log_route(resource, before, &after);
                 if let Some(entry) = self.routes.get_mut(&resource.key) {
-                    let left = entry.active().map(str::to_owned);
+                    let left = entry.active();
                     entry.status_written(version, *after);
-                    if let Some(left) = left {
+                    for left in left {
                         self.drop_unneeded_backend(&resource.key.sibling(left));
                     }
                 }
@@ -176,34 +178,40 @@ impl ControllerState {
         Some((identity.clone(), unreadable.clone()))
     }
 
-    /// Writes the defect into the status, then publishes an Event about it; each once for every generation of the
-    /// object.
+    /// Writes the defect into the status unless it says so already, and publishes an Event about what it has written.
     pub(super) fn report_unreadable(
         &mut self,
         now: Timestamp,
         resource: &ResourceRef,
         identity: &ObjectIdentity,
         unreadable: &UnreadableContent,
-    ) -> Option<Action> {
+    ) {
         let uid = &identity.uid;
         let generation = unreadable.generation;
         let reported = self.reported.get(resource);
         let reported = reported.filter(|reported| reported.uid == *uid && reported.generation == generation);
-        let is_published = match reported {
-            Some(ReportedUnreadable { is_published: true, .. }) => return None,
-            Some(ReportedUnreadable { is_published: false, .. }) => true,
-            None => false,
+        let Some(is_published) = reported.map(|reported| reported.is_published) else {
+            let Some(write) = unreadable.status_write(identity, now) else { return };
+            let lane = if resource.kind == ResourceKind::Route { Lane::RouteStatus } else { Lane::BackendStatus };
+            if self.begin_or_wait(resource, lane, write, None) {
+                let reported = ReportedUnreadable { uid: uid.clone(), generation, is_published: false };
+                self.reported.insert(resource.clone(), reported);
+            }
+            return;
         };
-        let reported = ReportedUnreadable { uid: uid.clone(), generation, is_published };
-        self.reported.insert(resource.clone(), reported);
-        if !is_published {
-            return Some(unreadable.status_write(identity, now));
+        if is_published {
+            return;
         }
-        let message = unreadable.rejection().message;
-        let mut event = events::pending(resource, EventReason::ConfigurationRejected, now, None, &message);
-        event.name = format!("{}.{uid}.{generation}.unreadable", resource.key.name);
-        let event = events::event(resource, uid, &self.settings.instance, &event);
-        Some(Action::PublishEvents(vec![event]))
+        let publishing = self.publishing(now, resource);
+        if let Some(until) = publishing.paused_until {
+            self.queue.set_timer(resource, until);
+        } else if publishing.may_begin() {
+            let message = unreadable.rejection().message;
+            let mut event = events::pending(resource, EventReason::ConfigurationRejected, now, None, &message);
+            event.name = format!("{}.{uid}.{generation}.unreadable", resource.key.name);
+            let event = events::event(resource, uid, &self.settings.instance, &event);
+            self.begin_or_wait(resource, Lane::Events, Action::PublishEvents(vec![event]), None);
+        }
     }
 }
 

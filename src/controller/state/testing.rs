@@ -29,7 +29,7 @@ use mail_failover_core::model::{
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// Kind and name of an object in the namespace `shop`.
+/// Kind and name of an object. Names are unique over all namespaces; without another one, an object is in `shop`.
 pub(super) type Id = (&'static str, String);
 
 /// The stored objects, as JSON. Every write increases the version.
@@ -72,7 +72,9 @@ impl Store {
     pub(super) fn create(&mut self, kind: &'static str, mut object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         self.version += 1;
-        object["metadata"]["namespace"] = json!("shop");
+        if object["metadata"]["namespace"].is_null() {
+            object["metadata"]["namespace"] = json!("shop");
+        }
         object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
         object["metadata"]["generation"] = json!(1);
         self.put(kind, &name, object);
@@ -201,8 +203,13 @@ impl Store {
 
     pub(super) fn fresh(&self, resource: &ResourceRef) -> Input {
         let object = self.objects.get(&(resource.kind.as_str(), resource.key.name.to_string())).cloned();
-        input(resource.kind.as_str(), &resource.key.name, object)
+        input(resource.kind.as_str(), &resource.key, object)
     }
+}
+
+fn key_of(object: &Value) -> ObjectKey {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap();
+    ObjectKey::new(text("namespace"), text("name"))
 }
 
 pub(super) fn parse(kind: OutputKind, object: Value) -> Output {
@@ -231,8 +238,8 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-pub(super) fn change<K: serde::de::DeserializeOwned>(name: &str, object: Option<Value>) -> Change<K> {
-    let key = ObjectKey::new("shop", name);
+pub(super) fn change<K: serde::de::DeserializeOwned>(key: &ObjectKey, object: Option<Value>) -> Change<K> {
+    let key = key.clone();
     let Some(object) = object else { return Change::Deleted(key) };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     match serde_json::from_value(object.clone()) {
@@ -242,21 +249,22 @@ pub(super) fn change<K: serde::de::DeserializeOwned>(name: &str, object: Option<
             uid: text("uid"),
             generation: object["metadata"]["generation"].as_i64().unwrap_or_default(),
             resource_version: text("resourceVersion"),
+            status: object["status"].clone(),
             error: error.to_string(),
         }),
     }
 }
 
-pub(super) fn input(kind: &str, name: &str, object: Option<Value>) -> Input {
+pub(super) fn input(kind: &str, key: &ObjectKey, object: Option<Value>) -> Input {
     match kind {
-        "SendingBackend" => Input::Backend(change::<SendingBackend>(name, object)),
-        "FailoverPolicy" => Input::Policy(change::<FailoverPolicy>(name, object)),
-        "MailRoute" => Input::Route(change::<MailRoute>(name, object)),
-        "Service" => Input::Service(change::<Service>(name, object)),
-        "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(name, object)),
-        "Job" => Input::Job(change::<k8s_openapi::api::batch::v1::Job>(name, object)),
-        "Pod" => Input::Pod(change::<k8s_openapi::api::core::v1::Pod>(name, object)),
-        "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(name, object)),
+        "SendingBackend" => Input::Backend(change::<SendingBackend>(key, object)),
+        "FailoverPolicy" => Input::Policy(change::<FailoverPolicy>(key, object)),
+        "MailRoute" => Input::Route(change::<MailRoute>(key, object)),
+        "Service" => Input::Service(change::<Service>(key, object)),
+        "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(key, object)),
+        "Job" => Input::Job(change::<k8s_openapi::api::batch::v1::Job>(key, object)),
+        "Pod" => Input::Pod(change::<k8s_openapi::api::core::v1::Pod>(key, object)),
+        "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(key, object)),
         other => panic!("{other} is not watched"),
     }
 }
@@ -344,11 +352,11 @@ impl TestEnv {
             self.store.objects.iter().filter(watched).map(|(id, object)| (id.clone(), object.clone())).collect();
         for (id, object) in &current {
             if self.seen.get(id) != Some(object) {
-                self.state.handle(self.now, input(id.0, &id.1, Some(object.clone())));
+                self.state.handle(self.now, input(id.0, &key_of(object), Some(object.clone())));
             }
         }
-        for id in self.seen.keys().filter(|id| !current.contains_key(*id)) {
-            self.state.handle(self.now, input(id.0, &id.1, None));
+        for (id, object) in self.seen.iter().filter(|(id, _)| !current.contains_key(*id)) {
+            self.state.handle(self.now, input(id.0, &key_of(object), None));
         }
         self.seen = current;
     }
@@ -383,9 +391,14 @@ impl TestEnv {
     }
 
     pub(super) fn run(&mut self, seconds: f64) {
+        self.run_by(TICK, seconds);
+    }
+
+    /// Runs in steps of this length.
+    pub(super) fn run_by(&mut self, tick: Duration, seconds: f64) {
         let end = self.now + Duration::from_secs_f64(seconds);
         while self.now < end {
-            self.now = self.now + TICK;
+            self.now = self.now + tick;
             self.store.time = jiff::Timestamp::from_microsecond(self.now.as_micros()).unwrap().to_string();
             self.watch();
             self.probe();
@@ -443,6 +456,9 @@ impl TestEnv {
                 ProbeLogin::Missing { .. } if target.depth.is_counted() => EvidenceClass::ProbeBlocked,
                 ProbeLogin::None | ProbeLogin::With(_) | ProbeLogin::Missing { .. } => answer,
             };
+            let has_no_endpoints =
+                matches!(&target.destination, Destination::Service(service) if service.endpoints.is_empty());
+            let class = if has_no_endpoints { EvidenceClass::NoEndpoints } else { class };
             let outcome = Outcome {
                 class,
                 stage: mail_failover_core::model::Stage::Ehlo,
@@ -452,7 +468,7 @@ impl TestEnv {
             };
             let addresses = match &target.destination {
                 Destination::Service(service) => service.endpoints.clone(),
-                Destination::Host(host) => vec![format!("{}:{}", host.host, host.port).parse().unwrap()],
+                Destination::Host(host) => format!("{}:{}", host.host, host.port).parse().into_iter().collect(),
             };
             reports.push(ProbeReport {
                 key: key.clone(),

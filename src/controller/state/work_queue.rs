@@ -1,19 +1,26 @@
-//! Resources to reconcile, their timers, and the actions under way.
+//! Resources to reconcile, their timers, the lanes that their actions wait in, and the actions under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::PendingStatus;
+use super::lane_queue::LaneQueue;
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
+use crate::controller::lane::{Lane, Slot};
+use crate::controller::retry::Retry;
 use crate::controller::timers::KeyedTimers;
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
-/// Resources to reconcile. One that has an action under way stays in the queue until that has ended.
+/// Resources to reconcile. What a reconcile finds to do begins at once if there is room in its lane, and waits there
+/// otherwise, to be worked out afresh when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct WorkQueue {
     due: BTreeSet<ResourceRef>,
     timers: KeyedTimers<ResourceRef>,
-    under_way: BTreeMap<ResourceRef, UnderWay>,
+    lanes: BTreeMap<Lane, LaneQueue>,
+    under_way: BTreeMap<(ResourceRef, Slot), UnderWay>,
+    /// Pauses after failures; none of a slot whose latest action succeeded.
+    retries: BTreeMap<(ResourceRef, Slot), Retry>,
     last_id: u64,
 }
 
@@ -21,22 +28,31 @@ pub(super) struct WorkQueue {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     id: u64,
+    lane: Lane,
     /// The status that it writes.
     pub(super) status: Option<PendingStatus>,
     /// Names of the Events that it publishes.
     pub(super) events: Vec<String>,
-    is_job: bool,
+    /// True if the resource is to be reconciled as soon as the action has ended.
+    is_due_after: bool,
 }
 
 impl WorkQueue {
-    /// Reconciles a resource as soon as possible.
+    /// Reconciles a resource as soon as no write of it is under way.
     pub(super) fn add(&mut self, resource: ResourceRef) {
-        self.due.insert(resource);
+        match self.under_way.get_mut(&(resource.clone(), Slot::Write)) {
+            Some(under_way) => under_way.is_due_after = true,
+            None => {
+                self.due.insert(resource);
+            }
+        }
     }
 
     /// Reconciles resources as soon as possible.
     pub(super) fn extend(&mut self, resources: impl IntoIterator<Item = ResourceRef>) {
-        self.due.extend(resources);
+        for resource in resources {
+            self.add(resource);
+        }
     }
 
     /// Reconciles a resource at a time, unless an earlier one is set already.
@@ -44,9 +60,14 @@ impl WorkQueue {
         self.timers.set(resource, at);
     }
 
-    /// Takes the timer of a resource away.
-    pub(super) fn clear_timer(&mut self, resource: &ResourceRef) {
+    /// Forgets all that a resource waits for. Its actions under way go on.
+    pub(super) fn forget(&mut self, resource: &ResourceRef) {
+        self.due.remove(resource);
         self.timers.clear(resource);
+        for slot in Slot::ALL {
+            self.leave(resource, slot);
+            self.retries.remove(&(resource.clone(), slot));
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Timestamp> {
@@ -55,7 +76,7 @@ impl WorkQueue {
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         while let Some(resource) = self.timers.pop_ended(now) {
-            self.due.insert(resource);
+            self.add(resource);
         }
     }
 
@@ -64,30 +85,68 @@ impl WorkQueue {
         self.due.len()
     }
 
-    /// Number of the actions under way.
-    pub(super) fn actions_under_way(&self) -> usize {
-        self.under_way.len()
-    }
-
-    /// Number of the actions under way that create a Job.
-    pub(super) fn jobs_under_way(&self) -> usize {
-        self.under_way.values().filter(|action| action.is_job).count()
-    }
-
-    /// Takes the next resource of a kind that has no action under way, after `earlier` if given.
-    pub(super) fn pop(&mut self, kind: ResourceKind, earlier: Option<ResourceRef>) -> Option<ResourceRef> {
-        let first = ResourceRef { kind, key: ObjectKey::new("", "") };
-        let from = earlier.map_or(Bound::Included(first), Bound::Excluded);
-        let mut of_kind = self.due.range((from, Bound::Unbounded)).take_while(|resource| resource.kind == kind);
-        let next = of_kind.find(|resource| !self.under_way.contains_key(*resource))?.clone();
+    /// Takes out a resource to reconcile that comes after `earlier`: routes first, each kind in the order of its keys.
+    // Routes first: a status of a backend can wait, mail cannot.
+    pub(super) fn pop_due(&mut self, earlier: Option<&ResourceRef>) -> Option<ResourceRef> {
+        let kinds = [ResourceKind::Route, ResourceKind::Backend, ResourceKind::Policy];
+        let began = earlier.and_then(|earlier| kinds.iter().position(|kind| *kind == earlier.kind)).unwrap_or_default();
+        let next = kinds[began..].iter().find_map(|kind| {
+            let first = ResourceRef { kind: *kind, key: ObjectKey::new("", "") };
+            let earlier = earlier.filter(|earlier| earlier.kind == *kind).cloned();
+            let from = earlier.map_or(Bound::Included(first), Bound::Excluded);
+            self.due.range((from, Bound::Unbounded)).next().filter(|next| next.kind == *kind).cloned()
+        })?;
         self.due.remove(&next);
         Some(next)
+    }
+
+    /// Takes out the next resource that waits in a lane and may have a place now.
+    pub(super) fn pop_waiting(&mut self, lane: Lane) -> Option<ResourceRef> {
+        let under_way = &self.under_way;
+        let may_begin = |resource: &ResourceRef| !under_way.contains_key(&(resource.clone(), Slot::Write));
+        let next = self.lanes.get_mut(&lane)?.pop(lane.bound(), may_begin)?;
+        // It is reconciled now, and need not be once more.
+        self.due.remove(&next);
+        Some(next)
+    }
+
+    /// Returns true if an action of a resource may begin in a lane.
+    pub(super) fn has_room(&self, resource: &ResourceRef, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_none_or(|queue| queue.has_room(lane.bound(), &resource.key.namespace))
+    }
+
+    /// Lets a resource wait in a lane, and in no other for the same slot. Returns false if it waits there already.
+    pub(super) fn wait(&mut self, resource: &ResourceRef, lane: Lane) -> bool {
+        for (other, queue) in &mut self.lanes {
+            if *other != lane && other.slot() == lane.slot() {
+                queue.leave(resource);
+            }
+        }
+        self.lanes.entry(lane).or_default().wait(resource)
+    }
+
+    /// Ends the wait of a resource for a place.
+    pub(super) fn leave(&mut self, resource: &ResourceRef, slot: Slot) {
+        for (_, queue) in self.lanes.iter_mut().filter(|(lane, _)| lane.slot() == slot) {
+            queue.leave(resource);
+        }
+    }
+
+    /// Numbers of the resources that wait in a lane, and of the actions under way there.
+    pub(super) fn load(&self, lane: Lane) -> (usize, usize) {
+        self.lanes.get(&lane).map_or((0, 0), |queue| (queue.waiting(), queue.under_way()))
+    }
+
+    /// Returns true if an action of a resource is under way.
+    pub(super) fn is_under_way(&self, resource: &ResourceRef, slot: Slot) -> bool {
+        self.under_way.contains_key(&(resource.clone(), slot))
     }
 
     /// Puts an action under way.
     pub(super) fn begin(
         &mut self,
         resource: &ResourceRef,
+        lane: Lane,
         action: Action,
         status: Option<PendingStatus>,
     ) -> ActionRequest {
@@ -97,21 +156,56 @@ impl WorkQueue {
                 vec![]
             }
         };
-        let is_job = matches!(action, Action::RunJob { .. });
+        self.leave(resource, lane.slot());
+        self.lanes.entry(lane).or_default().take(&resource.key.namespace);
         self.last_id += 1;
-        self.under_way.insert(resource.clone(), UnderWay { id: self.last_id, status, events, is_job });
+        let under_way = UnderWay { id: self.last_id, lane, status, events, is_due_after: false };
+        self.under_way.insert((resource.clone(), lane.slot()), under_way);
         ActionRequest { id: self.last_id, resource: resource.clone(), action }
     }
 
-    /// Ends an action; `None` if it is not the one under way.
+    /// Ends an action; `None` if it is not under way.
     // The result is then that of an action of an earlier term.
-    pub(super) fn finish(&mut self, resource: &ResourceRef, id: u64) -> Option<UnderWay> {
-        self.under_way.get(resource).filter(|under_way| under_way.id == id)?;
-        self.under_way.remove(resource)
+    pub(super) fn finish(&mut self, resource: &ResourceRef, id: u64) -> Option<(Slot, UnderWay)> {
+        let mut keys = Slot::ALL.into_iter().map(|slot| (resource.clone(), slot));
+        let key = keys.find(|key| self.under_way.get(key).is_some_and(|under_way| under_way.id == id))?;
+        let under_way = self.under_way.remove(&key)?;
+        if let Some(queue) = self.lanes.get_mut(&under_way.lane) {
+            queue.release(&resource.key.namespace);
+        }
+        if under_way.is_due_after {
+            self.due.insert(resource.clone());
+        }
+        Some((key.1, under_way))
     }
 
-    /// Forgets every action under way; their results will be ignored.
+    /// Notes that an action has succeeded.
+    pub(super) fn succeed(&mut self, resource: &ResourceRef, slot: Slot) {
+        self.retries.remove(&(resource.clone(), slot));
+    }
+
+    /// Notes that an action has failed. `random` is a number from 0 to 1.
+    pub(super) fn fail(&mut self, now: Timestamp, resource: &ResourceRef, slot: Slot, random: f64, error: String) {
+        self.retries.entry((resource.clone(), slot)).or_default().fail(now, random, error);
+    }
+
+    /// Returns true if the latest action of a slot failed.
+    pub(super) fn has_failed(&self, resource: &ResourceRef, slot: Slot) -> bool {
+        self.retries.contains_key(&(resource.clone(), slot))
+    }
+
+    /// End of the pause after a failure; `None` if there is none.
+    pub(super) fn paused_until(&self, now: Timestamp, resource: &ResourceRef, slot: Slot) -> Option<Timestamp> {
+        self.retries.get(&(resource.clone(), slot))?.until(now)
+    }
+
+    /// Forgets every action under way, and what waits for a place; their results will be ignored.
     pub(super) fn abandon_actions(&mut self) {
-        self.under_way.clear();
+        for ((resource, _), under_way) in std::mem::take(&mut self.under_way) {
+            if under_way.is_due_after {
+                self.due.insert(resource);
+            }
+        }
+        self.lanes.values_mut().for_each(LaneQueue::clear);
     }
 }

@@ -45,8 +45,8 @@ pub enum Eligibility {
     Suspended,
     /// The route must not use it.
     Excluded(Exclusion),
-    /// The object is missing or invalid, and no earlier good version is known. Nothing is known of it, so a sound
-    /// standby takes over after a grace.
+    /// The object is missing; or it is invalid, and no earlier good version is known. A sound standby takes over after a
+    /// grace.
     Unusable,
 }
 
@@ -135,7 +135,7 @@ impl Candidate {
     }
 
     /// Returns true if the backend may carry mail: in service, and Healthy or at least alive.
-    pub(super) fn is_eligible(&self) -> bool {
+    pub fn is_eligible(&self) -> bool {
         self.eligibility == Eligibility::InService
             && match self.health {
                 Health::Healthy | Health::Degraded => true,

@@ -63,7 +63,10 @@ impl<'a> DecisionBuilder<'a> {
             Some(candidate) => match (candidate.eligibility, candidate.health) {
                 (Eligibility::Excluded(_), _) => TransitionReason::Excluded,
                 (Eligibility::Suspended, _) => TransitionReason::Suspended,
-                (Eligibility::InService, Health::Unhealthy) => TransitionReason::Failed(candidate.class),
+                // One whose object is gone is probed on as long as this process knows it.
+                (Eligibility::InService | Eligibility::Unusable, Health::Unhealthy) => {
+                    TransitionReason::Failed(candidate.class)
+                }
                 (Eligibility::Unusable, _) if self.unusable_until().is_some_and(|until| until <= self.now()) => {
                     TransitionReason::Unusable
                 }

@@ -102,7 +102,7 @@ impl State {
             Self::Preferred => "mail leaves by the preferred backend, or by all of them",
             Self::FailedOver => "mail leaves by another backend, or by fewer",
             Self::FailingBack => "mail returns in steps",
-            Self::Holding => "the route should move and cannot, for a reason that is neither health nor a timer",
+            Self::Holding => "the route should move and cannot, or stays with a backend that cannot deliver",
             Self::Paused => "a person has stopped every move",
             Self::NoneHealthy => "no backend can deliver",
             Self::Unknown => "no backend is chosen yet",

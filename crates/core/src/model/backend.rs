@@ -127,7 +127,7 @@ pub enum Destination {
 /// Host and port of an SMTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpHost {
-    /// A DNS name or an IPv4/IPv6 address, without brackets.
+    /// A DNS name or an IPv4/IPv6 address, without brackets. A name with a final dot is absolute: no search list applies.
     pub host: Arc<str>,
     /// TCP port of the server.
     pub port: u16,
@@ -141,6 +141,9 @@ pub struct ServicePort {
     pub dns_name: Arc<str>,
     /// The Service's own port.
     pub port: u16,
+    /// The port that clients of `dns_name` connect to. It differs from `port` if the Service is headless: its name then
+    /// stands for its endpoints, which listen on their own port.
+    pub client_port: u16,
     /// Ready endpoints of the Service, sorted, without duplicates. They follow its `EndpointSlices`.
     pub endpoints: Vec<SocketAddr>,
 }

@@ -29,6 +29,8 @@ pub struct Guarded<K>(pub Result<K, Invalid>);
 pub struct Invalid {
     /// Metadata of the object.
     pub metadata: ObjectMeta,
+    /// Its `status`; null if it has none.
+    pub status: Value,
     /// Error in the form `path: problem`.
     pub error: String,
 }
@@ -44,7 +46,9 @@ impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
             Ok(object) => Ok(Self(Ok(object))),
             Err(error) => {
                 let metadata = value.get("metadata").map_or_else(|| Ok(ObjectMeta::default()), ObjectMeta::deserialize);
-                Ok(Self(Err(Invalid { metadata: metadata.map_err(D::Error::custom)?, error: error.to_string() })))
+                let metadata = metadata.map_err(D::Error::custom)?;
+                let status = value.get("status").cloned().unwrap_or_default();
+                Ok(Self(Err(Invalid { metadata, status, error: error.to_string() })))
             }
         }
     }

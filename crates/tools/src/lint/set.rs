@@ -270,7 +270,11 @@ impl Lookup for CoreObjects<'_> {
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
         let Some(manifest) = self.0.get(&("Service", key.clone())) else { return Presumed.service(key, port) };
         let service = Service::deserialize(manifest.value()).map_err(|_| ServiceProblem::PortNotFound)?;
-        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        let spec = service.spec.unwrap_or_default();
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return Err(ServiceProblem::ExternalName);
+        }
+        let ports = spec.ports.unwrap_or_default();
         let found = ports
             .iter()
             .filter(|one| one.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))

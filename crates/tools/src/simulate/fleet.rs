@@ -259,6 +259,6 @@ impl Lookup for AsGiven {
         };
         let dns_name = format!("{}.{}.svc", key.name, key.namespace).into();
         // TEST-NET-1 (RFC 5737): nothing is ever connected to.
-        Ok(ServicePort { dns_name, port, endpoints: vec![([192, 0, 2, 1], port).into()] })
+        Ok(ServicePort { dns_name, port, client_port: port, endpoints: vec![([192, 0, 2, 1], port).into()] })
     }
 }

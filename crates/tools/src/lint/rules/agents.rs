@@ -73,8 +73,8 @@ fn next_hops(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
 
 fn place(destination: &Destination) -> (String, u16) {
     match destination {
-        Destination::Host(host) => (host.host.to_ascii_lowercase(), host.port),
-        Destination::Service(service) => (service.dns_name.to_ascii_lowercase(), service.port),
+        Destination::Host(host) => (host.host.trim_end_matches('.').to_ascii_lowercase(), host.port),
+        Destination::Service(service) => (service.dns_name.to_ascii_lowercase(), service.client_port),
     }
 }
 

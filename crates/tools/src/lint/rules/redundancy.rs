@@ -149,7 +149,7 @@ fn destinations(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
 /// Returns the host of a destination without its port, because ports 25 and 587 of a host fail together.
 fn place(destination: &Destination) -> String {
     match destination {
-        Destination::Host(host) => host.host.to_ascii_lowercase(),
+        Destination::Host(host) => host.host.trim_end_matches('.').to_ascii_lowercase(),
         Destination::Service(service) => service.dns_name.to_ascii_lowercase(),
     }
 }

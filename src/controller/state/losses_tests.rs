@@ -1,0 +1,592 @@
+//! Objects that are deleted, replaced or cannot be read, with and without a restart: what a process remembers decides
+//! nothing.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use super::testing::*;
+use crate::controller::input::Input;
+use mail_failover_api::RouteState;
+use mail_failover_core::model::{
+    AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn service(name: &str) -> (&'static str, Value) {
+    ("Service", json!({"metadata": {"name": name}, "spec": {"ports": [{"name": "smtp", "port": 25}]}}))
+}
+
+fn slice(name: &str, service: &str, port: u16, addresses: &[&str]) -> (&'static str, Value) {
+    let endpoints: Vec<_> =
+        addresses.iter().map(|one| json!({"addresses": [one], "conditions": {"ready": true}})).collect();
+    let metadata = json!({"name": name, "labels": {"kubernetes.io/service-name": service}});
+    let ports = json!([{"name": "smtp", "port": port}]);
+    ("EndpointSlice", json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}))
+}
+
+fn inside(name: &str, service: &str) -> (&'static str, Value) {
+    let (kind, mut object) = backend(name, "");
+    object["spec"]["smtp"] = Value::Null;
+    object["spec"]["service"] = json!({"name": service, "port": 25});
+    (kind, object)
+}
+
+/// A primary and a standby behind Services of the cluster.
+fn in_cluster() -> Vec<(&'static str, Value)> {
+    vec![
+        service("mta-a"),
+        slice("mta-a-x", "mta-a", 25, &["10.0.0.1"]),
+        service("mta-b"),
+        slice("mta-b-x", "mta-b", 25, &["10.0.0.2"]),
+        policy(),
+        inside("primary", "mta-a"),
+        inside("standby", "mta-b"),
+        route(),
+    ]
+}
+
+fn smtp_host(env: &TestEnv) -> String {
+    env.store.get::<ConfigMap>("ConfigMap", "mail").unwrap().data.unwrap().remove("SMTP_HOST").unwrap()
+}
+
+#[test]
+fn a_dead_backend_is_left_though_its_object_or_policy_is_gone_and_the_process_is_new() {
+    for (kind, name) in [("SendingBackend", "primary"), ("FailoverPolicy", "fast")] {
+        for is_restarted in [false, true] {
+            let mut env = TestEnv::with(&quickstart());
+            env.run(5.0);
+            env.delete(kind, name);
+            env.run(2.0);
+            if is_restarted {
+                env.restart();
+                env.run(2.0);
+            }
+            env.answer("primary", EvidenceClass::ConnectionRefused);
+            env.run_by(SECOND, 120.0);
+            assert_eq!(env.active(), "standby", "{kind} {name}, restarted: {is_restarted}");
+            assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.2"], "{kind} {name}, restarted: {is_restarted}");
+        }
+    }
+}
+
+#[test]
+fn without_its_policy_a_route_obeys_the_defaults_and_says_so() {
+    for is_restarted in [false, true] {
+        let mut env = TestEnv::with(&quickstart());
+        env.run(5.0);
+        env.delete("FailoverPolicy", "fast");
+        env.run(1.0);
+        if is_restarted {
+            env.restart();
+        }
+        env.run(1.0);
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "PolicyNotFound".to_owned()));
+        let message = env.store.route("orders").message.unwrap();
+        assert!(message.contains("the documented defaults are in force"), "{message}");
+        env.answer("primary", EvidenceClass::NoAnswer);
+        env.run(10.0);
+        assert_eq!(env.active(), "standby", "restarted: {is_restarted}");
+        // The policy has a soak of 30 s, the default is longer.
+        env.answer("primary", EvidenceClass::Ok);
+        env.run_by(SECOND, 120.0);
+        assert_eq!(env.active(), "standby", "restarted: {is_restarted}");
+        env.run_by(SECOND, 1200.0);
+        assert_eq!(env.active(), "primary", "restarted: {is_restarted}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_keeps_no_mail_on_a_dead_backend_and_returns_none_by_itself_after_a_restart() {
+    for is_restarted in [false, true] {
+        let mut env = TestEnv::with(&quickstart());
+        env.run(5.0);
+        env.edit("FailoverPolicy", "fast", |object| object["spec"]["failback"] = json!({"mode": "Psychic"}));
+        env.run(1.0);
+        if is_restarted {
+            env.restart();
+        }
+        env.run(1.0);
+        env.answer("primary", EvidenceClass::NoAnswer);
+        env.run(10.0);
+        assert_eq!(env.active(), "standby", "restarted: {is_restarted}");
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "PolicyRejected".to_owned()));
+        env.answer("primary", EvidenceClass::Ok);
+        env.run_by(SECOND, 3600.0);
+        assert_eq!(env.active(), if is_restarted { "standby" } else { "primary" });
+    }
+}
+
+#[test]
+fn a_deleted_backend_is_left_after_a_minute_if_another_can_deliver_and_kept_otherwise() {
+    for is_restarted in [false, true] {
+        let mut env = TestEnv::with(&quickstart());
+        env.run(5.0);
+        env.delete("SendingBackend", "primary");
+        env.run(1.0);
+        if is_restarted {
+            env.restart();
+        }
+        env.run_by(SECOND, 55.0);
+        assert_eq!(env.active(), "primary", "restarted: {is_restarted}");
+        env.run_by(SECOND, 10.0);
+        assert_eq!(env.active(), "standby", "restarted: {is_restarted}");
+
+        let mut env = TestEnv::with(&quickstart());
+        env.answer("standby", EvidenceClass::NoAnswer);
+        env.run(5.0);
+        env.delete("SendingBackend", "primary");
+        env.run(1.0);
+        if is_restarted {
+            env.restart();
+        }
+        env.run_by(SECOND, 300.0);
+        assert_eq!(
+            (env.active(), env.store.leads_to("mail-ipv4")),
+            ("primary".to_owned(), vec!["192.0.2.1".to_owned()])
+        );
+    }
+}
+
+#[test]
+fn a_backend_that_is_replaced_within_a_minute_keeps_its_mail() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.delete("SendingBackend", "primary");
+    env.run_by(SECOND, 50.0);
+    let (kind, object) = backend("primary", "192.0.2.1");
+    env.store.create(kind, object);
+    env.run_by(SECOND, 120.0);
+    assert_eq!((env.active(), env.store.route("orders").history.len()), ("primary".to_owned(), 0));
+}
+
+fn delete_service(env: &mut TestEnv) {
+    env.delete("Service", "mta-a");
+    env.delete("EndpointSlice", "mta-a-x");
+}
+
+fn move_port_of_service(env: &mut TestEnv) {
+    env.edit("Service", "mta-a", |object| object["spec"]["ports"][0]["port"] = json!(26));
+}
+
+fn make_service_an_alias(env: &mut TestEnv) {
+    env.edit("Service", "mta-a", |object| object["spec"]["type"] = json!("ExternalName"));
+}
+
+#[test]
+fn a_service_that_is_gone_has_no_endpoints_whatever_was_known_before() {
+    let cases = [
+        ("ServiceNotFound", delete_service as fn(&mut TestEnv)),
+        ("ServicePortNotFound", move_port_of_service),
+        ("ServiceIsExternalName", make_service_an_alias),
+    ];
+    for (reason, change) in cases {
+        for is_restarted in [false, true] {
+            let mut env = TestEnv::with(&in_cluster());
+            env.run(5.0);
+            assert_eq!(
+                (env.active(), smtp_host(&env)),
+                ("primary".to_owned(), "mta-a.shop.svc.cluster.local".to_owned())
+            );
+            change(&mut env);
+            env.run(0.2);
+            if is_restarted {
+                env.restart();
+            }
+            env.run(10.0);
+            assert_eq!(env.active(), "standby", "{reason}, restarted: {is_restarted}");
+            assert_eq!(smtp_host(&env), "mta-b.shop.svc.cluster.local", "{reason}");
+            let primary = &env.store.objects[&("SendingBackend", "primary".to_owned())]["status"];
+            let conditions = primary["conditions"].as_array().unwrap();
+            let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+            assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!(reason)));
+            assert_eq!((&primary["health"], &primary["reason"]), (&json!("Unhealthy"), &json!("NoEndpoints")));
+        }
+    }
+}
+
+#[test]
+fn a_service_without_endpoints_that_nobody_replaces_leaves_what_names_it_as_it_is() {
+    let mut env = TestEnv::with(&in_cluster());
+    env.answer("standby", EvidenceClass::NoAnswer);
+    env.run(5.0);
+    env.delete("Service", "mta-a");
+    env.delete("EndpointSlice", "mta-a-x");
+    env.run(10.0);
+    assert_eq!((env.active(), smtp_host(&env)), ("primary".to_owned(), "mta-a.shop.svc.cluster.local".to_owned()));
+    assert_eq!(env.store.leads_to("mail-ipv4"), Vec::<String>::new(), "nobody knows whose the addresses are now");
+    assert_eq!(env.condition("Ready"), ("False".to_owned(), "NoneHealthy".to_owned()));
+    let (kind, object) = service("mta-a");
+    env.store.create(kind, object);
+    let (kind, object) = slice("mta-a-x", "mta-a", 25, &["10.0.0.9"]);
+    env.store.create(kind, object);
+    env.run(10.0);
+    assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.9"]);
+    assert_eq!(env.condition("Ready").0, "True");
+}
+
+#[test]
+fn endpoints_of_different_ports_keep_their_ports_in_the_outputs() {
+    let mut objects = in_cluster();
+    objects.insert(0, slice("mta-a-y", "mta-a", 2525, &["10.0.0.77"]));
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    for (name, address, port) in [("mail-ipv4", "10.0.0.1", 25), ("mail-ipv4-p2525", "10.0.0.77", 2525)] {
+        assert_eq!(env.store.leads_to(name), [address]);
+        assert_eq!(env.store.objects[&("EndpointSlice", name.to_owned())]["ports"][0]["port"], port);
+    }
+    // The rollout is over.
+    env.delete("EndpointSlice", "mta-a-x");
+    env.run(1.0);
+    assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.77"]);
+    assert_eq!(env.store.leads_to("mail-ipv4-p2525"), Vec::<String>::new());
+}
+
+#[test]
+fn clients_are_told_the_port_of_a_headless_services_endpoints() {
+    let mut objects = in_cluster();
+    objects[0].1["spec"] = json!({"clusterIP": "None", "ports": [{"name": "smtp", "port": 25, "targetPort": 2525}]});
+    objects[1] = slice("mta-a-x", "mta-a", 2525, &["10.0.0.1"]);
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    let config_map: ConfigMap = env.store.get("ConfigMap", "mail").unwrap();
+    assert_eq!(config_map.data.unwrap()["SMTP_PORT"], "2525");
+}
+
+/// A round at every address of the primary's Service at its beginning, over now.
+fn report(env: &TestEnv, began_with: &[&str], sequence: u64, class: EvidenceClass) -> ProbeReport {
+    let key = ProbeKey { backend: ObjectKey::new("shop", "primary"), probe: "smtp".into() };
+    let outcome = Outcome {
+        class,
+        stage: Stage::Connect,
+        message: String::new(),
+        certificate_not_after: None,
+        elapsed: Duration::from_secs(5),
+    };
+    let addresses =
+        began_with.iter().map(|address| AddressOutcome { address: address.parse().unwrap(), outcome: outcome.clone() });
+    ProbeReport {
+        revision: env.targets[&key].0.revision,
+        key,
+        sequence,
+        started_at: env.now - Duration::from_secs(5),
+        finished_at: env.now,
+        resolution: Resolution::NotNeeded,
+        addresses: addresses.collect(),
+        outcome,
+    }
+}
+
+#[test]
+fn a_round_counts_for_the_addresses_that_are_still_there_and_silence_always() {
+    let (silent, refused) = (EvidenceClass::NoAnswer, EvidenceClass::ConnectionRefused);
+    for (began_with, class, is_left) in [
+        // Each of them is gone by the end of the round.
+        (["10.0.0.101:25", "10.0.0.102:25"], silent, true),
+        (["10.0.0.101:25", "10.0.0.102:25"], refused, false),
+        // One of them stays.
+        (["10.0.0.1:25", "10.0.0.102:25"], refused, true),
+        (["10.0.0.1:25", "10.0.0.102:25"], silent, true),
+    ] {
+        let mut env = TestEnv::with(&in_cluster());
+        env.run(5.0);
+        let target = env.targets.keys().find(|key| &*key.backend.name == "primary").unwrap().clone();
+        for sequence in 100..104 {
+            env.now = env.now + Duration::from_secs(5);
+            env.edit("EndpointSlice", "mta-a-x", |object| {
+                let passing = format!("10.0.1.{sequence}");
+                object["endpoints"] = json!([{"addresses": ["10.0.0.1"]}, {"addresses": [passing]}]);
+            });
+            // The primary is not probed but by these rounds.
+            env.targets.get_mut(&target).unwrap().1 = env.now + Duration::from_hours(1);
+            env.run(0.1);
+            env.targets.get_mut(&target).unwrap().1 = env.now + Duration::from_hours(1);
+            let report = report(&env, &began_with, 1000 + sequence, class);
+            if sequence > 100 {
+                env.state.handle(env.now, Input::Report(Box::new(report)));
+            }
+            env.run(0.1);
+        }
+        env.run(2.0);
+        assert_eq!(env.active() == "standby", is_left, "{began_with:?} {class:?}");
+    }
+}
+
+#[test]
+fn endpoints_that_change_are_no_new_revision_and_reach_the_prober() {
+    let mut env = TestEnv::with(&in_cluster());
+    env.run(5.0);
+    let revision = |env: &TestEnv| env.targets.values().map(|(target, ..)| target.revision).collect::<Vec<_>>();
+    let before = revision(&env);
+    env.edit("EndpointSlice", "mta-a-x", |object| object["endpoints"] = json!([{"addresses": ["10.0.0.7"]}]));
+    env.run(0.1);
+    assert_eq!(revision(&env), before);
+    let destinations = env.targets.values().filter_map(|(target, ..)| match &target.destination {
+        Destination::Service(service) => Some(service.endpoints.clone()),
+        Destination::Host(_) => None,
+    });
+    assert!(destinations.flatten().any(|address| address.to_string() == "10.0.0.7:25"));
+}
+
+#[test]
+fn a_service_of_ours_that_was_made_an_alias_is_put_right() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.edit("Service", "mail", |object| {
+        object["spec"]["type"] = json!("ExternalName");
+        object["spec"]["externalName"] = json!("elsewhere.example");
+    });
+    env.run(2.0);
+    assert_eq!(env.store.objects[&("Service", "mail".to_owned())]["spec"]["type"], "ClusterIP");
+    let writes = env.store.writes;
+    env.run(10.0);
+    assert_eq!(env.store.writes, writes, "{:?}", &env.store.log[writes..]);
+}
+
+/// The policy's status, and the number of Events that say what cannot be used.
+fn told(env: &TestEnv) -> (Value, usize) {
+    let policy = &env.store.objects[&("FailoverPolicy", "fast".to_owned())];
+    let events = env.store.events();
+    (policy["status"].clone(), events.iter().filter(|reason| *reason == "ConfigurationRejected").count())
+}
+
+#[test]
+fn an_unreadable_object_is_told_once_over_any_number_of_restarts() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.edit("FailoverPolicy", "fast", |object| {
+        object["spec"]["failback"] = json!({"after": {"of": "a newer version"}});
+    });
+    env.run(5.0);
+    let before = told(&env);
+    assert_eq!(before.0["conditions"][0]["status"], "False");
+    let writes = env.store.writes;
+    for _ in 0..3 {
+        env.run(20.0);
+        env.restart();
+        env.run(2.0);
+    }
+    assert_eq!(told(&env), before);
+    assert_eq!(env.store.writes, writes, "{:?}", &env.store.log[writes..]);
+    // Another defect is told, with the time of the first one: it is False still.
+    env.edit("FailoverPolicy", "fast", |object| object["spec"]["failback"] = json!({"after": 7}));
+    env.run(5.0);
+    let after = told(&env);
+    let since = |status: &Value| status["conditions"][0]["lastTransitionTime"].clone();
+    assert_eq!(since(&after.0), since(&before.0));
+    assert_ne!(after.0["conditions"][0]["message"], before.0["conditions"][0]["message"]);
+}
+
+#[test]
+fn a_new_host_does_not_inherit_the_old_ones_verdict_over_a_restart() {
+    for (of_old, of_new) in [(EvidenceClass::Ok, EvidenceClass::NoAnswer), (EvidenceClass::NoAnswer, EvidenceClass::Ok)]
+    {
+        for is_restarted in [false, true] {
+            let mut env = TestEnv::with(&quickstart());
+            env.run(5.0);
+            env.answer("standby", of_old);
+            env.run(10.0);
+            env.edit("SendingBackend", "standby", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.99"));
+            env.answer("standby", of_new);
+            if is_restarted {
+                env.restart();
+            }
+            env.run(1.5);
+            let standby = &env.store.objects[&("SendingBackend", "standby".to_owned())]["status"];
+            let expected = if of_new == EvidenceClass::Ok { "Healthy" } else { "Unknown" };
+            assert_eq!(standby["health"], expected, "{of_old:?} {of_new:?} restarted: {is_restarted}");
+        }
+    }
+}
+
+#[test]
+fn a_deleted_member_of_a_shared_route_leaves_and_is_known_until_then() {
+    for is_restarted in [false, true] {
+        let mut objects = quickstart();
+        objects[3].1["spec"]["strategy"] = json!("ActiveActive");
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        env.delete("SendingBackend", "standby");
+        env.run(5.0);
+        let slices = |env: &TestEnv| [env.store.leads_to("mail-ipv4"), env.store.leads_to("mail-ipv4-1")].concat();
+        assert_eq!(slices(&env), ["192.0.2.1", "192.0.2.2"], "what status says is what the slices do");
+        if is_restarted {
+            env.restart();
+        }
+        env.run_by(SECOND, 70.0);
+        let status = env.store.route("orders");
+        let active: Vec<_> = status.active.iter().map(|active| (active.backend.as_str(), active.percent)).collect();
+        assert_eq!((active, slices(&env)), (vec![("primary", 100)], vec!["192.0.2.1".to_owned()]));
+    }
+}
+
+#[test]
+fn a_service_output_leads_to_equal_numbers_of_endpoints_and_status_says_what_it_does() {
+    let mut objects = in_cluster();
+    let eight: Vec<_> = (11..=18).map(|last| format!("10.0.0.{last}")).collect();
+    objects[1] = slice("mta-a-x", "mta-a", 25, &eight.iter().map(String::as_str).collect::<Vec<_>>());
+    for (weights, endpoints, percents) in [([1, 1], 1, [50, 50]), ([7, 3], 2, [67, 33])] {
+        objects[7].1["spec"]["strategy"] = json!("ActiveActive");
+        objects[7].1["spec"]["backends"] =
+            json!([{"name": "primary", "weight": weights[0]}, {"name": "standby", "weight": weights[1]}]);
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        assert_eq!((env.store.leads_to("mail-ipv4").len(), env.store.leads_to("mail-ipv4-1").len()), (endpoints, 1));
+        let status = env.store.route("orders");
+        let of_service = status.outputs.iter().find(|output| output.kind == "Service").unwrap();
+        let said: Vec<_> = of_service.active.iter().map(|share| share.percent).collect();
+        assert_eq!(said, percents);
+        let of_config_map = status.outputs.iter().find(|output| output.kind == "ConfigMap").unwrap();
+        assert_eq!((of_config_map.active[0].backend.as_str(), of_config_map.active[0].percent), ("primary", 100));
+        let wanted = [weights[0] * 100 / (weights[0] + weights[1]), weights[1] * 100 / (weights[0] + weights[1])];
+        assert_eq!(status.active_summary.unwrap(), format!("primary {}%, standby {}%", wanted[0], wanted[1]));
+    }
+}
+
+#[test]
+fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
+    let pause = json!({"id": "1", "action": "Pause"}).to_string();
+    for (what, hold) in [("budget", "SwitchBudget"), ("pause", "Paused")] {
+        let mut objects = quickstart();
+        objects[0].1["spec"]["hold"] =
+            json!({"cooldown": "10m", "minimumStay": "2s", "budget": {"switches": 1, "per": "1h"}});
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        if what == "pause" {
+            env.edit("MailRoute", "orders", |object| {
+                object["metadata"]["annotations"] = json!({"mailfailover.io/request": pause});
+            });
+            env.run(1.0);
+            env.answer("primary", EvidenceClass::ConnectionRefused);
+        } else {
+            env.answer("primary", EvidenceClass::ConnectionRefused);
+            env.run(10.0);
+            env.answer("primary", EvidenceClass::Ok);
+            env.run(10.0);
+            env.answer("standby", EvidenceClass::ConnectionRefused);
+        }
+        env.run(10.0);
+        let status = env.store.route("orders");
+        let (dead, alive) = if what == "pause" { ("primary", "standby") } else { ("standby", "primary") };
+        assert_eq!(env.active(), dead);
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "HeldOnDeadBackend".to_owned()), "{what}");
+        assert_eq!(status.state, Some(RouteState::Holding), "{what}");
+        let message = status.message.unwrap();
+        let remedy = if what == "pause" { "\"action\":\"Resume\"".to_owned() } else { format!("\"to\":\"{alive}\"") };
+        assert!(message.contains(hold) && message.contains(&remedy) && message.contains("kubectl"), "{message}");
+        assert_eq!(env.store.events().iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
+        let writes = env.store.writes;
+        env.run(30.0);
+        assert_eq!(env.store.writes, writes, "{what}: {:?}", &env.store.log[writes..]);
+        let request = if what == "pause" {
+            json!({"id": "2", "action": "Resume"})
+        } else {
+            json!({"id": "2", "action": "Switch", "to": alive})
+        };
+        env.edit("MailRoute", "orders", |object| {
+            object["metadata"]["annotations"] = json!({"mailfailover.io/request": request.to_string()});
+        });
+        env.run(5.0);
+        assert_eq!(
+            (env.active(), env.condition("Ready").0),
+            (if what == "pause" { "standby" } else { alive }.to_owned(), "True".to_owned())
+        );
+    }
+}
+
+/// A route by one backend, with a Service of this name as output.
+fn other_route(name: &str, backend: &str, output: &str) -> (&'static str, Value) {
+    let (kind, mut object) = route();
+    object["metadata"]["name"] = json!(name);
+    object["spec"]["backends"] = json!([{"name": backend}]);
+    object["spec"]["outputs"] = json!([{"service": {"name": output, "ports": [{"name": "smtp", "port": 25}]}}]);
+    (kind, object)
+}
+
+#[test]
+fn a_routes_own_service_is_no_standby_of_it() {
+    let direct = vec![inside("standby", "mail")];
+    let by_name = vec![backend("standby", "mail.shop.svc.cluster.local.")];
+    let through = vec![inside("standby", "hop"), inside("back", "mail"), other_route("hop", "back", "hop")];
+    for (what, others) in
+        [("its own Service", direct), ("by its DNS name", by_name), ("through another route", through)]
+    {
+        let mut objects = vec![policy(), backend("primary", "192.0.2.1"), route()];
+        objects.extend(others);
+        let mut env = TestEnv::with(&objects);
+        env.run(10.0);
+        assert_eq!(env.active(), "primary", "{what}");
+        assert_eq!(env.condition("Redundant"), ("False".to_owned(), "NoStandby".to_owned()), "{what}");
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "MailLoop".to_owned()), "{what}");
+    }
+}
+
+/// One change of the world that a history consists of.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Fails(&'static str),
+    Works(&'static str),
+    Deletes(&'static str, &'static str),
+    Returns(usize),
+    Passes(u32),
+}
+
+impl Change {
+    fn random(random: &mut fastrand::Rng) -> Self {
+        let backend = ["primary", "standby"][random.usize(..2)];
+        match random.u8(..8) {
+            0 | 1 => Self::Fails(backend),
+            2 | 3 => Self::Works(backend),
+            4 => Self::Deletes("SendingBackend", backend),
+            5 => [Self::Deletes("FailoverPolicy", "fast"), Self::Deletes("Service", "mta-a")][random.usize(..2)],
+            6 => Self::Returns(random.usize(..in_cluster().len())),
+            _ => Self::Passes(random.u32(1..100)),
+        }
+    }
+
+    fn happen(self, env: &mut TestEnv) {
+        match self {
+            Self::Fails(backend) => env.answer(backend, EvidenceClass::ConnectionRefused),
+            Self::Works(backend) => env.answer(backend, EvidenceClass::Ok),
+            Self::Deletes(kind, name) => env.delete(kind, name),
+            Self::Returns(index) => {
+                let (kind, object) = in_cluster().swap_remove(index);
+                let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                if !env.store.objects.contains_key(&(kind, name)) {
+                    env.store.create(kind, object);
+                }
+            }
+            Self::Passes(seconds) => env.run_by(SECOND, f64::from(seconds)),
+        }
+        env.run_by(SECOND, 5.0);
+    }
+}
+
+/// Where the mail goes two hours after a history, with a restart before one of its changes.
+fn end_of(history: &[Change], restarts_before: Option<usize>) -> (String, Vec<String>, String) {
+    let mut env = TestEnv::with(&in_cluster());
+    env.run(3.0);
+    for (index, change) in history.iter().enumerate() {
+        if restarts_before == Some(index) {
+            env.restart();
+        }
+        change.happen(&mut env);
+    }
+    env.run_by(Duration::from_secs(10), 2.0 * 3600.0);
+    (env.active(), env.store.leads_to("mail-ipv4"), env.condition("Ready").1)
+}
+
+#[test]
+fn a_restart_at_any_point_of_any_history_changes_nothing_of_its_end() {
+    for seed in 0..5 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let history: Vec<_> = (0..7).map(|_| Change::random(&mut random)).collect();
+        let undisturbed = end_of(&history, None);
+        for index in 0..history.len() {
+            let restarted = end_of(&history, Some(index));
+            assert_eq!(restarted, undisturbed, "seed {seed}, restarted before change {index} of {history:?}");
+        }
+    }
+}
