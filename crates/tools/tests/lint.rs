@@ -50,7 +50,7 @@ fn exit_codes_tell_findings_from_files_that_cannot_be_read() {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let backend = "apiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata:\n  name: a\nspec:\n  smtp:\n    host: relay.example\n    port: 587\n";
+    let backend = "apiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata:\n  name: a\nspec:\n  smtp:\n    host: relay.example\n    port: 2525\n";
     let (plain, broken) = (file("plain.yaml", backend), file("broken.yaml", &backend.replace("port", "prot")));
     let nonsense = file("nonsense.yaml", "a: b: c\n");
 

@@ -92,11 +92,12 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
         assert_eq!((status.as_str(), condition_reason.as_str()), ("False", reason));
         assert!(message.starts_with("spec.smtp.auth.secretRef: ") && message.contains(text), "{message}");
         let status = primary(&env);
-        assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Unknown), Some("ProbeBlocked")));
+        // The other probe has an opinion, and the blocked one abstains.
+        assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Healthy), Some("Ok")));
         let probe = |name: &str| status.probes.iter().find(|probe| probe.name == name).unwrap().clone();
         assert_eq!((probe("smtp").health, probe("login").health), (Health::Healthy, Health::Unknown));
         assert_eq!(probe("login").reason, "ProbeBlocked");
-        assert_eq!(condition(&env, "Healthy").0, "Unknown");
+        assert_eq!(condition(&env, "Healthy").0, "True");
         assert_eq!(
             (env.active(), env.store.events()),
             ("primary".to_owned(), vec!["ConfigurationRejected".to_owned()])

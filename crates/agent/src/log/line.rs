@@ -92,7 +92,7 @@ impl<'a> LogLine<'a> {
         };
         let fields = Fields::parse(fields)?;
         let Fields { relay, age, took, status, rest } = fields;
-        // The last record of a line would count; whatever stands before it is no word of Postfix's.
+        // ADR-0076: A line with two delivery records is refused.
         if holds_record(rest) {
             return None;
         }
