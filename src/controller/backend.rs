@@ -52,8 +52,8 @@ pub(super) struct BackendEntry {
     problem: Option<Unresolved>,
     /// Reason for which the Service that it names has no endpoints for it; everything else of it is in force.
     service_rejection: Option<Rejection>,
-    /// Reason for which its probes cannot log in; everything else of it is in force.
-    login_rejection: Option<Rejection>,
+    /// Defect of a part of it, a login or a rule about replies; everything else of it is in force.
+    partial_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way goes on while they change.
     revision: u64,
@@ -125,10 +125,7 @@ impl BackendEntry {
         let was_missing = self.service_rejection.is_some();
         self.service_rejection = service_rejection;
         let is_missing = self.service_rejection.is_some();
-        self.login_rejection = match &backend.login {
-            ProbeLogin::Missing { reason, message } => Some(Rejection { reason, message: message.to_string() }),
-            ProbeLogin::None | ProbeLogin::With(_) => None,
-        };
+        self.partial_rejection = partial_rejection(&backend);
         let Some(before) = self.usable.as_deref() else {
             self.revision += 1;
             self.are_targets_set = false;
@@ -187,6 +184,7 @@ impl BackendEntry {
             depth: probe.depth,
             envelope: probe.envelope.clone(),
             login: usable.login.clone(),
+            replies: usable.replies.clone(),
         }
     }
 
@@ -333,7 +331,7 @@ impl BackendEntry {
         match &self.problem {
             Some(Unresolved::Rejected(rejection)) => Some(rejection),
             Some(Unresolved::Pending) => None,
-            None => self.service_rejection.as_ref().or(self.login_rejection.as_ref()),
+            None => self.service_rejection.as_ref().or(self.partial_rejection.as_ref()),
         }
     }
 
@@ -593,9 +591,22 @@ fn is_of_service(rejection: &Rejection) -> bool {
     reasons.contains(&rejection.reason)
 }
 
+/// The parts of a backend that are not in force.
+fn partial_rejection(backend: &Backend) -> Option<Rejection> {
+    let rules = (!backend.replies.rejected.is_empty())
+        .then(|| Rejection { reason: reason::INVALID_REPLY_RULE, message: backend.replies.rejected.join("; ") });
+    match (&backend.login, rules) {
+        (ProbeLogin::Missing { reason: _, message }, Some(rules)) => {
+            Some(Rejection { message: format!("{}; {message}", rules.message), ..rules })
+        }
+        (ProbeLogin::Missing { reason, message }, None) => Some(Rejection { reason, message: message.to_string() }),
+        (ProbeLogin::None | ProbeLogin::With(_), rules) => rules,
+    }
+}
+
 /// Returns true if two versions of a backend at the same place are probed in the same way.
 fn is_probed_alike(a: &Backend, b: &Backend) -> bool {
-    a.tls == b.tls && a.login == b.login && a.probes == b.probes
+    a.tls == b.tls && a.login == b.login && a.probes == b.probes && a.replies == b.replies
 }
 
 /// Type and address, for people, as the spec has them.

@@ -92,6 +92,7 @@ mod tests {
             location: mail_failover_core::model::Location::default(),
             limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
+            replies: mail_failover_core::model::ReplyRules::default(),
         };
         let (percent, name, addresses) = (100, "relay", None);
         let target = Target { percent, transition: 0, name, backend: &backend, addresses, is_place_known: true };

@@ -25,5 +25,6 @@ pub(super) fn backend() -> Backend {
         location: Location::default(),
         limits: Limits::default(),
         sender_domains: vec![],
+        replies: mail_failover_core::model::ReplyRules::default(),
     }
 }
