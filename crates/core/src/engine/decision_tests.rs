@@ -166,6 +166,15 @@ fn a_backend_whose_object_is_gone_is_left_for_a_healthy_standby_after_a_minute()
 }
 
 #[test]
+fn a_backend_whose_object_is_gone_is_left_at_once_when_it_is_seen_to_fail() {
+    let mut fleet = Fleet::of("a- b+").on("a");
+    fleet.candidates[0].eligibility = Eligibility::Unusable;
+    let left = fleet.settle(5);
+    assert_eq!(fleet.shares(), "b100");
+    assert!(matches!(left.transition.unwrap().reason, TransitionReason::Failed(_)));
+}
+
+#[test]
 fn residency_and_sender_domains_yield_to_nothing() {
     let switch = RequestAction::Switch { to: "b".into(), duration: None, is_forced: true };
     let pause = RequestAction::Pause { duration: None };
