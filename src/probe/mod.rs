@@ -42,7 +42,7 @@ use prometheus_client::registry::Registry;
 use round::Rounds;
 use schedule::Runner;
 
-use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
+use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, ReplyRules, Tls};
 use mail_failover_runtime::clock::Clock;
 
 /// A probe's destination and settings. Cheap to clone.
@@ -66,6 +66,8 @@ pub struct ProbeTarget {
     pub envelope: Envelope,
     /// Login for depths from `Auth` on.
     pub login: ProbeLogin,
+    /// Reading of the backend's replies.
+    pub replies: ReplyRules,
 }
 
 /// Runs one round at a target, outside any schedule. Returns after its connections are closed.

@@ -101,8 +101,10 @@ impl TrafficMetrics {
                     self.elsewhere.inc();
                     return;
                 };
-                let backend = routing.backends[at].name.to_string();
-                self.deliveries.get_or_create(&DeliveryClassLabels { backend, class: delivery.class.as_str() }).inc();
+                let backend = &routing.backends[at];
+                let class = delivery.read_by(&backend.rulebook).class.as_str();
+                let labels = DeliveryClassLabels { backend: backend.name.to_string(), class };
+                self.deliveries.get_or_create(&labels).inc();
             }
         }
     }

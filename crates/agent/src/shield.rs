@@ -10,8 +10,9 @@
 //! fails, Postfix takes that as no answer: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`).
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use mail_failover_replies::{About, Rule, rules};
+use mail_failover_replies::{About, Rule, Rulebook, rules};
 
 use super::answers::Answers;
 use super::core::log_event::Place;
@@ -23,8 +24,14 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
     let (_, reason) = rest.split_once(' ')?;
     let speaker = match unresolved(reason) {
         Some(host) => host,
-        None if is_about_us(&Quoted::within(reason)?) => speaker(reason)?,
-        None => return None,
+        None => {
+            let speaker = speaker(reason)?;
+            let is_about_us = is_about_us(&Quoted::within(reason)?, &rulebook_of(&speaker, answers));
+            if !is_about_us {
+                return None;
+            }
+            speaker
+        }
     };
     // A reply names the host, not the port: of two backends on one host either may have said it.
     let (mut on_host, mut usable_on_host, mut usable_elsewhere) = (0, 0, 0);
@@ -44,8 +51,14 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
 }
 
 /// True if another backend might take what this one refuses so: if it is not certainly about the recipient or the message.
-fn is_about_us(quoted: &Quoted<'_>) -> bool {
-    quoted.about().consequences().deferred
+fn is_about_us(quoted: &Quoted<'_>, rulebook: &Rulebook) -> bool {
+    rulebook.read(&quoted.as_reply()).about.consequences().deferred
+}
+
+/// Returns the rules for the replies of a host; of two backends on one host those of the more preferred.
+fn rulebook_of(speaker: &Place, answers: &Answers) -> Arc<Rulebook> {
+    let backend = answers.routing.backends.iter().find(|backend| backend.next_hop.host == speaker.host);
+    backend.map(|backend| backend.rulebook.clone()).unwrap_or_default()
 }
 
 /// Returns the backend whose name cannot be resolved.

@@ -65,6 +65,8 @@ pub mod reason {
     /// The latest failover took longer than the objective.
     pub const OBJECTIVE_MISSED: &str = "ObjectiveMissed";
 
+    /// A rule of `spec.replies` cannot work; everything else of the backend is in force.
+    pub const INVALID_REPLY_RULE: &str = "InvalidReplyRule";
     /// A field of the spec has a value that cannot be used.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// This version of the operator cannot read the object.

@@ -4,26 +4,19 @@
 //! never decides what follows from a class.
 
 use mail_failover_core::model::EvidenceClass;
-/// The command that a reply answers.
-pub use mail_failover_replies::Stage as Answered;
-use mail_failover_replies::{About, Enhanced, Reply, subject};
+pub use mail_failover_replies::Answered;
+use mail_failover_replies::{About, Reply, Rulebook};
 
 use super::reply::EnhancedCode;
 
-/// The class of a reply; `text` without code, of any length, in any case.
+/// The class of a reply by the general rules; `text` without code, of any length, in any case.
 pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> EvidenceClass {
-    match code {
-        // 3yz (RFC 5321 §4.2.1) asks for more of what goes well.
-        200..=399 => EvidenceClass::Ok,
-        400..=599 => about(answered, code, enhanced, text).class(Some(answered), code),
-        _ => EvidenceClass::ProtocolError,
-    }
+    Rulebook::default().read(&Reply { stage: Some(answered), code, enhanced, text }).class
 }
 
-/// The subject of a refusal; `text` without code, of any length, in any case.
+/// The subject of a refusal by the general rules; `text` without code, of any length, in any case.
 pub fn about(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, text: &str) -> About {
-    let enhanced = enhanced.map(|EnhancedCode(class, subject, detail)| Enhanced(class, subject, detail));
-    subject(&Reply { stage: Some(answered), code, enhanced, text }, None).0
+    Rulebook::default().read(&Reply { stage: Some(answered), code, enhanced, text }).about
 }
 
 #[cfg(test)]

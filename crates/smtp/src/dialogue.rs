@@ -16,16 +16,17 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::classify::{Answered, classify};
+use super::classify::Answered;
 use super::client::{
     ClientAction, ClientInput, Goal, QUIT_TIMEOUT, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
 };
 use super::connect::{classify_connect, classify_io};
 use super::login::{NoMechanism, without};
-use super::message::message;
+use super::message::{MAX_MESSAGE, bounded, message};
 use super::reply::Reply;
 use super::tls::{TlsFailure, TlsSetup};
 use mail_failover_core::model::{Depth, Envelope, EvidenceClass, Outcome, ProbeLogin, Stage, Timestamp, TlsMode};
+use mail_failover_replies::Rulebook;
 
 /// Octets that are read at once: enough for nearly every reply.
 const READ: usize = 512;
@@ -49,6 +50,8 @@ pub struct DialoguePlan {
     pub login: ProbeLogin,
     /// Deadline of the whole dialogue.
     pub timeout: Duration,
+    /// Rules for the backend's replies.
+    pub rulebook: Arc<Rulebook>,
 }
 
 /// Reason for which a dialogue ends before its depth, although nothing is wrong with the backend.
@@ -127,7 +130,7 @@ impl Classified {
     }
 
     /// Classifies and describes a session that did not.
-    fn failure(stage: Stage, error: &SessionError) -> Self {
+    fn failure(stage: Stage, error: &SessionError, rulebook: &Rulebook) -> Self {
         let class = match error {
             SessionError::Timeout(_) => EvidenceClass::NoAnswer,
             SessionError::Closed | SessionError::ClosedWithinReply => EvidenceClass::ConnectionLost,
@@ -137,25 +140,39 @@ impl Classified {
             SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
                 return Self::new(EvidenceClass::ProbeBlocked, format!("{error}; probe no deeper than StartTLS"));
             }
-            SessionError::Refused(reply) => refusal_class(stage, reply),
+            SessionError::Refused(reply) => return Self::refusal(stage, reply, error, rulebook),
         };
         Self::new(class, error.to_string())
     }
+
+    /// Classifies a reply that does not let the session go on, and names the user's rule if one has decided.
+    fn refusal(stage: Stage, reply: &Reply, error: &SessionError, rulebook: &Rulebook) -> Self {
+        let reading = rulebook.read(&mail_failover_replies::Reply {
+            stage: Some(answered(stage)),
+            code: reply.code,
+            enhanced: reply.enhanced(),
+            text: &reply.text,
+        });
+        // Another 2yz or a 3yz than this command can have is no answer to it.
+        let class = if reading.class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { reading.class };
+        match reading.rule.and_then(mail_failover_replies::DecidingRule::own_id) {
+            // The id must not fall to the bound of the message.
+            Some(id) => Self::new(class, format!("{} (by {id})", bounded(&error.to_string(), MAX_MESSAGE - 110))),
+            None => Self::new(class, error.to_string()),
+        }
+    }
 }
 
-/// The class of a reply that does not let the session go on.
-fn refusal_class(stage: Stage, reply: &Reply) -> EvidenceClass {
-    let answered = match stage {
+/// The command that a reply at this stage answers.
+fn answered(stage: Stage) -> Answered {
+    match stage {
         Stage::Resolve | Stage::Connect | Stage::ImplicitTls | Stage::Banner => Answered::Connection,
         Stage::Ehlo | Stage::EhloAfterStartTls => Answered::Hello,
         Stage::StartTls => Answered::StartTls,
         Stage::Auth => Answered::Auth,
         Stage::Mail => Answered::Mail,
         Stage::Recipient => Answered::Recipient,
-    };
-    let class = classify(answered, reply.code, reply.enhanced(), &reply.text);
-    // Another 2yz or a 3yz than this command can have is no answer to it.
-    if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class }
+    }
 }
 
 /// Runs the dialogue. Returns its outcome, and the connection if QUIT is owed.
@@ -169,6 +186,7 @@ pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> (Outcome, 
         stream: None,
         certificate_not_after: None,
         buffer: vec![],
+        rulebook: plan.rulebook.clone(),
     };
     let result = match connection.connect(address).await {
         Ok(()) => connection.run().await,
@@ -224,6 +242,7 @@ struct SmtpConnection {
     stream: Option<SmtpStream>,
     certificate_not_after: Option<Timestamp>,
     buffer: Vec<u8>,
+    rulebook: Arc<Rulebook>,
 }
 
 impl SmtpConnection {
@@ -255,7 +274,7 @@ impl SmtpConnection {
                 // Boxed: the handshake's state is large and short-lived, and would enlarge every probe's future.
                 Some(ClientAction::StartTls) => Box::pin(self.shake_hands()).await?,
                 Some(ClientAction::Finished(result)) => {
-                    return result.map_err(|error| Classified::failure(self.client.stage(), &error));
+                    return result.map_err(|error| Classified::failure(self.client.stage(), &error, &self.rulebook));
                 }
                 None => self.receive().await?,
             }

@@ -1,10 +1,12 @@
 //! Events in the MTA's log, in the terms of the core.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{NextHop, Routing};
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_replies::{Answered, EnhancedCode, Reply, Rulebook};
 
 /// Host and port of a delivery attempt, as far as the log says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +47,41 @@ pub struct Delivery {
     pub message: u64,
     /// One line for people, at most [`MAX_SUMMARY`] characters, printable, without mail addresses.
     pub summary: Arc<str>,
+    /// Refusal that the class was read from, if it was one.
+    pub refusal: Option<LoggedRefusal>,
+}
+
+impl Delivery {
+    /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
+    pub(crate) fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
+        let Some(LoggedRefusal { answered, code, text }) = &self.refusal else { return Cow::Borrowed(self) };
+        let enhanced = EnhancedCode::at_start_of(text);
+        let reading = rulebook.read(&Reply { stage: *answered, code: *code, enhanced, text });
+        let own = reading.rule.and_then(mail_failover_replies::DecidingRule::own_id);
+        if own.is_none() && reading.class == self.class {
+            return Cow::Borrowed(self);
+        }
+        let summary = own.map_or_else(|| self.summary.clone(), |id| by_rule(&self.summary, id));
+        Cow::Owned(Self { class: reading.class, summary, ..self.clone() })
+    }
+}
+
+/// Names the rule that decided at the end of a summary, within its bound.
+fn by_rule(summary: &str, id: &str) -> Arc<str> {
+    let end = format!(" (by {id})");
+    let kept: String = summary.chars().take(MAX_SUMMARY.saturating_sub(end.len())).collect();
+    (kept + &end).into()
+}
+
+/// A refusal in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedRefusal {
+    /// Command that it answers; `None` if the log does not tell.
+    pub answered: Option<Answered>,
+    /// SMTP code.
+    pub code: u16,
+    /// Text without mail addresses.
+    pub text: Box<str>,
 }
 
 /// Result of one attempt, for one recipient.

@@ -32,7 +32,7 @@ use self::traffic::BackendTraffic;
 use super::answers::Answers;
 
 pub use change::{Cause, SwitchOrder, SwitchProgress};
-pub use log_event::{Delivery, Disposition, LogEvent, Place};
+pub use log_event::{Delivery, Disposition, LogEvent, LoggedRefusal, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use traffic::FailureRun;
 pub use view::{BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict};
@@ -228,7 +228,8 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(at) = delivery.place.position_in(&in_force.routing) else { return };
         let Some(traffic) = in_force.traffic.get_mut(at) else { return };
-        traffic.handle(now, delivery, &in_force.routing.reflex);
+        let delivery = delivery.read_by(&in_force.routing.backends[at].rulebook);
+        traffic.handle(now, &delivery, &in_force.routing.reflex);
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
             last.delivered(now, &in_force.routing.backends[at].name, delivery.took);
         }

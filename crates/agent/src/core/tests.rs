@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use mail_failover_contract::routing::parse;
-use mail_failover_core::model::Effect;
+use mail_failover_core::model::{Effect, ReplyRule, ReplyRules};
+use mail_failover_replies::{Answered, Rulebook};
 use proptest::prelude::*;
 
 use super::*;
@@ -42,7 +43,7 @@ fn started(routing: Routing) -> AgentCore {
 fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
-    let delivery = Delivery { place, class, disposition, took, message, summary: class.as_str().into() };
+    let delivery = Delivery { place, class, disposition, took, message, summary: class.as_str().into(), refusal: None };
     CoreInput::LogEvent(LogEvent::Delivery(delivery))
 }
 
@@ -341,4 +342,64 @@ fn a_move_of_its_own_is_the_decisions_that_comes_after_it() {
         (2, Some(2)),
         "the first that agrees"
     );
+}
+
+#[test]
+fn the_rules_of_a_backend_decide_what_its_refusals_mean() {
+    let document = |own: bool| {
+        let mut routing = usual(1, &[(100, false), (0, true)]);
+        if own {
+            let words = vec!["letters of this week".into()];
+            let (about, stages, codes, enhanced_codes) = ("Account".into(), vec![], vec![], vec![]);
+            let rule = ReplyRule { name: "house".into(), about, stages, codes, enhanced_codes, words };
+            let (rulebook, _) = Rulebook::new(&ReplyRules { rules: vec![rule], ..ReplyRules::default() });
+            routing.backends[0].rulebook = Arc::new(rulebook);
+        }
+        routing
+    };
+    let refused = || {
+        let CoreInput::LogEvent(LogEvent::Delivery(delivery)) =
+            delivery(0, EvidenceClass::RecipientLevel, 1, Duration::from_millis(5))
+        else {
+            unreachable!("that is what it makes")
+        };
+        let text = "no more letters of this week".into();
+        let refusal = Some(LoggedRefusal { answered: Some(Answered::Recipient), code: 550, text });
+        CoreInput::LogEvent(LogEvent::Delivery(Delivery { refusal, summary: "550 no more".into(), ..delivery }))
+    };
+    for (own, expected) in [(false, [100, 0]), (true, [0, 100])] {
+        let mut core = started(document(own));
+        core.handle(at(1.0), refused());
+        assert_eq!(percents(&core), expected, "with rules: {own}");
+        if own {
+            let orders = switches(&mut core);
+            let Some(Cause::Left { class, .. }) = orders.last().map(|order| &order.cause) else { panic!("{orders:?}") };
+            assert_eq!(*class, EvidenceClass::AccountPaused);
+        }
+    }
+}
+
+#[test]
+fn the_summary_of_a_refusal_names_the_rule_within_its_bound() {
+    let summary: Arc<str> = "x".repeat(log_event::MAX_SUMMARY).into();
+    let CoreInput::LogEvent(LogEvent::Delivery(delivery)) =
+        delivery(0, EvidenceClass::Permanent, 1, Duration::from_millis(5))
+    else {
+        unreachable!("that is what it makes")
+    };
+    let refusal = Some(LoggedRefusal { answered: None, code: 554, text: "spent".into() });
+    let delivery = Delivery { refusal, summary, ..delivery };
+    let rule = ReplyRule {
+        name: "house".into(),
+        about: "Quota".into(),
+        stages: vec![],
+        codes: vec![],
+        enhanced_codes: vec![],
+        words: vec!["spent".into()],
+    };
+    let (rulebook, _) = Rulebook::new(&ReplyRules { rules: vec![rule], ..ReplyRules::default() });
+    let read = delivery.read_by(&rulebook);
+    assert_eq!(read.class, EvidenceClass::QuotaExhausted);
+    assert!(read.summary.ends_with("x (by spec.replies[house])"), "{}", read.summary);
+    assert_eq!(read.summary.chars().count(), log_event::MAX_SUMMARY);
 }

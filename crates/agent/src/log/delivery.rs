@@ -41,6 +41,7 @@ fn of_record(record: &LogRecord<'_>) -> Vec<LogEvent> {
             took: record.took,
             message: message(record.queue_id),
             summary: summary(reason),
+            refusal: if disposition == Disposition::Sent { None } else { reply::refusal(reason) },
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))

@@ -15,7 +15,7 @@ pub mod follow;
 mod line;
 pub(crate) mod reply;
 
-use mail_failover_smtp::classify::Answered;
+use mail_failover_replies::Answered;
 
 pub(crate) use delivery::log_events;
 

@@ -4,9 +4,9 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::About;
-use mail_failover_smtp::classify::{Answered, about, classify};
-use mail_failover_smtp::reply::EnhancedCode;
+use mail_failover_replies::{Answered, EnhancedCode, Reply, Rulebook, without_addresses};
+
+use crate::core::log_event::LoggedRefusal;
 
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +38,15 @@ impl<'a> Quoted<'a> {
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
     }
 
-    /// Subject of the reply.
-    pub fn about(&self) -> About {
-        about(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+    /// The reply as rules see it.
+    pub fn as_reply(&self) -> Reply<'a> {
+        let enhanced = EnhancedCode::at_start_of(self.text);
+        Reply { stage: Some(self.answered), code: self.code, enhanced, text: self.text }
     }
 
     /// Class of the evidence that it is.
     pub fn class(&self) -> EvidenceClass {
-        classify(self.answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
+        Rulebook::default().read(&self.as_reply()).class
     }
 }
 
@@ -84,6 +85,12 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("exceeds size limit", EvidenceClass::RecipientLevel),
     ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
 ];
+
+/// Finds the refusal in a text about a failed delivery.
+pub fn refusal(reason: &str) -> Option<LoggedRefusal> {
+    let Quoted { answered, code, text } = Quoted::within(reason)?;
+    Some(LoggedRefusal { answered: Some(answered), code, text: without_addresses(text).into() })
+}
 
 /// Classifies a text about a failed delivery. `None` if it says nothing about the backend.
 pub fn class(reason: &str) -> Option<EvidenceClass> {

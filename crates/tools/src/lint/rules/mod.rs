@@ -9,6 +9,7 @@ mod holds;
 mod outputs;
 mod redundancy;
 mod references;
+mod replies;
 mod thresholds;
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 54] = [
+pub const RULES: [&Rule; 56] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -68,6 +69,8 @@ pub const RULES: [&Rule; 54] = [
     &connections::TLS_MODE_AGAINST_PORT,
     &connections::PORT_25,
     &connections::SHALLOW_PROBES,
+    &replies::INVALID_REPLY_RULE,
+    &replies::REPLY_RULE_NEVER_DECIDES,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
     &agents::SECRET_WITHOUT_LOGIN,
@@ -85,6 +88,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     holds::check(set, findings);
     outputs::check(set, findings);
     connections::check(set, findings);
+    replies::check(set, findings);
     agents::check(set, findings);
 }
 

@@ -90,6 +90,28 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/route/status", json!({})),
             ],
         ),
+        (
+            "InvalidReplyRule",
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "codes": ["4xx"], "enhancedCodes": ["5.7.1"]}]),
+            )],
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "codes": ["5xx"], "enhancedCodes": ["5.7.1"]}]),
+            )],
+        ),
+        (
+            "ReplyRuleNeverDecides",
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "words": ["a", "b"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}]),
+            )],
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}, {"name": "x", "about": "Quota", "words": ["a", "b"]}]),
+            )],
+        ),
         ("SingleBackend", vec![("/route/spec/backends", json!([{"name": "a"}]))], none()),
         ("NoStandby", vec![("/a/spec/suspended", json!(true))], vec![("/a/spec/suspended", json!(false))]),
         (
