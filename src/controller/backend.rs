@@ -49,8 +49,8 @@ pub(super) struct BackendEntry {
     pub(super) usable: Option<Arc<Backend>>,
     /// Defect of the present version of the spec.
     problem: Option<Unresolved>,
-    /// Reason for which its probes cannot log in; everything else of it is in force.
-    login_rejection: Option<Rejection>,
+    /// Defect of a part of it, a login or a rule about replies; everything else of it is in force.
+    partial_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
     revision: u64,
     /// Latest answer of the name service that held addresses.
@@ -108,10 +108,7 @@ impl BackendEntry {
     }
 
     fn adopt(&mut self, backend: Backend, now: Timestamp) {
-        self.login_rejection = match &backend.login {
-            ProbeLogin::Missing { reason, message } => Some(Rejection { reason, message: message.to_string() }),
-            ProbeLogin::None | ProbeLogin::With(_) => None,
-        };
+        self.partial_rejection = partial_rejection(&backend);
         let Some(before) = self.usable.as_deref() else {
             self.revision += 1;
             self.usable = Some(Arc::new(backend));
@@ -167,6 +164,7 @@ impl BackendEntry {
             depth: probe.depth,
             envelope: probe.envelope.clone(),
             login: usable.login.clone(),
+            replies: usable.replies.clone(),
         }
     }
 
@@ -288,7 +286,7 @@ impl BackendEntry {
         match &self.problem {
             Some(Unresolved::Rejected(rejection)) => Some(rejection),
             Some(Unresolved::Pending) => None,
-            None => self.login_rejection.as_ref(),
+            None => self.partial_rejection.as_ref(),
         }
     }
 
@@ -538,9 +536,26 @@ fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, 
     }
 }
 
+/// The parts of a backend that are not in force.
+fn partial_rejection(backend: &Backend) -> Option<Rejection> {
+    let rules = (!backend.replies.rejected.is_empty())
+        .then(|| Rejection { reason: reason::INVALID_REPLY_RULE, message: backend.replies.rejected.join("; ") });
+    match (&backend.login, rules) {
+        (ProbeLogin::Missing { reason: _, message }, Some(rules)) => {
+            Some(Rejection { message: format!("{}; {message}", rules.message), ..rules })
+        }
+        (ProbeLogin::Missing { reason, message }, None) => Some(Rejection { reason, message: message.to_string() }),
+        (ProbeLogin::None | ProbeLogin::With(_), rules) => rules,
+    }
+}
+
 /// Returns true if two versions of a backend are probed in the same way.
 fn is_probed_alike(a: &Backend, b: &Backend) -> bool {
-    a.destination == b.destination && a.tls == b.tls && a.login == b.login && a.probes == b.probes
+    a.destination == b.destination
+        && a.tls == b.tls
+        && a.login == b.login
+        && a.probes == b.probes
+        && a.replies == b.replies
 }
 
 /// Type and address, for people, as the spec has them.

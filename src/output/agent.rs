@@ -119,6 +119,8 @@ fn backend(member: &Briefed<'_>, percent: u8) -> document::Backend {
         tls: tls(backend),
         secret: backend.secret.as_deref().map(str::to_owned),
         sender_domains: backend.sender_domains.iter().map(ToString::to_string).collect(),
+        provider: backend.replies.provider.as_deref().map(str::to_owned),
+        replies: backend.replies.rules.iter().map(Into::into).collect(),
     }
 }
 

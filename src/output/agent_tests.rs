@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use mail_failover_core::model::{
-    Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ServicePort, SmtpHost, Thresholds, Tls,
+    Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ReplyRule, ReplyRules, ServicePort, SmtpHost,
+    Thresholds, Tls,
 };
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
@@ -26,6 +27,7 @@ fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {
         location: Location::default(),
         limits: Limits::default(),
         sender_domains: vec![],
+        replies: ReplyRules::default(),
     }
 }
 
@@ -69,6 +71,18 @@ fn agents_are_told_all_they_need_and_no_secret() {
         },
         secret: Some("ses-smtp".into()),
         sender_domains: vec!["shop.example".into()],
+        replies: ReplyRules {
+            provider: Some("SES".into()),
+            rules: vec![ReplyRule {
+                name: "spent".into(),
+                about: "Quota".into(),
+                stages: vec!["DATA".into()],
+                codes: vec![],
+                enhanced_codes: vec!["x.7.*".into()],
+                words: vec!["spent".into()],
+            }],
+            rejected: vec!["spec.replies[broken]: not for agents".into()],
+        },
         ..backend("2001:db8::7", 465, TlsMode::Implicit)
     };
     let endpoints = vec!["192.0.2.7:2525".parse().unwrap()];
@@ -92,6 +106,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
         "decision": {"transition": 7, "summary": "Failover a → b: NoAnswer"},
         "backends": [
             {"name": "a", "percent": 0, "standby": true, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
+                "provider": "SES", "replies": [{"name": "spent", "about": "Quota", "stages": ["DATA"], "enhancedCodes": ["x.7.*"], "words": ["spent"]}],
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
             {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
         ],

@@ -90,6 +90,7 @@ mod tests {
             location: mail_failover_core::model::Location::default(),
             limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
+            replies: mail_failover_core::model::ReplyRules::default(),
         };
         let target = Target { percent: 100, transition: 0, name: "relay", backend: &backend, addresses: None };
         render(&target).into_iter().map(|(key, value)| format!("{key}={value}")).collect()

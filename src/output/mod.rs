@@ -260,6 +260,7 @@ mod tests {
             location: Location::default(),
             limits: Limits::default(),
             sender_domains: vec![],
+            replies: mail_failover_core::model::ReplyRules::default(),
         };
         let cases: &[(&[u8], &[&str])] = &[
             (&[100], &["a"]),

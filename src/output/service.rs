@@ -124,6 +124,7 @@ mod tests {
             location: mail_failover_core::model::Location::default(),
             limits: mail_failover_core::model::Limits::default(),
             sender_domains: vec![],
+            replies: mail_failover_core::model::ReplyRules::default(),
         };
         let addresses: Vec<_> = addresses.iter().map(|(address, works)| (address.parse().unwrap(), *works)).collect();
         let target = Target {

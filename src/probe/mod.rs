@@ -47,7 +47,7 @@ use prometheus_client::registry::Registry;
 use round::Rounds;
 use schedule::{RoundTerms, Runner};
 
-use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, Tls};
+use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, ReplyRules, Tls};
 use mail_failover_runtime::clock::Clock;
 
 /// A probe's destination and settings. Cheap to clone.
@@ -71,6 +71,8 @@ pub struct ProbeTarget {
     pub envelope: Envelope,
     /// Login for depths from `Auth` on.
     pub login: ProbeLogin,
+    /// Reading of the backend's replies.
+    pub replies: ReplyRules,
 }
 
 /// Runs one round at a target, outside any schedule. Returns after its connections are closed.

@@ -16,6 +16,7 @@ use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{
     AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
+use mail_failover_replies::Rulebook;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_smtp::dialogue::{DialoguePlan, SessionEnd, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
@@ -145,6 +146,8 @@ impl Runner for Rounds {
             login: target.login.clone(),
             postponed_login: None,
             timeout: target.timeout,
+            // What cannot work was refused when the spec was read.
+            rulebook: Arc::new(Rulebook::new(&target.replies).0),
         });
         PreparedTarget { target, plan }
     }

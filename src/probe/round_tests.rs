@@ -33,6 +33,7 @@ fn target(destination: Destination) -> ProbeTarget {
         depth: Depth::Banner,
         envelope: mail_failover_core::model::Envelope::default(),
         login: mail_failover_core::model::ProbeLogin::None,
+        replies: mail_failover_core::model::ReplyRules::default(),
     }
 }
 

@@ -113,6 +113,7 @@ fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
         depth: Depth::Ehlo,
         envelope: mail_failover_core::model::Envelope::default(),
         login: mail_failover_core::model::ProbeLogin::None,
+        replies: mail_failover_core::model::ReplyRules::default(),
     }
 }
 

@@ -4,11 +4,14 @@
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use mail_failover_core::model::{Backend, Depth, Destination, Probe, TlsMode};
+use mail_failover_contract::document::DocumentedReplyRule;
+use mail_failover_core::model::{Backend, Depth, Destination, Probe, ReplyRules, TlsMode};
+use mail_failover_replies::{RuleProblem, Rulebook, provider_of};
 use mail_failover_runtime::values::duration;
 
 /// Mount path of the login's Secret.
@@ -57,6 +60,15 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "FOLDER")]
     pub login_folder: Option<PathBuf>,
 
+    /// Provider whose own words replies are read by, besides the general rules; by default the one that the host tells,
+    /// or else every provider.
+    #[arg(long, value_name = "PROVIDER", value_parser = provider)]
+    pub provider: Option<Arc<str>>,
+
+    /// Rules of your own about replies, before all others: JSON of the form of spec.replies of a SendingBackend.
+    #[arg(long, value_name = "JSON", value_parser = reply_rules)]
+    pub reply_rules: Option<Arc<[DocumentedReplyRule]>>,
+
     /// Limit for each wait for the server; the connection has 5s at most, the whole dialogue six times the limit and 55s at most.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
@@ -96,6 +108,12 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
     if logs_in(backend, probe) {
         arguments.push(format!("--login-folder={LOGIN_FOLDER}"));
     }
+    if let Some(provider) = backend.replies.provider.as_deref().filter(|named| provider_of(host) != Some(*named)) {
+        arguments.push(format!("--provider={provider}"));
+    }
+    if !backend.replies.rules.is_empty() {
+        arguments.push(format!("--reply-rules={}", json(&backend.replies)));
+    }
     arguments.push(format!("--timeout={}ms", probe.timeout.as_millis()));
     if let Some(name) = ehlo_name {
         arguments.push(format!("--ehlo-name={name}"));
@@ -107,6 +125,37 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
 /// Returns true if the pod needs the login.
 pub(super) fn logs_in(backend: &Backend, probe: &Probe) -> bool {
     backend.secret.is_some() && probe.depth.is_counted()
+}
+
+/// The rules of a backend as JSON.
+fn json(replies: &ReplyRules) -> String {
+    let rules: Vec<_> = replies.rules.iter().map(DocumentedReplyRule::from).collect();
+    // Lists of strings under names: this cannot fail. Kubernetes reads `$$` and `$(…)` in arguments, JSON's strings
+    // have another
+    // form for the character.
+    serde_json::to_string(&rules).unwrap_or_default().replace('$', "\\u0024")
+}
+
+/// Error of rules on the command line.
+#[derive(Debug, thiserror::Error)]
+enum ReplyRulesError {
+    #[error("it is no JSON of such rules: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Rule(#[from] RuleProblem),
+}
+
+fn reply_rules(text: &str) -> Result<Arc<[DocumentedReplyRule]>, ReplyRulesError> {
+    let rules: Vec<DocumentedReplyRule> = serde_json::from_str(text)?;
+    let given = ReplyRules { rules: rules.iter().cloned().map(Into::into).collect(), ..ReplyRules::default() };
+    match Rulebook::new(&given).1.into_iter().next() {
+        Some(problem) => Err(problem.into()),
+        None => Ok(rules.into()),
+    }
+}
+
+fn provider(name: &str) -> Result<Arc<str>, RuleProblem> {
+    Rulebook::of_provider(name).map(|_| name.into())
 }
 
 /// Error of an argument that is none of the known words.

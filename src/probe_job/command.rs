@@ -12,9 +12,10 @@ use super::arguments::ProbeArguments;
 use super::report;
 use crate::probe::{self, ProbeTarget, Settings, StartError};
 use mail_failover_core::model::{
-    Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, SmtpHost, Stage,
-    Tls, TrustAnchors,
+    Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, ReplyRules,
+    SmtpHost, Stage, Tls, TrustAnchors,
 };
+use mail_failover_replies::provider_of;
 use mail_failover_resolve::{PemError, certificates};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::process::hostname;
@@ -134,6 +135,11 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
             recipient: arguments.to.as_deref().map(Into::into),
         },
         login,
+        replies: ReplyRules {
+            provider: arguments.provider.clone().or_else(|| provider_of(&arguments.host).map(Arc::from)),
+            rules: arguments.reply_rules.iter().flat_map(|rules| rules.iter().cloned()).map(Into::into).collect(),
+            rejected: vec![],
+        },
     })
 }
 

@@ -128,3 +128,35 @@ fn a_job_has_one_name_that_is_a_label_and_tells_backends_and_probes_apart() {
     assert_eq!(names[0], name("uid-1", &key, "zone-b"));
     assert!(labels(&long, "p")[BACKEND_LABEL].len() <= 63);
 }
+
+#[test]
+fn rules_about_replies_come_through_the_command_line_whatever_their_letters() {
+    let mut spec = deep();
+    spec["provider"] = json!("SES");
+    spec["replies"] = json!([
+        {"name": "house", "about": "Quota", "stages": ["MAIL", "DATA"], "codes": ["5xx"], "enhancedCodes": ["x.7.*"],
+            "words": ["limit of \\$$(HOME) \"letters\"", "d\u{e9}pass\u{e9}$"]},
+    ]);
+    let (job, backend) = made(&spec);
+    let arguments = arguments_of(&job).unwrap();
+    // Kubernetes expands these in arguments.
+    assert!(arguments.iter().all(|argument| !argument.contains('$')), "{arguments:?}");
+    let read = CommandLine::parse_from(arguments).probe;
+    assert_eq!(read.provider.as_deref(), Some("SES"));
+    let rules: Vec<mail_failover_core::model::ReplyRule> =
+        read.reply_rules.unwrap().iter().cloned().map(Into::into).collect();
+    assert_eq!(rules, backend.replies.rules);
+    assert_eq!(rules.len(), 1);
+}
+
+#[test]
+fn what_the_host_tells_is_not_said_again() {
+    let mut spec = deep();
+    spec["smtp"]["host"] = json!("email-smtp.eu-west-1.amazonaws.com");
+    let (job, backend) = made(&spec);
+    assert_eq!(backend.replies.provider.as_deref(), Some("SES"));
+    let arguments = arguments_of(&job).unwrap();
+    let said =
+        arguments.iter().any(|argument| argument.starts_with("--provider") || argument.starts_with("--reply-rules"));
+    assert!(!said, "{arguments:?}");
+}

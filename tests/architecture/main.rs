@@ -16,8 +16,8 @@ use source::{Module, Sources, workspace};
 const CRATES: [(&str, &str); 11] = [
     ("mail-failover-core", "crates/core"),
     ("mail-failover-api", "crates/api"),
-    ("mail-failover-contract", "crates/contract"),
     ("mail-failover-replies", "crates/replies"),
+    ("mail-failover-contract", "crates/contract"),
     ("mail-failover-smtp", "crates/smtp"),
     ("mail-failover-resolve", "crates/resolve"),
     ("mail-failover-runtime", "crates/runtime"),

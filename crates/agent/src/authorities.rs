@@ -90,6 +90,7 @@ mod tests {
             tls,
             secret: None,
             sender_domains: vec![],
+            rulebook: Arc::default(),
         }
     }
 

@@ -128,11 +128,13 @@ impl TrafficMetrics {
                     self.elsewhere.inc();
                     return;
                 };
+                let backend = &routing.backends[at];
+                let delivery = delivery.read_by(&backend.rulebook);
                 if let (Some(refusal), Disposition::Deferred) = (&delivery.refusal, delivery.disposition) {
                     self.kept_refusals.get_or_create(&AboutLabel { about: refusal.about.as_str() }).inc();
                 }
-                let backend = routing.backends[at].name.to_string();
-                self.deliveries.get_or_create(&DeliveryClassLabels { backend, class: delivery.class.as_str() }).inc();
+                let labels = DeliveryClassLabels { backend: backend.name.to_string(), class: delivery.class.as_str() };
+                self.deliveries.get_or_create(&labels).inc();
             }
         }
     }

@@ -13,7 +13,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use mail_failover_replies::{About, Rule, rules};
+use mail_failover_replies::{About, Rule, Rulebook, rules};
 
 use super::answers::Answers;
 use super::log::reply::{Quoted, unresolved};
@@ -35,6 +35,8 @@ pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
 /// The backends that a host may be, and whether another one is usable.
 struct WayOut<'a> {
     speakers: Vec<&'a Arc<str>>,
+    /// Rules for the replies of the host; of two backends on one host those of the more preferred.
+    rulebook: &'a Rulebook,
     another_is_usable: bool,
 }
 
@@ -42,20 +44,21 @@ impl<'a> WayOut<'a> {
     /// Finds the backends at a host. `None` if there are none: mail that went elsewhere is not the agent's.
     // A reply names the host, not the port: of two backends on one host either may have said it.
     fn of(host: &str, answers: &'a Answers) -> Option<Self> {
-        let backends = answers.routing.backends.iter();
-        let speakers: Vec<_> =
-            backends.filter(|backend| *backend.next_hop.host == *host).map(|backend| &backend.name).collect();
+        let mut backends = answers.routing.backends.iter().filter(|backend| *backend.next_hop.host == *host);
+        let first = backends.next()?;
+        let speakers: Vec<_> = [first].into_iter().chain(backends).map(|backend| &backend.name).collect();
         let usable_there = answers.usable_backends().filter(|backend| *backend.next_hop.host == *host).count();
         let usable_elsewhere = answers.usable_backends().count() - usable_there;
         let another_is_usable = usable_elsewhere > 0 || (speakers.len() > 1 && usable_there > 1);
-        (!speakers.is_empty()).then_some(Self { speakers, another_is_usable })
+        Some(Self { speakers, rulebook: &first.rulebook, another_is_usable })
     }
 }
 
 /// True if a message that was refused so is kept.
 // ADR-0075: What waits without another backend.
 fn is_kept(quoted: &Quoted<'_>, way_out: &WayOut<'_>, answers: &Answers) -> bool {
-    let about = quoted.about_for_certain();
+    // Where the command was cut off, the rules that hold at every command decide.
+    let about = way_out.rulebook.read(&quoted.as_reply()).about;
     let consequences = about.consequences();
     let text = quoted.fingerprint();
     let mut readings = way_out.speakers.iter().map(|backend| ((*backend).clone(), text));

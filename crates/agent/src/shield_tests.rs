@@ -3,6 +3,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use mail_failover_contract::routing::parse;
+use mail_failover_core::model::{ReplyRule, ReplyRules};
 
 use super::*;
 use crate::answers::LearntRefusals;
@@ -193,4 +194,29 @@ fn the_static_table_keeps_nothing_that_the_agent_would_not() {
         KEYS.iter().filter(|(_, kept)| kept.by_table).map(|(key, _)| format!("4{}", &key[1..])).collect();
     assert_eq!(kept, expected);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_rules_of_the_backend_that_spoke_decide() {
+    let mut answers = answers(true);
+    let mut routing = (*answers.routing).clone();
+    let rule = |name: &str, about: &str, words: &str| ReplyRule {
+        name: name.into(),
+        about: about.into(),
+        stages: vec![],
+        codes: vec![],
+        enhanced_codes: vec![],
+        words: vec![words.into()],
+    };
+    let rules = vec![rule("house", "Quota", "letters of this week"), rule("form", "Message", "sending paused")];
+    let (rulebook, problems) = Rulebook::new(&ReplyRules { rules, ..ReplyRules::default() });
+    assert_eq!(problems, []);
+    let kept =
+        "5.1.1 host a.example[192.0.2.1] said: 550 5.1.1 no more letters of this week (in reply to RCPT TO command)";
+    assert_eq!(replacement(kept, &answers), None, "without a rule of the user");
+    routing.backends[0].rulebook = Arc::new(rulebook);
+    answers.routing = Arc::new(routing);
+    assert_eq!(replacement(kept, &answers), Some(format!("4{}", &kept[1..])));
+    let bounced = "5.0.0 host a.example[192.0.2.1] said: 554 Sending paused (in reply to end of DATA command)";
+    assert_eq!(replacement(bounced, &answers), None, "the user says that it is about the message");
 }

@@ -70,6 +70,8 @@ pub mod reason {
     /// No message waits for long because a backend refuses it.
     pub const NOTHING_KEPT: &str = "NothingKept";
 
+    /// A rule of `spec.replies` cannot work; everything else of the backend is in force.
+    pub const INVALID_REPLY_RULE: &str = "InvalidReplyRule";
     /// A field of the spec has a value that cannot be used.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// This version of the operator cannot read the object.

@@ -97,11 +97,12 @@ pub struct FailureSpec {
     /// `AuthenticationRefused`: the credentials are not accepted. `AccountPaused`: the provider has paused, suspended or closed the
     /// account. `QuotaExhausted`: the allowance of the day or month is used up. `Reputation`: refused for a block list or reputation.
     /// `Permanent`: another 5xx reply about the backend itself. `CertificateInvalid`: the certificate is expired, for another name, or
-    /// of an unknown authority. `Unresolvable`: DNS says that the host does not exist. Default: none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// of an unknown authority. `Unresolvable`: DNS says that the host does not exist. Default: `AccountPaused`,
+    /// `AuthenticationRefused` and `QuotaExhausted`; an empty list for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub immediately: Vec<ImmediateFailure>,
+    pub immediately: Option<Vec<ImmediateFailure>>,
 }
 
 /// A share of failures among the latest results of a probe.

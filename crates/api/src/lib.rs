@@ -32,8 +32,9 @@ pub use mail_route_status::{
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
-    ProbeStatus, SecretReference, SenderDomain, SendingBackend, SendingBackendSpec, SendingBackendStatus,
-    ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec, TlsSpec, WarmUpSpec,
+    ProbeStatus, ProviderSpec, ReplyRuleSpec, ReplyStageSpec, ReplySubject, SecretReference, SenderDomain,
+    SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec,
+    TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
 

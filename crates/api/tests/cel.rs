@@ -87,6 +87,13 @@ fn sound_specs_pass() {
         );
     }
     assert_eq!(refusals("SendingBackend", &service), Vec::<String>::new());
+    let replies = json!([
+        {"name": "house", "about": "Quota", "words": ["limit of [0-9]+ letters", "(?:spent|used up)$"]},
+        {"name": "gone", "about": "Message", "stages": ["MAIL", "RCPT", "DATA"], "codes": ["5xx", "450-452"], "enhancedCodes": ["x.7.*", "none"]},
+        {"name": "early", "about": "Account", "stages": ["CONN", "AUTH"], "codes": ["554"]},
+    ]);
+    let ruled = with(with(backend(), "/replies", replies), "/provider", json!("SES"));
+    assert_eq!(refusals("SendingBackend", &ruled), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &policy()), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &json!({"failback": {"ramp": []}, "objectives": {}})), Vec::<String>::new());
@@ -153,6 +160,25 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "SendingBackend",
             with(backend(), "/smtp/tls/caRef/secret", json!("a")),
             "exactly one of tls.caRef.configMap and tls.caRef.secret",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/replies", json!([{"name": "all", "about": "Quota", "stages": ["DATA"]}])),
+            "spec.replies[] needs codes, enhancedCodes or words",
+        ),
+        (
+            "SendingBackend",
+            with(
+                backend(),
+                "/replies",
+                json!([{"name": "early", "about": "Message", "codes": ["5xx"], "stages": ["DATA", "HELO"]}]),
+            ),
+            "spec.replies[].stages must be among MAIL, RCPT and DATA for about Recipient, Message and Destination",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/replies", json!([{"name": "empty", "about": "Quota", "words": ["spent", "x*"]}])),
+            "spec.replies[].words must not match the empty text",
         ),
         (
             "SendingBackend",

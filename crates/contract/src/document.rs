@@ -5,6 +5,9 @@
 //! needs a new [`API_VERSION`]. `schemas/agent.schema.json` is generated from here. This module never interprets the
 //! document; see `routing`.
 
+use std::sync::Arc;
+
+use mail_failover_core::model::ReplyRule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +108,76 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sender_domains: Vec<String>,
+
+    /// Provider whose own words its replies are read by, besides the general rules. Absent if every provider's count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+
+    /// Rules of the user about its replies. The first that applies decides, before every other rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub replies: Vec<DocumentedReplyRule>,
+}
+
+/// A rule of the user about replies, as `spec.replies` of a SendingBackend has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentedReplyRule {
+    /// Name, unique within the backend.
+    pub name: String,
+    /// Subject of the replies that it decides: `Quota`.
+    pub about: String,
+    /// Commands that are answered: `RCPT`. Any if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7))]
+    pub stages: Vec<String>,
+    /// Codes: `550`, `5xx`, `450-452`. Any if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub codes: Vec<String>,
+    /// Enhanced codes: `x.7.57`, `4.7.*`, `none`. Any if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub enhanced_codes: Vec<String>,
+    /// Regular expressions, of which one must be found in the text. Any text if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub words: Vec<String>,
+}
+
+impl From<&ReplyRule> for DocumentedReplyRule {
+    fn from(ReplyRule { name, about, stages, codes, enhanced_codes, words }: &ReplyRule) -> Self {
+        Self {
+            name: name.to_string(),
+            about: about.to_string(),
+            stages: owned(stages),
+            codes: owned(codes),
+            enhanced_codes: owned(enhanced_codes),
+            words: owned(words),
+        }
+    }
+}
+
+impl From<DocumentedReplyRule> for ReplyRule {
+    fn from(rule: DocumentedReplyRule) -> Self {
+        let DocumentedReplyRule { name, about, stages, codes, enhanced_codes, words } = rule;
+        Self {
+            name: name.into(),
+            about: about.into(),
+            stages: shared(stages),
+            codes: shared(codes),
+            enhanced_codes: shared(enhanced_codes),
+            words: shared(words),
+        }
+    }
+}
+
+fn owned(texts: &[Arc<str>]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+fn shared(texts: Vec<String>) -> Vec<Arc<str>> {
+    texts.into_iter().map(Arc::from).collect()
 }
 
 /// Settings of TLS with a backend.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::{self, API_VERSION, Document, MAX_BYTES};
-use mail_failover_core::model::{EvidenceClass, EvidenceClasses};
+use mail_failover_core::model::{EvidenceClass, EvidenceClasses, ReplyRules};
+use mail_failover_replies::Rulebook;
 
 /// Destination of the mail, as the operator has decided, and the freedom of the agent to act by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub struct Routing {
     pub reflex: EjectionPolicy,
     /// Replicas of the operator that take reports.
     pub operators: Vec<document::OperatorEndpoint>,
-    /// Fields and classes of failure that this agent does not know: misspelt, or of a newer operator.
+    /// Fields, classes of failure and rules about replies that this agent does not know: misspelt, or of a newer
+    /// operator.
     pub ignored: Vec<Arc<str>>,
 }
 
@@ -50,6 +52,8 @@ pub struct RouteBackend {
     pub secret: Option<Arc<str>>,
     /// Domains that it may send for, in lower case. Empty for any domain.
     pub sender_domains: Vec<Arc<str>>,
+    /// Rules for its replies.
+    pub rulebook: Arc<Rulebook>,
 }
 
 /// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port`
@@ -171,8 +175,10 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
         return Err(Refusal::Version(api_version));
     }
     let document: Document = from_json(text)?;
-    let ignored = ignored(&from_json(text)?, &document);
-    Ok(Routing { ignored, ..check(document)? })
+    let mut ignored = ignored(&from_json(text)?, &document);
+    let routing = check(document)?;
+    ignored.extend(routing.ignored);
+    Ok(Routing { ignored, ..routing })
 }
 
 /// Returns the fields of a text that are not in the document read from it. They are not refused, as a newer operator
@@ -243,8 +249,9 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     let mut names = BTreeSet::new();
     let mut next_hops = BTreeSet::new();
     let mut checked = Vec::with_capacity(backends.len());
+    let mut ignored = vec![];
     for (index, backend) in backends.into_iter().enumerate() {
-        let backend = self::backend(index, backend)?;
+        let backend = self::backend(index, backend, &mut ignored)?;
         if !names.insert(backend.name.clone()) {
             return Err(field(format!("backends[{index}].name"), format!("{} is not unique", backend.name)));
         }
@@ -267,12 +274,13 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         backends: checked,
         reflex: self::reflex(&reflex)?,
         operators,
-        ignored: vec![],
+        ignored,
     })
 }
 
-fn backend(index: usize, backend: document::Backend) -> Result<RouteBackend, Refusal> {
-    let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains } = backend;
+fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>) -> Result<RouteBackend, Refusal> {
+    let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains, provider, replies } =
+        backend;
     if name.is_empty() {
         return Err(wrong(index, "name", "it is empty"));
     }
@@ -288,6 +296,11 @@ fn backend(index: usize, backend: document::Backend) -> Result<RouteBackend, Ref
     {
         return Err(wrong(index, "secret", format!("{secret:?} is no name of a Secret")));
     }
+    let rules = replies.into_iter().map(Into::into).collect();
+    let (rulebook, problems) =
+        Rulebook::new(&ReplyRules { provider: provider.map(Into::into), rules, rejected: vec![] });
+    // The operator writes no rule that cannot work here: it is of a newer one, or written by hand.
+    ignored.extend(problems.iter().map(|problem| format!("backends[{index}].{problem}").into()));
     Ok(RouteBackend {
         name: name.into(),
         percent,
@@ -296,6 +309,7 @@ fn backend(index: usize, backend: document::Backend) -> Result<RouteBackend, Ref
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),
         sender_domains: sender_domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
+        rulebook: Arc::new(rulebook),
     })
 }
 

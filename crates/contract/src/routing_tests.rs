@@ -71,3 +71,57 @@ fn what_is_misspelt_or_newer_is_used_without_and_named() {
     ignored.sort();
     assert_eq!(ignored, ["backends[1].sercet", "newer", "reflex.immediately: AcountPaused"].map(Arc::from));
 }
+
+#[test]
+fn the_users_rules_about_replies_are_in_force_and_those_of_a_newer_operator_are_named_and_left_out() {
+    let mut text = document();
+    text["backends"][0]["provider"] = json!("SES");
+    text["backends"][0]["replies"] = json!([
+        { "name": "spent", "about": "Quota", "words": ["spent"] },
+        { "name": "newer", "about": "Weather", "words": ["rain"] },
+        { "name": "richer", "about": "Rate", "words": ["slow"], "until": "noon" },
+        { "name": "broken", "about": "Rate", "words": ["("] },
+    ]);
+    text["backends"][1]["provider"] = json!("Acme");
+    let routing = parse(&text.to_string()).unwrap();
+    let names = |index: usize| -> Vec<_> {
+        routing.backends[index].rulebook.source().rules.iter().map(|rule| rule.name.to_string()).collect()
+    };
+    assert_eq!((names(0), names(1)), (vec!["spent".to_owned(), "richer".to_owned()], vec![]));
+    let provider = |index: usize| routing.backends[index].rulebook.source().provider.clone();
+    assert_eq!((provider(0).as_deref(), provider(1)), (Some("SES"), None));
+    for (index, start) in [
+        "backends[0].replies[2].until",
+        "backends[0].replies[newer].about: Weather is no subject",
+        "backends[0].replies[broken].words[0]: it is no regular expression",
+        "backends[1].provider: Acme has no rules of its own",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(routing.ignored[index].starts_with(start), "{:?}", routing.ignored);
+    }
+    assert_eq!(routing.ignored.len(), 4);
+}
+
+/// Fields of a backend that an agent knew before there were rules about replies.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EarlierBackend {
+    name: String,
+    host: String,
+}
+
+#[test]
+fn an_agent_from_before_these_rules_reads_the_document_as_ever() {
+    let mut text = document();
+    text["backends"][0]["provider"] = json!("SES");
+    text["backends"][0]["replies"] = json!([{ "name": "spent", "about": "Quota", "words": ["spent"] }]);
+    let backend: EarlierBackend = from_json(&text["backends"][0].to_string()).unwrap();
+    assert_eq!((backend.name.as_str(), backend.host.as_str()), ("a", "a.example"));
+    // And the fields are no reason to switch: the next hops and shares are the same.
+    let plain = parse(&document().to_string()).unwrap();
+    let ruled = parse(&text.to_string()).unwrap();
+    assert_eq!(ruled.backends[0].next_hop, plain.backends[0].next_hop);
+    assert_eq!(may_replace(&plain, &ruled), Ok(()));
+}

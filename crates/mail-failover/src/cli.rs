@@ -62,7 +62,8 @@ const PROBE_EXAMPLES: &str = "Examples:
 
 const CLASSIFY_EXAMPLES: &str = "Examples:
   mail-failover classify RCPT '550 5.1.1 user unknown'
-  mail-failover classify --file replies.tsv --output json
+  mail-failover classify replies.tsv --output json
+  mail-failover classify --backend-file mail.yaml --backend relay-a DATA '554 5.7.1 house limit reached'
   grep status=bounced /var/log/mail.log | mail-failover classify --postfix-log";
 
 const LINT_EXAMPLES: &str = "Examples:

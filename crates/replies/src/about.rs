@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::reply::Stage;
+use crate::reply::Answered;
 use mail_failover_core::model::EvidenceClass;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,7 @@ impl About {
     }
 
     /// Class of the evidence that a refusal with this subject and code, at this stage, is.
-    pub fn class(self, stage: Option<Stage>, code: u16) -> EvidenceClass {
+    pub fn class(self, stage: Option<Answered>, code: u16) -> EvidenceClass {
         let is_temporary = code < 500;
         match self {
             Self::Account => EvidenceClass::AccountPaused,
@@ -112,7 +112,7 @@ impl About {
             Self::Identity if is_temporary => EvidenceClass::Reputation,
             Self::Address => EvidenceClass::Reputation,
             Self::Rate => EvidenceClass::Throttled,
-            Self::Tls if stage == Some(Stage::StartTls) => EvidenceClass::TlsFailed,
+            Self::Tls if stage == Some(Answered::StartTls) => EvidenceClass::TlsFailed,
             Self::Recipient | Self::Message | Self::Destination => EvidenceClass::RecipientLevel,
             Self::Identity | Self::Service | Self::Tls | Self::OurSide | Self::Unknown => {
                 if is_temporary {

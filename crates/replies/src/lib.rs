@@ -9,13 +9,15 @@
 
 mod about;
 mod reply;
+mod rulebook;
 mod rules;
 mod text;
 
 use std::sync::LazyLock;
 
 pub use about::{About, Consequences};
-pub use reply::{Enhanced, NoReply, Reply, Stage, UnknownStage};
+pub use reply::{Answered, EnhancedCode, NoReply, Reply, UnknownStage};
+pub use rulebook::{DecidingRule, Reading, RuleProblem, Rulebook};
 pub use rules::{Rule, RuleError, Rules};
 
 /// The rules that are compiled in, in order of precedence.
@@ -34,6 +36,7 @@ const FILES: &[(&str, &str)] = &[
     ("identity", include_str!("../rules/identity.yaml")),
     ("login", include_str!("../rules/login.yaml")),
     ("mailbox", include_str!("../rules/mailbox.yaml")),
+    ("hello", include_str!("../rules/hello.yaml")),
     ("rate", include_str!("../rules/rate.yaml")),
     ("address", include_str!("../rules/address.yaml")),
     ("service", include_str!("../rules/service.yaml")),
@@ -53,7 +56,7 @@ pub fn rules() -> &'static Rules {
     &RULES
 }
 
-/// The subject of a reply, and the rule that says so; no rule when none knows it.
+/// The subject of a refusal by the rules that are compiled in, and the rule that says so; no rule when none knows it.
 ///
 /// `provider` limits the rules of providers to those of one of [`providers`]; without it all of them may decide.
 pub fn subject(reply: &Reply<'_>, provider: Option<&str>) -> (About, Option<&'static Rule>) {
@@ -68,4 +71,20 @@ pub fn providers() -> Vec<&'static str> {
     let mut names: Vec<_> = RULES.iter().filter_map(Rule::provider).collect();
     names.dedup();
     names
+}
+
+/// The provider that a host belongs to, as far as the names of its hosts tell.
+pub fn provider_of(host: &str) -> Option<&'static str> {
+    RULES.provider_of(host)
+}
+
+/// The text of a reply in which a user's own rules look for words.
+pub fn plain_text(reply: &Reply<'_>) -> String {
+    text::plain(reply.code, reply.text)
+}
+
+/// The text of a reply without mail addresses and without what it quotes of another server. It is read as the reply
+/// itself.
+pub fn without_addresses(text: &str) -> String {
+    text::without_addresses(text)
 }

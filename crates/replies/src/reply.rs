@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The command that a reply answers (RFC 5321 §4.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Stage {
+pub enum Answered {
     /// The connection: the greeting.
     #[serde(rename = "CONN")]
     Connection,
@@ -31,7 +31,12 @@ pub enum Stage {
     Data,
 }
 
-impl Stage {
+impl Answered {
+    /// True before MAIL, when there is no transaction (RFC 5321 §3.3).
+    pub fn is_before_mail(self) -> bool {
+        matches!(self, Self::Connection | Self::Hello | Self::StartTls | Self::Auth)
+    }
+
     /// Name in rules, output and tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +56,7 @@ impl Stage {
 #[error("{0:?} is no stage; use CONN, HELO, STARTTLS, AUTH, MAIL, RCPT or DATA")]
 pub struct UnknownStage(String);
 
-impl FromStr for Stage {
+impl FromStr for Answered {
     type Err = UnknownStage;
 
     fn from_str(text: &str) -> Result<Self, UnknownStage> {
@@ -68,7 +73,7 @@ impl FromStr for Stage {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for Answered {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
@@ -76,49 +81,49 @@ impl fmt::Display for Stage {
 
 /// An enhanced status code (RFC 3463): class, subject, detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Enhanced(pub u8, pub u16, pub u16);
+pub struct EnhancedCode(pub u8, pub u16, pub u16);
 
-impl Enhanced {
-    /// The code at the start of a text, followed by a blank or the end; `#5.7.1` counts, too.
+impl EnhancedCode {
+    /// The code at the start of a text, before anything but a letter or a digit. Servers also write `#5.7.1` and
+    /// `(5.7.1)`.
     pub fn at_start_of(text: &str) -> Option<Self> {
         let text = text.trim_start_matches(['#', '(', ' ', '-']);
         let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-        let after = text[end..].chars().next();
-        if after.is_some_and(|letter| letter.is_ascii_alphanumeric()) {
+        if text[end..].starts_with(|letter: char| letter.is_ascii_alphanumeric()) {
             return None;
         }
-        text[..end].trim_end_matches('.').parse().ok()
+        Self::parse(text[..end].trim_end_matches('.'))
     }
-}
 
-impl FromStr for Enhanced {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
+    /// A code and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let (Some(class), Some(subject), Some(detail), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(());
-        };
-        let class = match class {
+        let class = match parts.next()? {
             "2" => 2,
             "4" => 4,
             "5" => 5,
-            _ => return Err(()),
+            _ => return None,
         };
-        Ok(Self(class, subject.parse().map_err(|_| ())?, detail.parse().map_err(|_| ())?))
+        let code = Self(class, code_part(parts.next()?)?, code_part(parts.next()?)?);
+        parts.next().is_none().then_some(code)
     }
+}
+
+/// A subject or detail: one to three digits.
+fn code_part(text: &str) -> Option<u16> {
+    let is_code = (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_code { text.parse().ok() } else { None }
 }
 
 /// One reply of a server to one command.
 #[derive(Clone, Debug)]
 pub struct Reply<'a> {
     /// The command that it answers, if that is known.
-    pub stage: Option<Stage>,
+    pub stage: Option<Answered>,
     /// Code of three digits (RFC 5321 §4.2).
     pub code: u16,
     /// Enhanced code, if there is one (RFC 3463).
-    pub enhanced: Option<Enhanced>,
+    pub enhanced: Option<EnhancedCode>,
     /// Text of all lines, without the code.
     pub text: &'a str,
 }
@@ -133,7 +138,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// When the text does not begin with a reply code.
-    pub fn parse(stage: Option<Stage>, text: &'a str) -> Result<Self, NoReply> {
+    pub fn parse(stage: Option<Answered>, text: &'a str) -> Result<Self, NoReply> {
         let text = text.trim();
         let code = text.get(..3).and_then(|code| code.parse().ok()).ok_or(NoReply)?;
         let rest = &text[3..];
@@ -142,6 +147,35 @@ impl<'a> Reply<'a> {
             return Err(NoReply);
         }
         let rest = rest.trim_start_matches([' ', '-', '\t']);
-        Ok(Self { stage, code, enhanced: Enhanced::at_start_of(rest), text: rest })
+        Ok(Self { stage, code, enhanced: EnhancedCode::at_start_of(rest), text: rest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enhanced_codes_are_those_of_rfc_3463() {
+        let cases = [
+            ("4.7.0 Try again", Some(EnhancedCode(4, 7, 0))),
+            ("4.7.652 The mail server has exceeded", Some(EnhancedCode(4, 7, 652))),
+            ("2.0.0\nmore", Some(EnhancedCode(2, 0, 0))),
+            ("5.1.1", Some(EnhancedCode(5, 1, 1))),
+            ("#5.1.1 no mailbox", Some(EnhancedCode(5, 1, 1))),
+            ("5.1.1: no mailbox", Some(EnhancedCode(5, 1, 1))),
+            ("3.1.1 no such class", None),
+            ("5.1", None),
+            ("5.1.1.1 four", None),
+            ("5.1.1000 long", None),
+            ("5..1 empty", None),
+            ("5.1.1x", None),
+            ("192.0.2.7 is an address", None),
+            ("mx.example.com", None),
+            ("", None),
+        ];
+        for (text, code) in cases {
+            assert_eq!(EnhancedCode::at_start_of(text), code, "{text}");
+        }
     }
 }

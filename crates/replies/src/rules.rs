@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde::Deserialize;
 
 use crate::about::About;
-use crate::reply::{Enhanced, Reply, Stage};
+use crate::reply::{Answered, EnhancedCode, Reply};
 use crate::text::Words;
 
 /// Phrases of one rule's word list that must stand in one sentence; more make a rule hard to read.
@@ -19,6 +19,9 @@ const MAX_PARTS: usize = 4;
 struct RuleFile {
     /// Provider or server whose words these are; absent in general files.
     provider: Option<String>,
+    /// Hosts of the provider: `smtp.example.com`, with a `*` for any text.
+    #[serde(default)]
+    hosts: Vec<String>,
     rules: Vec<RuleSource>,
 }
 
@@ -31,7 +34,7 @@ struct RuleSource {
     /// Document that the rule follows.
     source: String,
     #[serde(default)]
-    stages: Vec<Stage>,
+    stages: Vec<Answered>,
     /// `5xx`, `421`, `450-452`.
     #[serde(default)]
     codes: Vec<String>,
@@ -82,18 +85,46 @@ pub enum RuleError {
 struct Phrase(Vec<usize>);
 
 /// A pattern of an enhanced code.
-#[derive(Clone, Copy, Debug)]
-enum EnhancedPattern {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EnhancedPattern {
     None,
     Code { class: Option<u8>, subject: Option<u16>, detail: Option<u16> },
 }
 
 impl EnhancedPattern {
-    fn matches(self, enhanced: Option<Enhanced>) -> bool {
+    /// Parses `x.7.57`, `4.7.28`, `x.2.*` or `none`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text == "none" {
+            return Some(Self::None);
+        }
+        let mut parts = text.split('.');
+        let (class, subject, detail) = (parts.next()?, parts.next()?, parts.next()?);
+        let class = match class {
+            "x" => None,
+            "4" => Some(4),
+            "5" => Some(5),
+            _ => return None,
+        };
+        let pattern = Self::Code { class, subject: code_part(subject)?, detail: code_part(detail)? };
+        parts.next().is_none().then_some(pattern)
+    }
+
+    /// True if a reply with one of these codes may have it: the first digits are the same (RFC 3463 §2).
+    pub(crate) fn can_come_with(self, codes: &RangeInclusive<u16>) -> bool {
+        match self {
+            Self::None | Self::Code { class: None, .. } => true,
+            Self::Code { class: Some(class), .. } => {
+                let class = u16::from(class);
+                codes.start() / 100 <= class && class <= codes.end() / 100
+            }
+        }
+    }
+
+    pub(crate) fn matches(self, enhanced: Option<EnhancedCode>) -> bool {
         match (self, enhanced) {
             (Self::None, None) => true,
             (Self::None, Some(_)) | (Self::Code { .. }, None) => false,
-            (Self::Code { class, subject, detail }, Some(Enhanced(c, s, d))) => {
+            (Self::Code { class, subject, detail }, Some(EnhancedCode(c, s, d))) => {
                 class.is_none_or(|class| class == c)
                     && subject.is_none_or(|subject| subject == s)
                     && detail.is_none_or(|detail| detail == d)
@@ -109,7 +140,7 @@ pub struct Rule {
     provider: Option<Arc<str>>,
     about: About,
     source: String,
-    stages: Vec<Stage>,
+    stages: Vec<Answered>,
     codes: Vec<RangeInclusive<u16>>,
     enhanced: Vec<EnhancedPattern>,
     words: Vec<Phrase>,
@@ -124,6 +155,30 @@ pub struct Rule {
 struct Written {
     words: Vec<String>,
     unless: Vec<String>,
+}
+
+impl Written {
+    /// The first phrase of a list that says no more than another one of it, with that one.
+    fn idle(phrases: &[String]) -> Option<(&String, &String)> {
+        phrases.iter().enumerate().find_map(|(index, phrase)| {
+            let others = phrases.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other);
+            others.into_iter().find(|other| is_found_with(other, phrase)).map(|other| (phrase, other))
+        })
+    }
+}
+
+/// True if a phrase is found wherever another one is.
+fn is_found_with(phrase: &str, other: &str) -> bool {
+    let others: Vec<_> = other.split(" + ").map(automaton_pattern).collect();
+    phrase.split(" + ").map(automaton_pattern).all(|part| others.iter().any(|other| other.contains(&part)))
+}
+
+/// A part of a phrase as the automaton looks for it: whole words, or the start of one.
+fn automaton_pattern(part: &str) -> String {
+    match part.strip_suffix('*') {
+        Some(stem) => format!(" {stem}"),
+        None => format!(" {part} "),
+    }
 }
 
 impl Rule {
@@ -169,9 +224,7 @@ impl Rule {
 
     fn applies(&self, reply: &Reply<'_>, found: &Found) -> bool {
         // Where the stage is not known, only rules that hold at every stage decide: the careful reading.
-        let is_before_recipients =
-            matches!(reply.stage, Some(Stage::Connection | Stage::Hello | Stage::StartTls | Stage::Auth));
-        if is_before_recipients && self.about.needs_a_transaction() {
+        if self.about.needs_a_transaction() && reply.stage.is_some_and(Answered::is_before_mail) {
             return false;
         }
         let stage_fits = self.stages.is_empty() || reply.stage.is_some_and(|stage| self.stages.contains(&stage));
@@ -211,6 +264,8 @@ pub struct Rules {
     users: Vec<Vec<usize>>,
     /// True for rules that need no word.
     wordless: Vec<bool>,
+    /// Patterns of hosts, each with its provider.
+    hosts: Vec<(String, Arc<str>)>,
 }
 
 impl Rules {
@@ -221,10 +276,20 @@ impl Rules {
     pub fn read(files: &[(&str, &str)]) -> Result<Self, RuleError> {
         let mut patterns = Patterns::default();
         let mut rules: Vec<Rule> = Vec::new();
+        let mut hosts = Vec::new();
         for (file, text) in files {
             let parsed: RuleFile = serde_saphyr::from_str(text)
                 .map_err(|source| RuleError::Unreadable { file: (*file).to_owned(), source: Box::new(source) })?;
-            let provider = parsed.provider.map(Arc::from);
+            let provider: Option<Arc<str>> = parsed.provider.map(Arc::from);
+            for host in parsed.hosts {
+                let Some(provider) = &provider else {
+                    return Err(invalid(file, "", "hosts", "the file has no provider"));
+                };
+                if host.matches('*').count() > 1 || host != host.to_ascii_lowercase() {
+                    return Err(invalid(file, "", "hosts", &format!("{host}: lower case, and one * at most")));
+                }
+                hosts.push((host, provider.clone()));
+            }
             for source in parsed.rules {
                 let rule = patterns.compile(file, provider.clone(), source)?;
                 if rules.iter().any(|other| other.id == rule.id) {
@@ -246,7 +311,7 @@ impl Rules {
             }
             wordless.push(rule.words.is_empty() && rule.names.is_empty());
         }
-        Ok(Self { ordered: rules, automaton, users, wordless })
+        Ok(Self { ordered: rules, automaton, users, wordless, hosts })
     }
 
     /// The first rule that applies to a reply of this provider, or of any.
@@ -268,6 +333,23 @@ impl Rules {
             (None, _) | (Some(_), None) => true,
         });
         candidates.filter(|rule| rule.applies(reply, &found)).take(limit).collect()
+    }
+
+    /// The provider whose host this is.
+    pub fn provider_of(&self, host: &str) -> Option<&str> {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let found = self.hosts.iter().find(|(pattern, _)| match pattern.split_once('*') {
+            Some((start, end)) => {
+                host.len() >= start.len() + end.len() && host.starts_with(start) && host.ends_with(end)
+            }
+            None => *pattern == host,
+        });
+        found.map(|(_, provider)| &**provider)
+    }
+
+    /// Patterns of hosts, each with the provider that is known by it.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.hosts.iter().map(|(pattern, provider)| (pattern.as_str(), &**provider))
     }
 
     /// All rules, in order.
@@ -314,9 +396,16 @@ impl Patterns {
         if examples.is_empty() {
             return Err(invalid(file, &id, "examples", "the rule has none, so nothing tests it"));
         }
+        for (field, phrases) in [("words", &words), ("unless", &unless), ("names", &names)] {
+            if let Some((phrase, other)) = Written::idle(phrases) {
+                return Err(invalid(file, &id, field, &format!("{phrase:?} says no more than {other:?}; take it out")));
+            }
+        }
         let codes = codes.iter().map(|text| code_range(text).ok_or_else(|| invalid(file, &id, "codes", text)));
         let codes = codes.collect::<Result<_, _>>()?;
-        let enhanced = enhanced.iter().map(|text| pattern(text).ok_or_else(|| invalid(file, &id, "enhanced", text)));
+        let enhanced = enhanced
+            .iter()
+            .map(|text| EnhancedPattern::parse(text).ok_or_else(|| invalid(file, &id, "enhanced", text)));
         let enhanced = enhanced.collect::<Result<_, _>>()?;
         Ok(Rule {
             words: self.phrases(file, &id, "words", &words)?,
@@ -360,10 +449,7 @@ impl Patterns {
                         &format!("{part:?}: only words in lower case, blanks and a last *"),
                     ));
                 }
-                let pattern = match part.strip_suffix('*') {
-                    Some(stem) => format!(" {stem}"),
-                    None => format!(" {part} "),
-                };
+                let pattern = automaton_pattern(part);
                 let next = self.texts.len();
                 let index = *self.index.entry(pattern.clone()).or_insert(next);
                 if index == next {
@@ -381,7 +467,8 @@ fn invalid(file: &str, id: &str, field: &'static str, problem: &str) -> RuleErro
     RuleError::Invalid { file: file.to_owned(), id: id.to_owned(), field, problem: problem.to_owned() }
 }
 
-fn code_range(text: &str) -> Option<RangeInclusive<u16>> {
+/// Parses `5xx`, `421` or `450-452`.
+pub(crate) fn code_range(text: &str) -> Option<RangeInclusive<u16>> {
     match text {
         "4xx" => Some(400..=499),
         "5xx" => Some(500..=599),
@@ -392,21 +479,13 @@ fn code_range(text: &str) -> Option<RangeInclusive<u16>> {
     }
 }
 
-fn pattern(text: &str) -> Option<EnhancedPattern> {
-    if text == "none" {
-        return Some(EnhancedPattern::None);
-    }
-    let mut parts = text.split('.');
-    let (class, subject, detail) = (parts.next()?, parts.next()?, parts.next()?);
-    let class = match class {
-        "x" => None,
-        digit => Some(digit.parse().ok()?),
-    };
-    let number = |text: &str| match text {
+/// A subject or detail of a pattern: a number, or `*` for any.
+#[expect(clippy::option_option, reason = "the outer one says that it is malformed")]
+fn code_part(text: &str) -> Option<Option<u16>> {
+    match text {
         "*" => Some(None),
-        digits => digits.parse().ok().map(Some),
-    };
-    Some(EnhancedPattern::Code { class, subject: number(subject)?, detail: number(detail)? })
+        digits => digits.parse().ok().filter(|number| *number < 1000).map(Some),
+    }
 }
 
 fn regex_of_any(phrases: &[String]) -> String {
@@ -427,4 +506,86 @@ fn regex_of_words(words: &str) -> String {
     let inner = stem.replace(' ', "[^a-z0-9]+");
     let end = if is_open { "" } else { "([^a-z0-9]|$)" };
     format!("(^|[^a-z0-9]){inner}{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules as all_rules;
+
+    /// True if one list of conditions allows all that another does; an empty one allows anything.
+    fn allows<T: PartialEq>(earlier: &[T], later: &[T]) -> bool {
+        earlier.is_empty() || (!later.is_empty() && later.iter().all(|item| earlier.contains(item)))
+    }
+
+    /// True if an earlier rule certainly applies where a later one does and one of these phrases is found.
+    fn hides(earlier: &Rule, later: &Rule) -> bool {
+        let is_tried = earlier.provider.is_none() || earlier.provider == later.provider;
+        let later_needs_mail = later.about.needs_a_transaction()
+            || (!later.stages.is_empty() && !later.stages.iter().any(|stage| stage.is_before_mail()));
+        is_tried
+            && (!earlier.about.needs_a_transaction() || later_needs_mail)
+            && earlier.names.is_empty()
+            && allows(&earlier.stages, &later.stages)
+            && allows(&earlier.codes, &later.codes)
+            && allows(&earlier.enhanced, &later.enhanced)
+            && earlier
+                .written
+                .unless
+                .iter()
+                .all(|phrase| later.written.unless.iter().any(|own| is_found_with(own, phrase)))
+    }
+
+    #[test]
+    fn no_rule_and_no_phrase_is_hidden_by_an_earlier_rule() {
+        let rules: Vec<_> = all_rules().iter().collect();
+        let mut hidden = vec![];
+        for (index, later) in rules.iter().enumerate() {
+            for earlier in rules[..index].iter().filter(|earlier| hides(earlier, later)) {
+                if earlier.written.words.is_empty() {
+                    hidden.push(format!("{} by {}", later.id, earlier.id));
+                }
+                for phrase in &later.written.words {
+                    if earlier.written.words.iter().any(|other| is_found_with(other, phrase)) {
+                        hidden.push(format!("{phrase:?} of {} by {}", later.id, earlier.id));
+                    }
+                }
+            }
+        }
+        assert!(hidden.is_empty(), "{hidden:#?}");
+    }
+
+    #[test]
+    fn a_phrase_that_says_no_more_than_another_one_is_refused() {
+        let read = |words: &str| {
+            let file = format!(
+                "rules:\n- {{id: a, about: Account, source: s, words: [{words}], examples: [\"MAIL 550 x\"]}}\n"
+            );
+            Rules::read(&[("f", &file)]).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("quota spent, account + closed"), Ok(()));
+        for words in ["quota, quota", "quota, daily quota", "quota*, quotas", "account + closed, your account + closed"]
+        {
+            let refused = read(words).unwrap_err();
+            assert!(refused.starts_with("f: rule f/a: words: ") && refused.contains("says no more than"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_host_tells_its_provider() {
+        let cases = [
+            ("email-smtp.eu-west-1.amazonaws.com", Some("SES")),
+            ("EMAIL-SMTP.eu-west-1.amazonaws.com.", Some("SES")),
+            ("email-smtp.amazonaws.com", None),
+            ("shop-example.mail.protection.outlook.com", Some("Microsoft")),
+            ("mail.protection.outlook.com.example.org", None),
+            ("aspmx.l.google.com", Some("Google")),
+            ("alt1.aspmx.l.google.com", Some("Google")),
+            ("smtp.zoho.eu", Some("Zoho")),
+            ("smtp.example.org", None),
+        ];
+        for (host, provider) in cases {
+            assert_eq!(all_rules().provider_of(host), provider, "{host}");
+        }
+    }
 }

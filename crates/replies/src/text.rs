@@ -1,5 +1,7 @@
 //! The words of a reply, without what a stranger may have put there.
 
+use crate::reply::EnhancedCode;
+
 /// No more of a reply is read: RFC 5321 §4.5.3.1.5 allows 512 octets a line, and what decides stands at the front.
 const MAX_LENGTH: usize = 2048;
 /// No more sentences are told apart; the last one holds the rest.
@@ -21,8 +23,7 @@ pub(crate) struct Words {
 impl Words {
     /// Reads the text of a reply with this code.
     pub(crate) fn of(code: u16, text: &str) -> Self {
-        let lower: String = text.chars().take(MAX_LENGTH).map(fold).collect::<String>().to_ascii_lowercase();
-        let own = own_words(&lower);
+        let own = own_words(&lowered(text));
         let mut words = Self { plain: " ".to_owned(), sentences: Vec::new(), names: " ".to_owned() };
         let code = code.to_string();
         for token in own.split_whitespace() {
@@ -34,22 +35,14 @@ impl Words {
 
     fn push_token(&mut self, token: &str, code: &str) {
         if is_mail_address(token) {
-            // `user@example.org:blocked` says something after the address.
-            let after = token.split_once('@').map_or("", |(_, host)| host);
-            let after =
-                after.find(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '-' | '_'));
-            let rest = token.split_once('@').zip(after).map_or("", |((_, host), at)| &host[at..]);
             for words in [&mut self.plain, &mut self.names] {
                 words.push_str("addr ");
-                push_words(words, rest);
+                push_words(words, after_address(token));
             }
             return;
         }
         push_words(&mut self.names, token);
-        // The code that begins a continuation line.
-        let is_continuation = token.strip_prefix(code).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-        let is_enhanced = token.trim_start_matches(code).trim_start_matches('-').parse::<crate::Enhanced>().is_ok();
-        if is_continuation || is_enhanced {
+        if is_code(token, code) {
             return;
         }
         if let Some(kind) = machine_token(token) {
@@ -68,6 +61,69 @@ impl Words {
         let index = self.sentences.iter().position(|end| offset < *end).unwrap_or(self.sentences.len());
         u32::try_from(index.min(MAX_SENTENCES - 1)).unwrap_or(0)
     }
+}
+
+/// The text in which the user's own rules look for words: as the server wrote it, but in lower case and one line,
+/// without codes and
+/// accents; an address is read as `addr`, a host as `host`, an IP address as `ip`, a URL as `weblink`.
+pub(crate) fn plain(code: u16, text: &str) -> String {
+    let own = own_words(&lowered(text));
+    let code = code.to_string();
+    let mut plain = String::with_capacity(own.len());
+    for token in own.split_whitespace() {
+        if is_mail_address(token) {
+            push_token(&mut plain, &["addr", after_address(token)]);
+        } else if !is_code(token, &code) {
+            push_token(&mut plain, &[machine_token(token).unwrap_or(token)]);
+        }
+    }
+    plain
+}
+
+pub(crate) fn without_addresses(text: &str) -> String {
+    let own = own_words(&lowered(text));
+    let mut plain = String::with_capacity(own.len());
+    for token in own.split_whitespace() {
+        if is_mail_address(token) {
+            push_token(&mut plain, &["addr", after_address(token)]);
+        } else {
+            push_token(&mut plain, &[token]);
+        }
+    }
+    plain
+}
+
+fn push_token(text: &mut String, parts: &[&str]) {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.extend(parts.iter().copied());
+}
+
+/// A text as words are compared: without accents.
+pub(crate) fn folded(text: &str) -> String {
+    text.chars().map(fold).collect()
+}
+
+fn lowered(text: &str) -> String {
+    text.chars().take(MAX_LENGTH).map(|letter| fold(letter).to_ascii_lowercase()).collect()
+}
+
+/// The rest of a token that begins with a mail address: `user@example.org:blocked` says something after it.
+fn after_address(token: &str) -> &str {
+    let Some((_, host)) = token.split_once('@') else { return "" };
+    let end = host.find(|letter: char| !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '-' | '_'));
+    end.map_or("", |at| &host[at..])
+}
+
+/// True for a code that begins a line, and for an enhanced code.
+fn is_code(token: &str, code: &str) -> bool {
+    // Most tokens are words.
+    if !token.starts_with(|letter: char| letter.is_ascii_digit() || letter == '-') {
+        return false;
+    }
+    let is_continuation = token.strip_prefix(code).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    is_continuation || EnhancedCode::parse(token.trim_start_matches(code).trim_start_matches('-')).is_some()
 }
 
 /// Brings letters of Western European languages to ASCII.
@@ -90,7 +146,9 @@ fn own_words(lower: &str) -> String {
     // A relay that hands on another server's reply says so once for itself: what follows is not its own word.
     let cut = QUOTES.iter().filter_map(|quote| lower.find(quote).map(|at| at + quote.len())).min();
     let mut own = lower[..cut.unwrap_or(lower.len())].to_owned();
-    blank_between(&mut own, '<', '>', " addr ");
+    if own.contains('<') {
+        blank_between(&mut own, '<', '>', " addr ");
+    }
     blank_quoted_local_parts(&mut own);
     own
 }
@@ -125,6 +183,9 @@ fn blank_quoted_local_parts(text: &mut String) {
 }
 
 fn is_mail_address(token: &str) -> bool {
+    if !token.contains('@') {
+        return false;
+    }
     let token = token.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
     token.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
         || (token.contains('@') && token.len() > 3)
@@ -132,8 +193,12 @@ fn is_mail_address(token: &str) -> bool {
 
 /// A word for what only machines read: an address, a host, a URL, an identifier.
 fn machine_token(token: &str) -> Option<&'static str> {
+    if !token.contains(['.', ':']) {
+        return None;
+    }
     if token.contains("://") {
-        return Some("url");
+        // Not `url`: servers say that of what stands in a message.
+        return Some("weblink");
     }
     let core = token.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
     if !core.contains(['.', ':']) {
@@ -157,7 +222,10 @@ fn machine_token(token: &str) -> Option<&'static str> {
 
 fn push_words(target: &mut String, token: &str) {
     for word in token.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
-        target.push_str(word);
-        target.push(' ');
+        match word.split_once("thoris") {
+            // `authorised` is `authorized`, and so on.
+            Some((start, end)) => target.extend([start, "thoriz", end, " "]),
+            None => target.extend([word, " "]),
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::fs;
 
-use mail_failover_replies::{About, rules};
+use mail_failover_replies::{About, providers, rules};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/replies.md");
 
@@ -28,6 +28,16 @@ fn consequences() -> String {
     text
 }
 
+fn hosts() -> String {
+    let mut text = "| provider | known by the host |\n|---|---|\n".to_owned();
+    for provider in providers() {
+        let hosts = rules().hosts().filter(|(_, of)| *of == provider);
+        let hosts: Vec<_> = hosts.map(|(pattern, _)| format!("`{pattern}`")).collect();
+        let _ = writeln!(text, "| {provider} | {} |", if hosts.is_empty() { "–".to_owned() } else { hosts.join(", ") });
+    }
+    text
+}
+
 fn list_of_rules() -> String {
     let mut text = "| rule | about | follows | for example |\n|---|---|---|---|\n".to_owned();
     for rule in rules().iter() {
@@ -41,7 +51,7 @@ fn list_of_rules() -> String {
 fn the_page_says_what_the_rules_do() {
     let page = fs::read_to_string(PAGE).unwrap();
     let mut expected = page.clone();
-    for (name, table) in [("consequences", consequences()), ("rules", list_of_rules())] {
+    for (name, table) in [("consequences", consequences()), ("hosts", hosts()), ("rules", list_of_rules())] {
         let (begin, end) = (format!("<!-- {name}: generated -->\n"), format!("<!-- {name}: end -->"));
         let start = expected.find(&begin).unwrap_or_else(|| panic!("no mark {begin}")) + begin.len();
         let stop = start + expected[start..].find(&end).unwrap_or_else(|| panic!("no mark {end}"));

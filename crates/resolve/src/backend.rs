@@ -33,7 +33,17 @@ const MAX_LOCAL_PART: usize = 64;
 /// # Errors
 /// [`Unresolved`] when something it refers to is missing, malformed or not read yet.
 pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lookup) -> Result<Backend, Unresolved> {
-    let api::SendingBackendSpec { smtp, service, probes, location, limits, sender_domains, suspended } = spec;
+    let api::SendingBackendSpec {
+        smtp,
+        service,
+        probes,
+        location,
+        limits,
+        sender_domains,
+        provider,
+        replies,
+        suspended,
+    } = spec;
     let (destination, tls_spec, auth, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
             let api::SmtpServer { host, port, tls, auth } = smtp;
@@ -89,6 +99,8 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
             field,
         },
     )?;
+    let host = smtp.as_ref().map(|smtp| smtp.host.as_str());
+    let replies = super::replies::reply_rules(*provider, replies.as_deref().unwrap_or_default(), host);
     let login = login_key(key, spec).map_or(Ok(ProbeLogin::None), |key| login(&key, field, lookup))?;
     Ok(Backend {
         destination,
@@ -100,6 +112,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
         location: location.as_ref().map(self::location).unwrap_or_default(),
         limits: limits.as_ref().map(self::limits).transpose()?.unwrap_or_default(),
         sender_domains: domains(sender_domains.iter().flatten().map(|api::SenderDomain { domain }| domain.as_str())),
+        replies,
     })
 }
 

@@ -9,6 +9,7 @@ mod backend;
 mod pem;
 mod persisted;
 mod policy;
+mod replies;
 pub mod request;
 mod route;
 pub mod route_memory;
@@ -29,6 +30,7 @@ pub use backend::backend;
 pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_verdict};
 pub use policy::policy;
+pub use replies::reply_rules;
 pub use route::route;
 
 const DEFAULT_CA_KEY: &str = "ca.crt";
@@ -56,7 +58,7 @@ impl Rejection {
     /// Returns true if the object itself has to be changed, which kstatus calls stalled. A missing referent may still
     /// be created, which kstatus calls in progress.
     pub fn is_of_spec(&self) -> bool {
-        matches!(self.reason, reason::INVALID_SPEC | reason::UNREADABLE)
+        matches!(self.reason, reason::INVALID_SPEC | reason::INVALID_REPLY_RULE | reason::UNREADABLE)
     }
 }
 

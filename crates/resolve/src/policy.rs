@@ -72,7 +72,9 @@ fn thresholds(
         }
         thresholds.window = window.as_ref().map(failure_window).transpose()?;
         thresholds.latency = latency.as_ref().map(latency_limit).transpose()?;
-        thresholds.immediate = immediately.iter().copied().map(class).collect();
+        if let Some(immediately) = immediately {
+            thresholds.immediate = immediately.iter().copied().map(class).collect();
+        }
     }
     if let Some(api::RecoverySpec { consecutive, stable_for }) = recovery {
         if let Some(consecutive) = consecutive {

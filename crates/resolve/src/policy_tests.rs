@@ -64,6 +64,17 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
 }
 
 #[test]
+fn one_failure_about_account_allowance_or_login_is_enough_unless_the_list_says_otherwise() {
+    let immediate = |failure: Value| {
+        let policy = parsed(&json!({ "failure": failure })).unwrap();
+        policy.thresholds.immediate.iter().map(EvidenceClass::as_str).collect::<Vec<_>>()
+    };
+    assert_eq!(immediate(json!({})), ["QuotaExhausted", "AuthenticationRefused", "AccountPaused"]);
+    assert_eq!(immediate(json!({"immediately": []})), Vec::<&str>::new());
+    assert_eq!(immediate(json!({"immediately": ["Reputation"]})), ["Reputation"]);
+}
+
+#[test]
 fn each_immediate_class_of_the_schema_is_the_evidence_class_of_that_name() {
     let names = [
         "AuthenticationRefused",

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::classify::{Answered, classify};
+use super::classify::{Answered, probe_class};
 use super::client::{
     ClientAction, ClientInput, Goal, QUIT_TIMEOUT, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
 };
@@ -30,6 +30,7 @@ use super::reply::Reply;
 use super::tls::{Mismatch, NOTHING_IN_COMMON, TlsFailure, TlsSetup};
 use super::wide_hello::HelloAnswer;
 use mail_failover_core::model::{Depth, Envelope, EvidenceClass, NotAfter, Outcome, ProbeLogin, Stage, TlsMode};
+use mail_failover_replies::{DecidingRule, Rulebook};
 
 /// Octets that are read at once: enough for nearly every reply.
 const READ: usize = 512;
@@ -56,6 +57,8 @@ pub struct DialoguePlan {
     /// Bound on each wait for the server; the bounds of connection and dialogue follow from it
     /// ([`SessionTimeouts::of_probe`]).
     pub timeout: Duration,
+    /// Rules for the backend's replies.
+    pub rulebook: Arc<Rulebook>,
 }
 
 /// Reason for which a dialogue ends before its depth, although nothing is wrong with the backend.
@@ -179,7 +182,7 @@ impl Classified {
     }
 
     /// Classifies and describes a session that did not.
-    fn failure(stage: Stage, error: &SessionError) -> Self {
+    fn failure(stage: Stage, error: &SessionError, rulebook: &Rulebook) -> Self {
         let class = match error {
             SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
             SessionError::Starved { .. } => EvidenceClass::Inconclusive,
@@ -190,20 +193,31 @@ impl Classified {
             SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
                 return Self::new(EvidenceClass::ProbeBlocked, format!("{error}; probe no deeper than StartTLS"));
             }
-            SessionError::Refused(reply) => return Self::refusal(stage, reply),
+            SessionError::Refused(reply) => return Self::refusal(stage, reply, rulebook),
         };
         Self::new(class, error.to_string())
     }
 
-    /// Classifies and describes a reply that does not let the session go on.
-    fn refusal(stage: Stage, reply: &Reply) -> Self {
-        let class = classify(answered(stage), reply.code, reply.enhanced(), &reply.text);
-        if class == EvidenceClass::ProbeBlocked {
-            return Self::new(class, reply.line()).and(EHLO_REMEDY);
+    /// Classifies and describes a reply that does not let the session go on, and names the user's rule if one has
+    /// decided.
+    fn refusal(stage: Stage, reply: &Reply, rulebook: &Rulebook) -> Self {
+        let reading = rulebook.read(&mail_failover_replies::Reply {
+            stage: Some(answered(stage)),
+            code: reply.code,
+            enhanced: reply.enhanced(),
+            text: &reply.text,
+        });
+        let class = match probe_class(&reading) {
+            // Another 2yz or a 3yz than this command can have is no answer to it.
+            EvidenceClass::Ok => EvidenceClass::ProtocolError,
+            class => class,
+        };
+        match reading.rule.and_then(DecidingRule::own_id) {
+            // The id must not fall to the bound of the message.
+            Some(id) => Self::new(class, format!("{} (by {id})", bounded(&reply.line(), MAX_MESSAGE - 110))),
+            None if class == EvidenceClass::ProbeBlocked => Self::new(class, reply.line()).and(EHLO_REMEDY),
+            None => Self::new(class, reply.line()),
         }
-        // Another 2yz or a 3yz than this command can have is no answer to it.
-        let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
-        Self::new(class, reply.line())
     }
 }
 
@@ -264,7 +278,7 @@ pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> SessionEnd
     let (stage, finding) = match (result, blocked) {
         (Ok(_), Some(blocked)) => (blocked.stage, Classified::new(blocked.class, blocked.message)),
         (Ok(reply), None) => (reached, connection.success(reply.as_ref(), without_tls)),
-        (Err(Interruption::Session(error)), _) => (reached, Classified::failure(reached, &error)),
+        (Err(Interruption::Session(error)), _) => (reached, Classified::failure(reached, &error, &plan.rulebook)),
         (Err(Interruption::Connection(finding)), _) => (reached, finding),
         (Err(Interruption::Handshake(failure)), _) => {
             (reached, Box::pin(explain_handshake(plan, address, failure, deadline)).await)

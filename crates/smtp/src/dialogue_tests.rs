@@ -11,7 +11,7 @@ use EvidenceClass::{
     Permanent, ProbeBlocked, ProtocolError, QuotaExhausted, RecipientLevel, Reputation, Temporary, Throttled,
     TlsFailed,
 };
-use mail_failover_core::model::{Login, Timestamp, Tls as TlsModel, TrustAnchors};
+use mail_failover_core::model::{Login, ReplyRule, ReplyRules, Timestamp, Tls as TlsModel, TrustAnchors};
 
 const NAME: &str = "mx.example.com";
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -23,8 +23,18 @@ fn plan(mode: TlsMode, depth: Depth, trust: TrustAnchors) -> DialoguePlan {
     let tls = TlsSetups::default().setup(&TlsModel { mode, server_name: NAME.into(), trust }).unwrap();
     let (envelope, login) = (Envelope::default(), ProbeLogin::None);
     let (ehlo_name, server_name) = (Some("probe.example.net".into()), NAME.into());
-    let postponed_login = None;
-    DialoguePlan { ehlo_name, mode, tls, server_name, depth, envelope, login, postponed_login, timeout: TIMEOUT }
+    DialoguePlan {
+        ehlo_name,
+        mode,
+        tls,
+        server_name,
+        depth,
+        envelope,
+        login,
+        postponed_login: None,
+        timeout: TIMEOUT,
+        rulebook: Arc::default(),
+    }
 }
 
 async fn probe(plan: &DialoguePlan, address: SocketAddr) -> Outcome {
@@ -732,4 +742,34 @@ async fn a_dialogue_is_small_while_it_waits() {
     let plan = plan(TlsMode::StartTls, Depth::StartTls, TrustAnchors::WellKnown);
     let dialogue = run_session(&plan, "127.0.0.1:25".parse().unwrap());
     assert!(size_of_val(&dialogue) < 2048, "{} octets", size_of_val(&dialogue));
+}
+
+#[tokio::test]
+async fn a_rule_of_the_user_decides_and_is_named_however_long_the_reply() {
+    let rule = |name: &str, about: &str, words: &str| ReplyRule {
+        name: name.into(),
+        about: about.into(),
+        stages: vec![],
+        codes: vec![],
+        enhanced_codes: vec![],
+        words: vec![words.into()],
+    };
+    let rules = vec![rule("house-quota", "Quota", "letters of this week"), rule("mood", "Rate", "not now")];
+    let (rulebook, problems) = Rulebook::new(&ReplyRules { rules, ..ReplyRules::default() });
+    assert_eq!(problems, []);
+    let ruled =
+        DialoguePlan { rulebook: Arc::new(rulebook), ..plan(TlsMode::None, Depth::Ehlo, TrustAnchors::WellKnown) };
+    let long = format!("554 5.7.1 no more letters of this week, {}", "you see ".repeat(100));
+    for (reply, class, end) in [
+        ("554 5.7.1 no more\r\n", Reputation, "554 5.7.1 no more"),
+        ("554 5.7.1 no more letters\r\n", Reputation, "554 5.7.1 no more letters"),
+        ("421 not now\r\n", Throttled, "421 not now (by spec.replies[mood])"),
+        ("554-5.7.1 no more letters of\r\n554 5.7.1 this week\r\n", QuotaExhausted, "(by spec.replies[house-quota])"),
+        (&format!("{long}\r\n"), QuotaExhausted, "... (by spec.replies[house-quota])"),
+    ] {
+        let outcome = probe(&ruled, server(vec![say(reply.to_owned())]).await).await;
+        assert_eq!(outcome.class, class, "{outcome:?}");
+        assert!(outcome.message.starts_with("Banner: ") && outcome.message.ends_with(end), "{outcome:?}");
+        assert!(outcome.message.len() <= MAX_MESSAGE, "{outcome:?}");
+    }
 }

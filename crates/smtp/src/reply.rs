@@ -6,6 +6,8 @@
 
 use std::ops::RangeInclusive;
 
+pub use mail_failover_replies::EnhancedCode;
+
 /// Most octets of a line. RFC 5321 §4.5.3.1.5 allows 512, line end included, and servers exceed it.
 const MAX_LINE: usize = 2048;
 /// Most octets of a reply.
@@ -14,31 +16,6 @@ const MAX_REPLY: usize = 16 * 1024;
 const MAX_LINES: usize = 128;
 /// First digit of a reply that a client may meet (RFC 5321 §4.2.1).
 const FIRST_DIGIT: RangeInclusive<u8> = b'2'..=b'5';
-
-/// An enhanced status code (RFC 3463): class, subject, detail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EnhancedCode(pub u8, pub u16, pub u16);
-
-impl EnhancedCode {
-    /// The code at the start of a reply's text, if there is one: `4.7.0 Try again`.
-    pub fn at_start_of(text: &str) -> Option<Self> {
-        let mut parts = text.split([' ', '\t', '\r', '\n']).next()?.split('.');
-        let class = match parts.next()? {
-            "2" => 2,
-            "4" => 4,
-            "5" => 5,
-            _ => return None,
-        };
-        let code = Self(class, code_part(parts.next()?)?, code_part(parts.next()?)?);
-        parts.next().is_none().then_some(code)
-    }
-}
-
-/// A subject or detail: one to three digits.
-fn code_part(text: &str) -> Option<u16> {
-    let is_code = (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_code { text.parse().ok() } else { None }
-}
 
 /// A whole reply, of one or several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,27 +262,6 @@ mod tests {
                 assert!(message.starts_with(error), "{message} for {error}");
                 assert!(read <= *at_most, "{error}: {read} octets read");
             }
-        }
-    }
-
-    #[test]
-    fn enhanced_codes_are_those_of_rfc_3463() {
-        let cases = [
-            ("4.7.0 Try again", Some(EnhancedCode(4, 7, 0))),
-            ("4.7.652 The mail server has exceeded", Some(EnhancedCode(4, 7, 652))),
-            ("2.0.0\nmore", Some(EnhancedCode(2, 0, 0))),
-            ("5.1.1", Some(EnhancedCode(5, 1, 1))),
-            ("3.1.1 no such class", None),
-            ("5.1", None),
-            ("5.1.1.1 four", None),
-            ("5.1.1000 long", None),
-            ("5..1 empty", None),
-            ("192.0.2.7 is an address", None),
-            ("mx.example.com", None),
-            ("", None),
-        ];
-        for (text, code) in cases {
-            assert_eq!(EnhancedCode::at_start_of(text), code, "{text}");
         }
     }
 

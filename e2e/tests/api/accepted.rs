@@ -43,6 +43,14 @@ const CASES: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Backend,
+        "with rules about replies",
+        "{smtp: {host: mx.example, port: 25}, provider: cPanel, replies: [\
+         {name: house, about: Quota, words: ['limit of [0-9]+ letters', '(?:spent|used up)$']}, \
+         {name: gone, about: Message, stages: [MAIL, RCPT, DATA], codes: [5xx, 450-452], enhancedCodes: [x.7.*, none]}, \
+         {name: early, about: OurSide, stages: [CONN, HELO, STARTTLS, AUTH], codes: ['554']}]}",
+    ),
+    (
+        Kind::Backend,
         "with a login over verified TLS",
         "{smtp: {host: mx.example, port: 465, tls: {mode: Implicit}, auth: {secretRef: {name: ses-smtp.eu}}}}",
     ),
@@ -116,6 +124,16 @@ pub fn trials() -> Vec<Trial> {
             })
         })
         .collect();
+    trials.push(trial("a SendingBackend with the most and the longest rules about replies is accepted", async |env| {
+        let words: Vec<Value> = (0..8).map(|number| json!(format!("{number}{}", "(a|b)".repeat(39)))).collect();
+        let rules: Vec<Value> =
+            (0..32).map(|number| json!({ "name": format!("r{number}"), "about": "Quota", "words": words })).collect();
+        let mut backend = object(Kind::Backend, "most-rules", "{}")?;
+        backend["spec"] = json!({ "smtp": { "host": "mx.example", "port": 25 }, "replies": rules });
+        // Each regular expression is tried on the empty text; this is the most there can be.
+        let created = create(&env, Kind::Backend, &backend).await?.map_err(anyhow::Error::msg)?;
+        same(&created["spec"], &backend["spec"])
+    }));
     trials.push(trial("a MailRoute with 100 backends, 16 outputs and 8 ports each is accepted", async |env| {
         let backends: Vec<Value> =
             (0..100).map(|number| json!({ "name": format!("{number}-{}", "b".repeat(250)) })).collect();

@@ -206,3 +206,32 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     env.run(1.0);
     assert_eq!(interval_of(&env, "login"), Duration::from_millis(200));
 }
+
+#[test]
+fn a_rule_about_replies_that_cannot_work_is_named_and_the_rest_of_the_backend_goes_on() {
+    let mut objects = quickstart();
+    objects[1].1["spec"]["replies"] = json!([
+        {"name": "broken", "about": "Quota", "words": ["(spent"]},
+        {"name": "sound", "about": "Rate", "words": ["slow"]},
+    ]);
+    let mut env = TestEnv::with(&objects);
+    env.run(40.0);
+    let (status, reason, message) = condition(&env, "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidReplyRule"));
+    assert!(message.starts_with("spec.replies[broken].words[0]: it is no regular expression"), "{message}");
+    assert_eq!(condition(&env, "Stalled").0, "True");
+    assert_eq!((env.active(), primary(&env).health), ("primary".to_owned(), Some(Health::Healthy)));
+    let rules: Vec<_> = env
+        .targets
+        .values()
+        .filter(|(target, ..)| &*target.key.backend.name == "primary")
+        .flat_map(|(target, ..)| target.replies.rules.iter().map(|rule| rule.name.to_string()))
+        .collect();
+    assert_eq!(rules, ["sound"]);
+    // A changed rule is a changed probe.
+    env.edit("SendingBackend", "primary", |object| object["spec"]["replies"][0]["words"] = json!(["spent"]));
+    env.run(40.0);
+    assert_eq!(condition(&env, "Ready").0, "True");
+    let rules = env.targets.values().filter(|(target, ..)| &*target.key.backend.name == "primary");
+    assert_eq!(rules.map(|(target, ..)| target.replies.rules.len()).collect::<Vec<_>>(), [2]);
+}

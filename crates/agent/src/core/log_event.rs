@@ -1,11 +1,14 @@
 //! Events in the MTA's log, in the terms of the core.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{NextHop, Routing};
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::About;
+use mail_failover_replies::{About, Answered, DecidingRule, EnhancedCode, Reply, Rulebook};
+
+use crate::reading::{self, Sender};
 
 /// Host and port of a delivery attempt, as far as the log says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +55,45 @@ pub struct Delivery {
     pub refusal: Option<MessageRefusal>,
     /// One line for people, at most [`MAX_SUMMARY`] characters, printable, without mail addresses.
     pub summary: Arc<str>,
+    /// Reply that the class was read from, if it was one.
+    pub logged: Option<LoggedReply>,
+}
+
+impl Delivery {
+    /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
+    pub(crate) fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
+        let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return Cow::Borrowed(self) };
+        let enhanced = EnhancedCode::at_start_of(text);
+        let reply = Reply { stage: *answered, code: *code, enhanced, text };
+        let reading = reading::of_delivery(rulebook, &reply, *sender);
+        let own = reading.rule.and_then(DecidingRule::own_id);
+        let refusal = self.refusal.map(|refusal| MessageRefusal { about: reading.about, ..refusal });
+        if own.is_none() && reading.class == self.class && refusal == self.refusal {
+            return Cow::Borrowed(self);
+        }
+        let summary = own.map_or_else(|| self.summary.clone(), |id| by_rule(&self.summary, id));
+        Cow::Owned(Self { class: reading.class, refusal, summary, ..self.clone() })
+    }
+}
+
+/// Names the rule that decided at the end of a summary, within its bound.
+fn by_rule(summary: &str, id: &str) -> Arc<str> {
+    let end = format!(" (by {id})");
+    let kept: String = summary.chars().take(MAX_SUMMARY.saturating_sub(end.len())).collect();
+    (kept + &end).into()
+}
+
+/// A reply of a server in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedReply {
+    /// Command that it answers; `None` if the log does not tell.
+    pub answered: Option<Answered>,
+    /// SMTP code.
+    pub code: u16,
+    /// Text without mail addresses.
+    pub text: Box<str>,
+    /// Sender of the message.
+    pub sender: Sender,
 }
 
 /// Refusal of a message or a recipient by a 5xx.

@@ -34,7 +34,7 @@ use self::traffic::BackendTraffic;
 use super::answers::Answers;
 
 pub use change::{Cause, SwitchOrder, SwitchProgress};
-pub use log_event::{Delivery, Disposition, LogEvent, MessageRefusal, Place};
+pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use refusals::KeptView;
 pub use traffic::FailureRun;
@@ -242,11 +242,12 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(at) = delivery.place.position_in(&in_force.routing) else { return };
         let Some(traffic) = in_force.traffic.get_mut(at) else { return };
+        let delivery = delivery.read_by(&in_force.routing.backends[at].rulebook);
         let failures = traffic.failures();
-        let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, delivery);
-        traffic.handle(now, delivery, is_repeated, &in_force.routing.reflex);
+        let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, &delivery);
+        traffic.handle(now, &delivery, is_repeated, &in_force.routing.reflex);
         let mut is_news = refusals::is_turn(failures, traffic.failures());
-        is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, delivery);
+        is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, &delivery);
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
             last.delivered(now, &in_force.routing.backends[at].name, delivery.took);
         }

@@ -21,6 +21,7 @@ fn delivery(message: u64, disposition: Disposition, text: Option<u64>) -> Delive
         age: MINUTE,
         refusal: text.map(|text| MessageRefusal { about: About::Unknown, text }),
         summary: "".into(),
+        logged: None,
     }
 }
 

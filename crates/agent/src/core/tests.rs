@@ -1,10 +1,12 @@
 use std::time::Duration;
 
 use mail_failover_contract::routing::parse;
-use mail_failover_core::model::Effect;
+use mail_failover_core::model::{Effect, ReplyRule, ReplyRules};
+use mail_failover_replies::{About, Answered, Rulebook};
 use proptest::prelude::*;
 
 use super::*;
+use crate::reading::Sender;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -43,8 +45,8 @@ fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) ->
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
     let summary = class.as_str().into();
-    let (age, recipient, refusal) = (took, 0, None);
-    let delivery = Delivery { place, class, disposition, took, message, recipient, age, refusal, summary };
+    let (age, recipient, refusal, logged) = (took, 0, None, None);
+    let delivery = Delivery { place, class, disposition, took, message, recipient, age, refusal, summary, logged };
     CoreInput::LogEvent(LogEvent::Delivery(delivery))
 }
 
@@ -351,7 +353,7 @@ fn kept(backend: u16, message: u64, took: Duration) -> CoreInput {
     else {
         unreachable!()
     };
-    let refusal = Some(MessageRefusal { about: mail_failover_replies::About::Unknown, text: 7 });
+    let refusal = Some(MessageRefusal { about: About::Unknown, text: 7 });
     CoreInput::LogEvent(LogEvent::Delivery(Delivery { refusal, recipient: message, ..delivery }))
 }
 
@@ -397,4 +399,68 @@ fn a_backend_that_was_left_is_no_place_for_mail() {
     assert_eq!(core.answers().unwrap().usable, [true, true]);
     core.handle(at(1.0), delivery(0, EvidenceClass::AccountPaused, 1, SECOND / 10));
     assert_eq!((percents(&core), core.answers().unwrap().usable.clone()), (vec![0, 100], vec![false, true]));
+}
+
+#[test]
+fn the_rules_of_a_backend_decide_what_its_refusals_mean() {
+    let document = |own: bool| {
+        let mut routing = usual(1, &[(100, false), (0, true)]);
+        if own {
+            let words = vec!["letters of this week".into()];
+            let (about, stages, codes, enhanced_codes) = ("Account".into(), vec![], vec![], vec![]);
+            let rule = ReplyRule { name: "house".into(), about, stages, codes, enhanced_codes, words };
+            let (rulebook, _) = Rulebook::new(&ReplyRules { rules: vec![rule], ..ReplyRules::default() });
+            routing.backends[0].rulebook = Arc::new(rulebook);
+        }
+        routing
+    };
+    let refused = || {
+        let CoreInput::LogEvent(LogEvent::Delivery(delivery)) =
+            delivery(0, EvidenceClass::RecipientLevel, 1, Duration::from_millis(5))
+        else {
+            unreachable!("that is what it makes")
+        };
+        let text = "no more letters of this week".into();
+        let (answered, sender) = (Some(Answered::Recipient), Sender::Other);
+        let logged = Some(LoggedReply { answered, code: 550, text, sender });
+        CoreInput::LogEvent(LogEvent::Delivery(Delivery { logged, summary: "550 no more".into(), ..delivery }))
+    };
+    for (own, expected) in [(false, [100, 0]), (true, [0, 100])] {
+        let mut core = started(document(own));
+        core.handle(at(1.0), refused());
+        assert_eq!(percents(&core), expected, "with rules: {own}");
+        if own {
+            let orders = switches(&mut core);
+            let Some(Cause::Left { class, .. }) = orders.last().map(|order| &order.cause) else { panic!("{orders:?}") };
+            assert_eq!(*class, EvidenceClass::AccountPaused);
+        }
+    }
+}
+
+#[test]
+fn the_summary_of_a_refusal_names_the_rule_within_its_bound() {
+    let summary: Arc<str> = "x".repeat(log_event::MAX_SUMMARY).into();
+    let CoreInput::LogEvent(LogEvent::Delivery(delivery)) =
+        delivery(0, EvidenceClass::Permanent, 1, Duration::from_millis(5))
+    else {
+        unreachable!("that is what it makes")
+    };
+    let (answered, sender) = (None, Sender::Other);
+    let logged = Some(LoggedReply { answered, code: 554, text: "spent".into(), sender });
+    let delivery =
+        Delivery { logged, refusal: Some(MessageRefusal { about: About::Unknown, text: 7 }), summary, ..delivery };
+    let rule = ReplyRule {
+        name: "house".into(),
+        about: "Quota".into(),
+        stages: vec![],
+        codes: vec![],
+        enhanced_codes: vec![],
+        words: vec!["spent".into()],
+    };
+    let (rulebook, _) = Rulebook::new(&ReplyRules { rules: vec![rule], ..ReplyRules::default() });
+    let read = delivery.read_by(&rulebook);
+    assert_eq!(read.class, EvidenceClass::QuotaExhausted);
+    assert_eq!(read.refusal, Some(MessageRefusal { about: About::Quota, text: 7 }));
+    assert!(read.summary.ends_with("x (by spec.replies[house])"), "{}", read.summary);
+    assert_eq!(read.summary.chars().count(), log_event::MAX_SUMMARY);
 }

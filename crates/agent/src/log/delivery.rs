@@ -4,13 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_smtp::classify::Answered;
+use mail_failover_replies::Answered;
 
 use super::line::LogRecord;
 use super::reader::Attempt;
-use super::reply::{self, Quoted, Sender};
+use super::reply::{self, Quoted};
 use crate::answers::recipient_hash;
 use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
+use crate::reading::Sender;
 
 /// Returns the events in a record of this program. An earlier attempt of the same delivery stands in for a reason that
 /// says nothing.
@@ -59,6 +60,7 @@ pub(super) fn of_record(
             age: record.age,
             refusal: refusal(record.reason),
             summary: summary(reason),
+            logged: if disposition == Disposition::Sent { None } else { reply::logged(reason, sender) },
         }))
     });
     let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))

@@ -18,7 +18,7 @@ mod line;
 mod reader;
 pub(crate) mod reply;
 
-use mail_failover_smtp::classify::Answered;
+use mail_failover_replies::Answered;
 
 pub use reader::LogReader;
 

@@ -10,8 +10,9 @@ use mail_failover_core::model::{Effect, EvidenceClass, Timestamp};
 
 use super::delivery;
 use super::line::LogLine;
-use super::reply::{self, Sender};
+use super::reply;
 use crate::core::log_event::LogEvent;
+use crate::reading::Sender;
 
 /// Limit of the processes whose attempts are remembered. Postfix has 100 by default (`default_process_limit`).
 const MAX_PROCESSES: usize = 256;

@@ -4,25 +4,16 @@
 //! `smtp_connect.c`, `smtp_addr.c`, `smtp_trouble.c`, `smtp_sasl_glue.c`).
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_replies::{About, Enhanced, Reply, subject};
-use mail_failover_smtp::classify::{Answered, about};
+use mail_failover_replies::{About, Answered, EnhancedCode, Reply, Rulebook, without_addresses};
 use mail_failover_smtp::errno;
-use mail_failover_smtp::reply::EnhancedCode;
+
+use crate::core::log_event::LoggedReply;
+use crate::reading::{self, Sender};
 
 use crate::stable_hash::StableHash;
 
 /// Words of a reply that its fingerprint holds.
 const FINGERPRINT_WORDS: usize = 64;
-
-/// Sender of a message, as far as the log has told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sender {
-    /// An address, or not known.
-    #[default]
-    Other,
-    /// The null sender of bounces (RFC 5321 §4.5.5).
-    Null,
-}
 
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,21 +44,15 @@ impl<'a> Quoted<'a> {
         Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
     }
 
-    /// Subject of the reply.
-    pub fn about(&self) -> About {
-        match self.answered {
-            Some(answered) => self.about_at(answered),
-            None => self.careful(),
-        }
+    /// The reply as rules see it.
+    pub fn as_reply(&self) -> Reply<'a> {
+        let enhanced = EnhancedCode::at_start_of(self.text);
+        Reply { stage: self.answered, code: self.code, enhanced, text: self.text }
     }
 
-    /// Subject of the reply, by the rules that hold at every command if its own is not known.
-    pub fn about_for_certain(&self) -> About {
-        if let Some(answered) = self.answered {
-            return self.about_at(answered);
-        }
-        let enhanced = Enhanced::at_start_of(self.text);
-        subject(&Reply { stage: None, code: self.code, enhanced, text: self.text }, None).0
+    /// Subject of the reply by the general rules.
+    pub fn about(&self) -> About {
+        reading::of_delivery(&Rulebook::default(), &self.as_reply(), Sender::Other).about
     }
 
     /// Hash of its codes and words, without those that differ from one message to the next: identifiers, addresses,
@@ -78,45 +63,9 @@ impl<'a> Quoted<'a> {
         words.fold(StableHash::default().part(code.as_bytes()), |hash, word| hash.part(word.as_bytes())).finish()
     }
 
-    /// True if a refusal of MAIL is about this message's sender: its form, its size, its options (RFC 5321 §4.2.3,
-    /// RFC 3463 x.1, x.3.4, x.5.2, x.5.4, x.6).
-    fn is_about_sender(&self, about: About, sender: Sender) -> bool {
-        let is_positively_ours =
-            matches!(about, About::Account | About::Login | About::Quota | About::Address | About::Rate | About::Tls);
-        if self.answered != Some(Answered::Mail) || self.code < 500 || is_positively_ours {
-            return false;
-        }
-        let by_enhanced = match EnhancedCode::at_start_of(self.text) {
-            Some(EnhancedCode(_, subject, detail)) => {
-                matches!((subject, detail), (1 | 6, _) | (3, 4) | (5, 2 | 4))
-            }
-            None => false,
-        };
-        matches!(self.code, 501 | 552 | 553 | 555) || by_enhanced || sender == Sender::Null
-    }
-
-    fn about_at(&self, answered: Answered) -> About {
-        about(answered, self.code, EnhancedCode::at_start_of(self.text), self.text)
-    }
-
-    /// Returns the subject that accuses least, of those at the commands that the reply may have answered.
-    fn careful(&self) -> About {
-        let subjects = [Answered::Recipient, Answered::Data, Answered::Mail].map(|answered| self.about_at(answered));
-        let harmless = subjects.iter().find(|about| !about.consequences().counts);
-        let lasting = subjects.iter().find(|about| !about.consequences().immediate);
-        harmless.or(lasting).copied().unwrap_or(subjects[0])
-    }
-
-    /// Class of the evidence that it is, about a message of this sender.
+    /// Class of the evidence that it is, about a message of this sender, by the general rules.
     pub fn class(&self, sender: Sender) -> EvidenceClass {
-        if self.code < 400 {
-            return EvidenceClass::Ok;
-        }
-        let about = self.about();
-        if self.is_about_sender(about, sender) {
-            return EvidenceClass::RecipientLevel;
-        }
-        about.class(self.answered, self.code)
+        reading::of_delivery(&Rulebook::default(), &self.as_reply(), sender).class
     }
 }
 
@@ -162,7 +111,14 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("SMTPUTF8 is required", EvidenceClass::RecipientLevel),
 ];
 
-/// Classifies a text about a failed delivery of a message of this sender. `None` if it says nothing about the backend.
+/// Finds the reply in a text about a failed delivery of a message of this sender.
+pub fn logged(reason: &str, sender: Sender) -> Option<LoggedReply> {
+    let Quoted { answered, code, text } = Quoted::within(reason)?;
+    Some(LoggedReply { answered, code, text: without_addresses(text).into(), sender })
+}
+
+/// Classifies a text about a failed delivery of a message of this sender, by the general rules. `None` if it says nothing
+/// about the backend.
 pub fn class(reason: &str, sender: Sender) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
         return Some(quoted.class(sender));

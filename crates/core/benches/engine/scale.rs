@@ -213,6 +213,7 @@ fn backend() -> Backend {
         location: Location::default(),
         limits: Limits::default(),
         sender_domains: vec![],
+        replies: mail_failover_core::model::ReplyRules::default(),
     }
 }
 

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Login, Timestamp};
+use super::{Login, ReplyRules, Timestamp};
 
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Backend {
     pub limits: Limits,
     /// Domains that the backend may send for, in lower case; any if empty.
     pub sender_domains: Vec<Arc<str>>,
+    /// Reading of its replies.
+    pub replies: ReplyRules,
 }
 
 impl Backend {

@@ -11,6 +11,7 @@ mod identity;
 mod key;
 mod login;
 mod policy;
+mod reply_rules;
 mod route;
 pub mod text;
 mod time;
@@ -31,6 +32,7 @@ pub use policy::{
     Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy, LatencyLimit, Objectives, Policy,
     RampStep, Reflex, Thresholds, WhenNoneHealthy,
 };
+pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };

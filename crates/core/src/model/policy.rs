@@ -63,7 +63,7 @@ pub struct Thresholds {
 
 // ADR-0003: Six failures or ten successes, ten seconds apart, by default.
 impl Default for Thresholds {
-    /// The documented default: 6 failures, 10 successes.
+    /// The documented default: 6 failures, 10 successes; one failure about account, allowance or login.
     // Probes start at least 9.5 s apart by default (10 s less 5 % jitter), so a blip of 45 s meets at most five of
     // them. Coming back takes more evidence than leaving.
     fn default() -> Self {
@@ -73,7 +73,7 @@ impl Default for Thresholds {
             stable_for: Duration::ZERO,
             window: None,
             latency: None,
-            immediate: EvidenceClasses::NONE,
+            immediate: EvidenceClasses::OF_THE_ACCOUNT,
         }
     }
 }
@@ -93,8 +93,13 @@ impl fmt::Display for Thresholds {
         if let Some(LatencyLimit { percentile, above, held_for }) = latency {
             write!(f, " p{percentile} {above:?} {held_for:?}")?;
         }
-        for class in immediate.iter() {
-            write!(f, " !{}", class.as_str())?;
+        // The default goes without saying: reports between replicas have this text for each backend.
+        if *immediate == EvidenceClasses::NONE {
+            f.write_str(" !")?;
+        } else if *immediate != EvidenceClasses::OF_THE_ACCOUNT {
+            for class in immediate.iter() {
+                write!(f, " !{}", class.as_str())?;
+            }
         }
         Ok(())
     }
@@ -135,6 +140,14 @@ pub struct EvidenceClasses(u32);
 impl EvidenceClasses {
     /// The set without any class.
     pub const NONE: Self = Self(0);
+    /// The classes that speak of our account, our allowance or our login.
+    // ADR-0070: A refused account is left at the first reply. No wait makes it accepted, and a message more is a
+    // message late.
+    pub const OF_THE_ACCOUNT: Self = Self(
+        Self::bit(EvidenceClass::AccountPaused)
+            | Self::bit(EvidenceClass::QuotaExhausted)
+            | Self::bit(EvidenceClass::AuthenticationRefused),
+    );
 
     /// Returns true if the set has this class.
     pub fn contains(self, class: EvidenceClass) -> bool {
@@ -146,7 +159,7 @@ impl EvidenceClasses {
         EvidenceClass::ALL.iter().copied().filter(move |class| self.contains(*class))
     }
 
-    fn bit(class: EvidenceClass) -> u32 {
+    const fn bit(class: EvidenceClass) -> u32 {
         1 << class as u32
     }
 }

@@ -2,18 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mail_failover_agent::log::quoted_reply;
+use mail_failover_core::model::ReplyRules;
 use mail_failover_core::model::text::visible_json;
-use mail_failover_replies::{NoReply, UnknownStage};
+use mail_failover_replies::{NoReply, Rulebook, UnknownStage};
 
-use super::arguments::stage;
+use super::backend::{self, BackendFileError};
 use super::verdict::Verdict;
 use super::{ClassifyArguments, Format};
 
 /// No more of a line is read: replies are shorter, and a file without line ends must not fill the memory.
 const MAX_LINE: usize = 64 * 1024;
+/// Name of the standard input on the command line.
+const STANDARD_INPUT: &str = "-";
 
 /// A failure of the command as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,12 @@ pub enum ClassifyError {
     /// The reply on the command line is none.
     #[error(transparent)]
     NoReply(#[from] UnusableLine),
+    /// A reply on the command line is no line of a log.
+    #[error("--postfix-log reads lines of a log, from a file or the standard input; leave STAGE REPLY out")]
+    ReplyAndLog,
+    /// The manifest gives no rules.
+    #[error(transparent)]
+    Backend(#[from] BackendFileError),
     /// The verdicts cannot be written.
     #[error("the verdicts cannot be written: {0}")]
     Unwritable(#[from] io::Error),
@@ -54,81 +63,105 @@ pub enum UnusableLine {
 /// # Errors
 /// When replies cannot be read or verdicts not be written.
 pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, ClassifyError> {
-    if let [stage, reply] = arguments.reply.as_slice() {
-        return match judge(stage, reply, arguments) {
-            Ok(verdict) => {
-                out.write_all(verdict.as_bytes())?;
-                Ok(true)
-            }
-            Err(problem) => Err(problem.into()),
-        };
-    }
-    match arguments.file.as_ref().filter(|file| file.as_os_str() != "-") {
-        None => judge_lines(io::stdin().lock(), arguments, out),
+    let rules = match &arguments.backend_file {
+        Some(file) => backend::rules(file, arguments.backend.as_deref())?,
+        None => ReplyRules { provider: arguments.provider.clone(), ..ReplyRules::default() },
+    };
+    // Whatever cannot work was refused above.
+    let (rulebook, _) = Rulebook::new(&rules);
+    let judge = Judge { rulebook, format: arguments.output };
+    let file = match arguments.reply.as_slice() {
+        [_, _] if arguments.postfix_log => return Err(ClassifyError::ReplyAndLog),
+        [stage, reply] => {
+            out.write_all(judge.verdict(stage, reply)?.as_bytes())?;
+            return Ok(true);
+        }
+        [file, ..] => Some(Path::new(file)),
+        [] => arguments.file.as_deref(),
+    };
+    match file.filter(|file| *file != Path::new(STANDARD_INPUT)) {
+        None => judge.lines(io::stdin().lock(), arguments.postfix_log, out),
         Some(file) => {
-            let unreadable = |source| ClassifyError::Unreadable { file: file.clone(), source };
+            let unreadable = |source| ClassifyError::Unreadable { file: file.to_owned(), source };
             let lines = File::open(file).map(BufReader::new).map_err(unreadable)?;
-            judge_lines(lines, arguments, out)
+            judge.lines(lines, arguments.postfix_log, out)
         }
     }
 }
 
-fn judge_lines(
-    mut lines: impl BufRead,
-    arguments: &ClassifyArguments,
-    out: &mut impl Write,
-) -> Result<bool, ClassifyError> {
-    let mut all_are_replies = true;
-    let (mut bytes, mut number) = (Vec::new(), 0_usize);
-    loop {
-        bytes.clear();
-        let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
-        if io::Read::take(&mut lines, limit).read_until(b'\n', &mut bytes)? == 0 {
-            return Ok(all_are_replies);
+/// Rules, and the form of what follows from them.
+pub(super) struct Judge {
+    pub(super) rulebook: Rulebook,
+    pub(super) format: Format,
+}
+
+impl Judge {
+    /// Writes one verdict for each line. Returns true if every line held a reply.
+    pub(super) fn lines(
+        &self,
+        mut lines: impl BufRead,
+        is_log: bool,
+        out: &mut impl Write,
+    ) -> Result<bool, ClassifyError> {
+        let mut all_are_replies = true;
+        let (mut bytes, mut number) = (Vec::new(), 0_usize);
+        while read_line(&mut lines, &mut bytes)? {
+            number += 1;
+            let line = String::from_utf8_lossy(&bytes);
+            let line = line.trim_end_matches(['\r', '\n']);
+            let judged = if is_log {
+                let Some((stage, reply)) = quoted_reply(line) else { continue };
+                self.verdict(stage.as_str(), &reply)
+            } else {
+                match line.split_once('\t') {
+                    Some((stage, reply)) => self.verdict(stage, reply),
+                    None => Err(UnusableLine::NoTab),
+                }
+            };
+            let text = match judged {
+                Ok(verdict) => verdict,
+                Err(problem) => {
+                    all_are_replies = false;
+                    self.complaint(number, &problem)
+                }
+            };
+            out.write_all(text.as_bytes())?;
         }
-        number += 1;
-        let line = String::from_utf8_lossy(&bytes);
-        let line = line.trim_end_matches(['\r', '\n']);
-        if line.trim().is_empty() {
-            continue;
-        }
-        let judged = if arguments.postfix_log {
-            let Some((stage, reply)) = quoted_reply(line) else { continue };
-            judge(stage.as_str(), &reply, arguments)
-        } else {
-            match line.split_once('\t') {
-                Some((stage, reply)) => judge(stage, reply, arguments),
-                None => Err(UnusableLine::NoTab),
-            }
-        };
-        match judged {
-            Ok(verdict) => out.write_all(verdict.as_bytes())?,
-            Err(problem) => {
-                all_are_replies = false;
-                out.write_all(complaint(number, &problem, arguments.output).as_bytes())?;
-            }
+        Ok(all_are_replies)
+    }
+
+    /// A verdict in the form that is asked for, or the reason why there is none.
+    fn verdict(&self, stage: &str, reply: &str) -> Result<String, UnusableLine> {
+        let verdict = Verdict::of(Some(stage.trim().parse()?), reply, &self.rulebook)?;
+        Ok(match self.format {
+            Format::Text => verdict.text(),
+            Format::Json => json_line(&verdict),
+        })
+    }
+
+    /// Stands in the place of a line that is no reply, so that the output keeps the order of the input.
+    fn complaint(&self, number: usize, problem: &UnusableLine) -> String {
+        match self.format {
+            Format::Text => format!("line {number}: {problem}\n"),
+            Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem.to_string() })),
         }
     }
 }
 
-/// A verdict in the form that is asked for, or the reason why there is none.
-fn judge(stage_name: &str, reply: &str, arguments: &ClassifyArguments) -> Result<String, UnusableLine> {
-    let verdict = Verdict::of(Some(stage(stage_name)?), reply, arguments.provider.as_deref())?;
-    Ok(match arguments.output {
-        Format::Text => verdict.text(),
-        Format::Json => json_line(&verdict),
-    })
+/// Reads a line, of which no more than [`MAX_LINE`] is kept. Returns false at the end.
+fn read_line(lines: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    bytes.clear();
+    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
+    if io::Read::take(&mut *lines, limit).read_until(b'\n', bytes)? == 0 {
+        return Ok(false);
+    }
+    if bytes.len() == MAX_LINE && bytes.last() != Some(&b'\n') {
+        lines.skip_until(b'\n')?;
+    }
+    Ok(true)
 }
 
 fn json_line(value: &impl serde::Serialize) -> String {
     // Strings and booleans under names: this cannot fail.
     visible_json(&serde_json::to_string(value).unwrap_or_default()).into_owned() + "\n"
-}
-
-/// Stands in the place of a line that is no reply, so that the output keeps the order of the input.
-fn complaint(number: usize, problem: &UnusableLine, format: Format) -> String {
-    match format {
-        Format::Text => format!("line {number}: {problem}\n"),
-        Format::Json => json_line(&serde_json::json!({ "line": number, "error": problem.to_string() })),
-    }
 }

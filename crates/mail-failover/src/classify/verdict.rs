@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mail_failover_replies::{NoReply, Reply, Rule, Stage, subject};
+use mail_failover_replies::{Answered, Consequences, DecidingRule, NoReply, Reply, Rulebook, plain_text};
 use serde::Serialize;
 
 /// The verdict about one reply, as JSON has it.
@@ -15,39 +15,32 @@ pub(super) struct Verdict<'a> {
     counts: bool,
     immediate: bool,
     defer: bool,
-    rule: Option<&'static str>,
-    source: Option<&'static str>,
+    rule: Option<&'a str>,
+    source: Option<&'a str>,
+    /// The text in which rules of the user look for words; only for people, and where there are such rules.
+    #[serde(skip)]
+    read_as: Option<String>,
 }
 
 impl<'a> Verdict<'a> {
     /// Judges a reply; `text` is what is shown of it.
-    pub(super) fn of(stage: Option<Stage>, text: &'a str, provider: Option<&str>) -> Result<Self, NoReply> {
+    pub(super) fn of(stage: Option<Answered>, text: &'a str, rulebook: &'a Rulebook) -> Result<Self, NoReply> {
         let reply = Reply::parse(stage, text)?;
-        if reply.code < 400 {
-            return Ok(Self {
-                stage: stage.map(Stage::as_str),
-                reply: text,
-                about: "Unknown",
-                class: "Ok",
-                counts: false,
-                immediate: false,
-                defer: false,
-                rule: None,
-                source: None,
-            });
-        }
-        let (about, rule) = subject(&reply, provider);
-        let consequences = about.consequences();
+        let reading = rulebook.read(&reply);
+        let is_refusal = reply.code >= 400;
+        let Consequences { counts, immediate, deferred, .. } = reading.about.consequences();
+        let has_own_rules = !rulebook.source().rules.is_empty();
         Ok(Self {
-            stage: stage.map(Stage::as_str),
+            stage: stage.map(Answered::as_str),
             reply: text,
-            about: about.as_str(),
-            class: about.class(stage, reply.code).as_str(),
-            counts: consequences.counts,
-            immediate: consequences.immediate,
-            defer: consequences.deferred && reply.code >= 500,
-            rule: rule.map(Rule::id),
-            source: rule.map(Rule::source),
+            about: reading.about.as_str(),
+            class: reading.class.as_str(),
+            counts: is_refusal && counts,
+            immediate: is_refusal && immediate,
+            defer: reply.code >= 500 && deferred,
+            rule: reading.rule.map(DecidingRule::id),
+            source: reading.rule.map(DecidingRule::source),
+            read_as: has_own_rules.then(|| plain_text(&reply)),
         })
     }
 
@@ -65,6 +58,24 @@ impl<'a> Verdict<'a> {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  about {} ({}): {counts}{immediate}{defer}", self.about, self.class);
         let _ = writeln!(text, "  {decided}");
+        if let Some(read_as) = &self.read_as {
+            let _ = writeln!(text, "  spec.replies[].words look in: {read_as}");
+        }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_failover_replies::About;
+
+    use super::*;
+
+    #[test]
+    fn a_success_counts_for_nothing() {
+        let rulebook = Rulebook::default();
+        let verdict = Verdict::of(Some(Answered::Data), "250 2.0.0 queued", &rulebook).unwrap();
+        assert_eq!((verdict.about, verdict.class), (About::Unknown.as_str(), "Ok"));
+        assert!(!verdict.counts && !verdict.immediate && !verdict.defer && verdict.rule.is_none());
     }
 }

@@ -5,8 +5,8 @@
 use super::scenario::{CommandReply, Event, ReplyStage, ScenarioDuration, ScenarioFault};
 use super::script::{DialogueStep, RoundEffect, bound};
 use mail_failover_core::model::{Backend, Depth, Destination, EvidenceClass, Probe, TlsMode};
-use mail_failover_smtp::classify::{Answered, classify};
-use mail_failover_smtp::reply::EnhancedCode;
+use mail_failover_replies::{Answered, DecidingRule, EnhancedCode, Reply, Rulebook};
+use mail_failover_smtp::classify::probe_class;
 
 /// Error of an event.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +36,18 @@ pub(super) fn step(stage: ReplyStage) -> DialogueStep {
     }
 }
 
-/// Classifies a reply with the prober's own classifier.
-pub(super) fn reply(answers: &CommandReply) -> Result<(EvidenceClass, String), EventError> {
+/// A reply as its readers take it.
+pub(super) struct ReadReply {
+    /// Class for an agent that reads it in the log.
+    pub(super) class: EvidenceClass,
+    /// Class for a probe that meets it.
+    probe_class: EvidenceClass,
+    /// One line for people.
+    pub(super) message: String,
+}
+
+/// Classifies a reply by the rules for this backend, as probes and agents do.
+pub(super) fn reply(answers: &CommandReply, backend: &Backend) -> Result<ReadReply, EventError> {
     let (code, text) = answers.reply.split_once([' ', '-']).unwrap_or((answers.reply.as_str(), ""));
     let Some(code) = code.parse::<u16>().ok().filter(|code| (200..600).contains(code)) else {
         let message = format!("`{}` is no reply; write `454 4.7.0 …`", answers.reply);
@@ -52,11 +62,16 @@ pub(super) fn reply(answers: &CommandReply) -> Result<(EvidenceClass, String), E
         ReplyStage::Rcpt => Answered::Recipient,
         ReplyStage::Data => Answered::Data,
     };
-    let class = classify(answered, code, EnhancedCode::at_start_of(text), text);
-    if class == EvidenceClass::Ok {
+    let (rulebook, _) = Rulebook::new(&backend.replies);
+    let reading =
+        rulebook.read(&Reply { stage: Some(answered), code, enhanced: EnhancedCode::at_start_of(text), text });
+    if reading.class == EvidenceClass::Ok {
         return Err(EventError::new("answers.reply", "is a success: nothing would happen"));
     }
-    Ok((class, format!("{}: {}", step(answers.stage).as_str(), answers.reply)))
+    let own = reading.rule.and_then(DecidingRule::own_id);
+    let by = own.map_or_else(String::new, |id| format!(" (by {id})"));
+    let message = format!("{}: {}{by}", step(answers.stage).as_str(), answers.reply);
+    Ok(ReadReply { class: reading.class, probe_class: probe_class(&reading), message })
 }
 
 /// Returns the last step of a probe that nothing stops.
@@ -88,7 +103,7 @@ pub(super) fn effect(event: &Event, backend: &Backend, probe: &Probe) -> Result<
     let verifies = matches!(mode, TlsMode::Implicit | TlsMode::StartTls);
     let (step, class, hangs, what) = match (&event.answers, event.fault, event.latency) {
         (Some(answers), ..) => {
-            let (class, message) = reply(answers)?;
+            let ReadReply { probe_class: class, message, .. } = reply(answers, backend)?;
             let knows_helo =
                 answers.stage == ReplyStage::Ehlo && matches!(mode, TlsMode::None | TlsMode::Opportunistic);
             if knows_helo && matches!(answers.reply.get(..3), Some("500" | "502")) {

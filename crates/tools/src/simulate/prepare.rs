@@ -320,27 +320,30 @@ impl Preparation<'_> {
             }
         }
         let unseen: Vec<_> = backends.iter().filter(|backend| !seen.contains(backend)).copied().collect();
-        let (text, refused) = match (&event.answers, &event.fault, &event.latency) {
+        let text = match (&event.answers, &event.fault, &event.latency) {
             (Some(answers), ..) => {
-                let (class, message) = reply(answers)?;
-                let text = format!("{whom} answers {} at {}{hit}", answers.reply, step(answers.stage).as_str());
-                let told = told_by_mail.then(|| (class, Arc::from(message)));
-                // A message that is asked to come later has not been sent.
-                let is_failure = class.effect() == Effect::Failure || class == EvidenceClass::Throttled;
-                (text, Some((is_failure, told)))
+                format!("{whom} answers {} at {}{hit}", answers.reply, step(answers.stage).as_str())
             }
-            (_, Some(fault), _) => {
-                let is_failure = !matches!(fault, ScenarioFault::ResolverSilent | ScenarioFault::OwnFailure);
-                (format!("{whom}: {}{hit}", fault.as_str()), Some((is_failure, None)))
-            }
-            (_, _, Some(ScenarioDuration(latency))) => {
-                (format!("{whom} is slower by {}{hit}", words::length(*latency)), None)
-            }
-            (None, None, None) => (whom.to_owned(), None),
+            (_, Some(fault), _) => format!("{whom}: {}{hit}", fault.as_str()),
+            (_, _, Some(ScenarioDuration(latency))) => format!("{whom} is slower by {}{hit}", words::length(*latency)),
+            (None, None, None) => whom.to_owned(),
         };
-        if let Some((is_failure, told)) = refused.filter(|_| observer.is_none()) {
-            for &backend in backends {
-                self.refusals.push(MailRefusal { backend, from, until, percent, is_failure, told: told.clone() });
+        for &backend in backends {
+            // Each backend has rules of its own about replies.
+            let (is_failure, told) = match (&event.answers, &event.fault) {
+                (Some(answers), _) => {
+                    let reply = reply(answers, &self.fleet.backends[backend].backend)?;
+                    // A message that is asked to come later has not been sent.
+                    let is_failure = reply.class.effect() == Effect::Failure || reply.class == EvidenceClass::Throttled;
+                    (is_failure, told_by_mail.then(|| (reply.class, Arc::from(reply.message))))
+                }
+                (None, Some(fault)) => {
+                    (!matches!(fault, ScenarioFault::ResolverSilent | ScenarioFault::OwnFailure), None)
+                }
+                (None, None) => continue,
+            };
+            if observer.is_none() {
+                self.refusals.push(MailRefusal { backend, from, until, percent, is_failure, told });
             }
         }
         if event.fault == Some(ScenarioFault::ResolverSilent) {

@@ -254,3 +254,26 @@ expect:
     let outcome = prepared(text).unwrap().run(true);
     assert!(outcome.checked.iter().all(|checked| checked.is_met), "{:#?}", outcome.checked);
 }
+
+#[test]
+fn a_backends_own_rules_say_what_its_replies_mean() {
+    let ruled = |rules: &str| {
+        let spec = "port: 25, tls: {mode: None}}}";
+        assert!(FLEET.contains(spec));
+        let fleet = FLEET.replace(spec, &format!("port: 25, tls: {{mode: None}}}}, replies: [{rules}]}}"));
+        let fleet =
+            SimulatedFleet::from_objects(&Objects::of(&manifests::parse("f", &fleet).unwrap()).unwrap()).unwrap();
+        let event =
+            "{at: 10m, for: 40m, all: true, answers: {stage: Banner, reply: '554 5.7.1 no more letters today'}}";
+        let scenario = parse("s.yaml", &format!("title: A test\nduration: 1h\nevents:\n- {event}\n")).unwrap();
+        let simulation = prepare("s.yaml", scenario, fleet, Overrides::default()).unwrap();
+        let outcome = simulation.run(true);
+        (class_of(&outcome, &simulation, "plain"), class_of(&outcome, &simulation, "opportunistic"))
+    };
+    let reputation = Some(EvidenceClass::Reputation);
+    assert_eq!(ruled("{name: other, about: Rate, words: [slow]}"), (reputation, reputation));
+    assert_eq!(
+        ruled("{name: spent, about: Quota, words: [letters today]}"),
+        (Some(EvidenceClass::QuotaExhausted), reputation)
+    );
+}

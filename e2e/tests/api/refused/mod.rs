@@ -3,6 +3,7 @@
 mod backends;
 mod limits;
 mod policies;
+mod replies;
 mod routes;
 
 use anyhow::bail;
@@ -12,6 +13,7 @@ use super::object::{Kind, create, object};
 use backends::{BACKENDS, auth, tls};
 use limits::LIMITS;
 use policies::POLICIES;
+use replies::REPLIES;
 use routes::ROUTES;
 
 /// A spec that is refused.
@@ -41,9 +43,13 @@ fn refusal(case: Case) -> Trial {
 /// All cases. `coverage` checks that no rule and no bound of a spec is left out.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (kind, rows) in
-        [(Kind::Backend, BACKENDS), (Kind::Backend, LIMITS), (Kind::Policy, POLICIES), (Kind::Route, ROUTES)]
-    {
+    for (kind, rows) in [
+        (Kind::Backend, BACKENDS),
+        (Kind::Backend, LIMITS),
+        (Kind::Backend, REPLIES),
+        (Kind::Policy, POLICIES),
+        (Kind::Route, ROUTES),
+    ] {
         cases.extend(rows.iter().map(|(what, spec, expected)| case(kind, what, (*spec).to_owned(), expected)));
     }
     cases.extend(tls());
@@ -123,6 +129,42 @@ fn many() -> Vec<Case> {
             "with 65 sender domains",
             format!("{{smtp: {{host: mx.example, port: 25}}, senderDomains: [{}]}}", list(65, "{domain: d#.example}")),
             "spec.senderDomains: Too many: 65: must have at most 64 items",
+        ),
+        case(
+            Kind::Backend,
+            "with 33 rules about replies",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, replies: [{}]}}",
+                list(33, "{name: r#, about: Quota, codes: ['554']}")
+            ),
+            "spec.replies: Too many: 33: must have at most 32 items",
+        ),
+        case(
+            Kind::Backend,
+            "with a rule about replies of 17 codes",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, replies: [{{name: a, about: Quota, codes: [{}]}}]}}",
+                list(17, "'4#'")
+            ),
+            "spec.replies[0].codes: Too many: 17: must have at most 16 items",
+        ),
+        case(
+            Kind::Backend,
+            "with a rule about replies of 17 enhanced codes",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, replies: [{{name: a, about: Quota, enhancedCodes: [{}]}}]}}",
+                list(17, "x.7.#")
+            ),
+            "spec.replies[0].enhancedCodes: Too many: 17: must have at most 16 items",
+        ),
+        case(
+            Kind::Backend,
+            "with a rule about replies of 9 words",
+            format!(
+                "{{smtp: {{host: mx.example, port: 25}}, replies: [{{name: a, about: Quota, words: [{}]}}]}}",
+                list(9, "x#")
+            ),
+            "spec.replies[0].words: Too many: 9: must have at most 8 items",
         ),
         case(
             Kind::Backend,

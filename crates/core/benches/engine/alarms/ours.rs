@@ -260,6 +260,7 @@ fn backend(name: &Arc<str>, probe: &ProbeSpec) -> Backend {
         location: Location { failure_domain: Some(name.clone()), ..Location::default() },
         limits: Limits::default(),
         sender_domains: vec![],
+        replies: mail_failover_core::model::ReplyRules::default(),
     }
 }
 

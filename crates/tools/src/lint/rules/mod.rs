@@ -9,6 +9,7 @@ mod holds;
 mod outputs;
 mod redundancy;
 mod references;
+mod replies;
 mod thresholds;
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 55] = [
+pub const RULES: [&Rule; 57] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -69,6 +70,8 @@ pub const RULES: [&Rule; 55] = [
     &connections::PORT_25,
     &connections::TIMEOUT_BELOW_DELAYS,
     &connections::SHALLOW_PROBES,
+    &replies::INVALID_REPLY_RULE,
+    &replies::REPLY_RULE_NEVER_DECIDES,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
     &agents::SECRET_WITHOUT_LOGIN,
@@ -86,6 +89,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     holds::check(set, findings);
     outputs::check(set, findings);
     connections::check(set, findings);
+    replies::check(set, findings);
     agents::check(set, findings);
 }
 

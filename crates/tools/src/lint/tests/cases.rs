@@ -90,6 +90,28 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/route/status", json!({})),
             ],
         ),
+        (
+            "InvalidReplyRule",
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "codes": ["4xx"], "enhancedCodes": ["5.7.1"]}]),
+            )],
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "codes": ["5xx"], "enhancedCodes": ["5.7.1"]}]),
+            )],
+        ),
+        (
+            "ReplyRuleNeverDecides",
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "x", "about": "Quota", "words": ["a", "b"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}]),
+            )],
+            vec![(
+                "/a/spec/replies",
+                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}, {"name": "x", "about": "Quota", "words": ["a", "b"]}]),
+            )],
+        ),
         ("SingleBackend", vec![("/route/spec/backends", json!([{"name": "a"}]))], none()),
         ("NoStandby", vec![("/a/spec/suspended", json!(true))], vec![("/a/spec/suspended", json!(false))]),
         (
@@ -288,13 +310,19 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         ),
         (
             "ProbesTooFast",
-            vec![("/a/spec/probes/0/interval", json!("999ms"))],
+            // A longer timeout is refused with this interval.
+            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/probes/0/timeout", json!("9s"))],
             vec![("/a/spec/probes/0/interval", json!("1s"))],
         ),
         (
             "ProbesTooFast",
-            vec![("/a/spec/probes/0/interval", json!("999ms"))],
-            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+            // A longer timeout is refused with this interval.
+            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/probes/0/timeout", json!("9s"))],
+            vec![
+                ("/a/spec/probes/0/interval", json!("999ms")),
+                ("/a/spec/probes/0/timeout", json!("9s")),
+                ("/a/spec/smtp/host", json!("10.0.0.1")),
+            ],
         ),
         (
             "TimeoutBelowDelays",

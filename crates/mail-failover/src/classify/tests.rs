@@ -1,0 +1,115 @@
+use std::fs;
+
+use clap::Parser;
+use mail_failover_replies::Rulebook;
+use serde_json::{Value, json};
+
+use super::command::{ClassifyError, Judge, run};
+use super::{ClassifyArguments, Format};
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    classify: ClassifyArguments,
+}
+
+fn classify(arguments: &[&str]) -> Result<(bool, String), ClassifyError> {
+    let arguments = [&["classify"], arguments].concat();
+    let mut out = Vec::new();
+    let all = run(&CommandLine::try_parse_from(arguments).unwrap().classify, &mut out)?;
+    Ok((all, String::from_utf8(out).unwrap()))
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_line_gives_one_object_in_order_and_a_line_without_a_reply_says_what_is_wrong() {
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };
+    let lines = "RCPT\t550 5.1.1 user unknown\nRCPT 550 no tab\n\nQUIT\t221 bye\nDATA\tbye\nMAIL\t554 Sending paused for this account\nAUTH\t235 fine\n";
+    let mut out = Vec::new();
+    assert!(!judge.lines(lines.as_bytes(), false, &mut out).unwrap());
+    let found = objects(&String::from_utf8(out).unwrap());
+    let brief: Vec<_> = found
+        .iter()
+        .map(|object| match object.get("error") {
+            Some(error) => json!([object["line"], error]),
+            None => json!([
+                object["about"],
+                object["class"],
+                object["counts"],
+                object["immediate"],
+                object["defer"],
+                object["rule"]
+            ]),
+        })
+        .collect();
+    assert_eq!(
+        brief,
+        [
+            json!(["Recipient", "RecipientLevel", false, false, false, "mailbox/no-such-address"]),
+            json!([2, "no tab: a line is STAGE<TAB>REPLY"]),
+            json!([3, "no tab: a line is STAGE<TAB>REPLY"]),
+            json!([4, "\"QUIT\" is no stage; use CONN, HELO, STARTTLS, AUTH, MAIL, RCPT or DATA"]),
+            json!([5, "no SMTP reply: it must begin with a code of three digits between 200 and 599"]),
+            json!(["Account", "AccountPaused", true, true, true, "ses/paused"]),
+            json!(["Unknown", "Ok", false, false, false, null]),
+        ]
+    );
+}
+
+#[test]
+fn a_line_of_any_length_is_one_line() {
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };
+    let lines = format!("RCPT\t550 5.1.1 {}\nRCPT\t550 5.1.1 user unknown", "x ".repeat(100_000));
+    let mut out = Vec::new();
+    assert!(judge.lines(lines.as_bytes(), false, &mut out).unwrap());
+    assert_eq!(String::from_utf8(out).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_file_is_named_with_or_without_an_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("replies.tsv");
+    fs::write(&file, "CONN\t421 4.3.2 busy\nRCPT\t550 5.1.1 no such user\n").unwrap();
+    let file = file.to_str().unwrap();
+    let (all, by_position) = classify(&[file, "-o", "json"]).unwrap();
+    assert!(all);
+    assert_eq!(objects(&by_position).len(), 2);
+    assert_eq!(classify(&["--file", file, "-o", "json"]).unwrap().1, by_position);
+    let missing = classify(&["/nowhere/replies.tsv"]).unwrap_err().to_string();
+    assert!(missing.starts_with("/nowhere/replies.tsv: "), "{missing}");
+}
+
+#[test]
+fn a_backends_own_rules_are_tried_before_they_are_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backend.yaml");
+    let manifest = "apiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {name: house}\nspec:\n  smtp: {host: mx.example, port: 25}\n  replies:\n  - {name: spent, about: Quota, words: ['letters of (this|the) week']}\n";
+    fs::write(&file, manifest).unwrap();
+    let path = file.to_str().unwrap();
+    let (_, text) =
+        classify(&["--backend-file", path, "DATA", "554 no more Letters of\u{a0}this week for <ann@a.example>"])
+            .unwrap();
+    assert_ne!(text, "");
+    let (_, text) =
+        classify(&["--backend-file", path, "DATA", "554 no more Letters of this week for <ann@a.example>"]).unwrap();
+    assert!(text.contains("about Quota (QuotaExhausted)"), "{text}");
+    assert!(text.contains("rule spec.replies[spent], after the backend's own rules"), "{text}");
+    assert!(text.contains("look in: no more letters of this week for addr"), "{text}");
+    let other = manifest.replace("name: house", "name: other");
+    fs::write(&file, format!("{manifest}---\n{other}")).unwrap();
+    let ambiguous = classify(&["--backend-file", path, "DATA", "554 x"]).unwrap_err().to_string();
+    assert!(ambiguous.ends_with("has several SendingBackends: house, other; choose one with --backend"), "{ambiguous}");
+    assert!(classify(&["--backend-file", path, "--backend", "other", "DATA", "554 x"]).is_ok());
+    fs::write(&file, manifest.replace("(this", "((this")).unwrap();
+    let rejected = classify(&["--backend-file", path, "DATA", "554 x"]).unwrap_err().to_string();
+    assert!(rejected.starts_with("SendingBackend house: spec.replies[spent].words[0]: it is no regular"), "{rejected}");
+}
+
+#[test]
+fn a_reply_and_a_log_do_not_go_together() {
+    let refused = classify(&["--postfix-log", "DATA", "554 x"]).unwrap_err().to_string();
+    assert!(refused.starts_with("--postfix-log reads lines of a log"), "{refused}");
+}
