@@ -49,3 +49,37 @@ fn is_about_sender(reply: &Reply<'_>, about: About, sender: Sender) -> bool {
     };
     matches!(reply.code, 501 | 552 | 553 | 555) || by_enhanced || sender == Sender::Null
 }
+
+#[cfg(test)]
+mod tests {
+    use mail_failover_core::model::{ReplyRule, ReplyRules};
+
+    use super::*;
+
+    fn class(rulebook: &Rulebook, stage: Option<Answered>, sender: Sender) -> EvidenceClass {
+        let text = "5.1.8 no more letters of this week";
+        let reply = Reply { stage, code: 553, enhanced: EnhancedCode::at_start_of(text), text };
+        of_delivery(rulebook, &reply, sender).class
+    }
+
+    #[test]
+    fn a_users_rule_comes_before_what_a_delivery_tells() {
+        let rule = ReplyRule {
+            name: "house".into(),
+            about: "Account".into(),
+            stages: vec![],
+            codes: vec![],
+            enhanced_codes: vec![],
+            words: vec!["letters of this week".into()],
+        };
+        let (own, problems) = Rulebook::new(&ReplyRules { rules: vec![rule], ..ReplyRules::default() });
+        assert_eq!(problems, []);
+        let general = class(&Rulebook::default(), Some(Answered::Mail), Sender::Other);
+        assert_eq!(general, EvidenceClass::RecipientLevel);
+        for stage in [Some(Answered::Mail), None] {
+            for sender in [Sender::Other, Sender::Null] {
+                assert_eq!(class(&own, stage, sender), EvidenceClass::AccountPaused, "{stage:?} {sender:?}");
+            }
+        }
+    }
+}

@@ -283,18 +283,14 @@ fn builder(words: impl IntoIterator<Item = String>) -> RegexSetBuilder {
 }
 
 fn regex_problem(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => {
-            format!("compiled it takes more than {} KiB; shorten it, or its repetitions", MAX_REGEX / 1024)
-        }
-        other => {
-            // The text has the pattern again, with a mark under the place; the last line says what is wrong.
-            let text = other.to_string();
-            let last = text.lines().next_back().unwrap_or_default();
-            let why = last.trim().trim_start_matches("error: ");
-            format!("it is no regular expression: {why}; see the syntax of the Rust crate regex")
-        }
+    if matches!(error, regex::Error::CompiledTooBig(_)) {
+        return format!("compiled it takes more than {} KiB; shorten it, or its repetitions", MAX_REGEX / 1024);
     }
+    // The text has the pattern again, with a mark under the place; the last line says what is wrong.
+    let text = error.to_string();
+    let last = text.lines().next_back().unwrap_or_default();
+    let why = last.trim().trim_start_matches("error: ");
+    format!("it is no regular expression: {why}; see the syntax of the Rust crate regex")
 }
 
 #[cfg(test)]

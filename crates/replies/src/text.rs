@@ -97,7 +97,7 @@ fn push_token(text: &mut String, parts: &[&str]) {
     if !text.is_empty() {
         text.push(' ');
     }
-    parts.iter().for_each(|part| text.push_str(part));
+    text.extend(parts.iter().copied());
 }
 
 /// A text as words are compared: without accents.

@@ -258,9 +258,9 @@ expect:
 #[test]
 fn a_backends_own_rules_say_what_its_replies_mean() {
     let ruled = |rules: &str| {
-        let spec = "spec: {smtp: {host: mx3.example, port: 25}}";
-        let fleet =
-            FLEET.replace(spec, &format!("spec: {{smtp: {{host: mx3.example, port: 25}}, replies: [{rules}]}}"));
+        let spec = "port: 25, tls: {mode: None}}}";
+        assert!(FLEET.contains(spec));
+        let fleet = FLEET.replace(spec, &format!("port: 25, tls: {{mode: None}}}}, replies: [{rules}]}}"));
         let fleet =
             SimulatedFleet::from_objects(&Objects::of(&manifests::parse("f", &fleet).unwrap()).unwrap()).unwrap();
         let event =

@@ -310,13 +310,19 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         ),
         (
             "ProbesTooFast",
-            vec![("/a/spec/probes/0/interval", json!("999ms"))],
+            // A longer timeout is refused with this interval.
+            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/probes/0/timeout", json!("9s"))],
             vec![("/a/spec/probes/0/interval", json!("1s"))],
         ),
         (
             "ProbesTooFast",
-            vec![("/a/spec/probes/0/interval", json!("999ms"))],
-            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/smtp/host", json!("10.0.0.1"))],
+            // A longer timeout is refused with this interval.
+            vec![("/a/spec/probes/0/interval", json!("999ms")), ("/a/spec/probes/0/timeout", json!("9s"))],
+            vec![
+                ("/a/spec/probes/0/interval", json!("999ms")),
+                ("/a/spec/probes/0/timeout", json!("9s")),
+                ("/a/spec/smtp/host", json!("10.0.0.1")),
+            ],
         ),
         (
             "TimeoutBelowDelays",
