@@ -86,13 +86,15 @@ pub struct Judgement {
     successes: u32,
     /// Start of the first observation of the present run of failures, or of successes.
     run_began_at: Timestamp,
-    /// Class of the latest failure, and the number of failures in a row of that class.
-    same_class: (EvidenceClass, u32),
+    /// Class of the latest failure.
+    latest_class: EvidenceClass,
+    /// Failures in a row of that class.
+    same_class: u32,
     /// Successes in a row still missing until it no longer counts as throttled.
     throttled: u32,
-    /// Start of a time in which nothing but throttling came; [`UNSET`] after a success.
-    // An `Option` takes twice the room, and there are many of these.
-    throttled_since: Timestamp,
+    /// Start of a time in which nothing but throttling came, in seconds since the epoch; [`UNSET`] after a success.
+    // A `Timestamp` takes twice the room, and there are many of these.
+    throttled_since: u32,
     /// The newest observation that was taken into account; 0 before the first.
     sequence: u64,
     /// Latest time at which it was known to be alive or dead; before the first such observation, the time at which
@@ -114,7 +116,7 @@ pub struct Judgement {
 /// Sentinel: staleness is not checked.
 const NEVER: u64 = u64::MAX;
 /// Sentinel: nothing of the kind has begun.
-const UNSET: Timestamp = Timestamp::MAX;
+const UNSET: u32 = u32::MAX;
 
 /// Reason for which a probe cannot be made as it is asked for. The earlier verdict is kept behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +145,8 @@ impl Judgement {
             failures: 0,
             successes: 0,
             run_began_at: since,
-            same_class: (class, 0),
+            latest_class: class,
+            same_class: 0,
             throttled: 0,
             throttled_since: UNSET,
             sequence: 0,
@@ -304,9 +307,10 @@ impl Judgement {
             return false;
         }
         if self.throttled_since == UNSET {
-            self.throttled_since = observation.started_at;
+            self.throttled_since = seconds(observation.started_at);
         }
-        let is_long = observation.finished_at.since(self.throttled_since) >= THROTTLED_ONLY;
+        let lasting = seconds(observation.finished_at).saturating_sub(self.throttled_since);
+        let is_long = Duration::from_secs(lasting.into()) >= THROTTLED_ONLY;
         let may_turn = match self.health {
             Health::Healthy | Health::Unknown => true,
             Health::Degraded => self.class != EvidenceClass::Throttled,
@@ -325,7 +329,8 @@ impl Judgement {
         }
         self.failures = 0;
         self.successes = self.successes.saturating_add(1);
-        self.same_class = (observation.class, 0);
+        self.latest_class = observation.class;
+        self.same_class = 0;
         self.confirmed_at = Some(observation.started_at);
         self.throttled_since = UNSET;
         let was_throttled = self.is_throttled();
@@ -375,10 +380,8 @@ impl Judgement {
         }
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
-        self.same_class = match self.same_class {
-            (class, run) if class == observation.class => (class, run.saturating_add(1)),
-            _ => (observation.class, 1),
-        };
+        self.same_class = if self.latest_class == observation.class { self.same_class.saturating_add(1) } else { 1 };
+        self.latest_class = observation.class;
         let was_confirmed = self.confirmed_at.take().is_some();
         let quiet = if was_confirmed { News::Doubted } else { News::Nothing };
         if self.is_throttled() {
@@ -399,7 +402,7 @@ impl Judgement {
                 self.first_failure_at = Some(self.run_began_at);
                 News::Turned
             }
-            Health::Unhealthy if self.class != observation.class && self.same_class.1 >= thresholds.failure => {
+            Health::Unhealthy if self.class != observation.class && self.same_class >= thresholds.failure => {
                 self.class = observation.class;
                 self.message = observation.message.into();
                 News::Turned
@@ -446,6 +449,11 @@ impl Judgement {
         self.message = message;
         self.first_failure_at = None;
     }
+}
+
+/// Returns whole seconds since the epoch; the bounds stand for what is beyond them.
+fn seconds(at: Timestamp) -> u32 {
+    u32::try_from(at.as_micros().div_euclid(1_000_000).clamp(0, i64::from(UNSET) - 1)).unwrap_or(0)
 }
 
 fn too_slow(limit: &LatencyLimit) -> Arc<str> {
