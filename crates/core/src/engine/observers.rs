@@ -79,7 +79,8 @@ impl Suspicion {
 /// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
-    others: BTreeMap<Arc<str>, HeardVerdict>,
+    // Boxed: a node of the map has room for eleven.
+    others: BTreeMap<Arc<str>, Box<HeardVerdict>>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
     standing: Option<StandingVerdict>,
 }
@@ -121,12 +122,12 @@ impl Panel {
     /// Takes another observer's verdict.
     pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict, now: Timestamp) {
         let before = self.others.get(observer).filter(|heard| {
-            let HeardVerdict { sighting: earlier, .. } = heard;
+            let earlier = &heard.sighting;
             earlier.health == Health::Unhealthy && earlier.first_failure_at == sighting.first_failure_at
         });
         // ADR-0081: No decision compares another machine's clock.
         let heard_at = before.map_or(now, |heard| heard.heard_at);
-        self.others.insert(observer.clone(), HeardVerdict { sighting, heard_at });
+        self.others.insert(observer.clone(), Box::new(HeardVerdict { sighting, heard_at }));
     }
 
     /// Forgets another observer's verdict. Returns true if it had one.
@@ -194,10 +195,10 @@ impl Panel {
         let our_vote = Vote { observer: None, sighting: own, failing_since: own.first_failure_at };
         let our_vote = Some(our_vote).filter(|_| suspicion.own_since.is_none());
         let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
-        let heard = heard.map(|(name, HeardVerdict { sighting, heard_at })| Vote {
+        let heard = heard.map(|(name, heard)| Vote {
             observer: Some(name),
-            sighting,
-            failing_since: (sighting.health == Health::Unhealthy).then_some(*heard_at),
+            sighting: &heard.sighting,
+            failing_since: (heard.sighting.health == Health::Unhealthy).then_some(heard.heard_at),
         });
         let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
         let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
