@@ -64,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "store",
             "postfix_config",
             "answers",
+            "reading",
             "core",
             "metrics",
             "credentials",

@@ -337,7 +337,7 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ("FailoverPolicy", with(policy(), "/reflex/lasting", json!("1h1s")), "spec.reflex.lasting must be at most 1h"),
         (
             "SendingBackend",
-            with(backend(), "/smtp/tls", Value::Null),
+            with(with(backend(), "/smtp/tls", Value::Null), "/smtp/port", json!(25)),
             "spec.smtp.auth needs tls.mode StartTLS or Implicit",
         ),
         (

@@ -201,8 +201,12 @@ impl<'a> DecisionBuilder<'a> {
         if self.before.held_by != Some(HoldReason::StormBrake) {
             return None;
         }
-        let settles_at =
-            targets.iter().map(|target| target.since).min()? + policy.hold.minimum_stay.min(MAX_STORM_SETTLING);
+        let settling = policy.hold.minimum_stay.min(MAX_STORM_SETTLING);
+        let settles_at = match targets.iter().map(|target| target.since).min() {
+            Some(first_recovery) => first_recovery + settling,
+            // A backend of another route was first: those of this one follow.
+            None => self.before.held_until.unwrap_or(self.now() + settling),
+        };
         (settles_at > self.now()).then_some(settles_at)
     }
 
