@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Options { operator: true, controller_manager: true, deadline: Duration::from_mins(5), ..Options::default() };
     let trials = vec![
         trial("a Job sees what probes in process do not, and its word moves the mail", vantage_point).listens(),
-        trial("a quota that refuses Jobs makes their probe Unknown, and says so", quota).listens(),
+        trial("a quota that refuses Jobs blocks their probe, which says so, and no other", quota).listens(),
     ];
     suite::run("probe_jobs", options, trials)
 }
@@ -150,8 +150,14 @@ async fn quota(env: Arc<TestEnv>) -> Result<()> {
     .await?;
     let (_primary, _standby) = set(&env).await?;
     let _operator = start_operator(&env, &["--probe-image", IMAGE]).await?;
-    let status = wait_health(&env, "primary", Health::Unknown, "ProbeBlocked").await?;
-    let message = status.message.clone().unwrap_or_default();
+    // The other probe has a verdict, so that the blocked one abstains, and says so.
+    wait_health(&env, "primary", Health::Healthy, "Ok").await?;
+    let blocked = eventually(WAIT_TIMEOUT, "the probe to be blocked", async || {
+        let probes = backend_status(&env, "primary").await?.probes;
+        Ok(probes.into_iter().find(|probe| probe.name == "zone-b" && probe.reason == "ProbeBlocked"))
+    })
+    .await?;
+    let message = blocked.message.unwrap_or_default();
     ensure!(message.contains("the Job is refused") && message.contains("exceeded quota: few"), "{message}");
     api::<ResourceQuota>(&env).delete("few", &DeleteParams::default()).await?;
     run_next_pod(&env, PASSWORD).await?;

@@ -4,6 +4,7 @@
 mod process;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ use mail_failover_e2e::test_env::TestEnv;
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -334,14 +335,21 @@ async fn occupied(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// Holds a connection that sends nothing, and opens another one a second after it was ended.
+/// Holds a connection that sends nothing, from an address of its own, as another pod would. Opens another one a second
+/// after it was ended.
 async fn hold(address: SocketAddr) {
     loop {
-        if let Ok(stream) = TcpStream::connect(address).await {
+        if let Ok(stream) = connect_from([127, 0, 0, 2], address).await {
             let _ = stream.readable().await;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+async fn connect_from(source: [u8; 4], address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(address).await
 }
 
 async fn post(endpoint: &OperatorEndpoint, token: &str, route: &RouteReference) -> Result<(), SendError> {

@@ -129,7 +129,7 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
     let service = format!("mta.{}.svc.cluster.local", env.namespace());
     ensure!(
         document["backends"][2]
-            == json!({ "name": "inside", "percent": 0, "standby": false, "host": service, "port": 25, "tls": { "mode": "None" } }),
+            == json!({ "name": "inside", "percent": 0, "standby": false, "host": service, "port": 25, "tls": { "mode": "Opportunistic" } }),
         "{text}"
     );
     ensure!(

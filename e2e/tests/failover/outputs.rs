@@ -146,7 +146,7 @@ async fn config_maps(env: Arc<TestEnv>) -> Result<()> {
         data(&env, "postfix").await?
             == entries(&[
                 ("transport", format!("* smtp:[{primary}]:25\n")),
-                ("tls_policy", format!("[{primary}]:25 none\n")),
+                ("tls_policy", format!("[{primary}]:25 may\n")),
                 ("relayhost", format!("[{primary}]:25\n")),
             ])
     );
@@ -156,7 +156,7 @@ async fn config_maps(env: Arc<TestEnv>) -> Result<()> {
                 ("SENDING_BACKEND", "primary".to_owned()),
                 ("SMTP_HOST", primary.to_string()),
                 ("SMTP_PORT", "25".to_owned()),
-                ("SMTP_TLS", "none".to_owned()),
+                ("SMTP_TLS", "opportunistic".to_owned()),
                 ("SMTP_TLS_SERVER_NAME", primary.to_string()),
             ])
     );
