@@ -49,13 +49,18 @@ pub async fn from_postconf(folder: Option<&Path>) -> Result<Configuration, Confi
     Ok(configuration.on(machine))
 }
 
+/// Returns true for a named pipe, which somebody has to read. The standard output of a container has its reader.
+fn is_named_pipe(log: &str) -> bool {
+    !log.starts_with("/dev/") && std::fs::metadata(log).is_ok_and(|found| found.file_type().is_fifo())
+}
+
 /// Looks at the parts of this machine that the rules ask about.
 fn machine(configuration: &Configuration) -> Machine {
     let (log, ca_file) = (configuration.value("maillog_file"), configuration.value("smtp_tls_CAfile"));
     let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     Machine {
         has_global_ipv6: has_global(&addresses),
-        log_is_pipe: std::fs::metadata(log).is_ok_and(|found| found.file_type().is_fifo()),
+        log_is_pipe: is_named_pipe(log),
         is_ca_file_missing: !ca_file.is_empty() && !Path::new(ca_file).exists(),
     }
 }
