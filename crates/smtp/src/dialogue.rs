@@ -207,11 +207,9 @@ impl Classified {
             enhanced: reply.enhanced(),
             text: &reply.text,
         });
-        let class = match probe_class(&reading) {
-            // Another 2yz or a 3yz than this command can have is no answer to it.
-            EvidenceClass::Ok => EvidenceClass::ProtocolError,
-            class => class,
-        };
+        let class = probe_class(&reading);
+        // Another 2yz or a 3yz than this command can have is no answer to it.
+        let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
         match reading.rule.and_then(DecidingRule::own_id) {
             // The id must not fall to the bound of the message.
             Some(id) => Self::new(class, format!("{} (by {id})", bounded(&reply.line(), MAX_MESSAGE - 110))),

@@ -767,7 +767,7 @@ async fn a_rule_of_the_user_decides_and_is_named_however_long_the_reply() {
         ("554-5.7.1 no more letters of\r\n554 5.7.1 this week\r\n", QuotaExhausted, "(by spec.replies[house-quota])"),
         (&format!("{long}\r\n"), QuotaExhausted, "... (by spec.replies[house-quota])"),
     ] {
-        let outcome = probe(&ruled, server(vec![say(reply.to_owned())]).await).await;
+        let outcome = probe(&ruled, server(vec![say(reply)]).await).await;
         assert_eq!(outcome.class, class, "{outcome:?}");
         assert!(outcome.message.starts_with("Banner: ") && outcome.message.ends_with(end), "{outcome:?}");
         assert!(outcome.message.len() <= MAX_MESSAGE, "{outcome:?}");

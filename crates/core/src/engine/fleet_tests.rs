@@ -137,9 +137,9 @@ fn a_failure_that_the_backends_answered_is_no_storm_and_makes_no_suspect() {
 
 #[test]
 fn no_single_tenant_makes_or_hides_a_storm_of_another() {
-    let of = thresholds(6);
     /// The own backends, those of other tenants, and true for a storm.
     type Case<'a> = (&'a str, &'a [&'a str], bool);
+    let of = thresholds(6);
     let cases: &[Case<'_>] = &[
         ("--", &[], true),
         ("--", &["+"], true),
