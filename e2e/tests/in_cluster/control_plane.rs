@@ -100,7 +100,7 @@ async fn cut_off(env: Arc<TestEnv>) -> Result<()> {
     cut(env, &before, "--delete").await?;
     let now = failed_over?;
     eventually(WAIT_TIMEOUT, "the one that was cut off to be heard of again", async || {
-        get(before.server(), "/readyz").await?;
+        get(before.health(), "/readyz").await?;
         let known = replicas(env).await?.into_iter().find(|replica| replica.uid == before.uid);
         ensure!(known.as_ref() == Some(&before), "{known:?}, once {before:?}");
         Ok(Some(()))

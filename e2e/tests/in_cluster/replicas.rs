@@ -40,8 +40,13 @@ impl Replica {
         Ok(metric_sum(&self.metrics().await?, "mail_failover_leader", str::is_empty) > 0.5)
     }
 
-    /// The address of its HTTP server.
-    pub fn server(&self) -> SocketAddr {
+    /// Address at which it answers the kubelet.
+    pub fn health(&self) -> SocketAddr {
+        (self.address, 8081).into()
+    }
+
+    /// Address of its HTTP server.
+    fn server(&self) -> SocketAddr {
         (self.address, 8080).into()
     }
 }
