@@ -324,7 +324,8 @@ async fn occupied(env: Arc<TestEnv>) -> Result<()> {
         "with {IDLE} idle connections on each port: /livez {median:?}, p99 {p99:?}; a report {:?}",
         begun.elapsed()
     );
-    ensure!(p99 < Duration::from_millis(100), "p99 of /livez is {p99:?}");
+    // A connection that the kernel drops while a thousand others come back at once is tried again after a second.
+    ensure!(median < Duration::from_millis(100) && p99 < Duration::from_secs(2), "/livez: {median:?}, p99 {p99:?}");
     ensure!(begun.elapsed() < Duration::from_secs(2), "a report took {:?}", begun.elapsed());
     wait_active(&env, "orders", "standby").await?;
     let metrics = operator.metrics().await?;

@@ -45,7 +45,7 @@ const STATUSES: &[(&str, &str)] = &[
     ),
     (
         "mailroute/newsletter",
-        r#"{"status": {"observedGeneration": 1, "strategy": "ActivePassive", "active": [{"backend": "standby", "percent": 100}],
+        r#"{"status": {"observedGeneration": 1, "strategy": "ActivePassive", "active": [{"backend": "standby", "percent": 100}], "activeSummary": "standby",
             "healthyBackends": "1/2", "state": "FailedOver", "since": "2026-01-01T00:00:00.000000Z", "message": "on the standby",
             "conditions": [
             {"type": "Ready", "status": "False", "reason": "X", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
@@ -81,7 +81,7 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("sendingbackend.spec.probes.smtp.depth", "Default: `StartTLS`, or `Ehlo` where `tls.mode` is None."),
     ("sendingbackend.status.type", "`SMTP`: a host or address."),
     ("sendingbackend.status.health", "Judged with the thresholds of the routes that use this backend"),
-    ("sendingbackend.spec.probes.timeout", "Limit for the whole dialogue with one address"),
+    ("sendingbackend.spec.probes.timeout", "Limit for each wait for the server"),
     (
         "failoverpolicy.spec.failback.after",
         "Time without interruption for which the preferred backend must have been Healthy.",
