@@ -134,7 +134,7 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
     );
     ensure!(
         document["reflex"]
-            == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "cooldownMilliseconds": 3_600_000, "switches": 10, "perMilliseconds": 1000 }),
+            == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "immediately": ["QuotaExhausted", "AuthenticationRefused", "AccountPaused"], "cooldownMilliseconds": 3_600_000, "switches": 10, "perMilliseconds": 1000 }),
         "{text}"
     );
     // The operator does not read a mounted Secret.
