@@ -18,7 +18,7 @@ fn answers(second_is_standby: bool) -> Answers {
     Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
 }
 
-/// What becomes of a refused message.
+/// Fate of a refused message: true if it waits.
 struct Kept {
     while_standby: bool,
     without_standby: bool,
@@ -133,7 +133,7 @@ fn a_standby_that_the_agent_has_left_is_none() {
     assert_eq!(replacement(key, &left), None);
 }
 
-/// What was learnt of this reason of backend `a`.
+/// Knowledge of this reason of backend `a`.
 fn learnt(reason: &str, is_settled: bool) -> Arc<LearntRefusals> {
     let reading = (Arc::from("a"), Quoted::within(reason).unwrap().fingerprint());
     let settled = if is_settled { [reading.clone()].into() } else { std::collections::BTreeSet::new() };

@@ -57,7 +57,7 @@ pub struct RuleProblem {
     pub problem: String,
 }
 
-/// What a reply means.
+/// Meaning of a reply: its subject, its class and the rule that decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// Subject of the refusal; `Unknown` for a reply that refuses nothing.
@@ -138,13 +138,13 @@ impl Rulebook {
     /// The rules of this provider, and the general ones.
     ///
     /// # Errors
-    /// When the provider has no rules of its own.
+    /// [`RuleProblem`] if the provider has no rules of its own.
     pub fn of_provider(name: &str) -> Result<Self, RuleProblem> {
         let (book, mut problems) = Self::new(&ReplyRules { provider: Some(name.into()), ..ReplyRules::default() });
         problems.pop().map_or(Ok(book), Err)
     }
 
-    /// What it was made of, without what cannot work.
+    /// Rules that are in force: those given, without the ones that cannot work.
     pub fn source(&self) -> &ReplyRules {
         &self.source
     }
@@ -215,7 +215,7 @@ impl OwnRule {
             Ok(pattern)
         })?;
         for (index, word) in words.iter().enumerate() {
-            check_word(word).map_err(|why| problem(rule, &format!("words[{index}]"), &why))?;
+            check_word(rule, &format!("words[{index}]"), word)?;
         }
         let words = if words.is_empty() {
             None
@@ -262,10 +262,10 @@ fn is_of_refusals(codes: &RangeInclusive<u16>) -> bool {
 }
 
 /// Checks one regular expression by itself, so that none can reach into the next.
-fn check_word(word: &str) -> Result<(), String> {
-    let set = builder([text::folded(word)]).build().map_err(|error| regex_problem(&error))?;
+fn check_word(rule: &ReplyRule, field: &str, word: &str) -> Result<(), RuleProblem> {
+    let set = builder([text::folded(word)]).build().map_err(|error| problem(rule, field, &regex_problem(&error)))?;
     if set.is_match(b"") {
-        return Err("it matches the empty text, so every reply; name what must be there".to_owned());
+        return Err(problem(rule, field, "it matches the empty text, so every reply; name what must be there"));
     }
     Ok(())
 }

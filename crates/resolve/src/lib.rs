@@ -164,7 +164,7 @@ pub enum ServiceProblem {
     NotFound,
     /// It has no such port.
     PortNotFound,
-    /// It is an alias for a DNS name, without endpoints of its own.
+    /// Alias for a DNS name (`type: ExternalName`), without endpoints.
     ExternalName,
 }
 

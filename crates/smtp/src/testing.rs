@@ -170,7 +170,7 @@ fn answer_of_old_tls(hello: &[u8], version: u16, suite: u16) -> Vec<u8> {
 pub struct TestAuthority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: Arc<[u8]>,
-    /// Its own certificate and those above it, for servers to present.
+    /// Certificates that a server presents: the authority's own and those above it.
     chain: Vec<CertificateDer<'static>>,
     name: String,
 }

@@ -109,7 +109,12 @@ impl RouteEntry {
         // What is not known of one that carries mail stays as it is.
         desired.endpoints_known &= targets.len() == decided.decision.memory.shares.len();
         let are_endpoints_known = desired.endpoints_known || route.services.is_empty();
-        let is_target_known = !targets.is_empty() && are_endpoints_known && desired.places_known;
+        let mut is_target_known = !targets.is_empty() && are_endpoints_known && desired.places_known;
+        if decided.decision.is_withdrawn() {
+            // ADR-0080: A Service leads nowhere then. A ConfigMap and an agents' document cannot say that, and stay.
+            desired.endpoints_known = true;
+            is_target_known = route.config_maps.is_empty() && route.agents.is_empty();
+        }
         let split = service_split(&targets).percents();
 
         let mut in_the_way = BTreeMap::new();

@@ -450,3 +450,33 @@ fn a_half_deleted_route_still_fails_over_and_makes_nothing_anew() {
     let after: Vec<_> = env.store.log[writes..].iter().filter(|line| !line.starts_with("status")).collect();
     assert_eq!(after, Vec::<&String>::new(), "nothing is left to do for a route that is gone");
 }
+
+#[test]
+fn a_service_leads_nowhere_while_no_backend_may_carry_the_mail() {
+    let mut env = TestEnv::with(&quickstart());
+    let locate = |env: &mut TestEnv, jurisdiction: &str| {
+        for backend in ["primary", "standby"] {
+            env.edit("SendingBackend", backend, |backend| {
+                backend["spec"]["location"] = json!({ "jurisdiction": jurisdiction });
+            });
+        }
+    };
+    locate(&mut env, "EU");
+    env.edit("MailRoute", "orders", |route| {
+        route["spec"]["residency"] = json!({ "jurisdictions": ["EU"] });
+        let outputs = route["spec"]["outputs"].as_array_mut().unwrap();
+        outputs.retain(|output| output.get("service").is_some());
+    });
+    env.run(5.0);
+    assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+    locate(&mut env, "US");
+    env.run(5.0);
+    let status = env.store.route("orders");
+    assert_eq!(status.waiting_for.map(|hold| hold.reason), Some("Withdrawn".to_owned()));
+    assert_eq!(env.store.leads_to("mail-ipv4"), Vec::<String>::new());
+    assert!(env.store.get::<Service>("Service", "mail").is_some(), "clients keep the name and its address");
+    assert_eq!(env.condition("OutputsApplied").0, "True");
+    locate(&mut env, "EU");
+    env.run(70.0);
+    assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+}

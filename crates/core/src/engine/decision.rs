@@ -67,7 +67,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Returns true if the mail may go nowhere: outputs must not lead to any backend, and those that do must cease.
+    /// Returns true if the mail may go nowhere: Services must not lead to any backend, and those that do must cease.
     ///
     /// There are then no shares. Without shares and without this no backend is chosen yet, and outputs stay as they
     /// are.

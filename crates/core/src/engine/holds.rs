@@ -49,7 +49,7 @@ pub enum HoldReason {
     /// The active backend's object is missing or cannot be used: the last good decision stays, for a grace if a standby
     /// is sound.
     ConfigurationRejected,
-    /// No backend may carry the mail, or none that may is known to deliver: outputs lead nowhere.
+    /// No backend may carry the mail, or none that may is known to deliver: Services lead nowhere.
     Withdrawn,
 }
 
@@ -84,7 +84,9 @@ impl HoldReason {
             Self::AwaitingConfirmation => "no standby has answered since the failure began",
             Self::AwaitingEvidence => "verdicts on the backends are missing",
             Self::ConfigurationRejected => "the configuration cannot be used as written",
-            Self::Withdrawn => "no backend may carry the mail: outputs lead nowhere",
+            Self::Withdrawn => {
+                "no backend may carry the mail: Services lead nowhere, other outputs name the last backend"
+            }
         }
     }
 }

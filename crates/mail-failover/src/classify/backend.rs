@@ -48,7 +48,7 @@ fn listed(errors: &[ManifestError]) -> String {
 /// Reads the rules of the backend of this name, or of the only one.
 ///
 /// # Errors
-/// When the file has no such backend, or a rule of it cannot work.
+/// [`BackendFileError`] if the file has no such backend, or one of its rules cannot work.
 pub(super) fn rules(file: &Path, name: Option<&str>) -> Result<ReplyRules, BackendFileError> {
     let manifests = manifests::read(&[file.to_owned()]).map_err(BackendFileError::Unreadable)?;
     let Objects { backends, .. } = Objects::of(&manifests).map_err(BackendFileError::Unreadable)?;

@@ -29,7 +29,7 @@ pub struct Guarded<K>(pub Result<K, Invalid>);
 pub struct Invalid {
     /// Metadata of the object.
     pub metadata: ObjectMeta,
-    /// Its `status`; null if it has none.
+    /// The object's `status`; null if it has none.
     pub status: Value,
     /// Error in the form `path: problem`.
     pub error: String,
