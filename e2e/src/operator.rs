@@ -110,7 +110,7 @@ impl Operator {
     /// # Errors
     /// When it has ended.
     pub fn freeze(&self) -> Result<()> {
-        self.process.signal(Signal::STOP)
+        self.process.pause()
     }
 
     /// Thaws the operator (SIGCONT).

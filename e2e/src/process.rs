@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::time::{Instant, sleep};
 
 /// A running program with its log. Killed when dropped.
@@ -74,6 +74,23 @@ impl Process {
         }
         kill_process(Pid::from_child(&child), signal)
             .with_context(|| format!("cannot send {signal:?} to {}", self.name))
+    }
+
+    /// Stops the process (SIGSTOP) and waits until it has stopped.
+    ///
+    /// # Errors
+    /// When it has ended already, or ends before it stops.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let id = Pid::from_child(&self.child());
+        // The signal alone is not enough: on a busy machine other threads of the process go on for a while. The kernel tells
+        // its parent when the last of them has stopped (waitid(2)).
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(id), options).with_context(|| format!("cannot wait for {}", self.name))?;
+        if !status.is_some_and(|status| status.stopped()) {
+            bail!("{} ended and did not stop", self.name);
+        }
+        Ok(())
     }
 
     /// Kills the process (SIGKILL), stopped or not, and waits until it is gone. Does nothing if it

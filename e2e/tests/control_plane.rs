@@ -41,10 +41,10 @@ fn main() -> ExitCode {
             let control = env.control()?;
             control.pause_api_server()?;
             TcpStream::connect(("127.0.0.1", control.port())).await.context("the kernel accepts in its place")?;
-            let silent = timeout(Duration::from_millis(500), read(&env, "before")).await.is_err();
+            let answer = timeout(Duration::from_millis(500), read(&env, "before")).await;
             control.resume_api_server()?;
-            if !silent {
-                bail!("it answered");
+            if let Ok(answer) = answer {
+                bail!("it answered: {answer:?}");
             }
             eventually(Duration::from_secs(10), "an answer", async || {
                 timeout(Duration::from_secs(2), read(&env, "before")).await??;

@@ -74,6 +74,11 @@ impl Component {
         self.process().as_ref().with_context(|| format!("{} is stopped", self.name))?.signal(signal)
     }
 
+    /// Stops the component (SIGSTOP) and waits until it has stopped.
+    pub fn pause(&self) -> Result<()> {
+        self.process().as_ref().with_context(|| format!("{} is stopped", self.name))?.pause()
+    }
+
     /// Waits until `look` finds the component ready, and no longer than it runs. The error contains
     /// the end of its log.
     pub async fn ready(&self, deadline: Duration, mut look: impl AsyncFnMut() -> Result<()>) -> Result<()> {

@@ -236,7 +236,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn pause_api_server(&self) -> Result<()> {
-        self.api_server.signal(Signal::STOP)
+        self.api_server.pause()
     }
 
     /// Thaws the API server (SIGCONT).
@@ -252,7 +252,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn pause_etcd(&self) -> Result<()> {
-        self.etcd.signal(Signal::STOP)
+        self.etcd.pause()
     }
 
     /// Thaws etcd (SIGCONT).
@@ -268,7 +268,7 @@ impl ControlPlane {
     /// # Errors
     /// When Events have no etcd of their own ([`Options::events_store`]), or when it is not running.
     pub fn pause_events_store(&self) -> Result<()> {
-        self.events_store()?.signal(Signal::STOP)
+        self.events_store()?.pause()
     }
 
     /// Thaws the etcd of the Events (SIGCONT).
