@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_api::FailoverPolicy;
-use mail_failover_core::engine::OPINION_HOLDS;
+use mail_failover_core::engine::REPORT_HOLDS;
 use mail_failover_e2e::assertions::change;
 use mail_failover_e2e::bench::{load, machine};
 use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
@@ -161,7 +161,7 @@ async fn break_again_and_again(shop: &Shop, outage: Outage, count: usize) -> Res
         seen.first.push(by_standby.at.saturating_sub(broken));
         shop.repair("a", outage).await?;
         // Constant requests would load the machine that is measured.
-        sleep(OPINION_HOLDS).await;
+        sleep(REPORT_HOLDS).await;
         shop.wait_active("a").await?;
         shop.wait_stored("a", 5).await?;
         eprintln!("{outage:?}: {} of {count}", round + 1);

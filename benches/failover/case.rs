@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_failover_e2e::mail::server::{Action, Fault, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, SessionStage};
 
 /// `spec.probes[].interval`, and HAProxy's `inter`.
 pub const INTERVAL: (&str, Duration) = ("200ms", Duration::from_millis(200));
@@ -63,12 +63,12 @@ impl Case {
     pub fn fault(self) -> Option<Fault> {
         match self {
             Self::Refused => Some(Fault::Refuse),
-            Self::Reset => Some(Fault::At(At::Banner, Action::Reset)),
+            Self::Reset => Some(Fault::At(SessionStage::Banner, Action::Reset)),
             Self::Silent => Some(Fault::Silent),
-            Self::HangAfterBanner => Some(Fault::At(At::Ehlo, Action::Hang)),
-            Self::Banner421 => Some(Fault::reply(At::Banner, 421, "4.3.2 Service currently unavailable")),
-            Self::Banner554 => Some(Fault::reply(At::Banner, 554, "5.3.2 SMTP service not available")),
-            Self::StartTlsBroken => Some(Fault::At(At::Handshake, Action::Garbage)),
+            Self::HangAfterBanner => Some(Fault::At(SessionStage::Ehlo, Action::Hang)),
+            Self::Banner421 => Some(Fault::reply(SessionStage::Banner, 421, "4.3.2 Service currently unavailable")),
+            Self::Banner554 => Some(Fault::reply(SessionStage::Banner, 554, "5.3.2 SMTP service not available")),
+            Self::StartTlsBroken => Some(Fault::At(SessionStage::Handshake, Action::Garbage)),
             Self::CertificateExpired => None,
         }
     }

@@ -27,15 +27,15 @@ const CASES: [(&str, Cell); 5] = [
 struct Contender {
     name: &'static str,
     setup: Setup,
-    patience: PostfixTimeouts,
+    timeouts: PostfixTimeouts,
 }
 
 const CONTENDERS: [Contender; 5] = [
-    Contender { name: "list of relays", setup: Setup::List, patience: PostfixTimeouts::Lowered },
-    Contender { name: "HAProxy smtpchk, backup", setup: Setup::Proxy, patience: PostfixTimeouts::Lowered },
-    Contender { name: "agent", setup: Setup::Agent, patience: PostfixTimeouts::Lowered },
-    Contender { name: "list, Postfix' defaults", setup: Setup::List, patience: PostfixTimeouts::Defaults },
-    Contender { name: "agent, Postfix' defaults", setup: Setup::Agent, patience: PostfixTimeouts::Defaults },
+    Contender { name: "list of relays", setup: Setup::List, timeouts: PostfixTimeouts::Lowered },
+    Contender { name: "HAProxy smtpchk, backup", setup: Setup::Proxy, timeouts: PostfixTimeouts::Lowered },
+    Contender { name: "agent", setup: Setup::Agent, timeouts: PostfixTimeouts::Lowered },
+    Contender { name: "list, Postfix' defaults", setup: Setup::List, timeouts: PostfixTimeouts::Defaults },
+    Contender { name: "agent, Postfix' defaults", setup: Setup::Agent, timeouts: PostfixTimeouts::Defaults },
 ];
 
 /// Runs all cases, and returns true if the agent has met every goal.
@@ -60,15 +60,15 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     let all = CASES.into_iter().enumerate().flat_map(|(at, case)| CONTENDERS.map(|contender| (at, case, contender)));
     let mut rounds: Vec<_> = all.collect();
     // Contenders that take minutes per case run last.
-    rounds.sort_by_key(|(_, _, contender)| contender.patience == PostfixTimeouts::Defaults);
+    rounds.sort_by_key(|(_, _, contender)| contender.timeouts == PostfixTimeouts::Defaults);
     for (number, (at, (name, cell), contender)) in rounds.into_iter().enumerate() {
-        let Contender { setup, patience, .. } = contender;
+        let Contender { setup, timeouts, .. } = contender;
         let skipped = (setup == Setup::Proxy && !with_haproxy) || (arguments.no_peer && setup != Setup::Agent);
-        if skipped || (arguments.quick && patience == PostfixTimeouts::Defaults) {
+        if skipped || (arguments.quick && timeouts == PostfixTimeouts::Defaults) {
             continue;
         }
         let suffix = format!("-side-{number}");
-        let within = match patience {
+        let within = match timeouts {
             PostfixTimeouts::Lowered => Duration::from_secs(100),
             // The greeting may take 300 s, and the next attempt 300 more.
             PostfixTimeouts::Defaults => Duration::from_secs(700),
@@ -97,7 +97,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
 async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> Result<RoundOutcome> {
     let demands = Demands { tls: plan.cell.takes_tls(), login: plan.cell.takes_login() };
     let providers = Providers::start(env, demands).await?;
-    let mta = Mta::start(env, contender.setup, &providers, contender.patience, suffix).await?;
+    let mta = Mta::start(env, contender.setup, &providers, contender.timeouts, suffix).await?;
     let outcome = run_round(&mta, &providers, plan).await;
     if contender.setup == Setup::Agent {
         forget(env, suffix).await?;
@@ -108,7 +108,7 @@ async fn one(env: &TestEnv, contender: Contender, plan: &Plan, suffix: &str) -> 
 /// The goal for new mail by the standby: a second where the fault answers; otherwise the time that
 /// the probes need, and 300 ms.
 fn goal(cell: Cell) -> Duration {
-    if cell.takes_patience() {
+    if cell.takes_default_timeouts() {
         INTERVAL.1 * THRESHOLD + TIMEOUT.1 + Duration::from_millis(300)
     } else {
         Duration::from_secs(1)

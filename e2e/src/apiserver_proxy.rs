@@ -83,19 +83,19 @@ pub enum Side {
     After,
 }
 
-struct Trap {
+struct CrashPoint {
     /// The number of writes that still pass.
     passes: usize,
     side: Side,
-    sprung: watch::Sender<Option<String>>,
+    reached: watch::Sender<Option<String>>,
 }
 
 struct ProxyState {
     client: Client,
     namespace: String,
     writes: Mutex<Vec<Write>>,
-    trap: Mutex<Option<Trap>>,
-    /// True once the trap has sprung. From then on no write passes: to the cluster the operator is
+    crash_point: Mutex<Option<CrashPoint>>,
+    /// True once the crash point was reached. From then on no write passes: to the cluster the operator is
     /// dead.
     is_shut: Mutex<bool>,
 }
@@ -122,7 +122,7 @@ impl ApiServerProxy {
             client: Client::try_from(config)?,
             namespace: namespace.to_owned(),
             writes: Mutex::default(),
-            trap: Mutex::default(),
+            crash_point: Mutex::default(),
             is_shut: Mutex::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the proxy cannot listen")?;
@@ -152,18 +152,18 @@ impl ApiServerProxy {
         self.log().into_iter().filter(|write| !write.path.starts_with(LEASES)).collect()
     }
 
-    /// Sets a trap at the `number`-th write from now on (the first is 1; writes of Leases do not
-    /// count). When it springs, the receiver gets the write's description, the operator gets no
+    /// Sets a crash point at the `number`-th write from now on (the first is 1; writes of Leases do not
+    /// count). When it is reached, the receiver gets the write's description, the operator gets no
     /// answer, and none of its later writes passes. The caller kills the operator.
-    pub fn set_trap(&self, number: usize, side: Side) -> watch::Receiver<Option<String>> {
-        let (sprung, receiver) = watch::channel(None);
-        *lock(&self.shared.trap) = Some(Trap { passes: number.saturating_sub(1), side, sprung });
+    pub fn set_crash_point(&self, number: usize, side: Side) -> watch::Receiver<Option<String>> {
+        let (reached, receiver) = watch::channel(None);
+        *lock(&self.shared.crash_point) = Some(CrashPoint { passes: number.saturating_sub(1), side, reached });
         receiver
     }
 
     /// Lets everything pass again, for a new operator.
     pub fn reopen(&self) {
-        *lock(&self.shared.trap) = None;
+        *lock(&self.shared.crash_point) = None;
         *lock(&self.shared.is_shut) = false;
     }
 }
@@ -191,11 +191,11 @@ impl ProxyState {
         if !is_write {
             return self.forward(hyper::Request::from_parts(head, body.into())).await;
         }
-        let Some((number, trap)) = self.note(&head.method, head.uri.path()) else {
+        let Some((number, crash_point)) = self.note(&head.method, head.uri.path()) else {
             return std::future::pending().await;
         };
-        if let Some(trap) = trap.as_ref().filter(|trap| trap.side == Side::Before) {
-            return self.spring(number, trap).await;
+        if let Some(crash_point) = crash_point.as_ref().filter(|crash_point| crash_point.side == Side::Before) {
+            return self.crash(number, crash_point).await;
         }
         let response = self.forward(hyper::Request::from_parts(head, body.into())).await?;
         // The whole answer is read, so that the result of a write is known even if the operator does not wait for it.
@@ -204,40 +204,40 @@ impl ProxyState {
         if let Some(write) = lock(&self.writes).get_mut(number) {
             write.answered = Some((Instant::now(), head.status));
         }
-        match trap {
-            Some(trap) => self.spring(number, &trap).await,
+        match crash_point {
+            Some(crash_point) => self.crash(number, &crash_point).await,
             None => Ok(Response::from_parts(head, Body::from(body))),
         }
     }
 
-    /// Records a write, and takes the trap if it is this write's. Returns `None` if no write passes
+    /// Records a write, and takes the crash point if it is at this write. Returns `None` if no write passes
     /// any more.
-    fn note(&self, method: &Method, path: &str) -> Option<(usize, Option<Trap>)> {
+    fn note(&self, method: &Method, path: &str) -> Option<(usize, Option<CrashPoint>)> {
         // One lock for the decision as a whole: two writes at once must not be taken for one.
         let mut is_shut = lock(&self.is_shut);
         if *is_shut {
             return None;
         }
         let write = Write { method: method.clone(), path: path.to_owned(), arrived: Instant::now(), answered: None };
-        let mut set = lock(&self.trap);
-        let trap = match set.as_mut().filter(|_| !write.path.starts_with(LEASES)) {
-            Some(trap) if trap.passes > 0 => {
-                trap.passes -= 1;
+        let mut set = lock(&self.crash_point);
+        let crash_point = match set.as_mut().filter(|_| !write.path.starts_with(LEASES)) {
+            Some(crash_point) if crash_point.passes > 0 => {
+                crash_point.passes -= 1;
                 None
             }
             Some(_) => set.take(),
             None => None,
         };
-        *is_shut = trap.is_some();
+        *is_shut = crash_point.is_some();
         let mut writes = lock(&self.writes);
         writes.push(write);
-        Some((writes.len() - 1, trap))
+        Some((writes.len() - 1, crash_point))
     }
 
-    /// Tells the receiver of the trap, and never answers.
-    async fn spring(&self, number: usize, trap: &Trap) -> Result<Response> {
+    /// Tells the receiver of the crash point, and never answers.
+    async fn crash(&self, number: usize, crash_point: &CrashPoint) -> Result<Response> {
         let text = lock(&self.writes).get(number).map(Write::text).unwrap_or_default();
-        trap.sprung.send_replace(Some(text));
+        crash_point.reached.send_replace(Some(text));
         std::future::pending().await
     }
 

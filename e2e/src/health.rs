@@ -27,7 +27,7 @@ pub struct Health {
 
 /// The health of an object by one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Opinion {
+pub struct Assessment {
     /// One of Argo CD's health codes, or of kstatus' statuses; empty where there is none.
     pub status: String,
     /// The message for people. Flux has none for its expressions.
@@ -39,13 +39,13 @@ pub struct Opinion {
 
 /// The health of an object by all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opinions {
+pub struct Assessments {
     /// The health by our script.
-    pub argo_cd: Opinion,
+    pub argo_cd: Assessment,
     /// The health by our expressions.
-    pub flux: Opinion,
+    pub flux: Assessment,
     /// The health by kstatus alone, which Flux uses without our expressions.
-    pub kstatus: Opinion,
+    pub kstatus: Assessment,
 }
 
 impl Health {
@@ -65,8 +65,8 @@ impl Health {
     /// The health of these objects, each as the API server returns it.
     ///
     /// # Errors
-    /// When there is no script or expression for one of them. One that fails is an [`Opinion`] with an error.
-    pub async fn of(&self, objects: &[Value]) -> Result<Vec<Opinions>> {
+    /// When there is no script or expression for one of them. One that fails is an [`Assessment`] with an error.
+    pub async fn of(&self, objects: &[Value]) -> Result<Vec<Assessments>> {
         let mut questions = Vec::new();
         for object in objects {
             let kind = object["kind"].as_str().context("no kind")?;
@@ -77,15 +77,15 @@ impl Health {
         }
         let questioned = serde_json::to_string(&questions)?;
         let answers = output(&mut Command::new(&self.program), "health", &questioned, DEADLINE).await?;
-        let answers: Vec<Opinion> = serde_json::from_str(&answers)?;
-        answers.chunks(3).map(opinions).collect()
+        let answers: Vec<Assessment> = serde_json::from_str(&answers)?;
+        answers.chunks(3).map(assessments).collect()
     }
 }
 
 /// The answers to the three questions about an object.
-fn opinions(answers: &[Opinion]) -> Result<Opinions> {
+fn assessments(answers: &[Assessment]) -> Result<Assessments> {
     let [argo_cd, flux, kstatus] = answers else { bail!("{} answers to three questions", answers.len()) };
-    Ok(Opinions { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
+    Ok(Assessments { argo_cd: argo_cd.clone(), flux: flux.clone(), kstatus: kstatus.clone() })
 }
 
 /// Argo CD's health script for one of our kinds.

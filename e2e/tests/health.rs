@@ -457,7 +457,7 @@ async fn every_state_is_what_it_is_to_argo_cd_flux_and_kstatus() -> Result<()> {
     let objects: Vec<_> = cases.iter().map(|case| case.object.clone()).collect();
     let mut wrong = String::new();
     for (case, found) in cases.iter().zip(health.of(&objects).await?) {
-        let errors = [&found.argo_cd, &found.flux, &found.kstatus].map(|opinion| opinion.error.as_str()).concat();
+        let errors = [&found.argo_cd, &found.flux, &found.kstatus].map(|assessment| assessment.error.as_str()).concat();
         if !errors.is_empty() {
             writeln!(wrong, "{} ({}): {errors}", case.what, case.object["kind"])?;
         }

@@ -360,8 +360,8 @@ impl Operator {
                 limit: usize::from(self.arguments.max_probe_jobs),
             }),
         };
-        let world = ControllerState::new(settings, metrics);
-        self.tasks.spawn(CONTROLLER, controller::run(world, connections, self.shutdown.clone()));
+        let state = ControllerState::new(settings, metrics);
+        self.tasks.spawn(CONTROLLER, controller::run(state, connections, self.shutdown.clone()));
     }
 
     /// Serves health, and the metrics that are registered by now.

@@ -348,17 +348,17 @@ impl BackendEntry {
     /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the
     /// present spec is not observed; `None` if all are Healthy.
     // ADR-0030: Evidence from peers is never passed on.
-    pub(super) fn own_sightings(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
+    pub(super) fn own_verdicts(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
         if self.problem.is_some() || self.usable.is_none() || !self.evidence.is_observed() {
             return Some(Verdicts::new());
         }
         let mut verdicts = Verdicts::new();
         for (of, text) in thresholds {
-            if let Some(sighting) = self.evidence.sighting(*of, now) {
-                verdicts.insert(text.as_str().into(), sighting);
+            if let Some(verdict) = self.evidence.own_verdict(*of, now) {
+                verdicts.insert(text.as_str().into(), verdict);
             }
         }
-        verdicts.values().any(|sighting| sighting.health != Health::Healthy).then_some(verdicts)
+        verdicts.values().any(|verdict| verdict.health != Health::Healthy).then_some(verdicts)
     }
 
     /// The health in its cached status.

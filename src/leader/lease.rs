@@ -264,8 +264,8 @@ impl LeaseMachine {
             LeaseState::Missing { since: Some(since) } => now >= *since + self.timing.lease_duration,
             LeaseState::Present { record, since } => {
                 // During an update of the setting the holder may count on a longer lease than we do.
-                let patience = self.timing.lease_duration.max(record.duration.min(LONGEST_LEASE));
-                !self.is_foreign(record) || now >= *since + patience
+                let unchanged_for = self.timing.lease_duration.max(record.duration.min(LONGEST_LEASE));
+                !self.is_foreign(record) || now >= *since + unchanged_for
             }
         }
     }

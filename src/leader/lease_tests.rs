@@ -97,14 +97,14 @@ fn any_change_of_the_record_starts_the_wait_again() {
 
 #[test]
 fn a_holder_that_counts_on_a_longer_lease_is_given_that_time_within_reason() {
-    for (duration, patience) in [(0, 15), (5, 15), (60, 60), (1_000_000, 300)] {
+    for (duration, unchanged_for) in [(0, 15), (5, 15), (60, 60), (1_000_000, 300)] {
         let mut machine = machine();
         machine.handle(
             Duration::ZERO,
             LeaseEvent::Read(Some(LeaseRecord { duration: duration * SECOND, ..record("them", 7) })),
         );
-        assert_eq!(machine.poll((patience * SECOND).saturating_sub(MOMENT)), LeaseAction::Read, "{duration}");
-        assert!(matches!(machine.poll(patience * SECOND), LeaseAction::Write(_)), "{duration}");
+        assert_eq!(machine.poll((unchanged_for * SECOND).saturating_sub(MOMENT)), LeaseAction::Read, "{duration}");
+        assert!(matches!(machine.poll(unchanged_for * SECOND), LeaseAction::Write(_)), "{duration}");
     }
 }
 
@@ -248,7 +248,7 @@ mod simulation {
         }
     }
 
-    struct World {
+    struct Simulation {
         rng: fastrand::Rng,
         now: f64,
         nodes: Vec<Node>,
@@ -260,7 +260,7 @@ mod simulation {
         terms: usize,
     }
 
-    impl World {
+    impl Simulation {
         fn new(seed: u64, timing: Timing) -> Self {
             let mut rng = fastrand::Rng::with_seed(seed);
             let nodes = (0..3).map(|index| Node {
@@ -274,7 +274,7 @@ mod simulation {
                 valid_until: 0.0,
             });
             let nodes: Vec<_> = nodes.collect();
-            let mut world = Self {
+            let mut simulation = Self {
                 rng,
                 now: 0.0,
                 nodes,
@@ -285,11 +285,11 @@ mod simulation {
                 faults: true,
                 terms: 0,
             };
-            for index in 0..world.nodes.len() {
-                let after = world.rng.f64() * RETRY;
-                world.schedule(after, index, Event::Turn);
+            for index in 0..simulation.nodes.len() {
+                let after = simulation.rng.f64() * RETRY;
+                simulation.schedule(after, index, Event::Turn);
             }
-            world
+            simulation
         }
 
         #[expect(
@@ -446,18 +446,18 @@ mod simulation {
 
     /// Ten minutes with faults, then a minute without. Returns how many terms there were.
     fn simulate(seed: u64, timing: Timing) -> Result<usize, String> {
-        let mut world = World::new(seed, timing);
-        world.run(600.0)?;
-        world.faults = false;
-        for node in &mut world.nodes {
+        let mut simulation = Simulation::new(seed, timing);
+        simulation.run(600.0)?;
+        simulation.faults = false;
+        for node in &mut simulation.nodes {
             node.frozen_until = 0.0;
         }
-        world.run(660.0)?;
-        let leaders = world.nodes.iter().filter(|node| node.valid_until > world.now).count();
+        simulation.run(660.0)?;
+        let leaders = simulation.nodes.iter().filter(|node| node.valid_until > simulation.now).count();
         if leaders != 1 {
             return Err(format!("{leaders} leaders after a minute without faults"));
         }
-        Ok(world.terms)
+        Ok(simulation.terms)
     }
 
     #[test]
@@ -478,16 +478,17 @@ mod simulation {
     #[test]
     fn a_vacated_lease_changes_hands_within_a_retry_period() {
         for seed in 0..100 {
-            let mut world = World::new(seed, TIMING);
-            world.faults = false;
-            world.run(30.0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            let leader = world.nodes.iter().position(|node| node.valid_until > world.now).expect("somebody leads");
-            let call = leave(&mut world.nodes[leader].machine).expect("the lease is its own");
-            world.send(leader, call);
-            world.nodes[leader].stopped = true;
-            world.nodes[leader].valid_until = 0.0;
-            world.run(30.0 + RETRY * 1.1 + 0.5).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            let next = world.nodes.iter().position(|node| node.valid_until > world.now);
+            let mut simulation = Simulation::new(seed, TIMING);
+            simulation.faults = false;
+            simulation.run(30.0).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let leader =
+                simulation.nodes.iter().position(|node| node.valid_until > simulation.now).expect("somebody leads");
+            let call = leave(&mut simulation.nodes[leader].machine).expect("the lease is its own");
+            simulation.send(leader, call);
+            simulation.nodes[leader].stopped = true;
+            simulation.nodes[leader].valid_until = 0.0;
+            simulation.run(30.0 + RETRY * 1.1 + 0.5).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            let next = simulation.nodes.iter().position(|node| node.valid_until > simulation.now);
             assert!(next.is_some_and(|next| next != leader), "seed {seed}: {next:?} after {leader}");
         }
     }

@@ -35,8 +35,8 @@ fn changed(identity: &str, version: u32, report: &str) -> Event<Guarded<Lease>> 
 }
 
 fn told(is_complete: bool, names: &[&str]) -> String {
-    let sightings: BackendVerdicts = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
-    ObserverReport::of(is_complete, &sightings, None).0
+    let reported: BackendVerdicts = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
+    ObserverReport::of(is_complete, &reported, None).0
 }
 
 struct Heard {
@@ -76,8 +76,8 @@ impl Heard {
 fn words(peer_events: &[PeerEvent]) -> String {
     let word = |hearing: &PeerEvent| match hearing {
         PeerEvent::Listed => "listed".to_owned(),
-        PeerEvent::Heard { observer, sightings, known_up_to: _ } => {
-            let names: Vec<_> = sightings.keys().map(|key| key.name.to_string()).collect();
+        PeerEvent::Report { observer, reported, known_up_to: _ } => {
+            let names: Vec<_> = reported.keys().map(|key| key.name.to_string()).collect();
             format!("{observer}({})", names.join(","))
         }
         PeerEvent::TakesReports { observer, endpoint } => {

@@ -31,7 +31,7 @@ struct SharedReport {
 
 #[derive(Debug, Default)]
 struct ReportState {
-    sightings: BackendVerdicts,
+    reported: BackendVerdicts,
     is_complete: bool,
     /// Highest `resourceVersion` of the backends that this replica knows.
     known_up_to: Option<ResourceVersion>,
@@ -53,7 +53,7 @@ impl LocalReport {
         local_report.known_up_to = known_up_to;
         let mut changed = std::mem::replace(&mut local_report.is_complete, is_complete) != is_complete;
         for BackendChange { backend, verdicts } in changes {
-            changed |= match (local_report.sightings.entry(backend), verdicts) {
+            changed |= match (local_report.reported.entry(backend), verdicts) {
                 (Entry::Vacant(_), None) => false,
                 (Entry::Occupied(known), Some(verdicts)) if *known.get() == verdicts => false,
                 (Entry::Occupied(known), None) => {
@@ -86,8 +86,8 @@ impl LocalReport {
     /// Returns the report as text with its extent, and the version it is of.
     pub(crate) fn report(&self) -> (String, Extent, u64) {
         let local_report = self.lock();
-        let ReportState { sightings, is_complete, known_up_to, version: _ } = &*local_report;
-        let (text, extent) = ObserverReport::of(*is_complete, sightings, known_up_to.as_ref());
+        let ReportState { reported, is_complete, known_up_to, version: _ } = &*local_report;
+        let (text, extent) = ObserverReport::of(*is_complete, reported, known_up_to.as_ref());
         (text, extent, local_report.version)
     }
 

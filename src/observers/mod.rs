@@ -93,11 +93,11 @@ pub enum PeerEvent {
     // still be able to act.
     Listed,
     /// An observer counts from now on, or its verdicts have changed.
-    Heard {
+    Report {
         /// Name from its Lease: as a rule that of the pod.
         observer: Arc<str>,
         /// Every backend that it does not see healthy.
-        sightings: Arc<BackendVerdicts>,
+        reported: Arc<BackendVerdicts>,
         /// Highest `resourceVersion` of the backends that it knows: its silence about a later one says nothing. `None`
         /// from a version that does not say it.
         known_up_to: Option<ResourceVersion>,

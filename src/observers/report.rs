@@ -40,7 +40,7 @@ pub(super) enum ObserverReport {
     /// Every backend that it does not see healthy.
     Complete {
         /// The verdicts about each of them.
-        sightings: BackendVerdicts,
+        reported: BackendVerdicts,
         /// Highest `resourceVersion` of the backends that it knows; `None` from a version that does not say it.
         known_up_to: Option<ResourceVersion>,
     },
@@ -59,8 +59,8 @@ pub enum Seen {
 
 /// Returns the verdict of a complete report about a backend under some thresholds.
 // ADR-0025: A report names only backends that are not healthy.
-pub fn seen(sightings: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
-    match sightings.get(backend) {
+pub fn seen(reported: &BackendVerdicts, backend: &ObjectKey, thresholds: &str) -> Seen {
+    match reported.get(backend) {
         None => Seen::Healthy,
         Some(verdicts) => verdicts.get(thresholds).cloned().map_or(Seen::Abstains, Seen::As),
     }
@@ -100,10 +100,10 @@ impl ObserverReport {
     /// Renders a report as text. Returns its extent, too.
     pub(super) fn of(
         is_complete: bool,
-        sightings: &BackendVerdicts,
+        reported: &BackendVerdicts,
         known_up_to: Option<&ResourceVersion>,
     ) -> (String, Extent) {
-        let verdicts = sightings.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
+        let verdicts = reported.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
         let known_up_to = known_up_to.map(ToString::to_string);
         let whole = ReportDocument { complete: true, truncated: false, known_up_to, backends: BTreeMap::new() };
         let (document, mut extent) = if !is_complete {
@@ -111,7 +111,7 @@ impl ObserverReport {
         } else if verdicts > MAX_VERDICTS {
             (ReportDocument { truncated: true, known_up_to: None, ..whole }, Extent::Truncated)
         } else {
-            let backends = sightings.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
+            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
             (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
         };
         let mut text = json(&document);
@@ -142,17 +142,17 @@ impl ObserverReport {
         if verdicts > MAX_VERDICTS {
             return Err(ReportError::TooManyVerdicts(verdicts));
         }
-        let mut sightings = BackendVerdicts::new();
+        let mut reported = BackendVerdicts::new();
         for (key, entries) in backends {
             let parts = key.split_once('/');
             match parts.filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty() && !name.contains('/')) {
                 Some((namespace, name)) => {
-                    sightings.insert(ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect());
+                    reported.insert(ObjectKey::new(namespace, name), entries.into_iter().map(verdict).collect());
                 }
                 None => return Err(ReportError::Key(key)),
             }
         }
-        Ok(Self::Complete { sightings, known_up_to: ResourceVersion::parse(known_up_to.as_deref()).ok() })
+        Ok(Self::Complete { reported, known_up_to: ResourceVersion::parse(known_up_to.as_deref()).ok() })
     }
 }
 
@@ -185,29 +185,29 @@ fn json(document: &ReportDocument) -> String {
 }
 
 fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
-    verdicts.iter().map(|(thresholds, sighting)| (thresholds.to_string(), entry(sighting))).collect()
+    verdicts.iter().map(|(thresholds, verdict)| (thresholds.to_string(), entry(verdict))).collect()
 }
 
-fn entry(sighting: &ObserverVerdict) -> ReportedVerdict {
+fn entry(verdict: &ObserverVerdict) -> ReportedVerdict {
     ReportedVerdict {
-        health: sighting.health.as_str().to_owned(),
-        since: micro_time(sighting.since),
-        class: sighting.class.as_str().to_owned(),
-        first_failure_at: sighting.first_failure_at.map(micro_time),
-        confirms: sighting.confirms.iter().map(ToString::to_string).collect(),
+        health: verdict.health.as_str().to_owned(),
+        since: micro_time(verdict.since),
+        class: verdict.class.as_str().to_owned(),
+        first_failure_at: verdict.first_failure_at.map(micro_time),
+        confirms: verdict.confirms.iter().map(ToString::to_string).collect(),
     }
 }
 
 fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
     let ReportedVerdict { health, since, class, first_failure_at, confirms } = entry;
-    let sighting = ObserverVerdict {
+    let verdict = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
         confirms: confirms.into_iter().map(Arc::from).collect(),
     };
-    (thresholds.into(), sighting)
+    (thresholds.into(), verdict)
 }
 
 const ALL_HEALTH: [Health; 4] = [Health::Healthy, Health::Degraded, Health::Unknown, Health::Unhealthy];

@@ -8,10 +8,10 @@ pub(in crate::observers) fn key(name: &str) -> ObjectKey {
 }
 
 pub(in crate::observers) fn verdicts(thresholds: &str, health: Health) -> Verdicts {
-    Verdicts::from([(thresholds.into(), sighting(health))])
+    Verdicts::from([(thresholds.into(), observer_verdict(health))])
 }
 
-fn sighting(health: Health) -> ObserverVerdict {
+fn observer_verdict(health: Health) -> ObserverVerdict {
     ObserverVerdict {
         health,
         since: Timestamp::from_micros(1_700_000_000_123_456),
@@ -27,14 +27,14 @@ fn failing(count: usize, name: &str) -> BackendVerdicts {
 
 #[test]
 fn a_report_looks_like_this() {
-    let mut sightings = BackendVerdicts::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
-    sightings.insert(key("new"), Verdicts::new());
-    for (is_complete, sightings, want) in [
-        (false, &sightings, r#"{"complete":false}"#.to_owned()),
+    let mut reported = BackendVerdicts::from([(key("ses"), verdicts("6/10", Health::Unhealthy))]);
+    reported.insert(key("new"), Verdicts::new());
+    for (is_complete, reported, want) in [
+        (false, &reported, r#"{"complete":false}"#.to_owned()),
         (true, &BackendVerdicts::new(), r#"{"complete":true}"#.to_owned()),
         (
             true,
-            &sightings,
+            &reported,
             concat!(
                 r#"{"complete":true,"backends":{"shop/new":{},"shop/ses":{"6/10":{"health":"Unhealthy","#,
                 r#""since":"2023-11-14T22:13:20.123456Z","class":"ConnectionRefused","#,
@@ -43,14 +43,14 @@ fn a_report_looks_like_this() {
             .to_owned(),
         ),
     ] {
-        assert_eq!(ObserverReport::of(is_complete, sightings, None).0, want);
+        assert_eq!(ObserverReport::of(is_complete, reported, None).0, want);
     }
 }
 
 #[test]
 fn what_does_not_fit_is_not_told() {
     let long = "x".repeat(200);
-    for (what, sightings, want) in [
+    for (what, reported, want) in [
         ("nothing", BackendVerdicts::new(), Extent::Complete { verdicts: 0 }),
         ("the most", failing(MAX_VERDICTS, "b"), Extent::Complete { verdicts: MAX_VERDICTS }),
         ("one more", failing(MAX_VERDICTS + 1, "b"), Extent::Truncated),
@@ -61,7 +61,7 @@ fn what_does_not_fit_is_not_told() {
             Extent::Truncated,
         ),
     ] {
-        let (text, extent) = ObserverReport::of(true, &sightings, None);
+        let (text, extent) = ObserverReport::of(true, &reported, None);
         assert_eq!(extent, want, "{what}");
         assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
         let report = ObserverReport::parse(&text).expect("we wrote it");
@@ -93,20 +93,24 @@ fn what_cannot_be_a_report_is_refused() {
 fn another_version_may_say_what_this_one_does_not_know() {
     let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
         "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
-    let Ok(ObserverReport::Complete { sightings, known_up_to: None }) = ObserverReport::parse(text) else {
+    let Ok(ObserverReport::Complete { reported, known_up_to: None }) = ObserverReport::parse(text) else {
         panic!("{:?}", ObserverReport::parse(text))
     };
-    let Seen::As(sighting) = seen(&sightings, &key("ses"), "6/10") else { panic!("{sightings:?}") };
-    assert_eq!((sighting.health, sighting.class), (Health::Unknown, EvidenceClass::Inconclusive));
+    let Seen::As(verdict) = seen(&reported, &key("ses"), "6/10") else { panic!("{reported:?}") };
+    assert_eq!((verdict.health, verdict.class), (Health::Unknown, EvidenceClass::Inconclusive));
     assert_eq!(ObserverReport::parse("{}").expect("a report"), ObserverReport::Incomplete);
 }
 
 #[test]
 fn silence_means_healthy_only_where_the_writer_judges() {
-    let sightings = BackendVerdicts::from([
+    let reported = BackendVerdicts::from([
         (
             key("ses"),
-            [("6/10".into(), sighting(Health::Unhealthy)), ("20/20".into(), sighting(Health::Degraded))].into(),
+            [
+                ("6/10".into(), observer_verdict(Health::Unhealthy)),
+                ("20/20".into(), observer_verdict(Health::Degraded)),
+            ]
+            .into(),
         ),
         (key("new"), Verdicts::new()),
     ]);
@@ -117,10 +121,10 @@ fn silence_means_healthy_only_where_the_writer_judges() {
         ("ses", "3/3", "abstains"),
         ("new", "6/10", "abstains"),
     ] {
-        let said = match seen(&sightings, &key(backend), thresholds) {
+        let said = match seen(&reported, &key(backend), thresholds) {
             Seen::Healthy => "healthy",
             Seen::Abstains => "abstains",
-            Seen::As(sighting) => sighting.health.as_str(),
+            Seen::As(verdict) => verdict.health.as_str(),
         };
         assert_eq!(said, want, "{backend} {thresholds}");
     }
@@ -151,13 +155,13 @@ fn any_verdicts() -> impl Strategy<Value = Verdicts> {
 proptest! {
     #[test]
     fn what_is_written_is_read(
-        sightings in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20),
+        reported in prop::collection::btree_map("[a-z0-9-]{1,10}", any_verdicts(), 0..20),
         version in prop::option::of(1_u64..),
     ) {
-        let sightings: BackendVerdicts = sightings.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
+        let reported: BackendVerdicts = reported.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
         let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
-        let (text, _) = ObserverReport::of(true, &sightings, known_up_to.as_ref());
-        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete { sightings, known_up_to });
+        let (text, _) = ObserverReport::of(true, &reported, known_up_to.as_ref());
+        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete { reported, known_up_to });
     }
 
     #[test]

@@ -13,9 +13,9 @@ use mail_failover_core::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnch
 
 /// Content for the agents of a route beside the shares of its targets.
 #[derive(Clone, Debug)]
-pub struct Briefing<'a> {
+pub struct DocumentInputs<'a> {
     /// Every known backend of the route, the most preferred first.
-    pub members: Vec<Briefed<'a>>,
+    pub members: Vec<DocumentMember<'a>>,
     /// Summary of the latest transition, for people; empty before the first.
     pub summary: String,
     /// The policy in force.
@@ -26,7 +26,7 @@ pub struct Briefing<'a> {
 
 /// Backend that agents are told of.
 #[derive(Clone, Debug)]
-pub struct Briefed<'a> {
+pub struct DocumentMember<'a> {
     /// Name of the `SendingBackend`.
     pub name: &'a str,
     /// Settings of the backend.
@@ -64,8 +64,8 @@ pub(super) fn config_map(owner: &Owner, output: &AgentOutput, target: &Target<'_
 ///
 /// # Errors
 /// [`Refusal`] if an agent could not use it: the text is read again as an agent does.
-pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Result<Rendered, Refusal> {
-    let (backends, left_out) = distinct(backends(targets, briefing));
+pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Result<Rendered, Refusal> {
+    let (backends, left_out) = distinct(backends(targets, inputs));
     let document = Document {
         api_version: API_VERSION.to_owned(),
         route: document::RouteReference {
@@ -75,11 +75,11 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<
         },
         decision: document::Decision {
             transition: targets.first().map_or(0, |target| target.transition),
-            summary: briefing.summary.clone(),
+            summary: inputs.summary.clone(),
         },
         backends,
-        reflex: reflex(briefing.policy),
-        operators: briefing.operators.to_vec(),
+        reflex: reflex(inputs.policy),
+        operators: inputs.operators.to_vec(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(error.to_string()))?;
     // ADR-0044: Check a document for agents before it is written.
@@ -89,17 +89,17 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], briefing: &Briefing<
 
 /// Lists every backend with its share in whole percents of the placed mail.
 // Mail that no backend takes is not withheld, as with every other output.
-fn backends(targets: &[Target<'_>], briefing: &Briefing<'_>) -> Vec<document::Backend> {
+fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document::Backend> {
     let (mut members, mut shares) = (vec![], vec![]);
-    for member in &briefing.members {
+    for member in &inputs.members {
         let target = targets.iter().find(|target| target.name == member.name);
         members.push(member.clone());
         shares.push(target.map_or(0, |target| target.percent));
     }
     // A backend that has left the route may still carry its mail, until another can take over.
     for target in targets {
-        if !briefing.members.iter().any(|member| member.name == target.name) {
-            members.push(Briefed { name: target.name, backend: target.backend, is_standby: false });
+        if !inputs.members.iter().any(|member| member.name == target.name) {
+            members.push(DocumentMember { name: target.name, backend: target.backend, is_standby: false });
             shares.push(target.percent);
         }
     }
@@ -107,8 +107,8 @@ fn backends(targets: &[Target<'_>], briefing: &Briefing<'_>) -> Vec<document::Ba
     members.iter().zip(percents).map(|(member, percent)| backend(member, percent)).collect()
 }
 
-fn backend(member: &Briefed<'_>, percent: u8) -> document::Backend {
-    let Briefed { name, backend, is_standby } = member;
+fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
+    let DocumentMember { name, backend, is_standby } = member;
     let (host, port) = host_and_port(backend);
     document::Backend {
         name: (*name).to_owned(),

@@ -49,16 +49,16 @@ fn rendered(
             is_place_known: true,
         })
         .collect();
-    let briefing = Briefing {
+    let inputs = DocumentInputs {
         members: members
             .iter()
-            .map(|(name, backend, is_standby)| Briefed { name, backend, is_standby: *is_standby })
+            .map(|(name, backend, is_standby)| DocumentMember { name, backend, is_standby: *is_standby })
             .collect(),
         summary: "Failover a → b: NoAnswer".to_owned(),
         policy,
         operators,
     };
-    let Rendered { text, left_out } = render(&owner(), &targets, &briefing)?;
+    let Rendered { text, left_out } = render(&owner(), &targets, &inputs)?;
     Ok((serde_json::from_str(&text).unwrap(), left_out))
 }
 

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-pub use agent::{Briefed, Briefing};
+pub use agent::{DocumentInputs, DocumentMember};
 use mail_failover_api as api;
 use mail_failover_contract::routing::Refusal;
 use mail_failover_core::model::{Backend, ObjectKey, Route};
@@ -93,7 +93,7 @@ const AGENT_FIELD: &str = "spec.outputs[].agent.configMap";
 ///
 /// A Service spreads evenly over its endpoints, so of each target it has the number of addresses that comes closest to
 /// the shares. An output for a single backend leads to the one with the largest share.
-pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &Briefing<'_>) -> Desired {
+pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Desired {
     let mut desired = Desired {
         objects: vec![],
         owned_keys: owned_keys(route, &owner.key).collect(),
@@ -121,7 +121,7 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], briefing: &
         }
     }
     if !route.agents.is_empty() && are_all_known {
-        brief(owner, route, targets, largest, briefing, &mut desired);
+        brief(owner, route, targets, largest, inputs, &mut desired);
     }
     desired
 }
@@ -132,10 +132,10 @@ fn brief(
     route: &Route,
     targets: &[Target<'_>],
     largest: &Target<'_>,
-    briefing: &Briefing<'_>,
+    inputs: &DocumentInputs<'_>,
     desired: &mut Desired,
 ) {
-    let rendered = match agent::render(owner, targets, briefing) {
+    let rendered = match agent::render(owner, targets, inputs) {
         Ok(rendered) => rendered,
         Err(refusal) => {
             let remedy = match refusal {

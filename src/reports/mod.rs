@@ -67,10 +67,10 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
 }
 
 fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, BackendDeliveries) {
-    let report::BackendReport { name, word, failure, left, deliveries } = backend;
+    let report::BackendReport { name, verdict, failure, left, deliveries } = backend;
     let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
     let deliveries = BackendDeliveries {
-        word: match (word, failure) {
+        verdict: match (verdict, failure) {
             (report::ReportedVerdict::Failing, Some(failure)) => DeliveryVerdict::Failing(failing(&failure, now)),
             (report::ReportedVerdict::Passing, _) => DeliveryVerdict::Passing,
             (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => DeliveryVerdict::Silent,

@@ -76,19 +76,19 @@ pub enum Action {
     // From here on: faults, and the weather.
     TickWithout(usize),
     /// A call for the lease, the turn's first write, is given up by its caller.
-    TurnInVain(usize, Fate),
-    LeaseCallTimesOut(usize, Fate),
+    TurnInVain(usize, CallOutcome),
+    LeaseCallTimesOut(usize, CallOutcome),
     SlowStep(usize, Step),
     /// The caller gives up.
-    StepTimesOut(usize, Fate),
+    StepTimesOut(usize, CallOutcome),
     Crash(usize),
     Leave(usize),
     PrimaryChanges,
 }
 
-/// The fate of a request that no process waits for.
+/// The outcome of a request that no process waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum CallOutcome {
     /// The request was lost.
     Lost,
     /// The request is carried out, but the answer is lost.
@@ -140,18 +140,18 @@ impl Protocol {
             actions.push(Action::PrimaryChanges);
         }
         for (index, replica) in state.replicas.iter().enumerate() {
-            let fates = [Fate::Lost, Fate::Done, Fate::Late];
+            let outcomes = [CallOutcome::Lost, CallOutcome::Done, CallOutcome::Late];
             match &replica.lease_call {
                 Some(_) if left.slow > 0 => {
-                    actions.extend(fates.map(|fate| Action::LeaseCallTimesOut(index, fate)));
+                    actions.extend(outcomes.map(|outcome| Action::LeaseCallTimesOut(index, outcome)));
                 }
                 None if left.slow > 0 && !replica.had_turn && !self.slow_lease_calls => {
-                    actions.extend(fates.map(|fate| Action::TurnInVain(index, fate)));
+                    actions.extend(outcomes.map(|outcome| Action::TurnInVain(index, outcome)));
                 }
                 Some(_) | None => {}
             }
             match &replica.step {
-                Some(_) => actions.extend(fates.map(|fate| Action::StepTimesOut(index, fate))),
+                Some(_) => actions.extend(outcomes.map(|outcome| Action::StepTimesOut(index, outcome))),
                 None if left.slow > 0 => {
                     let step = replica.next_step(self.guards, state.primary_works);
                     actions.extend(
@@ -194,11 +194,11 @@ impl Protocol {
                 }
                 self.look_at_the_claim(state, index);
             }
-            Action::TurnInVain(index, fate) => {
+            Action::TurnInVain(index, outcome) => {
                 state.left.slow -= 1;
                 let now = Self::clock(state, index);
                 replica(state, index).call_for_lease(now);
-                if !self.hurry(state, index, Some(fate)) {
+                if !self.hurry(state, index, Some(outcome)) {
                     return false;
                 }
                 self.look_at_the_claim(state, index);
@@ -208,9 +208,9 @@ impl Protocol {
                 self.lease_call_answered(state, index);
                 self.look_at_the_claim(state, index);
             }
-            Action::LeaseCallTimesOut(index, fate) => {
+            Action::LeaseCallTimesOut(index, outcome) => {
                 state.left.slow -= 1;
-                self.lease_call_fails(state, index, fate);
+                self.lease_call_fails(state, index, outcome);
             }
             Action::Step(index, Step { writer, request }) => {
                 let answer = Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
@@ -227,12 +227,12 @@ impl Protocol {
                 let answer = Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
                 replica(state, index).step_answered(request, answer);
             }
-            Action::StepTimesOut(index, fate) => match (fate, replica(state, index).step.take()) {
-                (Fate::Late, step) => leave_step(state, step),
-                (Fate::Done, Some(Step { writer, request })) => {
+            Action::StepTimesOut(index, outcome) => match (outcome, replica(state, index).step.take()) {
+                (CallOutcome::Late, step) => leave_step(state, step),
+                (CallOutcome::Done, Some(Step { writer, request })) => {
                     Arc::make_mut(&mut state.server).receive(self.guards, writer, &request);
                 }
-                (Fate::Lost | Fate::Done, _) => {}
+                (CallOutcome::Lost | CallOutcome::Done, _) => {}
             },
             Action::RouteSeen(index) => {
                 let server = state.server.clone();
@@ -322,12 +322,14 @@ impl Protocol {
     }
 
     /// The caller gives up.
-    fn lease_call_fails(&self, state: &mut State, index: usize, fate: Fate) {
+    fn lease_call_fails(&self, state: &mut State, index: usize, outcome: CallOutcome) {
         let call = state.replicas[index].lease_call.clone();
-        match (fate, &call) {
-            (Fate::Done, Some(LeaseCall { place: Place::Travelling, .. })) => self.lease_call_arrives(state, index),
-            (Fate::Late, _) => leave_lease_call(state, index, call),
-            (Fate::Lost | Fate::Done, _) => {}
+        match (outcome, &call) {
+            (CallOutcome::Done, Some(LeaseCall { place: Place::Travelling, .. })) => {
+                self.lease_call_arrives(state, index)
+            }
+            (CallOutcome::Late, _) => leave_lease_call(state, index, call),
+            (CallOutcome::Lost | CallOutcome::Done, _) => {}
         }
         replica(state, index).lease_call_failed();
         if state.replicas[index].life == Life::Vacating {
@@ -335,13 +337,13 @@ impl Protocol {
         }
     }
 
-    /// A whole turn at once, in which the first write meets this fate. Returns whether there was a write.
-    fn hurry(&self, state: &mut State, index: usize, fate: Option<Fate>) -> bool {
+    /// A whole turn at once, in which the first write meets this outcome. Returns whether there was a write.
+    fn hurry(&self, state: &mut State, index: usize, outcome: Option<CallOutcome>) -> bool {
         let mut writes = false;
         while let Some(LeaseCall { call, .. }) = &state.replicas[index].lease_call {
             writes |= matches!(call, LeaseAction::Write(_));
-            if let (LeaseAction::Write(_), Some(fate)) = (call, fate) {
-                self.lease_call_fails(state, index, fate);
+            if let (LeaseAction::Write(_), Some(outcome)) = (call, outcome) {
+                self.lease_call_fails(state, index, outcome);
                 break;
             }
             self.lease_call_arrives(state, index);

@@ -69,7 +69,7 @@ impl DeliveryCounters {
             self.0.get(&backend.name).copied().unwrap_or_default();
         let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
         BackendDeliveries {
-            word: verdict.map_or(DeliveryVerdict::Silent, |verdict| reported(&verdict.verdict)),
+            verdict: verdict.map_or(DeliveryVerdict::Silent, |verdict| reported(&verdict.verdict)),
             is_left: backend.ejection.is_some(),
             sent,
             deferred,

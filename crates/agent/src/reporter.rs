@@ -95,7 +95,7 @@ impl ReportState {
     fn urgent(&self) -> BTreeMap<&Arc<str>, (Option<EvidenceClass>, bool, bool)> {
         let mut urgent = BTreeMap::new();
         for (name, deliveries) in &self.backends {
-            let (class, passes) = match &deliveries.word {
+            let (class, passes) = match &deliveries.verdict {
                 DeliveryVerdict::Failing(failing) => (Some(failing.class), false),
                 DeliveryVerdict::Passing => (None, true),
                 DeliveryVerdict::Silent => (None, false),
@@ -130,15 +130,15 @@ impl ReportState {
 }
 
 fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
-    let BackendDeliveries { word, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
-    let (word, failure) = match word {
+    let BackendDeliveries { verdict, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
+    let (verdict, failure) = match verdict {
         DeliveryVerdict::Failing(failing) => (report::ReportedVerdict::Failing, Some(failure_report(failing, now))),
         DeliveryVerdict::Passing => (report::ReportedVerdict::Passing, None),
         DeliveryVerdict::Silent => (report::ReportedVerdict::Silent, None),
     };
     report::BackendReport {
         name: name.to_owned(),
-        word,
+        verdict,
         failure,
         left: *is_left,
         deliveries: report::DeliveryCounts {
@@ -278,8 +278,8 @@ async fn run(sender: Arc<Sender>, mut published: watch::Receiver<Option<Arc<Publ
             for (key, endpoint) in wanted {
                 tasks.entry(key).or_insert_with(|| {
                     let (sender, published) = (sender.clone(), published.clone());
-                    let telling = tell(sender, endpoint, token_file.clone(), published);
-                    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(telling))
+                    let sending = tell(sender, endpoint, token_file.clone(), published);
+                    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(sending))
                 });
             }
         }

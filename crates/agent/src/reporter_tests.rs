@@ -4,9 +4,9 @@ use mail_failover_core::model::EvidenceClass;
 
 use super::*;
 
-fn backends(word: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
+fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
-        BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+        BackendDeliveries { verdict, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 

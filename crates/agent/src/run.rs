@@ -110,10 +110,10 @@ pub fn run(arguments: AgentRunArguments) -> Result<u8, RunError> {
     raise_limit_of_open_files();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(attend(arguments))
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run_agent(arguments))
 }
 
-async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
+async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     // Before anything else: a signal that comes at once must end us in order.
     let signals = Signals::of_this_process()?;
     let intake = Intake::default();
@@ -222,7 +222,7 @@ async fn attend(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
     let lines: LineReader = Arc::new(move |line: &[u8]| printed.take(line));
     let settings = supervise::StopSettings { postfix, drain: arguments.drain(), stop: arguments.stop_timeout };
-    let supervising = tokio::spawn(supervise::attend(arguments.command, settings, intake, lines, signals));
+    let supervising = tokio::spawn(supervise::supervise(arguments.command, settings, intake, lines, signals));
     run_until_told(tasks, supervising, &shutdown, &end).await
 }
 

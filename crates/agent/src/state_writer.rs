@@ -37,9 +37,9 @@ impl StateWriter {
         end: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let (wanted, receiver) = watch::channel(saved.clone());
-        let keeper = Self { wanted: Arc::new(wanted), trouble: Arc::default() };
-        let task = SaveTask { store, saved, metrics, trouble: keeper.trouble.clone() };
-        (keeper, tokio::spawn(task.run(receiver, end)))
+        let writer = Self { wanted: Arc::new(wanted), trouble: Arc::default() };
+        let task = SaveTask { store, saved, metrics, trouble: writer.trouble.clone() };
+        (writer, tokio::spawn(task.run(receiver, end)))
     }
 
     /// Saves this record soon, unless a later version overtakes it.
@@ -141,22 +141,22 @@ mod tests {
         let store = StateStore::new(folder.path().join("state"));
         let (metrics, end) = (DriverMetrics::new(&mut Registry::default()), CancellationToken::new());
         fs::write(folder.path().join("state"), "no folder").unwrap();
-        let (keeper, task) = StateWriter::start(store.clone(), Records::new(), metrics, end.clone());
-        keeper.keep(StateRecord::Document, "one");
+        let (writer, task) = StateWriter::start(store.clone(), Records::new(), metrics, end.clone());
+        writer.keep(StateRecord::Document, "one");
         let failed = async {
-            while keeper.trouble().is_none() {
+            while writer.trouble().is_none() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         failed.await;
-        assert!(keeper.trouble().unwrap().contains("state/document cannot be written"));
+        assert!(writer.trouble().unwrap().contains("state/document cannot be written"));
         fs::remove_file(folder.path().join("state")).unwrap();
-        while keeper.trouble().is_some() {
+        while writer.trouble().is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(store.load(StateRecord::Document).unwrap().as_deref(), Some("one"));
-        keeper.keep(StateRecord::Document, "two");
-        keeper.keep(StateRecord::Memory, "{}");
+        writer.keep(StateRecord::Document, "two");
+        writer.keep(StateRecord::Memory, "{}");
         end.cancel();
         task.await.unwrap();
         assert_eq!(store.load(StateRecord::Document).unwrap().as_deref(), Some("two"), "the end waits for the disk");

@@ -10,10 +10,10 @@ pub fn example() -> Value {
         "apiVersion": API_VERSION, "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "agent": "postfix-0", "process": "k3j2", "sequence": 7,
         "backends": [
-            {"name": "ses-eu", "word": "Failing", "left": true,
+            {"name": "ses-eu", "verdict": "Failing", "left": true,
              "failure": {"class": "AccountPaused", "message": "554 Sending paused", "firstMilliseconds": 300, "lastMilliseconds": 20},
              "deliveries": {"sent": 1, "deferred": 2, "bounced": 3, "possibleDuplicates": 4}},
-            {"name": "sendgrid", "word": "Passing"},
+            {"name": "sendgrid", "verdict": "Passing"},
         ],
         "lastSwitch": {"transition": 4, "queueBefore": 120, "queueAfter": 3, "firstDelivery": {"afterMilliseconds": 210, "ageMilliseconds": 5}},
     })

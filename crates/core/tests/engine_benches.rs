@@ -8,7 +8,7 @@ use alarms::fault_model::{Fault, FaultModel, ROWS, draw_faults};
 use alarms::haproxy::{Balancer, FALL, RISE, Server};
 use alarms::probes::Stream;
 use alarms::profile::Profile;
-use alarms::simulation::{Pace, Tally, simulate};
+use alarms::simulation::{AlarmCounts, Pace, simulate};
 use fastrand::Rng;
 use mail_failover_core::model::EvidenceClass;
 
@@ -106,7 +106,7 @@ fn no_check_begins_while_one_waits() {
 
 #[test]
 fn skipping_changes_no_count() {
-    let mut sum = Tally::default();
+    let mut sum = AlarmCounts::default();
     for (profile, hours, seeds) in [(Profile::default_policy(), 24, 0..8), (Profile::fast(), 2, 0..2)] {
         for fault_model in ROWS {
             for seed in seeds.clone() {

@@ -97,11 +97,11 @@ async fn a_report_of_the_right_caller_reaches_the_controller_with_times_for_ages
     post(&running, "postfix", &example()).await.unwrap();
     let report = running.reports.recv().await.unwrap();
     assert_eq!((&*report.agent.name, report.agent.route.to_string()), ("postfix-0", "shop/orders".to_owned()));
-    let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+    let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].verdict else { panic!("{report:?}") };
     // However long it was on its way: its ages count from when it was received.
     let received_at = failing.first_failure_at + Duration::from_millis(300);
     assert!(before <= received_at && received_at <= Clock::system().now(), "{received_at:?}");
-    assert_eq!(report.backends["sendgrid"].word, DeliveryVerdict::Passing);
+    assert_eq!(report.backends["sendgrid"].verdict, DeliveryVerdict::Passing);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn others_are_told_why_not_and_nothing_secret() {
 }
 
 /// Half of them have sent nothing, half have begun a handshake. The bound is ten times what an idle machine needs, and
-/// half of an agent's patience.
+/// half of an agent's deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_idle_clients_keep_no_report_out() {
     mail_failover_runtime::process::raise_limit_of_open_files();
@@ -165,9 +165,9 @@ async fn an_agent_speaks_to_no_other_certificate() {
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
-fn backends(word: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
+fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
-        BackendDeliveries { word, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+        BackendDeliveries { verdict, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -180,11 +180,11 @@ fn failing(now: Timestamp) -> DeliveryVerdict {
     })
 }
 
-fn state(operators: &[&Taking], word: DeliveryVerdict) -> ReportState {
+fn state(operators: &[&Taking], verdict: DeliveryVerdict) -> ReportState {
     ReportState {
         route: RouteReference { namespace: "shop".to_owned(), name: "orders".to_owned(), uid: "u".to_owned() },
         operators: operators.iter().map(|taking| taking.endpoint.clone()).collect(),
-        backends: backends(word),
+        backends: backends(verdict),
         last_switch: None,
         kept: Some(KeptMail {
             messages: 2,
@@ -221,7 +221,7 @@ async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartb
     for taking in [&mut one, &mut two] {
         let report = timeout(SOON, taking.reports.recv()).await.unwrap().unwrap();
         assert_eq!((&*report.agent.name, report.sequence), ("postfix-0", 1));
-        let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].word else { panic!("{report:?}") };
+        let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].verdict else { panic!("{report:?}") };
         assert_eq!(failing.class, EvidenceClass::AccountPaused);
         assert_eq!(&*failing.message, "554 Sending paused for <address>");
         let age = Clock::system().now().since(failing.last_failure_at);
@@ -264,7 +264,7 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
     assert!(errors.contains("401") && errors.contains("fingerprint") && !errors.contains("secret"), "{errors}");
     std::fs::write(reporting.token.path(), token("postfix")).unwrap();
     let report = timeout(SOON, there.reports.recv()).await.unwrap().unwrap();
-    assert_eq!(report.backends["ses-eu"].word, DeliveryVerdict::Passing);
+    assert_eq!(report.backends["ses-eu"].verdict, DeliveryVerdict::Passing);
     assert!(gone.reports.try_recv().is_err());
 }
 

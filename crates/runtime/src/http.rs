@@ -132,7 +132,7 @@ impl Listener {
                         app: app.clone(),
                         bounds: self.bounds,
                     };
-                    under_way.spawn(connection.attend(stream, self.tls.clone(), self.metrics.cut.clone()));
+                    under_way.spawn(connection.serve_within_bounds(stream, self.tls.clone(), self.metrics.cut.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection to the {} server", self.name);
@@ -256,7 +256,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn attend(self, stream: TcpStream, tls: Option<TlsAcceptor>, cut: Counter) {
+    async fn serve_within_bounds(self, stream: TcpStream, tls: Option<TlsAcceptor>, cut: Counter) {
         let gives_way = self.place.gives_way.clone();
         let whole = self.bounds.whole;
         tokio::select! {

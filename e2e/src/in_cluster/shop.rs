@@ -23,7 +23,7 @@ use crate::fixture::{condition, route_status};
 use crate::helm::{objects, repository};
 use crate::mail::load::{Accepted, Account};
 use crate::mail::record::{self, Entry};
-use crate::mail::server::{Action, Fault, Stage as At};
+use crate::mail::server::{Action, Fault, SessionStage};
 use crate::operator::put;
 use crate::test_env::TestEnv;
 
@@ -219,9 +219,9 @@ impl Shop {
     /// # Errors
     /// When that does not happen.
     pub async fn wait_rolled_out_in(&self, namespace: &str, what: &str) -> Result<()> {
-        let patience = WAIT_TIMEOUT * 3;
-        let timeout = format!("--timeout={}s", patience.as_secs().saturating_sub(10));
-        self.env.kubectl_for(patience, &["--namespace", namespace, "rollout", "status", what, &timeout]).await.map(drop)
+        let limit = WAIT_TIMEOUT * 3;
+        let timeout = format!("--timeout={}s", limit.as_secs().saturating_sub(10));
+        self.env.kubectl_for(limit, &["--namespace", namespace, "rollout", "status", what, &timeout]).await.map(drop)
     }
 
     /// Waits until the route leads to this backend.
@@ -379,7 +379,7 @@ impl Shop {
             Outage::CutOff => self.cut(name, "--insert").await,
             Outage::RefusesLogins => {
                 let refusal = Action::Reply(535, "5.7.8 Authentication credentials invalid".into());
-                self.set_fault(name, &Fault::At(At::Auth, refusal)).await
+                self.set_fault(name, &Fault::At(SessionStage::Auth, refusal)).await
             }
             Outage::Refuses => self.set_fault(name, &Fault::Refuse).await,
         }

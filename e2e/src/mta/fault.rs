@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::mail::server::{Action, Ending, Fault, Stage};
+use crate::mail::server::{Action, Ending, Fault, SessionStage};
 
 /// The pause between two bytes. Any reply takes longer than a client waits for it, but a client
 /// that waits for the next byte only never gives up.
@@ -71,17 +71,17 @@ impl Point {
     ];
 
     /// The server's stage at this point; none before and after a dialogue.
-    fn stage(self) -> Option<Stage> {
+    fn stage(self) -> Option<SessionStage> {
         match self {
             Self::Connect | Self::AfterAccepting => None,
-            Self::Banner => Some(Stage::Banner),
-            Self::Ehlo => Some(Stage::Ehlo),
-            Self::StartTls => Some(Stage::StartTls),
-            Self::Auth => Some(Stage::Auth),
-            Self::Mail => Some(Stage::Mail),
-            Self::Rcpt => Some(Stage::Rcpt),
-            Self::Data => Some(Stage::Data),
-            Self::EndOfData => Some(Stage::EndOfData),
+            Self::Banner => Some(SessionStage::Banner),
+            Self::Ehlo => Some(SessionStage::Ehlo),
+            Self::StartTls => Some(SessionStage::StartTls),
+            Self::Auth => Some(SessionStage::Auth),
+            Self::Mail => Some(SessionStage::Mail),
+            Self::Rcpt => Some(SessionStage::Rcpt),
+            Self::Data => Some(SessionStage::Data),
+            Self::EndOfData => Some(SessionStage::EndOfData),
         }
     }
 
@@ -149,7 +149,7 @@ impl Cell {
             (Point::AfterAccepting, FaultKind::Reset) => Ok(Fault::AcceptWithoutReply(Ending::Reset)),
             (Point::AfterAccepting, FaultKind::Hang) => Ok(Fault::AcceptWithoutReply(Ending::Hang)),
             (Point::AfterAccepting, FaultKind::Garbage) => Ok(Fault::AcceptWithoutReply(Ending::Garbage)),
-            (Point::AfterAccepting, FaultKind::Slow) => Ok(Fault::At(Stage::EndOfData, Action::Slow(SLOW))),
+            (Point::AfterAccepting, FaultKind::Slow) => Ok(Fault::At(SessionStage::EndOfData, Action::Slow(SLOW))),
             (Point::AfterAccepting, FaultKind::Temporary | FaultKind::AccountRefused) => {
                 Err("a server that refuses has not accepted: end of data")
             }
@@ -179,7 +179,7 @@ impl Cell {
     }
 
     /// Returns true if only a client's time limit reveals the fault.
-    pub fn takes_patience(self) -> bool {
+    pub fn takes_default_timeouts(self) -> bool {
         matches!(self.kind, FaultKind::Hang | FaultKind::Slow)
     }
 

@@ -125,11 +125,11 @@ impl Mta {
         env: &TestEnv,
         setup: Setup,
         providers: &Providers,
-        patience: PostfixTimeouts,
+        timeouts: PostfixTimeouts,
         suffix: &str,
     ) -> Result<Self> {
         let (mut options, bounces) = base(env, providers, suffix);
-        options.patience = patience;
+        options.timeouts = timeouts;
         let at = options.at;
         let (primary, standby) = (providers.primary.address(), providers.standby.address());
         let options = match setup {
@@ -153,7 +153,7 @@ impl Mta {
                 let options = with_demands(env, options, providers, &[frontend])?;
                 return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
             }
-            Setup::Agent => return Self::with_agent(env, providers, patience, suffix, |_| Ok(())).await,
+            Setup::Agent => return Self::with_agent(env, providers, timeouts, suffix, |_| Ok(())).await,
         };
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
@@ -166,13 +166,13 @@ impl Mta {
     pub async fn with_agent(
         env: &TestEnv,
         providers: &Providers,
-        patience: PostfixTimeouts,
+        timeouts: PostfixTimeouts,
         suffix: &str,
         adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
     ) -> Result<Self> {
         env.apply(&manifests(providers, suffix)).await?;
         let (mut options, bounces) = base(env, providers, suffix);
-        options.patience = patience;
+        options.timeouts = timeouts;
         let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
         let mut options = agent::Options::beside(&postfix, env, &config_map(suffix), &format!("agent{suffix}"))?;
         mount_secret(&options.credentials_directory)?;

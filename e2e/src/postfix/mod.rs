@@ -50,7 +50,7 @@ pub struct Options {
     /// True if its daemons run in the queue directory as their root, as in Debian's master.cf.
     pub chroot: bool,
     /// Its time limits for a server, and its pauses before it retries deferred mail.
-    pub patience: PostfixTimeouts,
+    pub timeouts: PostfixTimeouts,
     /// Shell commands by which an administrator changes a configuration, such as `postconf -e …`.
     /// They run before the parameters below are set.
     pub commands: Option<String>,
@@ -63,7 +63,7 @@ pub struct Options {
 impl Options {
     /// Settings of a chrooted Postfix with lowered timeouts, and without a route for mail.
     pub fn new(at: SocketAddr, log: PathBuf) -> Self {
-        Self { at, chroot: true, patience: PostfixTimeouts::Lowered, commands: None, parameters: Vec::new(), log }
+        Self { at, chroot: true, timeouts: PostfixTimeouts::Lowered, commands: None, parameters: Vec::new(), log }
     }
 
     /// Adds a parameter, whose value may refer to others.
@@ -160,7 +160,7 @@ impl Postfix {
             shell.args(["-euc", commands]).env("MAIL_CONFIG", self.configuration());
             said(shell, "the commands that configure Postfix")?;
         }
-        let parameters = options.patience.parameters().iter().map(|(name, value)| parameter(name, *value));
+        let parameters = options.timeouts.parameters().iter().map(|(name, value)| parameter(name, *value));
         for parameter in parameters.chain(options.parameters.iter().cloned()) {
             let value = parameter.value_after(|| self.said("postconf", &["-h", parameter.name()]))?;
             self.said("postconf", &["-e", &format!("{} = {value}", parameter.name())])?;

@@ -60,7 +60,7 @@ impl Timeline {
     }
 
     /// Adds an entry with a time from a status.
-    pub fn told(&mut self, at: &MicroTime, ink: Option<Ink>, text: impl Into<String>) {
+    pub fn reported(&mut self, at: &MicroTime, ink: Option<Ink>, text: impl Into<String>) {
         self.entries.push(TimelineEntry { at: SystemTime::from(at.0), ink, text: text.into() });
     }
 }

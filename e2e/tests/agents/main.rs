@@ -94,8 +94,8 @@ async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
     .await
 }
 
-fn deliveries(word: DeliveryVerdict) -> BackendDeliveries {
-    BackendDeliveries { word, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
+fn deliveries(verdict: DeliveryVerdict) -> BackendDeliveries {
+    BackendDeliveries { verdict, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
 }
 
 fn paused(now: Timestamp) -> DeliveryVerdict {

@@ -49,7 +49,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// An agent whose kubeconfig is that of the example's service account.
-struct Beside {
+struct RestrictedAgent {
     agent: Agent,
     client: Client,
     socket: PathBuf,
@@ -57,7 +57,7 @@ struct Beside {
     _short: tempfile::TempDir,
 }
 
-impl Beside {
+impl RestrictedAgent {
     async fn start(env: &TestEnv) -> Result<Self> {
         let namespace = env.namespace();
         ensure!(RIGHTS.contains(NAMESPACE_OF_RIGHTS), "the example names another namespace");
@@ -153,12 +153,12 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     let operator = start(&env, "one").await?;
     fixture.wait_active("primary").await?;
     document(&env, 1).await?;
-    let beside = Beside::start(&env).await?;
-    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
-    beside.wait_transport(&next_hop(&fixture.primary)).await?;
+    let restricted = RestrictedAgent::start(&env).await?;
+    restricted.agent.wait_ready(WAIT_TIMEOUT).await?;
+    restricted.wait_transport(&next_hop(&fixture.primary)).await?;
 
     eventually(WAIT_TIMEOUT, "a report to be accepted", async || {
-        let replicas = beside.agent.status().await?.reports.replicas;
+        let replicas = restricted.agent.status().await?.reports.replicas;
         ensure!(
             replicas.first().is_some_and(|replica| replica.accepted_at.is_some() && replica.error.is_none()),
             "{replicas:?}"
@@ -171,36 +171,36 @@ async fn follows(env: Arc<TestEnv>) -> Result<()> {
     let paused = "dsn=5.0.0, status=bounced (host a said: 554 Message rejected: Sending paused for this account. (in reply to end of DATA command))";
     // Several times: deliveries that began before mail was given to a backend are no evidence about it.
     eventually(WAIT_TIMEOUT, "the agent to leave the primary", async || {
-        beside.deliveries(1, &primary, "0.01", paused)?;
-        Ok((beside.transport("someone@example.com").await? == next_hop(&fixture.standby)).then_some(()))
+        restricted.deliveries(1, &primary, "0.01", paused)?;
+        Ok((restricted.transport("someone@example.com").await? == next_hop(&fixture.standby)).then_some(()))
     })
     .await?;
     let last = wait_active(&env, "orders", "standby").await?.last_transition.context("a transition")?;
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let seen = verdicts(&env).await?;
     ensure!(seen["smtp"] == Health::Healthy && seen["deliveries"] == Health::Unhealthy, "{seen:?}");
-    beside.wait_transport(&next_hop(&fixture.standby)).await?;
+    restricted.wait_transport(&next_hop(&fixture.standby)).await?;
 
     eventually_is(
         WAIT_TIMEOUT,
         "the decision to reach the agent",
-        async || Ok(beside.agent.status().await?.document.map(|document| document.transition)),
+        async || Ok(restricted.agent.status().await?.document.map(|document| document.transition)),
         |transition| *transition == Some(last.id),
     )
     .await?;
     let standby = fixture.standby.address().ip().to_string();
     eventually(WAIT_TIMEOUT, "the first delivery to be written down", async || {
-        beside.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
+        restricted.deliveries(1, &standby, "0.01", "dsn=2.0.0, status=sent (250 2.0.0 Ok)")?;
         Ok(route_status(&env, "orders").await?.last_transition.and_then(|last| last.first_delivery_at))
     })
     .await?;
 
     let metrics = operator.metrics().await?;
     ensure!(metric_sum(&metrics, "mail_failover_reports_total", |labels| labels.contains("accepted")) >= 1.0);
-    let log = std::fs::read_to_string(beside.agent.log())?;
+    let log = std::fs::read_to_string(restricted.agent.log())?;
     ensure!(!log.contains("eyJ"), "a token is in the agent's log");
     uses_what_it_was_granted(&env)?;
-    may_read_nothing_else(&env, &beside.client).await
+    may_read_nothing_else(&env, &restricted.client).await
 }
 
 /// Checks that the agent's requests to the API server match the example's rights: all of them,
@@ -250,10 +250,10 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("primary").await?;
     change::<MailRoute>(&env, "orders", &switch_to("1", "standby")).await?;
     wait_active(&env, "orders", "standby").await?;
-    let beside = Beside::start(&env).await?;
-    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
+    let restricted = RestrictedAgent::start(&env).await?;
+    restricted.agent.wait_ready(WAIT_TIMEOUT).await?;
     let standby = next_hop(&fixture.standby);
-    beside.wait_transport(&standby).await?;
+    restricted.wait_transport(&standby).await?;
     // The operator would repair the ConfigMap.
     operator.terminate(Duration::from_secs(10)).await?;
 
@@ -266,35 +266,40 @@ async fn keeps(env: Arc<TestEnv>) -> Result<()> {
         [("garbage", "}{", "JSON"), ("an older version", &*older.to_string(), "older"), ("nothing", "", "empty")]
     {
         change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: spoilt } })).await?;
-        beside
+        restricted
             .wait_source(&format!("{what} to be refused"), |source| {
                 source.refused.as_ref().is_some_and(|why| why.contains(refusal))
             })
             .await?;
-        ensure!(beside.transport("a@example.com").await? == standby, "{what} changed the answers");
+        ensure!(restricted.transport("a@example.com").await? == standby, "{what} changed the answers");
     }
     change::<ConfigMap>(&env, CONFIG_MAP, &json!({ "data": { KEY: null } })).await?;
-    beside.wait_source("the missing key to be told", |source| is_missing(source, KEY)).await?;
+    restricted.wait_source("the missing key to be told", |source| is_missing(source, KEY)).await?;
     api::<ConfigMap>(&env).delete(CONFIG_MAP, &DeleteParams::default()).await?;
-    beside.wait_source("the deletion to be told", |source| is_missing(source, "deleted")).await?;
-    ensure!(beside.transport("a@example.com").await? == standby, "a deletion changed the answers");
+    restricted.wait_source("the deletion to be told", |source| is_missing(source, "deleted")).await?;
+    ensure!(restricted.transport("a@example.com").await? == standby, "a deletion changed the answers");
 
     let control = env.control()?;
     control.stop_api_server();
-    beside.wait_source("the API server to be missed", |source| source.state == SourceState::Unreachable).await?;
-    beside.agent.kill();
-    beside.agent.start_again()?;
-    beside.agent.wait_ready(WAIT_TIMEOUT).await?;
-    let Status { document, .. } = beside.agent.status().await?;
+    restricted.wait_source("the API server to be missed", |source| source.state == SourceState::Unreachable).await?;
+    restricted.agent.kill();
+    restricted.agent.start_again()?;
+    restricted.agent.wait_ready(WAIT_TIMEOUT).await?;
+    let Status { document, .. } = restricted.agent.status().await?;
     ensure!(document.context("the last good document")?.source.starts_with("last good document"));
-    ensure!(beside.transport("a@example.com").await? == standby, "a start without an API server changed the answers");
+    ensure!(
+        restricted.transport("a@example.com").await? == standby,
+        "a start without an API server changed the answers"
+    );
 
     control.start_api_server().await?;
     let operator = start(&env, "two").await?;
-    beside.wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following).await?;
+    restricted
+        .wait_source("the ConfigMap to be followed again", |source| source.state == SourceState::Following)
+        .await?;
     change::<MailRoute>(&env, "orders", &switch_to("2", "primary")).await?;
     eventually(WAIT_TIMEOUT, "the way back", async || {
-        Ok((beside.transport("a@example.com").await? == next_hop(&fixture.primary)).then_some(()))
+        Ok((restricted.transport("a@example.com").await? == next_hop(&fixture.primary)).then_some(()))
     })
     .await?;
     drop(operator);

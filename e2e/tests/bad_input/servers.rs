@@ -13,7 +13,7 @@ use mail_failover_e2e::fixture::{
     wait_health,
 };
 use mail_failover_e2e::mail::dns::DnsServer;
-use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
@@ -105,12 +105,12 @@ async fn abuse(env: Arc<TestEnv>) -> Result<()> {
     let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
     let operator = fixture.start_operator("a").await?;
     let faults = [
-        (Fault::At(At::Banner, Action::Huge(1024 * 1024)), "ProtocolError"),
-        (Fault::At(At::Ehlo, Action::Huge(1024 * 1024)), "ProtocolError"),
-        (Fault::At(At::Banner, Action::EndlessLine), "ProtocolError"),
-        (Fault::At(At::Ehlo, Action::EndlessLine), "ProtocolError"),
-        (Fault::At(At::Banner, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
-        (Fault::At(At::Ehlo, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
+        (Fault::At(SessionStage::Banner, Action::Huge(1024 * 1024)), "ProtocolError"),
+        (Fault::At(SessionStage::Ehlo, Action::Huge(1024 * 1024)), "ProtocolError"),
+        (Fault::At(SessionStage::Banner, Action::EndlessLine), "ProtocolError"),
+        (Fault::At(SessionStage::Ehlo, Action::EndlessLine), "ProtocolError"),
+        (Fault::At(SessionStage::Banner, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
+        (Fault::At(SessionStage::Ehlo, Action::Slow(Duration::from_secs(1))), "NoAnswer"),
     ];
     for (fault, reason) in faults {
         fixture.primary.set_fault(fault.clone()).await?;

@@ -13,7 +13,7 @@ use mail_failover_e2e::assertions::{manifest, start_operator, wait_event};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
-use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
@@ -61,7 +61,8 @@ async fn window(env: Arc<TestEnv>) -> Result<()> {
     let primary = fixture.server("primary");
     let flaps = async {
         loop {
-            let fault = if fastrand::bool() { Fault::reply(At::Banner, 421, "4.3.2 not now") } else { Fault::None };
+            let fault =
+                if fastrand::bool() { Fault::reply(SessionStage::Banner, 421, "4.3.2 not now") } else { Fault::None };
             primary.set_fault(fault).await?;
             sleep(Duration::from_millis(100)).await;
         }
@@ -95,7 +96,10 @@ async fn latency(env: Arc<TestEnv>) -> Result<()> {
     let _operator = fixture.begin("primary").await?;
     let since = fixture.status().await?.since.context("since when")?;
     // The banner is some thirty bytes long.
-    fixture.server("primary").set_fault(Fault::At(At::Banner, Action::Slow(Duration::from_millis(40)))).await?;
+    fixture
+        .server("primary")
+        .set_fault(Fault::At(SessionStage::Banner, Action::Slow(Duration::from_millis(40))))
+        .await?;
     wait_health(&env, "primary", Health::Degraded, "Slow").await?;
     let held = fixture.until("to be slow", |status| status.backends[0].health == Health::Degraded).await?;
     if shares(&held) == [("primary", 100)] {
@@ -136,7 +140,7 @@ async fn immediately(env: Arc<TestEnv>) -> Result<()> {
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
     // A few refusals: that class needs a thousand.
-    primary.set_fault(Fault::reply(At::Banner, 554, "5.3.2 no service")).await?;
+    primary.set_fault(Fault::reply(SessionStage::Banner, 554, "5.3.2 no service")).await?;
     let connections = primary.counters().connections;
     eventually(Duration::from_mins(1), "a few failures", async || {
         Ok((primary.counters().connections >= connections + 5).then_some(()))
@@ -164,7 +168,7 @@ async fn stable(env: Arc<TestEnv>) -> Result<()> {
     let status = fixture.status().await?;
     ensure!(status.backends[0].health == Health::Unhealthy, "two successes are not enough: {status:?}");
     // One failure at least.
-    fixture.server("primary").set_fault(Fault::At(At::Banner, Action::Reset)).await?;
+    fixture.server("primary").set_fault(Fault::At(SessionStage::Banner, Action::Reset)).await?;
     let connections = fixture.server("primary").counters().connections;
     eventually(Duration::from_mins(1), "a failure", async || {
         Ok((fixture.server("primary").counters().connections >= connections + 2).then_some(()))
@@ -187,9 +191,9 @@ async fn throttled(env: Arc<TestEnv>) -> Result<()> {
     let fixture = DecisionFixture::of_two(env.clone(), json!({ "failure": { "consecutive": 2 } })).await?;
     let _operator = fixture.begin("primary").await?;
     let asks = [
-        Fault::reply(At::Banner, 421, "4.7.0 too many connections from you"),
-        Fault::reply(At::Ehlo, 454, "4.7.0 Throttling failure: Maximum sending rate exceeded"),
-        Fault::reply(At::Ehlo, 451, "4.7.0 too many sessions, try again later"),
+        Fault::reply(SessionStage::Banner, 421, "4.7.0 too many connections from you"),
+        Fault::reply(SessionStage::Ehlo, 454, "4.7.0 Throttling failure: Maximum sending rate exceeded"),
+        Fault::reply(SessionStage::Ehlo, 451, "4.7.0 too many sessions, try again later"),
     ];
     for fault in asks {
         fixture.server("primary").set_fault(fault.clone()).await?;
@@ -215,7 +219,10 @@ async fn throttled_share(env: Arc<TestEnv>) -> Result<()> {
         DecisionFixture::create(env.clone(), &backends, json!({}), json!({ "strategy": "ActiveActive" })).await?;
     let _operator = start_operator(&env, &[]).await?;
     fixture.active(&[("a", 50), ("b", 50)]).await?;
-    fixture.server("a").set_fault(Fault::reply(At::Ehlo, 451, "4.7.0 too many sessions, try again later")).await?;
+    fixture
+        .server("a")
+        .set_fault(Fault::reply(SessionStage::Ehlo, 451, "4.7.0 too many sessions, try again later"))
+        .await?;
     let status = fixture.active(&[("a", 25), ("b", 75)]).await?;
     ensure!(status.history.is_empty() && status.state == Some(RouteState::Preferred), "{status:?}");
     // Each has one address, so that no Service comes nearer to the shares.

@@ -14,7 +14,7 @@ use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::fixture::{
     PolicyTimings, WAIT_TIMEOUT, backend, backend_status, condition, policy, route, wait_active, wait_health,
 };
-use mail_failover_e2e::mail::server::{Action, Fault, Logins, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, Logins, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ async fn rotation(env: Arc<TestEnv>) -> Result<()> {
         ["smtp", "deep"].map(|name| seen.probes.iter().find(|probe| probe.name == name).map(|probe| probe.health));
     ensure!(health == [Some(Health::Healthy), Some(Health::Unhealthy)], "{seen:?}");
     let quoted = format!("5.7.8 {USER}: {FIRST} is not your password, nor is {}", STANDARD.encode(FIRST));
-    primary.set_fault(Fault::At(At::Auth, Action::Reply(535, quoted.into()))).await?;
+    primary.set_fault(Fault::At(SessionStage::Auth, Action::Reply(535, quoted.into()))).await?;
     let heard = primary.counters().commands.get("AUTH").copied().unwrap_or_default();
     eventually_is(
         WAIT_TIMEOUT,
@@ -125,7 +125,7 @@ async fn depths(env: Arc<TestEnv>) -> Result<()> {
     let commands = primary.counters().commands;
     let [rcpt, rset, data] = ["RCPT", "RSET", "DATA"].map(|verb| commands.get(verb).copied().unwrap_or_default());
     ensure!(rcpt > 0 && rset > 0 && data == 0, "{commands:?}");
-    primary.set_fault(Fault::reply(At::Rcpt, 550, "5.1.1 User unknown")).await?;
+    primary.set_fault(Fault::reply(SessionStage::Rcpt, 550, "5.1.1 User unknown")).await?;
     let heard = primary.counters().commands.get("RCPT").copied().unwrap_or_default();
     eventually_is(
         WAIT_TIMEOUT,
@@ -137,10 +137,10 @@ async fn depths(env: Arc<TestEnv>) -> Result<()> {
     let status = backend_status(&env, "primary").await?;
     ensure!(status.health == Some(Health::Healthy), "{status:?}");
     for (fault, class) in [
-        (Fault::reply(At::Mail, 554, "Message rejected: Sending paused for this account."), "AccountPaused"),
-        (Fault::reply(At::Mail, 454, "Throttling failure: Daily message quota exceeded."), "QuotaExhausted"),
-        (Fault::reply(At::Auth, 454, "4.7.0 Temporary authentication failure"), "Temporary"),
-        (Fault::reply(At::Rcpt, 554, "5.7.1 Relay access denied"), "Permanent"),
+        (Fault::reply(SessionStage::Mail, 554, "Message rejected: Sending paused for this account."), "AccountPaused"),
+        (Fault::reply(SessionStage::Mail, 454, "Throttling failure: Daily message quota exceeded."), "QuotaExhausted"),
+        (Fault::reply(SessionStage::Auth, 454, "4.7.0 Temporary authentication failure"), "Temporary"),
+        (Fault::reply(SessionStage::Rcpt, 554, "5.7.1 Relay access denied"), "Permanent"),
     ] {
         primary.set_fault(fault).await?;
         wait_health(&env, "primary", Health::Unhealthy, class).await?;

@@ -16,7 +16,7 @@ use mail_failover_e2e::fixture::{
     PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, policy, route, wait_active, wait_health,
 };
 use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
-use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
@@ -63,13 +63,13 @@ async fn faults(env: Arc<TestEnv>) -> Result<()> {
         &[
             (Fault::Refuse, "ConnectionRefused"),
             (Fault::Blackhole, "NoAnswer"),
-            (Fault::At(At::Banner, Action::Reset), "ConnectionLost"),
-            (Fault::At(At::Banner, Action::Close), "ConnectionLost"),
+            (Fault::At(SessionStage::Banner, Action::Reset), "ConnectionLost"),
+            (Fault::At(SessionStage::Banner, Action::Close), "ConnectionLost"),
             (Fault::Silent, "NoAnswer"),
-            (Fault::At(At::Ehlo, Action::Hang), "NoAnswer"),
-            (Fault::reply(At::Banner, 421, "4.3.2 shutting down"), "Temporary"),
-            (Fault::reply(At::Banner, 554, "5.3.2 no service"), "Permanent"),
-            (Fault::At(At::Banner, Action::Garbage), "ProtocolError"),
+            (Fault::At(SessionStage::Ehlo, Action::Hang), "NoAnswer"),
+            (Fault::reply(SessionStage::Banner, 421, "4.3.2 shutting down"), "Temporary"),
+            (Fault::reply(SessionStage::Banner, 554, "5.3.2 no service"), "Permanent"),
+            (Fault::At(SessionStage::Banner, Action::Garbage), "ProtocolError"),
         ],
     )
     .await
@@ -149,11 +149,11 @@ async fn start_tls(env: Arc<TestEnv>) -> Result<()> {
     bad_certificates(&env, &authority, &primary).await?;
     let faults = [
         (Fault::NotOffered(Extension::StartTls), "TlsFailed"),
-        (Fault::At(At::StartTls, Action::Reply(454, Cow::Borrowed("4.7.0 TLS not available"))), "TlsFailed"),
+        (Fault::At(SessionStage::StartTls, Action::Reply(454, Cow::Borrowed("4.7.0 TLS not available"))), "TlsFailed"),
         // Nothing may follow the reply to STARTTLS in the clear (CVE-2011-0411).
-        (Fault::At(At::Handshake, Action::Garbage), "ProtocolError"),
-        (Fault::At(At::Handshake, Action::Close), "ConnectionLost"),
-        (Fault::At(At::Handshake, Action::Hang), "NoAnswer"),
+        (Fault::At(SessionStage::Handshake, Action::Garbage), "ProtocolError"),
+        (Fault::At(SessionStage::Handshake, Action::Close), "ConnectionLost"),
+        (Fault::At(SessionStage::Handshake, Action::Hang), "NoAnswer"),
     ];
     for (fault, reason) in faults {
         primary.set_fault(fault.clone()).await?;
@@ -177,7 +177,7 @@ async fn implicit_tls(env: Arc<TestEnv>) -> Result<()> {
     let _operator = start_operator(&env, &[]).await?;
     wait_active(&env, "orders", "primary").await?;
     bad_certificates(&env, &authority, &primary).await?;
-    primary.set_fault(Fault::At(At::Handshake, Action::Garbage)).await?;
+    primary.set_fault(Fault::At(SessionStage::Handshake, Action::Garbage)).await?;
     let status = wait_active(&env, "orders", "standby").await?;
     ensure!(status.last_transition.is_some_and(|last| last.reason == "TlsFailed"));
     Ok(())

@@ -109,7 +109,7 @@ async fn undisturbed(env: Arc<TestEnv>) -> Result<()> {
 }
 
 /// The health of the live route by Argo CD's script and by Flux's expressions.
-async fn opinions(env: &TestEnv, health: &Health) -> Result<(String, String, String)> {
+async fn assessments(env: &TestEnv, health: &Health) -> Result<(String, String, String)> {
     let kind = ApiResource::erase::<MailRoute>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(env.client(), env.namespace(), &kind);
     let route = serde_json::to_value(api.get("orders").await?)?;
@@ -121,7 +121,7 @@ async fn judged(env: Arc<TestEnv>) -> Result<()> {
     let health = Health::locate()?;
     let shop = GitShop::open(&env).await?;
     wait_active(&env, "orders", "primary").await?;
-    let (argo_cd, message, flux) = opinions(&env, &health).await?;
+    let (argo_cd, message, flux) = assessments(&env, &health).await?;
     ensure!(
         argo_cd == "Healthy" && message.starts_with("Mail leaves by primary since 20") && flux == "Current",
         "{argo_cd} {message} {flux}"
@@ -129,7 +129,7 @@ async fn judged(env: Arc<TestEnv>) -> Result<()> {
 
     shop.primary.crash().await?;
     wait_active(&env, "orders", "standby").await?;
-    let (argo_cd, message, flux) = opinions(&env, &health).await?;
+    let (argo_cd, message, flux) = assessments(&env, &health).await?;
     ensure!(argo_cd == "Healthy" && flux == "Current", "{argo_cd} {message} {flux}");
     ensure!(message.starts_with("Failed over: mail leaves by standby since 20"), "{message}");
     ensure!(message.ends_with("(ConnectionRefused); no other backend could take over"), "{message}");
@@ -138,7 +138,7 @@ async fn judged(env: Arc<TestEnv>) -> Result<()> {
 
     shop.standby.crash().await?;
     wait_route(&env, "orders", "to have no way out", |status| status.state == Some(RouteState::NoneHealthy)).await?;
-    let (argo_cd, message, flux) = opinions(&env, &health).await?;
+    let (argo_cd, message, flux) = assessments(&env, &health).await?;
     ensure!(
         argo_cd == "Degraded" && message.starts_with("No mail can be sent: ") && flux == "Failed",
         "{argo_cd} {message} {flux}"

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
-use mail_failover_e2e::mail::server::{Action, Ending, Extension, Fault, Logins, Options, SmtpServer, Stage};
+use mail_failover_e2e::mail::server::{Action, Ending, Extension, Fault, Logins, Options, SessionStage, SmtpServer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -23,29 +23,29 @@ async fn full_server() -> SmtpServer {
 
 /// The dialogue before a stage, as commands with the codes of their replies; and the command at the
 /// stage.
-fn script(stage: Stage) -> (Vec<(&'static str, &'static str)>, Option<&'static str>) {
+fn script(stage: SessionStage) -> (Vec<(&'static str, &'static str)>, Option<&'static str>) {
     let ehlo = ("EHLO test", "250");
     let mail = ("MAIL FROM:<a@a.test>", "250");
     let rcpt = ("RCPT TO:<b@b.test>", "250");
     match stage {
-        Stage::Banner => (vec![], None),
-        Stage::Ehlo => (vec![], Some("EHLO test")),
-        Stage::StartTls => (vec![ehlo], Some("STARTTLS")),
-        Stage::Handshake => (vec![ehlo, ("STARTTLS", "220")], None),
-        Stage::Auth => (vec![ehlo], Some(LOGIN)),
-        Stage::Mail => (vec![ehlo], Some("MAIL FROM:<a@a.test>")),
-        Stage::Rcpt => (vec![ehlo, mail], Some("RCPT TO:<b@b.test>")),
-        Stage::Data => (vec![ehlo, mail, rcpt], Some("DATA")),
-        Stage::Content => (vec![ehlo, mail, rcpt, ("DATA", "354")], Some("Subject: first line")),
-        Stage::EndOfData => (vec![ehlo, mail, rcpt, ("DATA", "354")], Some("Subject: text\r\n\r\n.")),
+        SessionStage::Banner => (vec![], None),
+        SessionStage::Ehlo => (vec![], Some("EHLO test")),
+        SessionStage::StartTls => (vec![ehlo], Some("STARTTLS")),
+        SessionStage::Handshake => (vec![ehlo, ("STARTTLS", "220")], None),
+        SessionStage::Auth => (vec![ehlo], Some(LOGIN)),
+        SessionStage::Mail => (vec![ehlo], Some("MAIL FROM:<a@a.test>")),
+        SessionStage::Rcpt => (vec![ehlo, mail], Some("RCPT TO:<b@b.test>")),
+        SessionStage::Data => (vec![ehlo, mail, rcpt], Some("DATA")),
+        SessionStage::Content => (vec![ehlo, mail, rcpt, ("DATA", "354")], Some("Subject: first line")),
+        SessionStage::EndOfData => (vec![ehlo, mail, rcpt, ("DATA", "354")], Some("Subject: text\r\n\r\n.")),
     }
 }
 
 /// Runs a session up to a stage, with usual replies so far.
-async fn until(server: &SmtpServer, stage: Stage) -> Raw {
+async fn until(server: &SmtpServer, stage: SessionStage) -> Raw {
     let mut raw = Raw::connect(server.address()).await;
     let (before, at) = script(stage);
-    if stage != Stage::Banner {
+    if stage != SessionStage::Banner {
         assert_eq!(raw.reply().await, Seen::line("220 full ESMTP ready"));
     }
     for (command, code) in before {
@@ -58,16 +58,24 @@ async fn until(server: &SmtpServer, stage: Stage) -> Raw {
 }
 
 /// The last line of what is usually said at a stage.
-async fn usual(server: &SmtpServer, stage: Stage) -> String {
+async fn usual(server: &SmtpServer, stage: SessionStage) -> String {
     server.repair().await.expect("a repair");
     until(server, stage).await.lines().await.pop().expect("a reply")
 }
 
-const REPLYING: [Stage; 8] =
-    [Stage::Banner, Stage::Ehlo, Stage::StartTls, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::EndOfData];
+const REPLYING: [SessionStage; 8] = [
+    SessionStage::Banner,
+    SessionStage::Ehlo,
+    SessionStage::StartTls,
+    SessionStage::Auth,
+    SessionStage::Mail,
+    SessionStage::Rcpt,
+    SessionStage::Data,
+    SessionStage::EndOfData,
+];
 
-fn all_stages() -> impl Iterator<Item = Stage> {
-    REPLYING.into_iter().chain([Stage::Handshake, Stage::Content])
+fn all_stages() -> impl Iterator<Item = SessionStage> {
+    REPLYING.into_iter().chain([SessionStage::Handshake, SessionStage::Content])
 }
 
 #[tokio::test]
@@ -97,15 +105,15 @@ async fn at_every_stage_any_reply_can_be_given_without_the_usual_effect() {
         server.set_fault(Fault::reply(stage, 554, "5.7.1 Account suspended")).await.expect("a fault");
         let mut raw = until(&server, stage).await;
         assert_eq!(raw.reply().await, Seen::line("554 5.7.1 Account suspended"), "{stage}");
-        raw.exchange("NOOP", if stage == Stage::Banner { "503" } else { "250" }).await;
+        raw.exchange("NOOP", if stage == SessionStage::Banner { "503" } else { "250" }).await;
         let effect = match stage {
-            Stage::Banner | Stage::Ehlo | Stage::Data => ("MAIL FROM:<a@a.test>", "503"),
+            SessionStage::Banner | SessionStage::Ehlo | SessionStage::Data => ("MAIL FROM:<a@a.test>", "503"),
             // Still in the clear, and not logged in.
-            Stage::StartTls => ("STARTTLS", "554"),
-            Stage::Auth => (LOGIN, "554"),
-            Stage::Mail => ("RCPT TO:<b@b.test>", "503"),
-            Stage::Rcpt => ("DATA", "503"),
-            Stage::EndOfData | Stage::Handshake | Stage::Content => ("RSET", "250"),
+            SessionStage::StartTls => ("STARTTLS", "554"),
+            SessionStage::Auth => (LOGIN, "554"),
+            SessionStage::Mail => ("RCPT TO:<b@b.test>", "503"),
+            SessionStage::Rcpt => ("DATA", "503"),
+            SessionStage::EndOfData | SessionStage::Handshake | SessionStage::Content => ("RSET", "250"),
         };
         raw.exchange(effect.0, effect.1).await;
         raw.exchange("QUIT", "221").await;
@@ -162,7 +170,7 @@ async fn an_endless_line_begins_like_a_reply_and_does_not_end() {
 #[tokio::test]
 async fn garbage_is_neither_smtp_nor_tls() {
     let server = full_server().await;
-    for stage in REPLYING.into_iter().chain([Stage::Handshake]) {
+    for stage in REPLYING.into_iter().chain([SessionStage::Handshake]) {
         server.set_fault(Fault::At(stage, Action::Garbage)).await.expect("a fault");
         let bytes = until(&server, stage).await.bytes(8).await;
         assert!(!bytes[0].is_ascii_digit() && bytes[0] != 0x16, "{stage}: {bytes:?}");
@@ -173,8 +181,8 @@ async fn garbage_is_neither_smtp_nor_tls() {
 #[tokio::test]
 async fn a_slow_handshake_is_a_tls_record_that_never_completes() {
     let server = full_server().await;
-    server.set_fault(Fault::At(Stage::Handshake, Action::Slow(INTERVAL))).await.expect("a fault");
-    let mut raw = until(&server, Stage::Handshake).await;
+    server.set_fault(Fault::At(SessionStage::Handshake, Action::Slow(INTERVAL))).await.expect("a fault");
+    let mut raw = until(&server, SessionStage::Handshake).await;
     let bytes = raw.bytes(5).await;
     assert_eq!(bytes[..3], [0x16, 0x03, 0x03]);
     let announced = usize::from(u16::from_be_bytes([bytes[3], bytes[4]]));
@@ -184,8 +192,8 @@ async fn a_slow_handshake_is_a_tls_record_that_never_completes() {
 #[tokio::test]
 async fn a_reply_can_come_instead_of_a_handshake() {
     let server = full_server().await;
-    server.set_fault(Fault::reply(Stage::Handshake, 454, "4.7.0 TLS not available")).await.expect("a fault");
-    assert_eq!(until(&server, Stage::Handshake).await.reply().await, Seen::line("454 4.7.0 TLS not available"));
+    server.set_fault(Fault::reply(SessionStage::Handshake, 454, "4.7.0 TLS not available")).await.expect("a fault");
+    assert_eq!(until(&server, SessionStage::Handshake).await.reply().await, Seen::line("454 4.7.0 TLS not available"));
     assert_eq!(server.counters().failed_handshakes, 1);
 }
 
@@ -268,7 +276,7 @@ async fn a_fault_is_in_force_for_established_sessions_from_their_next_stage_on()
     let mut raw = Raw::connect(server.address()).await;
     raw.reply().await;
     raw.exchange("EHLO test", "250").await;
-    server.set_fault(Fault::reply(Stage::Mail, 454, "4.7.0 Throttled")).await.expect("a fault");
+    server.set_fault(Fault::reply(SessionStage::Mail, 454, "4.7.0 Throttled")).await.expect("a fault");
     raw.exchange("MAIL FROM:<a@a.test>", "454").await;
     server.repair().await.expect("a repair");
     raw.exchange("MAIL FROM:<a@a.test>", "250").await;
@@ -298,7 +306,7 @@ async fn a_message_can_be_stored_without_the_client_knowing() {
     for (ending, expected) in cases {
         let server = full_server().await;
         server.set_fault(Fault::AcceptWithoutReply(ending)).await.expect("a fault");
-        let mut raw = until(&server, Stage::EndOfData).await;
+        let mut raw = until(&server, SessionStage::EndOfData).await;
         assert_eq!(raw.reply().await, expected, "{ending:?}");
         assert_eq!(server.received_count(), 1, "{ending:?}");
     }
@@ -311,9 +319,9 @@ fn faults_have_names_for_tables() {
         (Fault::Refuse, "connection refused"),
         (Fault::Blackhole, "connection unanswered"),
         (Fault::Silent, "frozen"),
-        (Fault::At(Stage::Banner, Action::Hang), "hang at banner"),
-        (Fault::At(Stage::Ehlo, Action::Slow(Duration::from_secs(1))), "a byte per 1s at EHLO"),
-        (Fault::At(Stage::Banner, Action::Reply(421, Cow::Borrowed("4.3.2 x"))), "421 at banner"),
+        (Fault::At(SessionStage::Banner, Action::Hang), "hang at banner"),
+        (Fault::At(SessionStage::Ehlo, Action::Slow(Duration::from_secs(1))), "a byte per 1s at EHLO"),
+        (Fault::At(SessionStage::Banner, Action::Reply(421, Cow::Borrowed("4.3.2 x"))), "421 at banner"),
         (Fault::NotOffered(Extension::StartTls), "STARTTLS not offered"),
         (Fault::AcceptWithoutReply(Ending::Reset), "accepted, then reset"),
     ];

@@ -81,15 +81,15 @@ impl Raw {
         );
     }
 
-    /// The next line, or what comes instead within `patience`.
-    pub async fn see(&mut self, patience: Duration) -> Seen {
+    /// The next line, or what comes instead within `limit`.
+    pub async fn see(&mut self, limit: Duration) -> Seen {
         loop {
             if let Some(at) = self.input.windows(2).position(|pair| pair == b"\r\n") {
                 let line: Vec<u8> = self.input.drain(..at + 2).collect();
                 return Seen::Line(String::from_utf8_lossy(&line[..at]).into_owned());
             }
             self.reads += 1;
-            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+            match timeout(limit, self.stream.read_buf(&mut self.input)).await {
                 Err(_) => return Seen::Silence,
                 Ok(Ok(0)) => return Seen::Closed,
                 Ok(Ok(_)) => {}

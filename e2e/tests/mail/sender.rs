@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mail_failover_e2e::mail::sender::{Outcome, Sender, SenderOptions, Step, fixed};
-use mail_failover_e2e::mail::server::{Action, Ending, Fault, Stage};
+use mail_failover_e2e::mail::server::{Action, Ending, Fault, SessionStage};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -84,14 +84,14 @@ async fn a_failover_is_seen_from_the_first_failed_to_the_first_accepted_send() {
     let faults = [
         // A crash may hit a session that has just begun.
         (None, &[Step::Connect, Step::Banner, Step::Ehlo, Step::Mail, Step::Rcpt, Step::Data, Step::EndOfData][..], 0),
-        (Some(Fault::At(Stage::Banner, Action::Reset)), &[Step::Banner], 0),
-        (Some(Fault::reply(Stage::Banner, 421, "4.3.2 No service")), &[Step::Banner], 0),
-        (Some(Fault::At(Stage::Ehlo, Action::Hang)), &[Step::Ehlo], 200),
-        (Some(Fault::At(Stage::EndOfData, Action::Reset)), &[Step::EndOfData], 0),
+        (Some(Fault::At(SessionStage::Banner, Action::Reset)), &[Step::Banner], 0),
+        (Some(Fault::reply(SessionStage::Banner, 421, "4.3.2 No service")), &[Step::Banner], 0),
+        (Some(Fault::At(SessionStage::Ehlo, Action::Hang)), &[Step::Ehlo], 200),
+        (Some(Fault::At(SessionStage::EndOfData, Action::Reset)), &[Step::EndOfData], 0),
         // One connection fits into the queue of a black hole, and it may be the sender's.
         (Some(Fault::Blackhole), &[Step::Connect, Step::Banner], 200),
     ];
-    for (fault, steps, patience) in faults {
+    for (fault, steps, limit) in faults {
         let before = a.received_count();
         a.wait_for_received(before + 5, WITHIN).await.expect("mail through a");
         let broken = Instant::now();
@@ -115,7 +115,7 @@ async fn a_failover_is_seen_from_the_first_failed_to_the_first_accepted_send() {
             }
             outcome @ (Outcome::Accepted { .. } | Outcome::NoEndpoint) => panic!("{outcome}"),
         }
-        assert!(failed.finished - failed.started >= millis(patience), "{fault:?}: {failed:?}");
+        assert!(failed.finished - failed.started >= millis(limit), "{fault:?}: {failed:?}");
         assert_eq!(failover.took(), failover.first_accepted.finished - failed.started);
         assert!(failover.first_accepted.finished >= moved && failover.took() < Duration::from_secs(2), "{failover:?}");
 
@@ -161,7 +161,7 @@ async fn without_any_server_every_message_is_lost() {
 #[tokio::test]
 async fn a_message_is_given_up_after_as_long_as_the_application_waits() {
     let server = server("a").await;
-    server.set_fault(Fault::reply(Stage::Rcpt, 451, "4.3.0 Later")).await.expect("a fault");
+    server.set_fault(Fault::reply(SessionStage::Rcpt, 451, "4.3.0 Later")).await.expect("a fault");
     let options = options(fixed(vec![server.address()]));
     let sender = Sender::start(SenderOptions { give_up_after: Some(millis(100)), ..options });
     let totals = sender.wait_for("5 lost", WITHIN, |totals| totals.lost >= 5).await.expect("5 lost");
@@ -189,7 +189,7 @@ async fn messages_on_their_way_are_bounded_and_what_is_held_back_is_counted() {
 #[tokio::test]
 async fn mail_that_was_accepted_but_is_nowhere_has_vanished() {
     let server = server("a").await;
-    server.set_fault(Fault::reply(Stage::EndOfData, 250, "2.0.0 Ok, and forgotten")).await.expect("a fault");
+    server.set_fault(Fault::reply(SessionStage::EndOfData, 250, "2.0.0 Ok, and forgotten")).await.expect("a fault");
     let sender = Sender::start(options(fixed(vec![server.address()])));
     sender.wait_for("10 accepted", WITHIN, |totals| totals.accepted >= 10).await.expect("10 accepted");
     let journal = sender.stop(WITHIN).await;
@@ -228,11 +228,11 @@ async fn two_senders_do_not_count_each_others_messages() {
 async fn what_is_no_smtp_is_a_failure_and_no_hang() {
     let server = server("a").await;
     let faults = [
-        (Fault::At(Stage::Banner, Action::Garbage), "banner: not an SMTP reply"),
-        (Fault::At(Stage::Ehlo, Action::EndlessLine), "EHLO: reply too long"),
-        (Fault::At(Stage::Banner, Action::Huge(1_000_000)), "banner: reply too long"),
-        (Fault::At(Stage::Mail, Action::Close), "MAIL: connection closed"),
-        (Fault::At(Stage::Banner, Action::Slow(millis(100))), "no answer at banner"),
+        (Fault::At(SessionStage::Banner, Action::Garbage), "banner: not an SMTP reply"),
+        (Fault::At(SessionStage::Ehlo, Action::EndlessLine), "EHLO: reply too long"),
+        (Fault::At(SessionStage::Banner, Action::Huge(1_000_000)), "banner: reply too long"),
+        (Fault::At(SessionStage::Mail, Action::Close), "MAIL: connection closed"),
+        (Fault::At(SessionStage::Banner, Action::Slow(millis(100))), "no answer at banner"),
     ];
     for (fault, expected) in faults {
         server.set_fault(fault.clone()).await.expect("a fault");

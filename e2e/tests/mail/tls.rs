@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use mail_failover_e2e::mail::certificates::{Authority, Identity, Validity};
 use mail_failover_e2e::mail::sender::{Outcome, Sender, SenderOptions, Step, fixed};
-use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SmtpServer, Stage};
+use mail_failover_e2e::mail::server::{Action, Extension, Fault, Options, SessionStage, SmtpServer};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -122,10 +122,10 @@ async fn implicit_tls_can_break_before_the_banner() {
     let identity = authority.issue(&[NAME], Validity::Valid).expect("an identity");
     let server = SmtpServer::start(Options::new("s", V4).implicit_tls(identity)).await.expect("a server");
     let cases = [
-        (Fault::At(Stage::Handshake, Action::Close), Seen::Closed),
-        (Fault::At(Stage::Handshake, Action::Reset), Seen::Reset),
-        (Fault::At(Stage::Handshake, Action::Hang), Seen::Silence),
-        (Fault::reply(Stage::Handshake, 554, "5.7.0 No"), Seen::line("554 5.7.0 No")),
+        (Fault::At(SessionStage::Handshake, Action::Close), Seen::Closed),
+        (Fault::At(SessionStage::Handshake, Action::Reset), Seen::Reset),
+        (Fault::At(SessionStage::Handshake, Action::Hang), Seen::Silence),
+        (Fault::reply(SessionStage::Handshake, 554, "5.7.0 No"), Seen::line("554 5.7.0 No")),
     ];
     for (fault, expected) in cases {
         server.set_fault(fault.clone()).await.expect("a fault");
@@ -150,10 +150,10 @@ async fn a_sender_that_requires_tls_fails_where_tls_fails() {
 
     let faults = [
         (Fault::None, Some(&expired)),
-        (Fault::At(Stage::Handshake, Action::Garbage), None),
-        (Fault::reply(Stage::StartTls, 454, "4.7.0 TLS not available"), None),
+        (Fault::At(SessionStage::Handshake, Action::Garbage), None),
+        (Fault::reply(SessionStage::StartTls, 454, "4.7.0 TLS not available"), None),
         (Fault::NotOffered(Extension::StartTls), None),
-        (Fault::At(Stage::Handshake, Action::Hang), None),
+        (Fault::At(SessionStage::Handshake, Action::Hang), None),
     ];
     for (fault, certificate) in faults {
         server.set_certificate(certificate.unwrap_or(&valid)).expect("a certificate");

@@ -116,7 +116,7 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
     let first = env.start_operator_behind(&proxy, "first", &QUICK_LEASE)?;
     wait_settled(&fixture).await?;
     let before = proxy.writes().len();
-    let mut trap = proxy.set_trap(number, side);
+    let mut crash_point = proxy.set_crash_point(number, side);
     fixture.primary.crash().await?;
     let over = async {
         check_switched(&fixture).await?;
@@ -132,13 +132,13 @@ async fn death(env: Arc<TestEnv>, number: usize, side: Side) -> Result<()> {
         anyhow::Ok(())
     };
     let died_at = tokio::select! {
-        sprung = trap.wait_for(Option::is_some) => sprung.context("the trap is gone")?.clone(),
+        reached = crash_point.wait_for(Option::is_some) => reached.context("the proxy is gone")?.clone(),
         // An error means that the operator is dead to the cluster, or that it lost the switch by itself.
         result = over => result.map(|()| None)?,
     };
     first.kill();
     let writes: Vec<_> = proxy.writes()[before..].iter().map(Write::text).collect();
-    ensure!(died_at.is_some() || writes.len() < number, "the trap did not spring: {writes:#?}");
+    ensure!(died_at.is_some() || writes.len() < number, "the crash point was not reached: {writes:#?}");
     let second = env.start_own_operator("second", &QUICK_LEASE).await?;
     second.wait_ready(WAIT_TIMEOUT).await?;
     super::wait_holder(&env, "second").await?;

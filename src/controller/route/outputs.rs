@@ -11,7 +11,8 @@ use crate::controller::lane::Lane;
 use crate::controller::reconcile::PlannedAction;
 use crate::controller::retry::{Retry, WriteBudget};
 use crate::output::{
-    self, Briefed, Briefing, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired, service_split, writes,
+    self, DocumentInputs, DocumentMember, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired,
+    service_split, writes,
 };
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
@@ -99,13 +100,13 @@ impl RouteEntry {
         let owner = owner(cx, uid);
         let targets = self.targets(cx, &decided.decision.memory);
         let default_policy = Policy::default();
-        let briefing = Briefing {
-            members: briefed(cx, decided),
+        let inputs = DocumentInputs {
+            members: document_members(cx, decided),
             summary: decided.decision.memory.last_transition().map(Transition::summary).unwrap_or_default(),
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
         };
-        let mut desired = desired(&owner, route, &targets, &briefing);
+        let mut desired = desired(&owner, route, &targets, &inputs);
         // What is not known of one that carries mail stays as it is.
         desired.endpoints_known &= targets.len() == decided.decision.memory.shares.len();
         let are_endpoints_known = desired.endpoints_known || route.services.is_empty();
@@ -242,14 +243,14 @@ fn leading(kind: OutputKind, name: &str, shares: &[(String, u8)]) -> OutputStatu
 }
 
 /// The backends as its agents' document has them.
-fn briefed<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<Briefed<'a>> {
+fn document_members<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<DocumentMember<'a>> {
     let mut members = vec![];
     for candidate in &decided.candidates {
         if let Some((entry, backend)) = cx.usable_backend(&candidate.name)
             && entry.is_place_known()
         {
             let is_standby = decided.decision.is_standby(candidate);
-            members.push(Briefed { name: &candidate.name, backend, is_standby });
+            members.push(DocumentMember { name: &candidate.name, backend, is_standby });
         }
     }
     members

@@ -10,7 +10,7 @@ use crate::controller::references::Reference;
 use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::OPINION_HOLDS;
+use mail_failover_core::engine::REPORT_HOLDS;
 use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, ObjectKey, SwitchedMail, Timestamp,
 };
@@ -26,7 +26,7 @@ const MAX_OPERATORS: usize = 16;
 /// State of all agents.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
-    heard: BTreeMap<Agent, HeardAgent>,
+    latest: BTreeMap<Agent, HeardAgent>,
     /// Addresses of the replicas for reports, by the names of their observers' Leases; our own has no name.
     endpoints: BTreeMap<Option<Arc<str>>, OperatorEndpoint>,
     /// The same addresses as documents have them.
@@ -38,7 +38,7 @@ pub(super) struct Agents {
 struct HeardAgent {
     process: Arc<str>,
     sequence: u64,
-    heard_at: Timestamp,
+    received_at: Timestamp,
     backends: BTreeMap<Arc<str>, BackendDeliveries>,
     last_switch: Option<SwitchedMail>,
     kept: Option<KeptMail>,
@@ -78,37 +78,37 @@ impl Agents {
     /// Returns true if a report counts: no later one was here first, and there is room for the agent.
     fn has_room_for(&mut self, now: Timestamp, report: &AgentReport) -> bool {
         let AgentReport { agent, process, sequence, .. } = report;
-        if let Some(known) = self.heard.get(agent) {
+        if let Some(known) = self.latest.get(agent) {
             return known.process != *process || known.sequence < *sequence;
         }
-        self.heard.retain(|_, known| now.since(known.heard_at) < FORGOTTEN_AFTER);
-        let of_the_route = self.heard.keys().filter(|known| known.route == agent.route).count();
+        self.latest.retain(|_, known| now.since(known.received_at) < FORGOTTEN_AFTER);
+        let of_the_route = self.latest.keys().filter(|known| known.route == agent.route).count();
         of_the_route < MAX_AGENTS_OF_A_ROUTE
     }
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
         let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept } = report;
-        if !self.heard.contains_key(agent) {
+        if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
         let heard = HeardAgent {
             process: process.clone(),
             sequence: *sequence,
-            heard_at: now,
+            received_at: now,
             backends: backends.clone(),
             last_switch: last_switch.clone(),
             kept: kept.clone(),
         };
-        self.heard.insert(agent.clone(), heard)
+        self.latest.insert(agent.clone(), heard)
     }
 
     /// The backends that every agent of a route has left that has reported lately.
     fn left_by_all(&self, now: Timestamp, route: &ObjectKey) -> BTreeSet<Arc<str>> {
-        let of_route = self.heard.iter().filter(|(agent, _)| agent.route == *route).map(|(_, heard)| heard);
-        let present = of_route.filter(|heard| now.since(heard.heard_at) < OPINION_HOLDS);
-        let left = present.map(|heard| {
-            let left = heard.backends.iter().filter(|(_, reported)| reported.is_left);
+        let of_route = self.latest.iter().filter(|(agent, _)| agent.route == *route).map(|(_, known)| known);
+        let present = of_route.filter(|known| now.since(known.received_at) < REPORT_HOLDS);
+        let left = present.map(|known| {
+            let left = known.backends.iter().filter(|(_, reported)| reported.is_left);
             left.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
         });
         left.reduce(|all, one| &all & &one).unwrap_or_default()
@@ -116,14 +116,14 @@ impl Agents {
 
     /// Number of the agents whose verdict counts now.
     fn present(&self, now: Timestamp) -> usize {
-        self.heard.values().filter(|known| now.since(known.heard_at) < OPINION_HOLDS).count()
+        self.latest.values().filter(|known| now.since(known.received_at) < REPORT_HOLDS).count()
     }
 
     /// Returns what waits beside the agents of a route: the sum, and the oldest.
     fn kept(&self, now: Timestamp, route: &ObjectKey) -> (KeptTotal, LongKept) {
-        let known = self.heard.iter().filter(|(agent, _)| agent.route == *route);
-        let known = known.filter(|(_, heard)| now.since(heard.heard_at) < FORGOTTEN_AFTER);
-        let kept: Vec<_> = known.filter_map(|(_, heard)| heard.kept.as_ref()).collect();
+        let known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        let known = known.filter(|(_, known)| now.since(known.received_at) < FORGOTTEN_AFTER);
+        let kept: Vec<_> = known.filter_map(|(_, known)| known.kept.as_ref()).collect();
         let Some(oldest) = kept.iter().min_by_key(|kept| kept.oldest_at) else {
             return (KeptTotal::default(), LongKept::Nothing);
         };
@@ -138,7 +138,7 @@ impl Agents {
     }
 
     pub(super) fn forget_route(&mut self, route: &ObjectKey) {
-        self.heard.retain(|agent, _| agent.route != *route);
+        self.latest.retain(|agent, _| agent.route != *route);
     }
 }
 
@@ -203,7 +203,7 @@ impl ControllerState {
                 self.metrics.deliveries(key, &name, earlier, reported);
                 log_left(report, &name, earlier, reported);
             }
-            let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.word.clone());
+            let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.verdict.clone());
             self.handle_agent_verdict(now, &key.sibling(name), &report.agent, verdict, cooldown);
         }
     }
@@ -217,7 +217,7 @@ impl ControllerState {
         cooldown: Duration,
     ) {
         let Some(entry) = self.backends.get_mut(backend) else { return };
-        let is_turned = entry.evidence.hear_agent(agent, verdict, cooldown, now);
+        let is_turned = entry.evidence.record_agent(agent, verdict, cooldown, now);
         // Also for its timer, at which the agent's verdict ceases to count.
         self.peers.mark(backend);
         if is_turned {

@@ -43,8 +43,8 @@ fn failing(env: &TestEnv, class: EvidenceClass) -> DeliveryVerdict {
 }
 
 fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -> AgentReport {
-    let deliveries = |word| BackendDeliveries {
-        word,
+    let deliveries = |verdict| BackendDeliveries {
+        verdict,
         is_left: false,
         sent: sequence,
         deferred: 0,
@@ -277,28 +277,28 @@ fn documents_name_every_replica_that_takes_reports() {
         let document: Document = serde_json::from_str(&config_map.data.unwrap()[KEY]).unwrap();
         document.operators.into_iter().map(|endpoint| endpoint.address).collect()
     };
-    let hear = |env: &mut TestEnv, observer: &str, endpoint| {
-        let hearing = PeerEvent::TakesReports { observer: observer.into(), endpoint };
-        env.state.handle(env.now, Input::Observer(hearing));
+    let report = |env: &mut TestEnv, observer: &str, endpoint| {
+        let event = PeerEvent::TakesReports { observer: observer.into(), endpoint };
+        env.state.handle(env.now, Input::Observer(event));
         env.run(1.0);
     };
     assert!(told(&env).is_empty());
-    hear(&mut env, "b", Some(endpoint(9)));
-    hear(&mut env, "c", Some(endpoint(2)));
+    report(&mut env, "b", Some(endpoint(9)));
+    report(&mut env, "c", Some(endpoint(2)));
     assert_eq!(told(&env), ["192.0.2.2:8443", "192.0.2.9:8443"]);
     let writes = env.store.writes;
-    hear(&mut env, "c", Some(endpoint(2)));
+    report(&mut env, "c", Some(endpoint(2)));
     env.run(60.0);
     assert_eq!(env.store.writes, writes);
-    hear(&mut env, "b", None);
+    report(&mut env, "b", None);
     assert_eq!(told(&env), ["192.0.2.2:8443"]);
 }
 
 #[test]
 fn of_two_replicas_both_must_have_been_told() {
     let mut env = env();
-    let hearing = PeerEvent::Heard { observer: "other".into(), sightings: BTreeMap::new().into(), known_up_to: None };
-    env.state.handle(env.now, Input::Observer(hearing));
+    let event = PeerEvent::Report { observer: "other".into(), reported: BTreeMap::new().into(), known_up_to: None };
+    env.state.handle(env.now, Input::Observer(event));
     env.run(1.0);
     let word = failing(&env, EvidenceClass::AccountPaused);
     say(&mut env, "a", 1, word);

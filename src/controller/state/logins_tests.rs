@@ -92,7 +92,7 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
         assert_eq!((status.as_str(), condition_reason.as_str()), ("False", reason));
         assert!(message.starts_with("spec.smtp.auth.secretRef: ") && message.contains(text), "{message}");
         let status = primary(&env);
-        // The other probe has an opinion, and the blocked one abstains.
+        // The other probe has a verdict, and the blocked one abstains.
         assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Healthy), Some("Ok")));
         let probe = |name: &str| status.probes.iter().find(|probe| probe.name == name).unwrap().clone();
         assert_eq!((probe("smtp").health, probe("login").health), (Health::Healthy, Health::Unknown));
@@ -190,7 +190,7 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     let intervals = |env: &TestEnv| (interval_of(env, "smtp").as_secs(), interval_of(env, "login").as_secs());
     assert_eq!(intervals(&env), (1, 30));
     for (observer, together) in [("b", 60), ("c", 90)] {
-        let heard = PeerEvent::Heard { observer: observer.into(), sightings: Arc::default(), known_up_to: None };
+        let heard = PeerEvent::Report { observer: observer.into(), reported: Arc::default(), known_up_to: None };
         env.state.handle(env.now, Input::Observer(heard));
         env.run(1.0);
         assert_eq!(intervals(&env), (1, together));

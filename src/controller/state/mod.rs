@@ -87,7 +87,7 @@ pub struct Effects {
     /// Logins to read or not to read any more.
     pub logins: Vec<ReadChange<ObjectKey>>,
     /// Changes of this replica's verdicts, for its peers.
-    pub sightings: Vec<observers::BackendChange>,
+    pub report_changes: Vec<observers::BackendChange>,
     /// True once this replica has observed every backend.
     // Before that its peers do not count on its verdicts.
     pub is_complete: bool,

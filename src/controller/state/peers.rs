@@ -43,7 +43,7 @@ pub(super) struct Peers {
 /// Latest report of a peer.
 #[derive(Debug)]
 struct PeerState {
-    sightings: Arc<BackendVerdicts>,
+    reported: Arc<BackendVerdicts>,
     /// Highest `resourceVersion` of the backends that it knows.
     known_up_to: Option<ResourceVersion>,
     /// Time of the first report: the peer has seen healthy, for at least so long, every backend that it does not name.
@@ -55,9 +55,9 @@ struct PeerState {
 impl PeerState {
     /// The peer's verdict about a backend, by these thresholds.
     // Its silence about a backend that it does not know yet was once taken for health since before the backend existed.
-    fn sighting(&self, backend: &ObjectKey, entry: &BackendEntry, thresholds: &str) -> ObserverVerdict {
-        let (health, class) = match seen(&self.sightings, backend, thresholds) {
-            Seen::As(sighting) => return sighting,
+    fn verdict(&self, backend: &ObjectKey, entry: &BackendEntry, thresholds: &str) -> ObserverVerdict {
+        let (health, class) = match seen(&self.reported, backend, thresholds) {
+            Seen::As(verdict) => return verdict,
             Seen::Healthy if knows(self.known_up_to.as_ref(), entry) => (Health::Healthy, EvidenceClass::Ok),
             Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
@@ -68,12 +68,12 @@ impl PeerState {
     /// Takes over a report. Returns those backends that exist and of which it says something new.
     fn update(
         &mut self,
-        sightings: Arc<BackendVerdicts>,
+        reported: Arc<BackendVerdicts>,
         known_up_to: Option<ResourceVersion>,
         now: Timestamp,
         backends: &BTreeMap<ObjectKey, BackendEntry>,
     ) -> Vec<ObjectKey> {
-        let before = std::mem::replace(&mut self.sightings, sightings);
+        let before = std::mem::replace(&mut self.reported, reported);
         let known_before = std::mem::replace(&mut self.known_up_to, known_up_to);
         let mut changed = vec![];
         for (key, entry) in backends {
@@ -82,11 +82,11 @@ impl PeerState {
                 changed.push(key.clone());
             }
         }
-        for key in before.keys().filter(|key| !self.sightings.contains_key(*key) && backends.contains_key(*key)) {
+        for key in before.keys().filter(|key| !self.reported.contains_key(*key) && backends.contains_key(*key)) {
             self.recovered.insert(key.clone(), now);
             changed.push(key.clone());
         }
-        for (key, verdicts) in self.sightings.iter() {
+        for (key, verdicts) in self.reported.iter() {
             self.recovered.remove(key);
             if before.get(key) != Some(verdicts) && backends.contains_key(key) {
                 changed.push(key.clone());
@@ -191,16 +191,16 @@ impl Peers {
         let domain = usable.location.failure_domain.as_ref();
         let mut own = vec![];
         for (of, _) in thresholds {
-            own.extend(entry.evidence.sighting(*of, now).map(|sighting| (*of, sighting)));
+            own.extend(entry.evidence.own_verdict(*of, now).map(|verdict| (*of, verdict)));
         }
-        let own = own.iter().map(|(of, sighting)| (*of, sighting));
+        let own = own.iter().map(|(of, verdict)| (*of, verdict));
         self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
         for (name, peer) in &self.by_identity {
             let mut theirs = vec![];
             for (of, text) in thresholds {
-                theirs.push((*of, peer.sighting(key, entry, text)));
+                theirs.push((*of, peer.verdict(key, entry, text)));
             }
-            let theirs = theirs.iter().map(|(of, sighting)| (*of, sighting));
+            let theirs = theirs.iter().map(|(of, verdict)| (*of, verdict));
             self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Other(name.clone()), theirs);
         }
     }
@@ -208,7 +208,7 @@ impl Peers {
     /// Returns true if the peers know that this replica sees a backend fail.
     fn is_reported_failing(&self, key: &ObjectKey) -> bool {
         let reported = self.last_reported.get(key);
-        reported.is_some_and(|verdicts| verdicts.values().any(|sighting| sighting.health == Health::Unhealthy))
+        reported.is_some_and(|verdicts| verdicts.values().any(|verdict| verdict.health == Health::Unhealthy))
     }
 }
 
@@ -217,8 +217,8 @@ impl ControllerState {
         match event {
             PeerEvent::Listed => self.peers.is_listed = true,
             PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
-            PeerEvent::Heard { observer, sightings, known_up_to } => {
-                self.handle_peer_report(now, observer, sightings, known_up_to);
+            PeerEvent::Report { observer, reported, known_up_to } => {
+                self.handle_peer_report(now, observer, reported, known_up_to);
             }
             PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
         }
@@ -228,16 +228,16 @@ impl ControllerState {
         &mut self,
         now: Timestamp,
         observer: Arc<str>,
-        sightings: Arc<BackendVerdicts>,
+        reported: Arc<BackendVerdicts>,
         known_up_to: Option<ResourceVersion>,
     ) {
         if let Some(peer) = self.peers.by_identity.get_mut(&observer) {
-            let changed = peer.update(sightings, known_up_to, now, &self.backends);
+            let changed = peer.update(reported, known_up_to, now, &self.backends);
             self.peers.due.extend(changed);
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence counts");
-        let peer = PeerState { sightings, known_up_to, since: now, recovered: BTreeMap::new() };
+        let peer = PeerState { reported, known_up_to, since: now, recovered: BTreeMap::new() };
         self.peers.by_identity.insert(observer, peer);
         self.peers.due.extend(self.backends.keys().cloned());
         self.share_out_probes(now);
@@ -285,7 +285,7 @@ impl ControllerState {
 
     fn weigh(&mut self, now: Timestamp, key: &ObjectKey) {
         let Some(entry) = self.backends.get_mut(key) else {
-            self.pending.sightings.extend(self.peers.forget(key));
+            self.pending.report_changes.extend(self.peers.forget(key));
             return;
         };
         let thresholds: Vec<_> = entry.evidence.thresholds().map(|of| (of, of.to_string())).collect();
@@ -294,8 +294,8 @@ impl ControllerState {
         entry.evidence.suspect(&self.peers.suspects, now);
         for (observer, peer) in &self.peers.by_identity {
             for (of, text) in &thresholds {
-                let sighting = peer.sighting(key, entry, text);
-                entry.evidence.hear(observer, *of, sighting, now);
+                let verdict = peer.verdict(key, entry, text);
+                entry.evidence.record_peer(observer, *of, verdict, now);
             }
         }
         let mut is_turned = verdicts(entry, &thresholds, now) != before;
@@ -306,14 +306,14 @@ impl ControllerState {
         }
         self.peers.set_timer(key, entry.evidence.next_timeout(now));
         self.peers.note_in_fleet(key, entry, &thresholds, now);
-        let mut own = entry.own_sightings(&thresholds, now);
-        for sighting in own.iter_mut().flat_map(|verdicts| verdicts.values_mut()) {
-            sighting.confirms = self.confirmed(key, sighting);
+        let mut own = entry.own_verdicts(&thresholds, now);
+        for verdict in own.iter_mut().flat_map(|verdicts| verdicts.values_mut()) {
+            verdict.confirms = self.confirmed(key, verdict);
         }
         if let Some(change) = self.peers.report(key, own) {
             // A verdict that changed by time alone is news here, too.
             is_turned = true;
-            self.pending.sightings.push(change);
+            self.pending.report_changes.push(change);
         }
         if is_turned {
             self.requeue_users(&Reference::Backend(key.clone()));
@@ -342,8 +342,8 @@ impl ControllerState {
     }
 
     /// Returns the backends of its routes that this replica has seen answer since a backend began to fail.
-    fn confirmed(&self, key: &ObjectKey, sighting: &ObserverVerdict) -> Arc<[Arc<str>]> {
-        let Some(since) = sighting.first_failure_at else { return [].into() };
+    fn confirmed(&self, key: &ObjectKey, verdict: &ObserverVerdict) -> Arc<[Arc<str>]> {
+        let Some(since) = verdict.first_failure_at else { return [].into() };
         let mut confirmed = vec![];
         for neighbour in self.neighbours(key) {
             let entry = self.backends.get(&neighbour);

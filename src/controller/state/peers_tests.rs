@@ -24,11 +24,11 @@ fn thresholds() -> Thresholds {
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {
     let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
     let since = Timestamp::from_micros(1_000_000_000);
-    let sighting = ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() };
-    Verdicts::from([(of.to_string().into(), sighting)])
+    let verdict = ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() };
+    Verdicts::from([(of.to_string().into(), verdict)])
 }
 
-fn hear(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)]) {
+fn report(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)]) {
     hear_up_to(env, observer, said, None);
 }
 
@@ -36,9 +36,9 @@ fn hear(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)]) {
 fn hear_up_to(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)], version: Option<u64>) {
     let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
     let key = |name: &str| ObjectKey::new("shop", name);
-    let sightings: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
-    let hearing = PeerEvent::Heard { observer: observer.into(), sightings: Arc::new(sightings), known_up_to };
-    env.state.handle(env.now, Input::Observer(hearing));
+    let reported: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
+    let event = PeerEvent::Report { observer: observer.into(), reported: Arc::new(reported), known_up_to };
+    env.state.handle(env.now, Input::Observer(event));
 }
 
 fn lose(env: &mut TestEnv, observer: &str) {
@@ -52,9 +52,9 @@ fn failing() -> Verdicts {
 /// The same, by an observer that has seen the standby answer since.
 fn failing_and_confirmed() -> Verdicts {
     let mut verdicts = failing();
-    for sighting in verdicts.values_mut() {
-        sighting.first_failure_at = Some(sighting.since);
-        sighting.confirms = ["standby".into()].into();
+    for verdict in verdicts.values_mut() {
+        verdict.first_failure_at = Some(verdict.since);
+        verdict.confirms = ["standby".into()].into();
     }
     verdicts
 }
@@ -99,13 +99,13 @@ fn a_backend_is_not_healthy_by_the_silence_of_a_replica_that_does_not_know_it() 
 fn a_backend_that_only_this_replica_sees_fail_is_not_left_until_another_does_too_or_is_lost() {
     for (what, turns) in [("the other agrees", true), ("the other is lost", false)] {
         let mut env = TestEnv::with(&quickstart());
-        hear(&mut env, "other", &[]);
+        report(&mut env, "other", &[]);
         env.run(5.0);
         env.answer("primary", EvidenceClass::ConnectionRefused);
         env.run(60.0);
         assert_eq!(env.active(), "primary", "{what}");
         if turns {
-            hear(&mut env, "other", &[("primary", failing())]);
+            report(&mut env, "other", &[("primary", failing())]);
         } else {
             lose(&mut env, "other");
         }
@@ -118,13 +118,13 @@ fn a_backend_that_only_this_replica_sees_fail_is_not_left_until_another_does_too
 #[test]
 fn of_three_two_are_enough_and_one_is_not() {
     let mut env = TestEnv::with(&quickstart());
-    hear(&mut env, "b", &[]);
-    hear(&mut env, "c", &[]);
+    report(&mut env, "b", &[]);
+    report(&mut env, "c", &[]);
     env.run(5.0);
-    hear(&mut env, "b", &[("primary", failing())]);
+    report(&mut env, "b", &[("primary", failing())]);
     env.run(60.0);
     assert_eq!(env.active(), "primary");
-    hear(&mut env, "c", &[("primary", failing())]);
+    report(&mut env, "c", &[("primary", failing())]);
     env.run(1.0);
     assert_eq!(env.active(), "standby", "though this replica sees it answer");
 }
@@ -138,7 +138,7 @@ fn who_does_not_judge_by_a_routes_thresholds_or_knows_nothing_has_no_say() {
         ("unknown", vec![("primary", verdicts(thresholds(), Health::Unknown))]),
     ] {
         let mut env = TestEnv::with(&quickstart());
-        hear(&mut env, "other", &said);
+        report(&mut env, "other", &said);
         env.run(5.0);
         env.answer("primary", EvidenceClass::ConnectionRefused);
         env.run(4.0);
@@ -149,7 +149,7 @@ fn who_does_not_judge_by_a_routes_thresholds_or_knows_nothing_has_no_say() {
 #[test]
 fn backends_and_thresholds_that_appear_later_are_judged_by_what_was_heard_before() {
     let mut env = TestEnv::with(&quickstart());
-    hear(&mut env, "other", &[]);
+    report(&mut env, "other", &[]);
     env.run(5.0);
     env.store.create("SendingBackend", backend("third", "192.0.2.3").1);
     env.edit("FailoverPolicy", "fast", |policy| policy["spec"]["failure"]["consecutive"] = json!(2));
@@ -167,13 +167,13 @@ fn backends_and_thresholds_that_appear_later_are_judged_by_what_was_heard_before
 fn who_sees_everything_fail_that_another_sees_work_has_no_say() {
     let all = [("primary", failing()), ("standby", failing())];
     let mut env = TestEnv::with(&quickstart());
-    hear(&mut env, "b", &[]);
-    hear(&mut env, "c", &all);
+    report(&mut env, "b", &[]);
+    report(&mut env, "c", &all);
     env.run(5.0);
     env.answer("primary", EvidenceClass::ConnectionRefused);
     env.run(60.0);
     assert_eq!(env.active(), "primary", "only this replica's evidence counts against that of b");
-    hear(&mut env, "c", &all[..1]);
+    report(&mut env, "c", &all[..1]);
     env.run(1.0);
     assert_eq!(env.active(), "standby", "it sees something work again");
 }
@@ -182,7 +182,7 @@ fn who_sees_everything_fail_that_another_sees_work_has_no_say() {
 fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
     let all = [("primary", failing()), ("standby", failing())];
     let mut env = TestEnv::with(&quickstart());
-    hear(&mut env, "other", &[]);
+    report(&mut env, "other", &[]);
     env.run(5.0);
     for backend in ["primary", "standby"] {
         env.answer(backend, EvidenceClass::NoAnswer);
@@ -194,11 +194,11 @@ fn when_everything_fails_for_everyone_nothing_moves_until_something_works() {
         ("primary".to_owned(), None),
         "the other sees both work: we are suspect"
     );
-    hear(&mut env, "other", &all);
+    report(&mut env, "other", &all);
     env.run(60.0);
     let hold = env.store.route("orders").waiting_for.unwrap();
     assert_eq!((env.active(), hold.reason.as_str()), ("primary".to_owned(), "StormBrake"));
-    hear(&mut env, "other", &all[..1]);
+    report(&mut env, "other", &all[..1]);
     env.answer("standby", EvidenceClass::Ok);
     env.run(30.0);
     assert_eq!(env.active(), "standby", "{:?}", env.store.route("orders"));
@@ -209,7 +209,7 @@ fn a_leader_without_a_network_of_its_own_obeys_the_others() {
     for others in [&["other"][..], &["other", "third"]] {
         let mut env = TestEnv::with(&quickstart());
         for observer in others {
-            hear(&mut env, observer, &[]);
+            report(&mut env, observer, &[]);
         }
         env.run(5.0);
         for backend in ["primary", "standby"] {
@@ -218,12 +218,12 @@ fn a_leader_without_a_network_of_its_own_obeys_the_others() {
         env.run(60.0);
         assert_eq!(env.active(), "primary", "it is suspect");
         for observer in others {
-            hear(&mut env, observer, &[("primary", failing())]);
+            report(&mut env, observer, &[("primary", failing())]);
         }
         env.run(60.0);
         assert_eq!(env.active(), "primary", "nobody has seen the standby answer since");
         for observer in others {
-            hear(&mut env, observer, &[("primary", failing_and_confirmed())]);
+            report(&mut env, observer, &[("primary", failing_and_confirmed())]);
         }
         env.run(1.0);
         assert_eq!(env.active(), "standby", "{others:?}");
@@ -271,7 +271,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     env.run(5.0);
     assert_eq!(told(&env), r#"{"complete":true}"#);
     // What others see is not repeated.
-    hear(&mut env, "other", &[("standby", failing())]);
+    report(&mut env, "other", &[("standby", failing())]);
     env.answer("primary", EvidenceClass::ConnectionRefused);
     env.run(5.0);
     let report = told(&env);

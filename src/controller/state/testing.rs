@@ -409,9 +409,9 @@ impl TestEnv {
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             self.state.handle_timeout(self.now);
-            let Effects { actions, probes, cas: _, logins, sightings, is_complete, known_up_to, admissions } =
+            let Effects { actions, probes, cas: _, logins, report_changes, is_complete, known_up_to, admissions } =
                 self.state.poll(self.now);
-            self.board.note(sightings, is_complete, known_up_to);
+            self.board.note(report_changes, is_complete, known_up_to);
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);

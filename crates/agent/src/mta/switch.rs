@@ -31,7 +31,7 @@ const BURST: u32 = 3;
 // Each switch makes Postfix start its processes anew.
 const WINDOW: Duration = Duration::from_secs(15);
 /// Pause between two looks for a Postfix that does not run, or not yet.
-const ABSENCE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
+const RELOAD_RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// Age of Postfix's last answer when it is forgotten without a reload (30 s in `resolve_clnt.c`, in whole seconds).
 const FORGOTTEN: Duration = Duration::from_secs(31);
 /// Times of the flushes, after the reload. The second is for a queue manager that was told just before it ended for the
@@ -209,7 +209,7 @@ impl<M: Mta> Executor<M> {
     /// Reloads as soon as Postfix runs. Returns true if it was reloaded, and `None` if a later order has come
     /// meanwhile.
     async fn reloaded(&mut self, order: &SwitchOrder, report: &mut SwitchProgress) -> Option<bool> {
-        let mut absence = ABSENCE;
+        let mut retry = RELOAD_RETRY;
         loop {
             let error = match self.mta.reload().await {
                 Ok(()) => {
@@ -228,7 +228,7 @@ impl<M: Mta> Executor<M> {
             if is_news {
                 self.report(report.clone()).await;
             }
-            if self.overtaken(order, Instant::now() + absence.after_failure()).await {
+            if self.overtaken(order, Instant::now() + retry.after_failure()).await {
                 return None;
             }
         }

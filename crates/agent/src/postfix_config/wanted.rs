@@ -124,7 +124,7 @@ pub fn parameters(setup: &Setup) -> Vec<Section> {
     if setup.tls {
         sections.push(tls(setup));
     }
-    sections.extend([losing_nothing(setup), patience(setup)]);
+    sections.extend([losing_nothing(setup), timeouts(setup)]);
     sections
 }
 
@@ -206,7 +206,7 @@ fn losing_nothing(setup: &Setup) -> Section {
     Section { title: "Losing nothing", parameters }
 }
 
-fn patience(setup: &Setup) -> Section {
+fn timeouts(setup: &Setup) -> Section {
     let (connect, reply, long_reply) = match setup.timeouts {
         Timeouts::Internet => ("5s", "20s", "60s"),
         // Longer than a greeting delay of 6 s (postscreen) and a tarpit of 5 s (Exchange) take.

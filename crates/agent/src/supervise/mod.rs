@@ -133,7 +133,7 @@ impl CommandEnd {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn attend(
+pub async fn supervise(
     command: Vec<OsString>,
     settings: StopSettings,
     intake: Intake,

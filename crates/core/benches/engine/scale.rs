@@ -87,7 +87,7 @@ impl ScaleFixture {
             let mut evidence = Evidence::default();
             evidence.track(&thresholds, &backend.probes, now);
             for other in &others {
-                evidence.hear(other, policy.thresholds, sighting(now), now);
+                evidence.record_peer(other, policy.thresholds, peer_verdict(now), now);
             }
             evidence
         });
@@ -185,7 +185,7 @@ pub fn travelled_memory(scale: &ScaleFixture, number: usize) -> Memory {
     memory
 }
 
-fn sighting(now: Timestamp) -> ObserverVerdict {
+fn peer_verdict(now: Timestamp) -> ObserverVerdict {
     ObserverVerdict {
         health: Health::Healthy,
         since: now,

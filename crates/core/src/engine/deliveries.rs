@@ -7,7 +7,7 @@ use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliver
 
 /// An agent's verdict lapses after this long without a report. Agents report every 10 s.
 // ADR-0051: Agents' verdicts are not judged again.
-pub const OPINION_HOLDS: Duration = Duration::from_secs(30);
+pub const REPORT_HOLDS: Duration = Duration::from_secs(30);
 
 /// Name of the verdict about real deliveries, beside the probes' names. No probe may have it.
 pub const DELIVERIES: &str = "deliveries";
@@ -22,14 +22,14 @@ pub const DELIVERIES: &str = "deliveries";
 /// Memory is bounded by the number of agents; [`Self::handle_timeout`] drops agents that have fallen silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deliveries {
-    words: BTreeMap<Agent, AgentOpinion>,
+    verdicts: BTreeMap<Agent, AgentVerdict>,
     /// Verdict of the agents together.
     // Boxed: most backends carry no mail that an agent sees.
     verdict: Option<Box<DeliveriesVerdict>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct AgentOpinion {
+struct AgentVerdict {
     /// The failure that the agent reports; `None` for Passing.
     failing: Option<Failing>,
     holds_until: Timestamp,
@@ -52,22 +52,22 @@ struct DeliveriesVerdict {
 impl Deliveries {
     /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
     /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
-    pub fn hear(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
-        let failing = match word {
+    pub fn record(&mut self, agent: &Agent, verdict: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
+        let failing = match verdict {
             DeliveryVerdict::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
                 Some(Failing { lapses_at: lapses_at(deliveries.last_failure_at.min(now), cooldown), deliveries })
             }
             DeliveryVerdict::Passing => None,
             DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => {
-                self.words.remove(agent);
+                self.verdicts.remove(agent);
                 return self.handle_timeout(now);
             }
         };
-        self.words.insert(agent.clone(), AgentOpinion { failing, holds_until: now + OPINION_HOLDS });
+        self.verdicts.insert(agent.clone(), AgentVerdict { failing, holds_until: now + REPORT_HOLDS });
         self.handle_timeout(now);
     }
 
-    /// Restores the verdict that an earlier leader persisted. While no agent has been heard: the whole verdict, unless
+    /// Restores the verdict that an earlier leader persisted. While no agent has reported: the whole verdict, unless
     /// it has lapsed. Afterwards: `since`, class and message, if the verdict is equal.
     // Status does not hold the time of the latest failure; the start of the verdict is its lower bound.
     pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
@@ -78,7 +78,7 @@ impl Deliveries {
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
-            None if self.words.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
+            None if self.verdicts.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
                 self.verdict = Some(Box::new(DeliveriesVerdict { judgement: earlier.carried_over(), lapses_at }));
             }
             Some(_) | None => {}
@@ -87,9 +87,9 @@ impl Deliveries {
 
     /// Brings the verdict up to date at [`Self::next_timeout`].
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.words.retain(|_, heard| heard.holds_until > now);
-        let opinions: Vec<_> = self.opinions(now).collect();
-        let (voters, failing) = (opinions.len(), opinions.into_iter().flatten().collect::<Vec<_>>());
+        self.verdicts.retain(|_, agent| agent.holds_until > now);
+        let voting: Vec<_> = self.voting(now).collect();
+        let (voters, failing) = (voting.len(), voting.into_iter().flatten().collect::<Vec<_>>());
         let is_failing = failing.len() * 2 > voters;
         let is_passing = (voters - failing.len()) * 2 > voters;
         let failures = failing.iter().map(|failing| &failing.deliveries);
@@ -128,23 +128,23 @@ impl Deliveries {
 
     /// Returns the next time at which the verdict may change without a report.
     pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
-        let words = self.words.values().map(|heard| heard.holds_until);
-        let lapses = self.words.values().filter_map(|heard| Some(heard.failing.as_ref()?.lapses_at));
+        let verdicts = self.verdicts.values().map(|agent| agent.holds_until);
+        let lapses = self.verdicts.values().filter_map(|agent| Some(agent.failing.as_ref()?.lapses_at));
         let standing = self.verdict.iter().filter(|standing| standing.judgement.health == Health::Unhealthy);
-        words.chain(lapses).chain(standing.map(|standing| standing.lapses_at)).filter(|at| *at > now).min()
+        verdicts.chain(lapses).chain(standing.map(|standing| standing.lapses_at)).filter(|at| *at > now).min()
     }
 
     /// Iterates over the verdicts of agents that have one: the failure, or `None` for Passing.
-    fn opinions(&self, now: Timestamp) -> impl Iterator<Item = Option<&Failing>> {
-        let opinions = self.words.values().map(|heard| heard.failing.as_ref());
-        opinions.filter(move |failing| failing.is_none_or(|failing| failing.lapses_at > now))
+    fn voting(&self, now: Timestamp) -> impl Iterator<Item = Option<&Failing>> {
+        let voting = self.verdicts.values().map(|agent| agent.failing.as_ref());
+        voting.filter(move |failing| failing.is_none_or(|failing| failing.lapses_at > now))
     }
 }
 
 /// Returns the time at which a failure ceases to count.
 // ADR-0052: A delivery verdict lasts a cooldown after the last failure.
 fn lapses_at(failed_at: Timestamp, cooldown: Duration) -> Timestamp {
-    failed_at + cooldown.max(OPINION_HOLDS)
+    failed_at + cooldown.max(REPORT_HOLDS)
 }
 
 #[cfg(test)]

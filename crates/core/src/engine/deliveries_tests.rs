@@ -45,9 +45,9 @@ fn a_majority_of_those_with_an_opinion_decides() {
         let mut deliveries = Deliveries::default();
         // Those who pass first: otherwise the first to fail is alone for a moment.
         let mut ordered = words.clone();
-        ordered.sort_by_key(|word| matches!(word, DeliveryVerdict::Failing(_)));
-        for (index, word) in ordered.into_iter().enumerate() {
-            deliveries.hear(&agent(&index.to_string()), word, COOLDOWN, at(10));
+        ordered.sort_by_key(|verdict| matches!(verdict, DeliveryVerdict::Failing(_)));
+        for (index, verdict) in ordered.into_iter().enumerate() {
+            deliveries.record(&agent(&index.to_string()), verdict, COOLDOWN, at(10));
         }
         assert_eq!(health(&deliveries), wanted, "{words:?}");
     }
@@ -56,7 +56,7 @@ fn a_majority_of_those_with_an_opinion_decides() {
 #[test]
 fn the_verdict_tells_what_the_first_failure_was() {
     let mut deliveries = Deliveries::default();
-    deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
+    deliveries.record(&agent("a"), failing(9), COOLDOWN, at(10));
     let judgement = deliveries.judgement().unwrap();
     assert_eq!((judgement.since, judgement.first_failure_at), (at(10), Some(at(9))));
     assert_eq!(
@@ -68,9 +68,9 @@ fn the_verdict_tells_what_the_first_failure_was() {
 #[test]
 fn it_lapses_after_the_last_failure_and_is_healthy_only_since_then() {
     let mut deliveries = Deliveries::default();
-    deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
+    deliveries.record(&agent("a"), failing(9), COOLDOWN, at(10));
     // The agent has nothing to send there any more; then it is gone.
-    deliveries.hear(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(20));
+    deliveries.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(20));
     assert_eq!(deliveries.next_timeout(at(20)), Some(at(609)));
     deliveries.handle_timeout(at(608));
     assert_eq!(health(&deliveries), Some(Health::Unhealthy));
@@ -84,7 +84,7 @@ fn it_lapses_after_the_last_failure_and_is_healthy_only_since_then() {
 fn further_failures_put_the_lapse_off_and_a_word_that_is_only_repeated_does_not() {
     let mut deliveries = Deliveries::default();
     for second in (10..700).step_by(10) {
-        deliveries.hear(&agent("a"), failing(if second < 100 { second } else { 90 }), COOLDOWN, at(second));
+        deliveries.record(&agent("a"), failing(if second < 100 { second } else { 90 }), COOLDOWN, at(second));
     }
     // The last failure was at 90 s.
     let judgement = deliveries.judgement().unwrap();
@@ -94,8 +94,8 @@ fn further_failures_put_the_lapse_off_and_a_word_that_is_only_repeated_does_not(
 #[test]
 fn who_falls_silent_has_no_opinion() {
     let mut deliveries = Deliveries::default();
-    deliveries.hear(&agent("b"), DeliveryVerdict::Passing, COOLDOWN, at(0));
-    deliveries.hear(&agent("a"), failing(9), COOLDOWN, at(10));
+    deliveries.record(&agent("b"), DeliveryVerdict::Passing, COOLDOWN, at(0));
+    deliveries.record(&agent("a"), failing(9), COOLDOWN, at(10));
     assert_eq!(health(&deliveries), None, "one of two");
     assert_eq!(deliveries.next_timeout(at(10)), Some(at(30)));
     deliveries.handle_timeout(at(30));
@@ -115,13 +115,13 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
     late.adopt(&earlier, COOLDOWN, at(605));
     assert_eq!(late.judgement(), None, "it has lapsed");
 
-    let mut heard = Deliveries::default();
-    heard.hear(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(9));
-    heard.adopt(&earlier, COOLDOWN, at(10));
-    assert_eq!(heard.judgement(), None, "agents say otherwise");
+    let mut reported = Deliveries::default();
+    reported.record(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(9));
+    reported.adopt(&earlier, COOLDOWN, at(10));
+    assert_eq!(reported.judgement(), None, "agents say otherwise");
 
     let mut same = Deliveries::default();
-    same.hear(&agent("a"), failing(9), COOLDOWN, at(10));
+    same.record(&agent("a"), failing(9), COOLDOWN, at(10));
     same.adopt(&earlier, COOLDOWN, at(10));
     assert_eq!(same.judgement().map(|judgement| judgement.since), Some(at(5)), "a change of leaders is no news");
 }
@@ -137,10 +137,10 @@ proptest! {
     #[test]
     fn without_a_failure_of_the_backend_there_is_never_a_verdict(words in prop::collection::vec((any_word(), 0_u64..60), 0..40)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));
-        for ((name, word), pause) in words {
-            let is_failure = matches!(&word, DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure);
+        for ((name, verdict), pause) in words {
+            let is_failure = matches!(&verdict, DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure);
             if !is_failure {
-                deliveries.hear(&agent(&name.to_string()), word, COOLDOWN, now);
+                deliveries.record(&agent(&name.to_string()), verdict, COOLDOWN, now);
             }
             now = now + Duration::from_secs(pause);
             deliveries.handle_timeout(now);
@@ -153,25 +153,25 @@ proptest! {
     #[test]
     fn a_minority_turns_nothing_and_nothing_lasts_for_ever(words in prop::collection::vec((any_word(), 0_u64..60), 0..60)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));
-        // Until when each agent's opinion holds, and whether it is that deliveries fail.
-        let mut opinions: BTreeMap<u8, (Timestamp, bool)> = BTreeMap::new();
-        for ((name, word), pause) in words {
-            let opinion = match &word {
+        // Until when each agent's verdict holds, and whether it is that deliveries fail.
+        let mut verdicts: BTreeMap<u8, (Timestamp, bool)> = BTreeMap::new();
+        for ((name, verdict), pause) in words {
+            let held = match &verdict {
                 DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure => {
                     let lapses_at = failing.last_failure_at + COOLDOWN;
-                    Some((lapses_at.min(now + OPINION_HOLDS), true))
+                    Some((lapses_at.min(now + REPORT_HOLDS), true))
                 }
-                DeliveryVerdict::Passing => Some((now + OPINION_HOLDS, false)),
+                DeliveryVerdict::Passing => Some((now + REPORT_HOLDS, false)),
                 DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => None,
             };
-            opinions.remove(&name);
-            opinions.extend(opinion.map(|opinion| (name, opinion)));
+            verdicts.remove(&name);
+            verdicts.extend(held.map(|held| (name, held)));
             let before = health(&deliveries);
-            deliveries.hear(&agent(&name.to_string()), word, COOLDOWN, now);
-            opinions.retain(|_, (until, _)| *until > now);
-            let fails = opinions.values().filter(|(_, fails)| *fails).count();
+            deliveries.record(&agent(&name.to_string()), verdict, COOLDOWN, now);
+            verdicts.retain(|_, (until, _)| *until > now);
+            let fails = verdicts.values().filter(|(_, fails)| *fails).count();
             if before != Some(Health::Unhealthy) && health(&deliveries) == Some(Health::Unhealthy) {
-                prop_assert!(fails * 2 > opinions.len(), "{fails} of {}", opinions.len());
+                prop_assert!(fails * 2 > verdicts.len(), "{fails} of {}", verdicts.len());
             }
             now = now + Duration::from_secs(pause);
         }

@@ -132,15 +132,15 @@ impl<'a> DecisionBuilder<'a> {
         let leaving: Vec<&Arc<str>> = departures.iter().map(|departure| &departure.member).collect();
         let staying: Vec<_> = self.members.iter().filter(|member| !leaving.contains(member)).cloned().collect();
         let can_stay = self.is_any_eligible(&staying);
-        let telling = departures.iter().min_by_key(|departure| self.rank(&departure.member))?;
-        let has_failed = telling.has_failed();
+        let cause = departures.iter().min_by_key(|departure| self.rank(&departure.member))?;
+        let has_failed = cause.has_failed();
 
         let mut targets = self.ranked.clone();
         targets.retain(|candidate| candidate.is_eligible() && !leaving.contains(&&candidate.name));
         if can_stay {
             targets.retain(|candidate| staying.contains(&candidate.name));
         }
-        if telling.reason == TransitionReason::Unusable {
+        if cause.reason == TransitionReason::Unusable {
             targets.retain(|candidate| candidate.is_sound());
         }
         // Slow backends come after all sound ones; any is better than none.
@@ -158,7 +158,7 @@ impl<'a> DecisionBuilder<'a> {
             targets = self.last_resort(departures);
         }
         if targets.is_empty() {
-            return Some(self.nowhere_to_go(policy, telling));
+            return Some(self.hold_without_target(policy, cause));
         }
         // A ramp whose old side fails is over; the failback it belongs to is decided already.
         if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
@@ -190,8 +190,8 @@ impl<'a> DecisionBuilder<'a> {
                 alike.map(|target| target.name.clone()).collect()
             }
         };
-        let first_evidence_at = telling.first_evidence_at;
-        self.move_to(members, Some(&telling.member), telling.reason, first_evidence_at);
+        let first_evidence_at = cause.first_evidence_at;
+        self.move_to(members, Some(&cause.member), cause.reason, first_evidence_at);
         None
     }
 
@@ -211,7 +211,7 @@ impl<'a> DecisionBuilder<'a> {
     }
 
     /// Returns the hold of a route of which no other backend can deliver. The policy may prefer the preferred one then.
-    fn nowhere_to_go(&mut self, policy: &Policy, telling: &Departure) -> Hold {
+    fn hold_without_target(&mut self, policy: &Policy, cause: &Departure) -> Hold {
         let none_healthy = Hold::open(HoldReason::NoneHealthy);
         // The lead is suspended but can deliver, and no other backend can: mail that leaves is better than mail that waits.
         // Mail that its backend must not carry is taken away in any case.
@@ -231,7 +231,7 @@ impl<'a> DecisionBuilder<'a> {
                 if let Some(hold) = self.unforced_hold(policy) {
                     return hold;
                 }
-                let evidence = telling.first_evidence_at;
+                let evidence = cause.first_evidence_at;
                 self.move_to(vec![preferred.name.clone()], None, TransitionReason::NoneHealthy, evidence);
             }
         }

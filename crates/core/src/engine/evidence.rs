@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observers::{Panel, Suspicion};
+use super::observers::{ObserverVotes, Suspicion};
 use super::verdict::confirmed_at;
 use super::{Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
@@ -42,7 +42,7 @@ struct JudgedEvidence {
     /// Judgements of single addresses.
     // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), AddressJudgement>,
-    panel: Panel,
+    votes: ObserverVotes,
 }
 
 /// Judgement of one address of a backend.
@@ -62,7 +62,7 @@ struct SharedInputs<'a> {
 
 impl Evidence {
     /// Sets the thresholds and probes in use. New ones start from the earlier verdict; unused ones are dropped.
-    /// Returns true if anything changed: the caller then has to hear the other observers again.
+    /// Returns true if anything changed: the caller then has to record the verdicts of the other observers again.
     pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Probe], now: Timestamp) -> bool {
         let unchanged = self.judged.keys().eq(thresholds.iter())
             && self.judged.values().all(|judged| {
@@ -108,16 +108,16 @@ impl Evidence {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier, now));
             }
-            judged.panel.adopt(earlier.health, earlier.since);
+            judged.votes.adopt(earlier.health, earlier.since);
         });
     }
 
-    /// Forgets everything because the backend is another host now. The caller has to hear the other observers again.
+    /// Forgets everything because the backend is another host now. The caller has to record the verdicts of the other observers again.
     pub fn reset(&mut self, now: Timestamp) {
         self.deliveries = Deliveries::default();
         for judged in self.judged.values_mut() {
             judged.addresses.clear();
-            judged.panel = Panel::default();
+            judged.votes = ObserverVotes::default();
             for judgement in judged.probes.values_mut() {
                 let (stale_after, may_wait) = (judgement.stale_after(), judgement.may_wait());
                 *judgement = Judgement::unknown(now);
@@ -140,8 +140,14 @@ impl Evidence {
     }
 
     /// Takes an agent's verdict about its deliveries. Returns true if that turns the verdict about deliveries.
-    pub fn hear_agent(&mut self, agent: &Agent, word: DeliveryVerdict, cooldown: Duration, now: Timestamp) -> bool {
-        self.change_deliveries(now, |deliveries| deliveries.hear(agent, word, cooldown, now))
+    pub fn record_agent(
+        &mut self,
+        agent: &Agent,
+        verdict: DeliveryVerdict,
+        cooldown: Duration,
+        now: Timestamp,
+    ) -> bool {
+        self.change_deliveries(now, |deliveries| deliveries.record(agent, verdict, cooldown, now))
     }
 
     /// Brings the verdict about deliveries up to date. Returns true if it has turned.
@@ -166,7 +172,7 @@ impl Evidence {
         if before.as_ref() == after {
             return false;
         }
-        for judged in self.judged.values_mut().filter(|judged| !judged.panel.is_alone()) {
+        for judged in self.judged.values_mut().filter(|judged| !judged.votes.is_alone()) {
             judged.settle(SharedInputs { suspicion: &self.suspicion, deliveries: before.as_ref() }, now);
             judged.settled(SharedInputs { suspicion: &self.suspicion, deliveries: after }, now);
         }
@@ -175,19 +181,19 @@ impl Evidence {
 
     /// Takes another observer's verdict under these thresholds. Returns true if it is new. Verdicts under thresholds
     /// that are not tracked are dropped.
-    pub fn hear(
+    pub fn record_peer(
         &mut self,
         observer: &Arc<str>,
         thresholds: Thresholds,
-        sighting: ObserverVerdict,
+        verdict: ObserverVerdict,
         now: Timestamp,
     ) -> bool {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return false };
-        if judged.panel.has_heard(observer, &sighting) {
+        if judged.votes.has_recorded(observer, &verdict) {
             return false;
         }
-        judged.change_voters(shared, now, |judged| judged.panel.hear(observer, sighting, now));
+        judged.change_voters(shared, now, |judged| judged.votes.record(observer, verdict, now));
         true
     }
 
@@ -196,7 +202,7 @@ impl Evidence {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let mut was_known = false;
         for judged in self.judged.values_mut() {
-            was_known |= judged.change_voters(shared, now, |judged| judged.panel.forget(observer));
+            was_known |= judged.change_voters(shared, now, |judged| judged.votes.forget(observer));
         }
         was_known
     }
@@ -233,7 +239,7 @@ impl Evidence {
     }
 
     /// Returns the verdict of this process alone under these thresholds, as it is reported to other replicas.
-    pub fn sighting(&self, thresholds: Thresholds, now: Timestamp) -> Option<ObserverVerdict> {
+    pub fn own_verdict(&self, thresholds: Thresholds, now: Timestamp) -> Option<ObserverVerdict> {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
@@ -340,7 +346,7 @@ impl JudgedEvidence {
     /// Applies a change to our own vote.
     // The votes before the change become the standing verdict, then those after it.
     fn change<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
-        if self.panel.is_alone() { change(self) } else { self.change_voters(shared, now, change) }
+        if self.votes.is_alone() { change(self) } else { self.change_voters(shared, now, change) }
     }
 
     /// Applies a change of the voters.
@@ -355,15 +361,15 @@ impl JudgedEvidence {
     /// Makes the present result of the votes the standing verdict.
     fn settle(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
         if let Some(own) = self.own(shared.deliveries, now) {
-            self.panel.settle(&own, shared.suspicion, turned_at(&own, now));
+            self.votes.settle(&own, shared.suspicion, turned_at(&own, now));
         }
     }
 
     /// Makes the result of the votes after a change the standing verdict.
     fn settled(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
         if let Some(own) = self.own(shared.deliveries, now) {
-            self.panel.settle(&own, shared.suspicion, now);
-            self.panel.leave_alone();
+            self.votes.settle(&own, shared.suspicion, now);
+            self.votes.leave_alone();
         }
     }
 
@@ -377,8 +383,8 @@ impl JudgedEvidence {
 
     fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
-        let turned_at = turned_at(&own.sighting(), now);
-        Some(self.panel.merged(own, shared.suspicion, turned_at))
+        let turned_at = turned_at(&own.as_reported(), now);
+        Some(self.votes.merged(own, shared.suspicion, turned_at))
     }
 }
 

@@ -9,11 +9,11 @@ use crate::model::{FailingDeliveries, ObjectKey};
 #[derive(Clone, Debug)]
 enum Step {
     Round { probe: usize, sequence: u64, class: EvidenceClass, took: Duration },
-    Hear { observer: usize, health: Health, since: Timestamp },
+    Record { observer: usize, health: Health, since: Timestamp },
     Forget { observer: usize },
     Suspect(BTreeSet<Observer>),
     Adopt { health: Health, since: Timestamp },
-    Word { agent: usize, word: DeliveryVerdict },
+    Word { agent: usize, verdict: DeliveryVerdict },
     Reset,
 }
 
@@ -26,21 +26,21 @@ fn any_step(times: impl Strategy<Value = Timestamp> + Clone + 'static) -> impl S
     let round = (0_usize..2, 1_u64..4, prop::sample::select(EvidenceClass::ALL), took)
         .prop_map(|(probe, sequence, class, took)| Step::Round { probe, sequence, class, took });
     let health = || prop::sample::select(&HEALTHS[..]);
-    let hear = (0_usize..3, health(), times.clone()).prop_map(|(observer, health, since)| Step::Hear {
+    let record = (0_usize..3, health(), times.clone()).prop_map(|(observer, health, since)| Step::Record {
         observer,
         health,
         since,
     });
-    let (agent, word) = (0_usize..3, any_word(times.clone()));
-    let word = (agent, word).prop_map(|(agent, word)| Step::Word { agent, word });
+    let (agent, verdict) = (0_usize..3, any_word(times.clone()));
+    let verdict = (agent, verdict).prop_map(|(agent, verdict)| Step::Word { agent, verdict });
     let observer = prop_oneof![
         Just(Observer::Own),
         prop::sample::select(&OBSERVERS[..]).prop_map(|name| Observer::Other(name.into()))
     ];
     prop_oneof![
         12 => round,
-        4 => hear,
-        4 => word,
+        4 => record,
+        4 => verdict,
         1 => (0_usize..3).prop_map(|observer| Step::Forget { observer }),
         1 => prop::collection::btree_set(observer, 0..2).prop_map(Step::Suspect),
         1 => (health(), times).prop_map(|(health, since)| Step::Adopt { health, since }),
@@ -79,15 +79,15 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
             report.outcome.elapsed = *took;
             evidence.observe(&report, now);
         }
-        Step::Hear { observer, health, since } => {
-            let sighting = ObserverVerdict {
+        Step::Record { observer, health, since } => {
+            let verdict = ObserverVerdict {
                 health: *health,
                 since: *since,
                 class: EvidenceClass::NoAnswer,
                 first_failure_at: None,
                 confirms: [].into(),
             };
-            evidence.hear(&OBSERVERS[*observer].into(), thresholds, sighting, now);
+            evidence.record_peer(&OBSERVERS[*observer].into(), thresholds, verdict, now);
         }
         Step::Forget { observer } => {
             evidence.forget_observer(OBSERVERS[*observer], now);
@@ -100,9 +100,9 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
             evidence.adopt_probe(PROBES[0], &earlier, now);
             evidence.adopt_verdict(thresholds, &earlier, now);
         }
-        Step::Word { agent, word } => {
+        Step::Word { agent, verdict } => {
             let agent = Agent { route: ObjectKey::new("shop", "orders"), name: OBSERVERS[*agent].into() };
-            evidence.hear_agent(&agent, word.clone(), Duration::from_mins(2), now);
+            evidence.record_agent(&agent, verdict.clone(), Duration::from_mins(2), now);
         }
         Step::Reset => evidence.reset(now),
     }
@@ -167,7 +167,7 @@ proptest! {
         for ((step, gap), sequence) in steps.into_iter().zip((10..).step_by(10)) {
             now = now + Duration::from_secs(gap);
             match &step {
-                Step::Word { word: DeliveryVerdict::Failing(failing), .. }
+                Step::Word { verdict: DeliveryVerdict::Failing(failing), .. }
                     if !may_fail && failing.class.effect() == Effect::Failure => {}
                 Step::Word { .. } => take(&mut with, thresholds, &mut 0, &step, now),
                 Step::Round { .. } | Step::Reset => {
@@ -176,7 +176,7 @@ proptest! {
                     }
                 }
                 // One voter: what a majority of observers makes of it is another matter.
-                Step::Hear { .. } | Step::Forget { .. } | Step::Suspect(_) | Step::Adopt { .. } => {}
+                Step::Record { .. } | Step::Forget { .. } | Step::Suspect(_) | Step::Adopt { .. } => {}
             }
             with.handle_timeout(now);
             let (probes, all) = (without.verdict(thresholds, now), with.verdict(thresholds, now));
@@ -241,7 +241,7 @@ proptest! {
         let mut now = at(0);
         for ((step, gap, observer), sequence) in steps.into_iter().zip((10..).step_by(10)) {
             now = now + Duration::from_secs(gap);
-            let ignorant = Step::Hear { observer, health: Health::Unknown, since: now };
+            let ignorant = Step::Record { observer, health: Health::Unknown, since: now };
             take(&mut among, thresholds, &mut 0, &ignorant, now);
             if let Step::Round { .. } | Step::Reset = step {
                 for evidence in [&mut alone, &mut among] {

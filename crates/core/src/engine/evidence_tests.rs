@@ -80,12 +80,12 @@ fn said(evidence: &Evidence, second: u64) -> (Health, Timestamp) {
     (verdict.health, verdict.since)
 }
 
-fn hear(evidence: &mut Evidence, observer: &str, health: Health, since: u64, now: u64) {
+fn record(evidence: &mut Evidence, observer: &str, health: Health, since: u64, now: u64) {
     let class = if health == Health::Unhealthy { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
     let confirms = [].into();
-    let sighting = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms };
-    evidence.hear(&observer.into(), TWO_THREE, sighting, at(now));
+    let verdict = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms };
+    evidence.record_peer(&observer.into(), TWO_THREE, verdict, at(now));
 }
 
 #[test]
@@ -178,13 +178,13 @@ fn thresholds_and_probes_may_change_under_a_verdict() {
 fn with_two_observers_both_must_see_a_failure_and_both_its_end() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+");
-    hear(&mut evidence, "b", Health::Healthy, 2, 3);
+    record(&mut evidence, "b", Health::Healthy, 2, 3);
     feed(&mut evidence, "a", 9, "--");
     let torn = verdict(&evidence, 10);
     assert_eq!((torn.health, torn.since, torn.class), (Health::Healthy, at(1), EvidenceClass::Ok));
     assert_eq!(torn.observers, Agreement { voters: 2, unhealthy: 1 });
     assert_eq!(&*torn.message, "1 of 2 observers see it fail");
-    hear(&mut evidence, "b", Health::Unhealthy, 12, 13);
+    record(&mut evidence, "b", Health::Unhealthy, 12, 13);
     let failed = verdict(&evidence, 13);
     assert_eq!((failed.health, failed.since, failed.class), (Health::Unhealthy, at(12), EvidenceClass::NoAnswer));
     assert_eq!(failed.first_failure_at, Some(at(8)), "our own");
@@ -193,7 +193,7 @@ fn with_two_observers_both_must_see_a_failure_and_both_its_end() {
     let torn = verdict(&evidence, 22);
     assert_eq!((torn.health, torn.since, torn.class), (Health::Unhealthy, at(12), EvidenceClass::ConnectionRefused));
     assert_eq!(&*torn.message, "seen by b");
-    hear(&mut evidence, "b", Health::Healthy, 30, 31);
+    record(&mut evidence, "b", Health::Healthy, 30, 31);
     assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
 }
 
@@ -235,7 +235,7 @@ fn a_job_that_brings_no_result_abstains_as_well() {
 fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+");
-    let sighting = |first_failure_at, confirms: &[&str]| ObserverVerdict {
+    let peer_verdict = |first_failure_at, confirms: &[&str]| ObserverVerdict {
         health: Health::Unhealthy,
         since: at(first_failure_at),
         class: EvidenceClass::NoAnswer,
@@ -243,19 +243,19 @@ fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
         confirms: confirms.iter().map(|name| Arc::from(*name)).collect(),
     };
     for (observer, confirms) in [("b", &["sendgrid"][..]), ("c", &["mailgun", "sendgrid"])] {
-        evidence.hear(&observer.into(), TWO_THREE, sighting(5, confirms), at(605));
+        evidence.record_peer(&observer.into(), TWO_THREE, peer_verdict(5, confirms), at(605));
     }
     let failed = verdict(&evidence, 606);
     assert_eq!((failed.health, failed.first_failure_at), (Health::Unhealthy, Some(at(605))), "as it was heard");
     assert_eq!(failed.first_evidence_at, Some(at(5)));
     assert_eq!(failed.confirmed_standbys, ["mailgun", "sendgrid"].map(Arc::from));
     // The same run of failures, another answer; then another run.
-    evidence.hear(&"b".into(), TWO_THREE, sighting(5, &[]), at(700));
-    evidence.hear(&"c".into(), TWO_THREE, sighting(5, &[]), at(700));
+    evidence.record_peer(&"b".into(), TWO_THREE, peer_verdict(5, &[]), at(700));
+    evidence.record_peer(&"c".into(), TWO_THREE, peer_verdict(5, &[]), at(700));
     assert_eq!(verdict(&evidence, 700).first_failure_at, Some(at(605)));
     assert!(verdict(&evidence, 700).confirmed_standbys.is_empty());
     // Who is not believed confirms nothing.
-    evidence.hear(&"b".into(), TWO_THREE, sighting(5, &["sendgrid"]), at(701));
+    evidence.record_peer(&"b".into(), TWO_THREE, peer_verdict(5, &["sendgrid"]), at(701));
     evidence.suspect(&[Observer::Other("b".into())].into(), at(702));
     assert!(verdict(&evidence, 702).confirmed_standbys.is_empty());
     // Our own run is dated by our own clock.
@@ -345,31 +345,31 @@ fn of_three_observers_two_decide() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+");
     for observer in ["b", "c"] {
-        hear(&mut evidence, observer, Health::Healthy, 1, 2);
+        record(&mut evidence, observer, Health::Healthy, 1, 2);
     }
-    hear(&mut evidence, "b", Health::Unhealthy, 10, 11);
+    record(&mut evidence, "b", Health::Unhealthy, 10, 11);
     assert_eq!(said(&evidence, 11), (Health::Healthy, at(1)));
-    hear(&mut evidence, "c", Health::Unhealthy, 20, 21);
+    record(&mut evidence, "c", Health::Unhealthy, 20, 21);
     let failed = verdict(&evidence, 21);
     assert_eq!((failed.health, failed.since), (Health::Unhealthy, at(20)));
     assert_eq!((failed.observers, &*failed.message), (Agreement { voters: 3, unhealthy: 2 }, "seen by b"));
     // The verdict has stood since then, whoever else joins it.
-    hear(&mut evidence, "c", Health::Unhealthy, 5, 22);
+    record(&mut evidence, "c", Health::Unhealthy, 5, 22);
     assert_eq!(said(&evidence, 22), (Health::Unhealthy, at(20)));
-    hear(&mut evidence, "b", Health::Degraded, 30, 31);
+    record(&mut evidence, "b", Health::Degraded, 30, 31);
     assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
-    hear(&mut evidence, "c", Health::Degraded, 40, 41);
+    record(&mut evidence, "c", Health::Degraded, 40, 41);
     assert_eq!(said(&evidence, 41), (Health::Degraded, at(40)));
 }
 
 #[test]
 fn who_has_no_verdict_has_no_vote() {
     let mut evidence = tracked(&["a"]);
-    hear(&mut evidence, "b", Health::Unknown, 0, 1);
+    record(&mut evidence, "b", Health::Unknown, 0, 1);
     feed(&mut evidence, "a", 2, "+ --");
     assert_eq!(said(&evidence, 5), (Health::Unhealthy, at(5)));
     assert_eq!(verdict(&evidence, 5).observers, Agreement { voters: 1, unhealthy: 1 });
-    hear(&mut evidence, "b", Health::Healthy, 6, 7);
+    record(&mut evidence, "b", Health::Healthy, 6, 7);
     assert_eq!(said(&evidence, 7), (Health::Unhealthy, at(5)), "a tie");
     // Our own goes stale: the other one is the only voter, and healthy since before the failure was known to be over.
     let stale_at = 5 + STALE_AFTER;
@@ -383,8 +383,8 @@ fn who_has_no_verdict_has_no_vote() {
 fn a_verdict_that_ends_because_an_observer_left_has_not_ended_before() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+");
-    hear(&mut evidence, "b", Health::Unhealthy, 4, 5);
-    hear(&mut evidence, "c", Health::Unhealthy, 5, 6);
+    record(&mut evidence, "b", Health::Unhealthy, 4, 5);
+    record(&mut evidence, "c", Health::Unhealthy, 5, 6);
     assert_eq!(said(&evidence, 6), (Health::Unhealthy, at(5)));
     assert!(evidence.forget_observer("b", at(20)));
     assert!(!evidence.forget_observer("b", at(20)));
@@ -402,11 +402,11 @@ fn a_new_leader_keeps_what_stood_while_votes_are_equal() {
     for (earlier, since) in [(Health::Unhealthy, 7), (Health::Healthy, 0)] {
         let mut evidence = tracked(&["a"]);
         feed(&mut evidence, "a", 1, "+");
-        hear(&mut evidence, "b", Health::Unhealthy, 5, 6);
+        record(&mut evidence, "b", Health::Unhealthy, 5, 6);
         let class = if earlier == Health::Healthy { EvidenceClass::Ok } else { EvidenceClass::NoAnswer };
         evidence.adopt_verdict(TWO_THREE, &Judgement::restored(earlier, at(since), class, ""), at(10));
         assert_eq!(said(&evidence, 10), (earlier, at(since)));
-        hear(&mut evidence, "b", Health::Healthy, 20, 21);
+        record(&mut evidence, "b", Health::Healthy, 20, 21);
         assert_eq!(said(&evidence, 21).0, Health::Healthy);
     }
 }
@@ -415,7 +415,7 @@ fn a_new_leader_keeps_what_stood_while_votes_are_equal() {
 fn who_is_suspect_has_no_vote() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+--");
-    hear(&mut evidence, "b", Health::Healthy, 1, 4);
+    record(&mut evidence, "b", Health::Healthy, 1, 4);
     assert_eq!(said(&evidence, 4).0, Health::Unhealthy, "a tie");
     let suspects = [Observer::Own].into();
     assert!(evidence.suspect(&suspects, at(5)));
@@ -426,7 +426,7 @@ fn who_is_suspect_has_no_vote() {
     assert_eq!((unknown.health, unknown.since), (Health::Unknown, at(5)), "nobody is left to believe");
     evidence.suspect(&BTreeSet::new(), at(9));
     assert_eq!(said(&evidence, 9).0, Health::Unhealthy);
-    hear(&mut evidence, "b", Health::Healthy, 1, 10);
+    record(&mut evidence, "b", Health::Healthy, 1, 10);
     evidence.suspect(&[Observer::Other("b".into())].into(), at(11));
     assert_eq!(verdict(&evidence, 11).observers, Agreement { voters: 1, unhealthy: 1 });
 }

@@ -47,7 +47,7 @@ fn other(name: &str) -> Observer {
 
 #[test]
 fn who_sees_everything_fail_that_others_see_work_is_suspect() {
-    /// Observer, and for each domain whether something works; `?` for no opinion.
+    /// Observer, and for each domain whether something works; `?` for no verdict.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         ("one sees all fail, the other does not", &[("a", "--"), ("b", "-+")], &["a"]),
@@ -98,7 +98,7 @@ fn a_storm_is_every_domain_failing_for_everyone_that_counts() {
     assert!(fleet.forget_observer(&other("b")));
     assert_eq!((fleet.is_storm("shop", &of), fleet.suspects()), (true, BTreeSet::new()));
     fleet.note(&key("ses-eu"), aws.as_ref(), &Observer::Own, [(of, &seen('?'))]);
-    assert!(!fleet.is_storm("shop", &of), "no opinion is no evidence");
+    assert!(!fleet.is_storm("shop", &of), "no verdict is no evidence");
 }
 
 #[test]

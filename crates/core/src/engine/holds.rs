@@ -182,7 +182,7 @@ pub const TIMERS: [Timer; 17] = [
         starts: "a probe's latest conclusive result",
         ends: "three intervals, one timeout and 30 s later",
     },
-    Timer { name: "an agent's opinion", starts: "the agent reports", ends: "30 s later" },
+    Timer { name: "an agent's verdict", starts: "the agent reports", ends: "30 s later" },
     Timer {
         name: "deliveries",
         starts: "the latest delivery that an agent reports as failed",

@@ -37,7 +37,7 @@ mod window;
 
 pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
 pub use decision::{Decision, Notice, Situation, decide};
-pub use deliveries::{DELIVERIES, Deliveries, OPINION_HOLDS};
+pub use deliveries::{DELIVERIES, Deliveries, REPORT_HOLDS};
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};
 pub use fleet::{FailureDomains, ThresholdsOfNamespace, suspects};

@@ -78,19 +78,19 @@ impl Suspicion {
 
 /// Observers of one backend under the same thresholds, and the verdict that their votes last gave.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Panel {
+pub(super) struct ObserverVotes {
     // Boxed: a node of the map has room for eleven.
-    others: BTreeMap<Arc<str>, Box<HeardVerdict>>,
+    others: BTreeMap<Arc<str>, Box<PeerVerdict>>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
     standing: Option<StandingVerdict>,
 }
 
 /// Verdict of another observer.
 #[derive(Clone, Debug)]
-struct HeardVerdict {
-    sighting: ObserverVerdict,
-    /// Time at which its present run of failures was heard of here; meaningless unless Unhealthy.
-    heard_at: Timestamp,
+struct PeerVerdict {
+    verdict: ObserverVerdict,
+    /// Time at which its present run of failures was first reported here; meaningless unless Unhealthy.
+    received_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,27 +107,27 @@ struct StandingVerdict {
 #[derive(Clone, Copy)]
 struct Vote<'a> {
     observer: Option<&'a Arc<str>>,
-    sighting: &'a ObserverVerdict,
+    verdict: &'a ObserverVerdict,
     /// Start of its run of failures by our clock, `None` unless Unhealthy: for another observer the time at which it
-    /// was heard of.
+    /// was first reported.
     failing_since: Option<Timestamp>,
 }
 
-impl Panel {
+impl ObserverVotes {
     /// Returns true if the observer's last verdict is equal to this one.
-    pub(super) fn has_heard(&self, observer: &str, sighting: &ObserverVerdict) -> bool {
-        self.others.get(observer).is_some_and(|heard| heard.sighting == *sighting)
+    pub(super) fn has_recorded(&self, observer: &str, verdict: &ObserverVerdict) -> bool {
+        self.others.get(observer).is_some_and(|peer| peer.verdict == *verdict)
     }
 
     /// Takes another observer's verdict.
-    pub(super) fn hear(&mut self, observer: &Arc<str>, sighting: ObserverVerdict, now: Timestamp) {
-        let before = self.others.get(observer).filter(|heard| {
-            let earlier = &heard.sighting;
-            earlier.health == Health::Unhealthy && earlier.first_failure_at == sighting.first_failure_at
+    pub(super) fn record(&mut self, observer: &Arc<str>, verdict: ObserverVerdict, now: Timestamp) {
+        let before = self.others.get(observer).filter(|peer| {
+            let earlier = &peer.verdict;
+            earlier.health == Health::Unhealthy && earlier.first_failure_at == verdict.first_failure_at
         });
         // ADR-0081: No decision compares another machine's clock.
-        let heard_at = before.map_or(now, |heard| heard.heard_at);
-        self.others.insert(observer.clone(), Box::new(HeardVerdict { sighting, heard_at }));
+        let received_at = before.map_or(now, |peer| peer.received_at);
+        self.others.insert(observer.clone(), Box::new(PeerVerdict { verdict, received_at }));
     }
 
     /// Forgets another observer's verdict. Returns true if it had one.
@@ -170,12 +170,12 @@ impl Panel {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let sighting = own.sighting();
-        let Some(count) = self.count(&sighting, suspicion, now) else {
+        let ours = own.as_reported();
+        let Some(count) = self.count(&ours, suspicion, now) else {
             return without_voters(own, suspicion);
         };
-        let VoteCount { verdict, observers, telling, first_failure_at, first_evidence_at, confirms } = count;
-        let (class, message) = reason(verdict.health, telling, &own, observers);
+        let VoteCount { verdict, observers, decisive, first_failure_at, first_evidence_at, confirms } = count;
+        let (class, message) = reason(verdict.health, decisive, &own, observers);
         Verdict {
             health: verdict.health,
             since: verdict.since,
@@ -192,20 +192,20 @@ impl Panel {
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
     fn count<'a>(&'a self, own: &'a ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
-        let our_vote = Vote { observer: None, sighting: own, failing_since: own.first_failure_at };
+        let our_vote = Vote { observer: None, verdict: own, failing_since: own.first_failure_at };
         let our_vote = Some(our_vote).filter(|_| suspicion.own_since.is_none());
-        let heard = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
-        let heard = heard.map(|(name, heard)| Vote {
+        let peers = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
+        let peers = peers.map(|(name, peer)| Vote {
             observer: Some(name),
-            sighting: &heard.sighting,
-            failing_since: (heard.sighting.health == Health::Unhealthy).then_some(heard.heard_at),
+            verdict: &peer.verdict,
+            failing_since: (peer.verdict.health == Health::Unhealthy).then_some(peer.received_at),
         });
-        let votes = our_vote.into_iter().chain(heard).filter(|vote| vote.sighting.health != Health::Unknown);
+        let votes = our_vote.into_iter().chain(peers).filter(|vote| vote.verdict.health != Health::Unknown);
         let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
         for vote in votes.clone() {
             voters += 1;
-            unhealthy += u32::from(vote.sighting.health == Health::Unhealthy);
-            degraded += u32::from(vote.sighting.health == Health::Degraded);
+            unhealthy += u32::from(vote.verdict.health == Health::Unhealthy);
+            degraded += u32::from(vote.verdict.health == Health::Degraded);
         }
         if voters == 0 {
             return None;
@@ -232,17 +232,17 @@ impl Panel {
         Some(VoteCount {
             verdict: StandingVerdict { health, since, is_shared },
             observers: Agreement { voters, unhealthy },
-            telling: agreeing
+            decisive: agreeing
                 .clone()
-                .filter(|vote| vote.sighting.health == health)
-                .min_by_key(|vote| (vote.observer.is_some(), vote.sighting.since)),
-            first_evidence_at: agreeing.clone().filter_map(|vote| vote.sighting.first_failure_at).min(),
+                .filter(|vote| vote.verdict.health == health)
+                .min_by_key(|vote| (vote.observer.is_some(), vote.verdict.since)),
+            first_evidence_at: agreeing.clone().filter_map(|vote| vote.verdict.first_failure_at).min(),
             first_failure_at: agreeing
                 .clone()
                 .filter_map(|vote| Some((vote.observer.is_some(), vote.failing_since?)))
                 .min()
                 .map(|(_, since)| since),
-            confirms: agreeing.flat_map(|vote| vote.sighting.confirms.iter()).collect(),
+            confirms: agreeing.flat_map(|vote| vote.verdict.confirms.iter()).collect(),
         })
     }
 }
@@ -250,8 +250,8 @@ impl Panel {
 impl Vote<'_> {
     fn agrees_with(&self, health: Health) -> bool {
         match health {
-            Health::Unhealthy | Health::Degraded => self.sighting.health == health,
-            Health::Healthy => self.sighting.health != Health::Unhealthy,
+            Health::Unhealthy | Health::Degraded => self.verdict.health == health,
+            Health::Healthy => self.verdict.health != Health::Unhealthy,
             Health::Unknown => true,
         }
     }
@@ -259,7 +259,7 @@ impl Vote<'_> {
 
 /// Returns the time at which more than half of `voters` agreed; `now` at the latest.
 fn quorum_reached_at<'a>(agreeing: impl Iterator<Item = Vote<'a>>, voters: u32, now: Timestamp) -> Timestamp {
-    let mut times: Vec<_> = agreeing.map(|vote| vote.sighting.since).collect();
+    let mut times: Vec<_> = agreeing.map(|vote| vote.verdict.since).collect();
     times.sort_unstable();
     let majority = usize::try_from(voters / 2).unwrap_or(usize::MAX);
     times.get(majority).or(times.last()).copied().unwrap_or(now).min(now)
@@ -270,8 +270,8 @@ struct VoteCount<'a> {
     verdict: StandingVerdict,
     observers: Agreement,
     /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
-    telling: Option<Vote<'a>>,
-    /// Start of the failure by our own clock: of our own run if we see it fail, otherwise the earliest that was heard.
+    decisive: Option<Vote<'a>>,
+    /// Start of the failure by our own clock: of our own run if we see it fail, otherwise the earliest that was reported.
     first_failure_at: Option<Timestamp>,
     /// Earliest start of the failure that an observer tells.
     first_evidence_at: Option<Timestamp>,
@@ -279,11 +279,16 @@ struct VoteCount<'a> {
     confirms: BTreeSet<&'a Arc<str>>,
 }
 
-fn reason(health: Health, telling: Option<Vote<'_>>, own: &Verdict, observers: Agreement) -> (EvidenceClass, Arc<str>) {
-    match (health, telling) {
+fn reason(
+    health: Health,
+    decisive: Option<Vote<'_>>,
+    own: &Verdict,
+    observers: Agreement,
+) -> (EvidenceClass, Arc<str>) {
+    match (health, decisive) {
         (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
-        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), sighting, .. })) => {
-            (sighting.class, format!("seen by {name}").into())
+        (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), verdict, .. })) => {
+            (verdict.class, format!("seen by {name}").into())
         }
         (Health::Healthy, _) if observers.unhealthy > 0 => (EvidenceClass::Ok, observers.disagreement()),
         (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),

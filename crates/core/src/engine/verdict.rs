@@ -43,23 +43,23 @@ impl Verdict {
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = ProbeResult::telling(probes, deliveries, now)?;
+        let decisive = ProbeResult::decisive(probes, deliveries, now)?;
         Some(Self {
-            health: telling.health,
-            since: telling.since,
-            class: telling.class,
-            message: telling.message(),
-            first_failure_at: telling.first_failure_at(),
-            first_evidence_at: telling.first_failure_at(),
+            health: decisive.health,
+            since: decisive.since,
+            class: decisive.class,
+            message: decisive.message(),
+            first_failure_at: decisive.first_failure_at(),
+            first_evidence_at: decisive.first_failure_at(),
             confirmed_at: confirmed_at(probes),
             confirmed_standbys: vec![],
             is_throttled: probes.values().any(Judgement::is_throttled),
-            failures: telling.judgement.failures(),
-            observers: Agreement::of_one(telling.health),
+            failures: decisive.judgement.failures(),
+            observers: Agreement::of_one(decisive.health),
         })
     }
 
-    pub(super) fn sighting(&self) -> ObserverVerdict {
+    pub(super) fn as_reported(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
         ObserverVerdict { health, since, class, first_failure_at, confirms: [].into() }
     }
@@ -77,12 +77,12 @@ impl ObserverVerdict {
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
-        let telling = ProbeResult::telling(probes, deliveries, now)?;
+        let decisive = ProbeResult::decisive(probes, deliveries, now)?;
         Some(Self {
-            health: telling.health,
-            since: telling.since,
-            class: telling.class,
-            first_failure_at: telling.first_failure_at(),
+            health: decisive.health,
+            since: decisive.since,
+            class: decisive.class,
+            first_failure_at: decisive.first_failure_at(),
             confirms: [].into(),
         })
     }
@@ -99,24 +99,24 @@ struct ProbeResult<'a> {
 
 impl<'a> ProbeResult<'a> {
     /// Returns the decisive result: of the probes, or of the deliveries if those weigh more.
-    fn telling(
+    fn decisive(
         probes: &'a BTreeMap<Arc<str>, Judgement>,
         deliveries: Option<&'a Judgement>,
         now: Timestamp,
     ) -> Option<Self> {
         let results = || probes.iter().map(|(name, judgement)| Self::by(name, judgement, now));
         // ADR-0083: What is missing holds up nothing.
-        let opinions = results().filter(|result| !result.abstains());
-        let telling = opinions.reduce(Self::the_more_telling).or_else(|| results().reduce(Self::the_more_telling))?;
+        let voting = results().filter(|result| !result.abstains());
+        let decisive = voting.reduce(Self::weightier).or_else(|| results().reduce(Self::weightier))?;
         match deliveries {
-            Some(judgement) => Some(telling.the_more_telling(Self::by(DELIVERIES, judgement, now))),
-            None => Some(telling),
+            Some(judgement) => Some(decisive.weightier(Self::by(DELIVERIES, judgement, now))),
+            None => Some(decisive),
         }
     }
 
     /// Returns the result that weighs more; of equals `self`.
-    fn the_more_telling(self, other: Self) -> Self {
-        if other.tells_more_than(&self) { other } else { self }
+    fn weightier(self, other: Self) -> Self {
+        if other.outweighs(&self) { other } else { self }
     }
 
     fn by(probe: &'a str, judgement: &'a Judgement, now: Timestamp) -> Self {
@@ -130,7 +130,7 @@ impl<'a> ProbeResult<'a> {
         Self { probe, judgement, health, since, class }
     }
 
-    /// Returns true if the probe has no opinion for now because it cannot be made, or its Job brings no result. One
+    /// Returns true if the probe has no verdict for now because it cannot be made, or its Job brings no result. One
     /// that saw the backend fail before does not abstain: that is not over because nobody can look.
     fn abstains(&self) -> bool {
         let is_silent = self.class == EvidenceClass::ProbeBlocked
@@ -140,7 +140,7 @@ impl<'a> ProbeResult<'a> {
 
     /// Returns true if this result weighs more.
     // The first probe to fail dates the failure; the last to recover dates the recovery.
-    fn tells_more_than(&self, other: &Self) -> bool {
+    fn outweighs(&self, other: &Self) -> bool {
         match self.health {
             _ if self.health != other.health => self.health > other.health,
             Health::Unhealthy | Health::Degraded => self.since < other.since,

@@ -41,7 +41,7 @@ pub struct FailingDeliveries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendDeliveries {
     /// Verdict about the deliveries.
-    pub word: DeliveryVerdict,
+    pub verdict: DeliveryVerdict,
     /// True if the agent has left the backend by itself.
     pub is_left: bool,
     /// Messages that the backend took since the agent's process began.

@@ -6,7 +6,7 @@
 //! real root and the package, and says what is missing otherwise. It leaves nothing running, also
 //! after Ctrl-C.
 
-mod told;
+mod status_watch;
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
-use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::mta::setup::with_agent;
 use mail_failover_e2e::postfix::{self, Postfix};
 use mail_failover_e2e::standalone;
@@ -30,7 +30,7 @@ use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
 use mail_failover_e2e::test_env::TestEnv;
 use tokio::time::sleep;
 
-use self::told::Told;
+use self::status_watch::StatusWatch;
 
 /// Names in `examples/postfix-relays/route.yaml`.
 const ROUTE: &str = "orders";
@@ -75,7 +75,7 @@ impl PostfixDemoFault {
             Self::Refuse => Fault::Refuse,
             Self::Hang => Fault::Silent,
             Self::Paused => Fault::At(
-                At::EndOfData,
+                SessionStage::EndOfData,
                 Action::Reply(554, "Message rejected: Sending paused for this account.".into()),
             ),
         }
@@ -146,7 +146,7 @@ async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
     println!("An application sends {PACE} messages a second to Postfix.");
     sleep(STRETCH).await;
 
-    let told = Told::listen(&agent);
+    let watch = StatusWatch::start(&agent);
     let broken = Instant::now();
     primary.set_fault(kind.fault()).await?;
     println!("{}", Ink::Bad.on(&format!("{} {}.", PRIMARY.0, kind.told())));
@@ -173,14 +173,14 @@ async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
 
     let mut timeline = Timeline::new(clock, broken);
     timeline.seen(broken, Some(Ink::Bad), format!("{} {}", PRIMARY.0, kind.told()));
-    told.tell(&mut timeline).await?;
+    watch.report(&mut timeline).await?;
     let by_standby = standby.received().into_iter().map(|message| message.at).filter(|at| *at >= broken).min();
     let by_standby = by_standby.context("nothing left by the standby")?;
     timeline.seen(by_standby, Some(Ink::Good), format!("first mail by {}", STANDBY.0));
     tell_decision(&mut timeline, &failed_over, TransitionKind::Failover)?;
     timeline.seen(repaired, Some(Ink::Good), format!("{} is repaired", PRIMARY.0));
     let since = recovered.since.as_ref().context("a healthy backend says since when")?;
-    timeline.told(since, None, format!("recovery: {} is healthy", PRIMARY.0));
+    timeline.reported(since, None, format!("recovery: {} is healthy", PRIMARY.0));
     let back = tell_decision(&mut timeline, &failed_back, TransitionKind::Failback)?;
     let back = clock.instant(back);
     let by_primary = primary.received().into_iter().map(|message| message.at).filter(|at| *at >= back).min();
@@ -236,10 +236,10 @@ fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: Transi
     let transition: &TransitionStatus = status.last_transition.as_ref().with_context(|| format!("no {kind:?}"))?;
     ensure!(transition.kind == kind, "a {kind:?} was expected, and there was a {:?}", transition.kind);
     let TransitionStatus { from, to, reason, decided_at, .. } = transition;
-    timeline.told(decided_at, None, format!("the operator decides: {kind:?} {from} → {to}: {reason}"));
+    timeline.reported(decided_at, None, format!("the operator decides: {kind:?} {from} → {to}: {reason}"));
     if let Some(applied) = &transition.applied_at {
         let took = mail_failover_e2e::mail::statistics::human(between(decided_at, applied));
-        timeline.told(applied, None, format!("the operator has written the agents' ConfigMap, {took} later"));
+        timeline.reported(applied, None, format!("the operator has written the agents' ConfigMap, {took} later"));
     }
     Ok(SystemTime::from(decided_at.0))
 }

@@ -19,7 +19,7 @@ use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Attempt, Journal, Sender, SenderOptions};
-use mail_failover_e2e::mail::server::{Action, Fault, Options, SmtpServer, Stage as At};
+use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::{Clock, Ink, Timeline, between, fold};
@@ -65,7 +65,9 @@ impl DemoFault {
         match self {
             Self::Refuse => Fault::Refuse,
             Self::Hang => Fault::Silent,
-            Self::Unavailable => Fault::At(At::Banner, Action::Reply(421, "4.3.2 Service not available".into())),
+            Self::Unavailable => {
+                Fault::At(SessionStage::Banner, Action::Reply(421, "4.3.2 Service not available".into()))
+            }
         }
     }
 
@@ -146,7 +148,7 @@ async fn run_scenario(env: Arc<TestEnv>, kind: DemoFault) -> Result<()> {
     let outage = tell_failover(&mut timeline, &journal, &failed_over, broken)?;
     timeline.seen(repaired, Some(Ink::Good), format!("{} is repaired", PRIMARY.0));
     let since = recovered.since.as_ref().context("a healthy backend says since when")?;
-    timeline.told(since, None, format!("recovery: {} is healthy, after five good probes in a row", PRIMARY.0));
+    timeline.reported(since, None, format!("recovery: {} is healthy, after five good probes in a row", PRIMARY.0));
     tell_failback(&mut timeline, &journal, &failed_back, primary.address(), clock)?;
     println!();
     println!("{}", Ink::Heading.on("Timeline (since the break; since the line above)"));
@@ -210,9 +212,9 @@ fn tell_failover(
         transition.to
     );
     let evidence = transition.first_evidence_at.as_ref().context("a failover without evidence")?;
-    timeline.told(evidence, None, "evidence: start of the first probe that fails");
+    timeline.reported(evidence, None, "evidence: start of the first probe that fails");
     let took = human(between(evidence, &transition.decided_at));
-    timeline.told(
+    timeline.reported(
         &transition.decided_at,
         None,
         format!(
@@ -222,7 +224,7 @@ fn tell_failover(
     );
     let applied = transition.applied_at.as_ref().context("the failover is not applied")?;
     let took = human(between(&transition.decided_at, applied));
-    timeline.told(
+    timeline.reported(
         applied,
         None,
         format!("write: Service and ConfigMap lead to {}, {took} after the decision", transition.to),
@@ -238,13 +240,13 @@ fn tell_failback(
     clock: Clock,
 ) -> Result<()> {
     let transition = transition(status, TransitionKind::Failback)?;
-    timeline.told(
+    timeline.reported(
         &transition.decided_at,
         None,
         format!("failback decided: {}, {} → {}", transition.reason, transition.from, transition.to),
     );
     let applied = transition.applied_at.as_ref().context("the failback is not applied")?;
-    timeline.told(applied, None, format!("write: Service and ConfigMap lead to {}", transition.to));
+    timeline.reported(applied, None, format!("write: Service and ConfigMap lead to {}", transition.to));
     let decided = clock.instant(SystemTime::from(transition.decided_at.0));
     let back = journal.attempts().find(|attempt| {
         attempt.outcome.is_accepted() && attempt.endpoint == Some(primary) && attempt.started >= decided

@@ -51,7 +51,7 @@ struct Send {
     record: PathBuf,
     /// Seconds after that file appears by which all messages must be accepted.
     #[arg(long, default_value_t = 400)]
-    patience: u64,
+    drain_seconds: u64,
 }
 
 #[tokio::main]
@@ -84,7 +84,7 @@ async fn send(options: Send) -> Result<()> {
     while !options.until.exists() {
         sleep(LOOK).await;
     }
-    let sent = load.stop(Duration::from_secs(options.patience)).await?;
+    let sent = load.stop(Duration::from_secs(options.drain_seconds)).await?;
     println!("accepted {} refusals {} unknown {}", sent.accepted.len(), sent.refusals, sent.unknown);
     if let Some(refusal) = sent.last_refusal {
         println!("the last refusal: {refusal}");

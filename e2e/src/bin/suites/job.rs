@@ -92,14 +92,14 @@ impl Running {
             }
         };
         let text = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let mut said = Said::of(&text);
+        let mut results = TrialResults::of(&text);
         if let Some(why) = why
-            && said.failures.is_empty()
+            && results.failures.is_empty()
         {
-            said.failed = said.failed.max(1);
-            said.failures.push(FailedTrial { trial: why, message: tail(&self.log, TAIL) });
+            results.failed = results.failed.max(1);
+            results.failures.push(FailedTrial { trial: why, message: tail(&self.log, TAIL) });
         }
-        Run { job: self.job, log: self.log, took, said }
+        Run { job: self.job, log: self.log, took, results }
     }
 }
 
@@ -108,12 +108,12 @@ pub struct Run {
     pub job: Job,
     pub log: PathBuf,
     pub took: Duration,
-    pub said: Said,
+    pub results: TrialResults,
 }
 
 /// The results that a test program printed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct TrialResults {
     pub passed: usize,
     pub failed: usize,
     pub skipped: usize,
@@ -127,20 +127,20 @@ pub struct FailedTrial {
     pub message: String,
 }
 
-impl Said {
+impl TrialResults {
     /// Parses the output of libtest or of libtest-mimic.
     fn of(output: &str) -> Self {
-        let mut said = Self::default();
+        let mut results = Self::default();
         let mut message: Option<FailedTrial> = None;
         for line in output.lines() {
             let heading = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----"));
             if let Some(counts) = line.strip_prefix("test result: ") {
-                said.passed += count(counts, "passed");
-                said.failed += count(counts, "failed");
-                said.skipped += count(counts, "ignored");
+                results.passed += count(counts, "passed");
+                results.failed += count(counts, "failed");
+                results.skipped += count(counts, "ignored");
             }
             if heading.is_some() || line == "failures:" || line.starts_with("test result: ") {
-                said.failures.extend(message.take());
+                results.failures.extend(message.take());
             }
             if let Some(trial) = heading {
                 let trial = trial.strip_suffix(" stdout").unwrap_or(trial).to_owned();
@@ -150,7 +150,7 @@ impl Said {
                 failure.message.push('\n');
             }
         }
-        said
+        results
     }
 }
 
@@ -168,25 +168,25 @@ mod tests {
     fn what_libtest_prints_is_understood() {
         let output = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n\nthread 'b' panicked\nleft: 1\n\n\n\
                       failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
-        let said = Said::of(output);
-        assert_eq!((said.passed, said.failed, said.skipped), (1, 1, 3));
-        assert_eq!(said.failures.len(), 1);
-        assert_eq!(said.failures[0].trial, "b");
-        assert!(said.failures[0].message.contains("left: 1"), "{said:?}");
+        let results = TrialResults::of(output);
+        assert_eq!((results.passed, results.failed, results.skipped), (1, 1, 3));
+        assert_eq!(results.failures.len(), 1);
+        assert_eq!(results.failures[0].trial, "b");
+        assert!(results.failures[0].message.contains("left: 1"), "{results:?}");
     }
 
     #[test]
     fn what_libtest_mimic_prints_is_understood() {
         let output = "test a route, and back ... FAILED\n\nfailures:\n\n---- a route, and back ----\nwaited 75s\n\n---- other ----\nlate\n\n\
                       failures:\n    a route, and back\n    other\n\ntest result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out\n";
-        let said = Said::of(output);
-        assert_eq!((said.passed, said.failed), (4, 2));
-        let trials: Vec<_> = said.failures.iter().map(|failure| failure.trial.as_str()).collect();
+        let results = TrialResults::of(output);
+        assert_eq!((results.passed, results.failed), (4, 2));
+        let trials: Vec<_> = results.failures.iter().map(|failure| failure.trial.as_str()).collect();
         assert_eq!(trials, ["a route, and back", "other"]);
     }
 
     #[test]
     fn nothing_is_made_of_a_program_that_died() {
-        assert_eq!(Said::of("running 3 tests\ntest a ... ok\n"), Said::default());
+        assert_eq!(TrialResults::of("running 3 tests\ntest a ... ok\n"), TrialResults::default());
     }
 }

@@ -10,15 +10,15 @@ const LINES: usize = 15;
 
 /// Prints one line when a program has ended.
 pub fn print_one(run: &Run) {
-    let said = &run.said;
+    let results = &run.results;
     // Programs without tests are not listed.
-    if said.passed + said.failed + said.skipped == 0 {
+    if results.passed + results.failed + results.skipped == 0 {
         return;
     }
-    let verdict = if said.failed == 0 { "ok" } else { "FAILED" };
-    let skipped = if said.skipped == 0 { String::new() } else { format!(", {} skipped", said.skipped) };
-    println!("{verdict:6} {}: {} passed{skipped}, {:.1} s", run.job.name, said.passed, run.took.as_secs_f64());
-    for failure in &said.failures {
+    let verdict = if results.failed == 0 { "ok" } else { "FAILED" };
+    let skipped = if results.skipped == 0 { String::new() } else { format!(", {} skipped", results.skipped) };
+    println!("{verdict:6} {}: {} passed{skipped}, {:.1} s", run.job.name, results.passed, run.took.as_secs_f64());
+    for failure in &results.failures {
         println!("       {} failed", failure.trial);
     }
 }
@@ -29,7 +29,7 @@ pub fn print(runs: &[Run], times: RunTimes) -> bool {
     rows.sort_by_key(|run| std::cmp::Reverse(run.took));
     println!("\n| suite | trials | seconds | waits for |\n|---|---:|---:|---|");
     for run in rows {
-        let trials = run.said.passed + run.said.failed;
+        let trials = run.results.passed + run.results.failed;
         println!("| {} | {trials} | {:.0} | {} |", run.job.name, run.took.as_secs_f64(), run.job.waits_for);
     }
     let sum: Duration = runs.iter().map(|run| run.took).sum();
@@ -41,12 +41,12 @@ pub fn print(runs: &[Run], times: RunTimes) -> bool {
         sum.as_secs_f64(),
         load()
     );
-    let skipped: usize = runs.iter().map(|run| run.said.skipped).sum();
+    let skipped: usize = runs.iter().map(|run| run.results.skipped).sum();
     if skipped > 0 {
         println!("{skipped} skipped; each log says why");
     }
     for run in runs {
-        for failure in &run.said.failures {
+        for failure in &run.results.failures {
             println!("\nFAILED {}: {}", run.job.name, failure.trial);
             for line in failure.message.lines().filter(|line| !line.trim().is_empty()).take(LINES) {
                 println!("    {line}");
@@ -54,8 +54,8 @@ pub fn print(runs: &[Run], times: RunTimes) -> bool {
             println!("    log: {}", run.log.display());
         }
     }
-    let passed: usize = runs.iter().map(|run| run.said.passed).sum();
-    let failed: usize = runs.iter().map(|run| run.said.failed).sum();
+    let passed: usize = runs.iter().map(|run| run.results.passed).sum();
+    let failed: usize = runs.iter().map(|run| run.results.failed).sum();
     println!("\n{passed} passed, {failed} failed");
     failed == 0
 }

@@ -44,7 +44,7 @@ pub struct LoadOptions {
     /// The approximate size of a body, in bytes.
     pub size: usize,
     /// The time after which a message that was not taken is offered again.
-    pub patience: Duration,
+    pub attempt_timeout: Duration,
     /// The record that taken messages are written to, too.
     pub record: Option<Arc<Record>>,
 }
@@ -60,7 +60,7 @@ impl LoadOptions {
             per_second: None,
             from: from.to_owned(),
             size: 500,
-            patience: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(30),
             record: None,
         }
     }
@@ -232,11 +232,12 @@ async fn offer(
         let Some(open) = connection.as_mut() else { return Err(LoadFailure::new("no connection")) };
         open.send(&options.from, message, &mut taking).await
     };
-    match timeout(options.patience, attempt).await {
+    match timeout(options.attempt_timeout, attempt).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(LoadFailure { reason: format!("no answer in {:?}", options.patience), may_have_been_taken: taking })
-        }
+        Err(_) => Err(LoadFailure {
+            reason: format!("no answer in {:?}", options.attempt_timeout),
+            may_have_been_taken: taking,
+        }),
     }
 }
 

@@ -120,9 +120,9 @@ pub(super) struct Message<'a> {
 }
 
 /// A connection that has accepted a message, and that is still to be ended with QUIT.
-pub(super) struct Farewell(Box<dyn Stream>);
+pub(super) struct PendingQuit(Box<dyn Stream>);
 
-impl Farewell {
+impl PendingQuit {
     pub async fn say(mut self) {
         let quit = async {
             self.0.write_all(b"QUIT\r\n").await?;
@@ -138,7 +138,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Makes one attempt, which never takes longer than the message's timeout.
-pub(super) async fn send(message: &Message<'_>, server: SocketAddr) -> (Outcome, Option<Farewell>) {
+pub(super) async fn send(message: &Message<'_>, server: SocketAddr) -> (Outcome, Option<PendingQuit>) {
     let deadline = Instant::now() + message.timeout;
     let mut step = Step::Connect;
     let connect = timeout_at(deadline.min(Instant::now() + message.connect_timeout), TcpStream::connect(server));
@@ -151,7 +151,7 @@ pub(super) async fn send(message: &Message<'_>, server: SocketAddr) -> (Outcome,
     let mut client = Client { stream: Box::new(stream), input: vec![] };
     match timeout_at(deadline, client.dialogue(message, &mut step)).await {
         Err(_) => (Outcome::Unanswered { step }, None),
-        Ok(Ok(reply)) => (Outcome::Accepted { reply }, Some(Farewell(client.stream))),
+        Ok(Ok(reply)) => (Outcome::Accepted { reply }, Some(PendingQuit(client.stream))),
         Ok(Err(Failure::Refused(reply))) => (Outcome::Refused { step, reply }, None),
         Ok(Err(Failure::Broken(error))) => (Outcome::Broken { step, error: error.to_string() }, None),
     }

@@ -81,12 +81,12 @@ pub struct Journal {
     attempts: VecDeque<Attempt>,
     /// The start of each attempt in progress, by its message.
     under_way: HashMap<usize, Instant>,
-    /// The fates by message number.
-    messages: Vec<Fate>,
+    /// The states by message number.
+    messages: Vec<MessageState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum MessageState {
     Outstanding,
     Accepted(SocketAddr),
     Lost,
@@ -104,7 +104,7 @@ impl Journal {
             self.hold_back();
             return None;
         }
-        self.messages.push(Fate::Outstanding);
+        self.messages.push(MessageState::Outstanding);
         self.totals.sent += 1;
         Some(number)
     }
@@ -122,7 +122,9 @@ impl Journal {
         self.under_way.remove(&attempt.message);
         self.totals.attempts += 1;
         match attempt.endpoint {
-            Some(endpoint) if attempt.outcome.is_accepted() => self.end(attempt.message, Fate::Accepted(endpoint)),
+            Some(endpoint) if attempt.outcome.is_accepted() => {
+                self.end(attempt.message, MessageState::Accepted(endpoint))
+            }
             Some(_) | None => self.totals.failed_attempts += 1,
         }
         if self.attempts.len() >= MAX_ATTEMPTS {
@@ -134,21 +136,23 @@ impl Journal {
 
     pub(super) fn give_up(&mut self, message: usize) {
         self.under_way.remove(&message);
-        self.end(message, Fate::Lost);
+        self.end(message, MessageState::Lost);
     }
 
     pub(super) fn give_up_all(&mut self) {
         (0..self.messages.len()).for_each(|message| self.give_up(message));
     }
 
-    /// Sets a message's fate, once.
-    fn end(&mut self, message: usize, fate: Fate) {
-        let Some(entry) = self.messages.get_mut(message).filter(|entry| **entry == Fate::Outstanding) else { return };
-        *entry = fate;
-        match fate {
-            Fate::Accepted(_) => self.totals.accepted += 1,
-            Fate::Lost => self.totals.lost += 1,
-            Fate::Outstanding => {}
+    /// Sets a message's state, once.
+    fn end(&mut self, message: usize, state: MessageState) {
+        let Some(entry) = self.messages.get_mut(message).filter(|entry| **entry == MessageState::Outstanding) else {
+            return;
+        };
+        *entry = state;
+        match state {
+            MessageState::Accepted(_) => self.totals.accepted += 1,
+            MessageState::Lost => self.totals.lost += 1,
+            MessageState::Outstanding => {}
         }
     }
 
@@ -169,15 +173,15 @@ impl Journal {
 
     /// The ids of the messages that were given up.
     pub fn lost(&self) -> Vec<String> {
-        let lost = self.messages.iter().enumerate().filter(|(_, fate)| **fate == Fate::Lost);
+        let lost = self.messages.iter().enumerate().filter(|(_, state)| **state == MessageState::Lost);
         lost.map(|(message, _)| self.id(message)).collect()
     }
 
     /// The number of messages that each endpoint accepted.
     pub fn accepted_by(&self) -> BTreeMap<SocketAddr, usize> {
         let mut counts = BTreeMap::new();
-        for fate in &self.messages {
-            if let Fate::Accepted(endpoint) = fate {
+        for state in &self.messages {
+            if let MessageState::Accepted(endpoint) = state {
                 *counts.entry(*endpoint).or_default() += 1;
             }
         }
@@ -229,13 +233,13 @@ impl Journal {
         delivery.duplicated = stored.values().filter(|copies| **copies > 1).count();
         delivery.extra_copies = stored.values().map(|copies| copies - 1).sum();
         delivery.delivered = stored.len();
-        for (message, fate) in self.messages.iter().enumerate() {
+        for (message, state) in self.messages.iter().enumerate() {
             let is_stored = stored.contains_key(&self.id(message));
-            match fate {
-                Fate::Accepted(_) if !is_stored => delivery.vanished.push(self.id(message)),
-                Fate::Lost if is_stored => delivery.lost_but_delivered += 1,
-                Fate::Lost => delivery.lost += 1,
-                Fate::Accepted(_) | Fate::Outstanding => {}
+            match state {
+                MessageState::Accepted(_) if !is_stored => delivery.vanished.push(self.id(message)),
+                MessageState::Lost if is_stored => delivery.lost_but_delivered += 1,
+                MessageState::Lost => delivery.lost += 1,
+                MessageState::Accepted(_) | MessageState::Outstanding => {}
             }
         }
         delivery
@@ -246,7 +250,7 @@ impl Journal {
     }
 }
 
-/// The fates of a sender's messages.
+/// The states of a sender's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Messages that a server has stored.

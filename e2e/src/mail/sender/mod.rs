@@ -241,8 +241,8 @@ async fn drive(shared: Arc<SenderState>, paused: CancellationToken) {
 /// Delivers one message: until it is accepted or given up.
 async fn deliver(shared: &SenderState, message: usize) {
     let attempts = attempts(shared, message);
-    let patience = shared.options.give_up_after.unwrap_or(Duration::MAX);
-    let delivered = shared.ended.run_until_cancelled(timeout(patience, attempts)).await;
+    let limit = shared.options.give_up_after.unwrap_or(Duration::MAX);
+    let delivered = shared.ended.run_until_cancelled(timeout(limit, attempts)).await;
     if !matches!(delivered, Some(Ok(()))) {
         shared.note(|journal| journal.give_up(message));
     }

@@ -22,7 +22,7 @@ pub enum Fault {
     /// neither: a frozen process.
     Silent,
     /// The action replaces the reply of a stage.
-    At(Stage, Action),
+    At(SessionStage, Action),
     /// EHLO does not list an extension, and its command is not known.
     NotOffered(Extension),
     /// A message is stored, and then the session ends before the client can know: the source of
@@ -32,12 +32,12 @@ pub enum Fault {
 
 impl Fault {
     /// Replies with this code and text (with its enhanced status code) at a stage.
-    pub const fn reply(stage: Stage, code: u16, text: &'static str) -> Self {
+    pub const fn reply(stage: SessionStage, code: u16, text: &'static str) -> Self {
         Self::At(stage, Action::Reply(code, Cow::Borrowed(text)))
     }
 
     /// The action in place of the reply of `stage`.
-    pub(super) fn at(&self, stage: Stage) -> Option<&Action> {
+    pub(super) fn at(&self, stage: SessionStage) -> Option<&Action> {
         match self {
             Self::Silent => Some(&Action::Hang),
             Self::At(at, action) if *at == stage => Some(action),
@@ -72,7 +72,7 @@ pub(super) enum Listening {
 
 /// A stage of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stage {
+pub enum SessionStage {
     /// The greeting: right after accepting the connection.
     Banner,
     /// EHLO or HELO.
@@ -164,7 +164,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for SessionStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Banner => "banner",

@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use faults::{Action, Ending, Extension, Fault, Stage};
+pub use faults::{Action, Ending, Extension, Fault, SessionStage};
 pub use login::Logins;
 pub use received::{Counters, MAX_KEPT_CONTENT, MAX_MESSAGES, Received};
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::ServerState;
 use super::command::{self, Command};
-use super::faults::{Action, Extension, Fault, Stage};
+use super::faults::{Action, Extension, Fault, SessionStage};
 use super::login::{self, Login};
 use super::received::{MAX_KEPT_CONTENT, Received};
 use super::wire::{Ended, InputLine, MAX_COMMAND, Wire};
@@ -65,7 +65,7 @@ impl Session {
             self.handshake().await?;
         }
         let banner = format!("220 {} ESMTP ready\r\n", self.shared.name);
-        if !self.answer(Stage::Banner, &banner).await? {
+        if !self.answer(SessionStage::Banner, &banner).await? {
             return self.unwelcome().await;
         }
         loop {
@@ -146,7 +146,7 @@ impl Session {
         let lines =
             lines.iter().enumerate().map(|(i, line)| format!("250{}{line}\r\n", if i == last { ' ' } else { '-' }));
         let reply: String = lines.collect();
-        if self.answer(Stage::Ehlo, &reply).await? {
+        if self.answer(SessionStage::Ehlo, &reply).await? {
             self.greeted = true;
             self.transaction = None;
         }
@@ -158,7 +158,7 @@ impl Session {
             return self.say("501 5.5.4 HELO needs a name").await;
         }
         let reply = format!("250 {}\r\n", self.shared.name);
-        if self.answer(Stage::Ehlo, &reply).await? {
+        if self.answer(SessionStage::Ehlo, &reply).await? {
             self.greeted = true;
             self.transaction = None;
         }
@@ -182,7 +182,7 @@ impl Session {
         if !self.offers_start_tls() {
             return self.mistake("502 5.5.1 STARTTLS is not offered").await;
         }
-        if self.answer(Stage::StartTls, "220 2.0.0 Go ahead\r\n").await? {
+        if self.answer(SessionStage::StartTls, "220 2.0.0 Go ahead\r\n").await? {
             self.handshake().await?;
             // The state from before TLS is discarded (RFC 3207 section 4.2).
             self.greeted = false;
@@ -193,7 +193,7 @@ impl Session {
     }
 
     async fn handshake(&mut self) -> Result<(), Ended> {
-        if let Some(action) = self.fault().at(Stage::Handshake) {
+        if let Some(action) = self.fault().at(SessionStage::Handshake) {
             self.struck();
             self.shared.ledger.count(|counters| counters.failed_handshakes += 1);
             self.wire.act(action, &BEGUN_RECORD).await?;
@@ -244,7 +244,7 @@ impl Session {
         } else {
             "535 5.7.8 Authentication credentials invalid\r\n"
         };
-        if self.answer(Stage::Auth, reply).await? {
+        if self.answer(SessionStage::Auth, reply).await? {
             self.user = user;
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Session {
                 _ => return self.say("555 5.5.4 Parameter not recognized").await,
             }
         }
-        if self.answer(Stage::Mail, "250 2.1.0 Ok\r\n").await? {
+        if self.answer(SessionStage::Mail, "250 2.1.0 Ok\r\n").await? {
             self.transaction = Some(Transaction { sender: sender.to_owned(), recipients: vec![] });
         }
         Ok(())
@@ -297,7 +297,7 @@ impl Session {
         else {
             return self.say("501 5.1.3 Bad recipient address syntax").await;
         };
-        if self.answer(Stage::Rcpt, "250 2.1.5 Ok\r\n").await?
+        if self.answer(SessionStage::Rcpt, "250 2.1.5 Ok\r\n").await?
             && let Some(transaction) = &mut self.transaction
         {
             transaction.recipients.push(recipient.to_owned());
@@ -309,7 +309,7 @@ impl Session {
         if self.transaction.as_ref().is_none_or(|transaction| transaction.recipients.is_empty()) {
             return self.say("503 5.5.1 Say MAIL and RCPT first").await;
         }
-        if !self.answer(Stage::Data, "354 End data with <CR><LF>.<CR><LF>\r\n").await? {
+        if !self.answer(SessionStage::Data, "354 End data with <CR><LF>.<CR><LF>\r\n").await? {
             return Ok(());
         }
         let content = self.content().await?;
@@ -318,7 +318,7 @@ impl Session {
             return self.say("552 5.3.4 Message too large").await;
         }
         let fault = self.fault();
-        match fault.at(Stage::EndOfData) {
+        match fault.at(SessionStage::EndOfData) {
             None | Some(Action::Slow(_) | Action::Huge(_)) => {
                 let id = content.id();
                 let stored = self.shared.ledger.store(self.received(&id, transaction, content), &self.shared.name);
@@ -331,7 +331,7 @@ impl Session {
                     return Err(self.wire.close().await);
                 }
                 let reply = format!("250 2.0.0 Ok: queued by {} as {id}\r\n", self.shared.name);
-                self.answer_to(&fault, Stage::EndOfData, &reply).await?;
+                self.answer_to(&fault, SessionStage::EndOfData, &reply).await?;
             }
             Some(action) => {
                 self.struck();
@@ -356,7 +356,7 @@ impl Session {
                 InputLine::Eof | InputLine::Idle => return Err(Ended),
             };
             if std::mem::take(&mut first)
-                && let Some(action) = self.fault().at(Stage::Content)
+                && let Some(action) = self.fault().at(SessionStage::Content)
             {
                 self.struck();
                 self.wire.act(action, b"250 2.0.0 Ok\r\n").await?;
@@ -395,12 +395,12 @@ impl Session {
     }
 
     /// Replies as usual, or acts by the current fault. Returns true if it was the usual reply.
-    async fn answer(&mut self, stage: Stage, usual: &str) -> Result<bool, Ended> {
+    async fn answer(&mut self, stage: SessionStage, usual: &str) -> Result<bool, Ended> {
         let fault = self.fault();
         self.answer_to(&fault, stage, usual).await
     }
 
-    async fn answer_to(&mut self, fault: &Fault, stage: Stage, usual: &str) -> Result<bool, Ended> {
+    async fn answer_to(&mut self, fault: &Fault, stage: SessionStage, usual: &str) -> Result<bool, Ended> {
         if let Some(action) = fault.at(stage) {
             self.struck();
             return self.wire.act(action, usual.as_bytes()).await;

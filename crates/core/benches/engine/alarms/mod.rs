@@ -18,7 +18,7 @@ use mail_failover_core::model::Timestamp;
 
 use fault_model::{FaultModel, ROWS};
 use profile::Profile;
-use simulation::{Pace, Tally, simulate};
+use simulation::{AlarmCounts, Pace, simulate};
 
 /// The number of hours for which a route is simulated at a stretch.
 const DAY: u32 = 24;
@@ -63,7 +63,7 @@ fn rows(divisor: usize) -> Vec<Row> {
 pub fn print(divisor: usize) {
     let rows = rows(divisor);
     let begun = Instant::now();
-    let tallies = simulate_all(&rows);
+    let all_counts = simulate_all(&rows);
     let took = begun.elapsed();
     println!(
         "\nFalse alarms. WRONG: moves away from a backend that is not out. MISSED: outages of 10 minutes, one in ten hours, in which mail was\n\
@@ -85,28 +85,28 @@ pub fn print(divisor: usize) {
         "W/1000",
         "MISSED"
     );
-    for (row, tally) in rows.iter().zip(&tallies) {
-        let per_thousand = |wrong: u64| format!("{:.3}", ratio(wrong * 1_000, tally.hours));
+    for (row, counts) in rows.iter().zip(&all_counts) {
+        let per_thousand = |wrong: u64| format!("{:.3}", ratio(wrong * 1_000, counts.hours));
         println!(
             "{:<8} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
             row.profile.name,
             row.fault_model.name(),
             row.fault_model.observers(),
-            tally.hours,
-            tally.outages,
-            tally.transitions,
-            tally.ours.wrong,
-            per_thousand(tally.ours.wrong),
-            tally.ours.missed,
-            tally.peer.wrong,
-            per_thousand(tally.peer.wrong),
-            tally.peer.missed,
+            counts.hours,
+            counts.outages,
+            counts.transitions,
+            counts.ours.wrong,
+            per_thousand(counts.ours.wrong),
+            counts.ours.missed,
+            counts.peer.wrong,
+            per_thousand(counts.peer.wrong),
+            counts.peer.missed,
         );
     }
-    let hours: u64 = tallies.iter().map(|tally| tally.hours).sum();
+    let hours: u64 = all_counts.iter().map(|counts| counts.hours).sum();
     println!("\n{hours} route-hours in {:.1} s", took.as_secs_f64());
-    let promised = || rows.iter().zip(&tallies).filter(|(row, _)| is_promised(row));
-    let broken: u64 = promised().map(|(_, tally)| tally.ours.wrong).sum();
+    let promised = || rows.iter().zip(&all_counts).filter(|(row, _)| is_promised(row));
+    let broken: u64 = promised().map(|(_, counts)| counts.ours.wrong).sum();
     let met = if broken == 0 { "met" } else { "NOT met" };
     println!(
         "goal: no wrong move by blips under the default policy, nor by our own network under any: {broken}, {met}"
@@ -123,19 +123,19 @@ fn is_promised(row: &Row) -> bool {
 }
 
 /// Simulates all rows on every core. The counts do not depend on the number of cores.
-fn simulate_all(rows: &[Row]) -> Vec<Tally> {
+fn simulate_all(rows: &[Row]) -> Vec<AlarmCounts> {
     let days: Vec<_> = rows.iter().enumerate().flat_map(|(row, of)| (0..of.days).map(move |day| (row, day))).collect();
     let next = AtomicUsize::new(0);
-    let sums = Mutex::new(vec![Tally::default(); rows.len()]);
+    let sums = Mutex::new(vec![AlarmCounts::default(); rows.len()]);
     let work = || {
-        let mut own = vec![Tally::default(); rows.len()];
+        let mut own = vec![AlarmCounts::default(); rows.len()];
         while let Some((row, day)) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Row { profile, fault_model, .. } = &rows[*row];
             let seed = (*row as u64) << 32 | *day as u64;
             own[*row] += simulate(profile, *fault_model, DAY, seed, Pace::Quick);
         }
         if let Ok(mut sums) = sums.lock() {
-            sums.iter_mut().zip(own).for_each(|(sum, tally)| *sum += tally);
+            sums.iter_mut().zip(own).for_each(|(sum, counts)| *sum += counts);
         }
     };
     scope(|threads| {

@@ -130,7 +130,7 @@ impl Ours {
     /// Whether an observer that sees a backend fail has seen the other one answer since.
     fn confirms(&self, observer: usize, failing: usize) -> bool {
         let now = timestamp(0);
-        let verdict = self.evidence[observer][failing].sighting(self.thresholds, now);
+        let verdict = self.evidence[observer][failing].own_verdict(self.thresholds, now);
         let since = verdict.and_then(|verdict| verdict.first_failure_at);
         since.is_none_or(|since| self.evidence[observer][1 - failing].has_answered_since(since))
     }
@@ -150,7 +150,7 @@ impl Ours {
         if probe.sequence > latest.sequence {
             let run = if latest.class == Some(probe.class) { latest.run + 1 } else { 1 };
             let health = match news {
-                News::Turned => evidence.sighting(self.thresholds, now).map(|sighting| sighting.health),
+                News::Turned => evidence.own_verdict(self.thresholds, now).map(|verdict| verdict.health),
                 News::Answered | News::Doubted | News::Nothing => latest.health,
             };
             *latest = Latest { sequence: probe.sequence, class: Some(probe.class), run, health };
@@ -174,24 +174,24 @@ impl Ours {
     }
 
     /// The observer's verdict about a backend now.
-    pub fn sighting(&self, observer: usize, backend: usize, at: i64) -> Option<ObserverVerdict> {
-        let mut sighting = self.evidence[observer][backend].sighting(self.thresholds, timestamp(at))?;
-        if let Some(since) = sighting.first_failure_at
+    pub fn own_verdict(&self, observer: usize, backend: usize, at: i64) -> Option<ObserverVerdict> {
+        let mut verdict = self.evidence[observer][backend].own_verdict(self.thresholds, timestamp(at))?;
+        if let Some(since) = verdict.first_failure_at
             && self.evidence[observer][1 - backend].has_answered_since(since)
         {
-            sighting.confirms = [self.keys[1 - backend].name.clone()].into();
+            verdict.confirms = [self.keys[1 - backend].name.clone()].into();
         }
-        Some(sighting)
+        Some(verdict)
     }
 
     /// Takes a report of the other observer.
-    pub fn hear(&mut self, backend: usize, sighting: ObserverVerdict, at: i64) -> Option<Transition> {
+    pub fn record_peer(&mut self, backend: usize, verdict: ObserverVerdict, at: i64) -> Option<Transition> {
         let now = timestamp(at);
         let domain = self.backends[backend].location.failure_domain.clone();
         let observer = Observer::Other(self.other.clone());
-        let verdicts = [(self.thresholds, &sighting)];
+        let verdicts = [(self.thresholds, &verdict)];
         let is_noted = self.fleet.note(&self.keys[backend], domain.as_ref(), &observer, verdicts);
-        let is_news = self.evidence[0][backend].hear(&self.other, self.thresholds, sighting, now);
+        let is_news = self.evidence[0][backend].record_peer(&self.other, self.thresholds, verdict, now);
         if is_news || is_noted { self.turned(now) } else { None }
     }
 
@@ -212,8 +212,8 @@ impl Ours {
     /// Decides again, since an observer's verdict may have changed.
     fn turned(&mut self, now: Timestamp) -> Option<Transition> {
         for backend in 0..2 {
-            let own = self.evidence[0][backend].sighting(self.thresholds, now);
-            let verdicts = own.iter().map(|sighting| (self.thresholds, sighting));
+            let own = self.evidence[0][backend].own_verdict(self.thresholds, now);
+            let verdicts = own.iter().map(|verdict| (self.thresholds, verdict));
             let domain = self.backends[backend].location.failure_domain.as_ref();
             self.fleet.note(&self.keys[backend], domain, &Observer::Own, verdicts);
         }

@@ -23,7 +23,7 @@ use super::profile::Profile;
 
 /// The time from a change of one observer's verdict until the other one has heard of it, in
 /// microseconds.
-const TELLING: i64 = 200_000;
+const REPORT_DELAY: i64 = 200_000;
 /// The number of successes in flight at once: more than a timeout of the fast policy has intervals.
 const IN_FLIGHT: usize = 8;
 
@@ -38,7 +38,7 @@ pub struct Score {
 
 /// The counts of a simulation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct AlarmCounts {
     pub hours: u64,
     pub outages: u64,
     /// All of our transitions, returns included.
@@ -49,7 +49,7 @@ pub struct Tally {
     pub first_wrong: Option<(u64, i64)>,
 }
 
-impl std::ops::AddAssign for Tally {
+impl std::ops::AddAssign for AlarmCounts {
     fn add_assign(&mut self, other: Self) {
         self.hours += other.hours;
         self.outages += other.outages;
@@ -70,16 +70,16 @@ pub enum Pace {
 }
 
 /// Simulates this many hours, and returns the counts.
-pub fn simulate(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u64, pace: Pace) -> Tally {
+pub fn simulate(profile: &Profile, fault_model: FaultModel, hours: u32, seed: u64, pace: Pace) -> AlarmCounts {
     let mut simulation = Simulation::new(profile, fault_model, hours, seed, pace);
     simulation.run();
-    simulation.tally
+    simulation.counts
 }
 
 #[derive(Clone, Debug)]
 enum Event {
     Result { stream: usize, probe: Probe },
-    Told { backend: usize, sighting: ObserverVerdict },
+    Report { backend: usize, verdict: ObserverVerdict },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +110,7 @@ struct Simulation {
     peer: Balancer,
     peer_leads_to: usize,
     random: Rng,
-    tally: Tally,
+    counts: AlarmCounts,
 }
 
 impl Simulation {
@@ -141,7 +141,7 @@ impl Simulation {
             wakes_at: i64::MAX,
             peer: Balancer::new(),
             peer_leads_to: 0,
-            tally: Tally { hours: hours.into(), outages: outages().count() as u64, ..Tally::default() },
+            counts: AlarmCounts { hours: hours.into(), outages: outages().count() as u64, ..AlarmCounts::default() },
             faults,
             random,
         }
@@ -169,7 +169,7 @@ impl Simulation {
                     (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
                         || probe.class == class
                 }
-                Event::Told { .. } => false,
+                Event::Report { .. } => false,
             };
             self.ours.is_settled(stream.observer, stream.backend, class)
                 && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
@@ -240,8 +240,8 @@ impl Simulation {
                 }
                 self.observe(observer, backend, &probe);
             }
-            Event::Told { backend, sighting } => {
-                let transition = self.ours.hear(backend, sighting, self.now);
+            Event::Report { backend, verdict } => {
+                let transition = self.ours.record_peer(backend, verdict, self.now);
                 self.wakes_at = self.ours.wakes_at();
                 self.count(transition.as_ref());
             }
@@ -256,12 +256,12 @@ impl Simulation {
     }
 
     fn tell_each(&mut self, is_to_be_told: [bool; 2]) {
-        (0..2).filter(|backend| is_to_be_told[*backend]).for_each(|backend| self.tell(backend));
+        (0..2).filter(|backend| is_to_be_told[*backend]).for_each(|backend| self.report(backend));
     }
 
-    fn tell(&mut self, backend: usize) {
-        if let Some(sighting) = self.ours.sighting(1, backend, self.now) {
-            self.schedule(self.now + TELLING, Event::Told { backend, sighting });
+    fn report(&mut self, backend: usize) {
+        if let Some(verdict) = self.ours.own_verdict(1, backend, self.now) {
+            self.schedule(self.now + REPORT_DELAY, Event::Report { backend, verdict });
         }
     }
 
@@ -269,18 +269,18 @@ impl Simulation {
         self.peer.servers[backend].check(passed);
         let Some(in_use) = self.peer.in_use() else { return };
         if in_use != self.peer_leads_to && self.peer_leads_to == 0 && !self.is_out(0) {
-            self.tally.peer.wrong += 1;
+            self.counts.peer.wrong += 1;
         }
         self.peer_leads_to = in_use;
     }
 
     fn count(&mut self, transition: Option<&Transition>) {
         let Some(transition) = transition else { return };
-        self.tally.transitions += 1;
+        self.counts.transitions += 1;
         let has_failed = matches!(transition.reason, TransitionReason::Failed(_));
         if has_failed && !self.is_out(usize::from(&*transition.from == "b")) {
-            self.tally.ours.wrong += 1;
-            self.tally.first_wrong.get_or_insert((self.seed, self.now));
+            self.counts.ours.wrong += 1;
+            self.counts.first_wrong.get_or_insert((self.seed, self.now));
         }
     }
 
@@ -292,8 +292,8 @@ impl Simulation {
 
     fn judge(&mut self, deadline: Deadline) {
         match deadline {
-            Deadline::Ours => self.tally.ours.missed += u64::from(self.ours.leads_to() == Some(0)),
-            Deadline::Peer => self.tally.peer.missed += u64::from(self.peer.in_use() == Some(0)),
+            Deadline::Ours => self.counts.ours.missed += u64::from(self.ours.leads_to() == Some(0)),
+            Deadline::Peer => self.counts.peer.missed += u64::from(self.peer.in_use() == Some(0)),
         }
     }
 

@@ -85,7 +85,7 @@ fn window(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
         findings.add(&WINDOW_NEVER_FIRES, judged.manifest, "spec.failure.window.minimumSamples", message, remedy);
     } else if window.failure_percent == 100 && window.minimum_samples >= failure {
         let message = format!(
-            "{} failures of {} are a run of failures, and failure.consecutive ends the patience after {failure}",
+            "{} failures of {} are a run of failures, and failure.consecutive ends the wait after {failure}",
             window.minimum_samples, window.minimum_samples
         );
         let remedy = "lower failurePercent or minimumSamples, or take the window out";

@@ -295,7 +295,7 @@ impl<S: EvidenceSource> Simulator<S> {
         if is_news {
             self.stir();
         }
-        self.hear(observer, backend);
+        self.report_to_decider(observer, backend);
         if !self.fleet.backends[backend].backend.suspended {
             self.note(observer, backend);
             self.update_suspicion(recorder);
@@ -305,35 +305,35 @@ impl<S: EvidenceSource> Simulator<S> {
     }
 
     /// Tells the observer that decides what another one sees of a backend. Returns true if that is news.
-    fn hear(&mut self, observer: usize, backend: usize) -> bool {
+    fn report_to_decider(&mut self, observer: usize, backend: usize) -> bool {
         let Observer::Other(name) = self.observers[observer].clone() else { return false };
         let mut is_news = false;
-        for (thresholds, sighting) in self.sightings(observer, backend) {
-            is_news |= self.evidence[0][backend].evidence.hear(&name, thresholds, sighting, self.now);
+        for (thresholds, verdict) in self.own_verdicts(observer, backend) {
+            is_news |= self.evidence[0][backend].evidence.record_peer(&name, thresholds, verdict, self.now);
         }
         is_news
     }
 
     /// Returns what an observer sees of a backend, as it reports it to the others.
-    fn sightings(&self, observer: usize, backend: usize) -> Vec<(Thresholds, ObserverVerdict)> {
+    fn own_verdicts(&self, observer: usize, backend: usize) -> Vec<(Thresholds, ObserverVerdict)> {
         let known = &self.fleet.backends[backend];
-        let mut sightings = vec![];
+        let mut verdicts = vec![];
         for thresholds in &known.thresholds {
-            let Some(mut sighting) = self.evidence[observer][backend].evidence.sighting(*thresholds, self.now) else {
+            let Some(mut verdict) = self.evidence[observer][backend].evidence.own_verdict(*thresholds, self.now) else {
                 continue;
             };
-            if let Some(since) = sighting.first_failure_at {
+            if let Some(since) = verdict.first_failure_at {
                 let mut confirms = BTreeSet::new();
                 for neighbour in self.neighbours(backend) {
                     if self.evidence[observer][neighbour].evidence.has_answered_since(since) {
                         confirms.insert(self.fleet.backends[neighbour].key.name.clone());
                     }
                 }
-                sighting.confirms = confirms.into_iter().collect();
+                verdict.confirms = confirms.into_iter().collect();
             }
-            sightings.push((*thresholds, sighting));
+            verdicts.push((*thresholds, verdict));
         }
-        sightings
+        verdicts
     }
 
     /// Returns the other backends of the routes of a backend.
@@ -358,7 +358,7 @@ impl<S: EvidenceSource> Simulator<S> {
             return;
         }
         for failing in self.neighbours(backend) {
-            if self.hear(observer, failing) {
+            if self.report_to_decider(observer, failing) {
                 self.tell(failing, recorder);
                 self.touch_users(failing);
             }
@@ -367,10 +367,10 @@ impl<S: EvidenceSource> Simulator<S> {
 
     /// Notes an observer's own verdicts, for storms and suspicion.
     fn note(&mut self, observer: usize, backend: usize) {
-        let sightings = self.sightings(observer, backend);
+        let own = self.own_verdicts(observer, backend);
         let known = &self.fleet.backends[backend];
         let domain = known.backend.location.failure_domain.as_ref();
-        let verdicts = sightings.iter().map(|(thresholds, sighting)| (*thresholds, sighting));
+        let verdicts = own.iter().map(|(thresholds, verdict)| (*thresholds, verdict));
         self.storm.note(&known.key, domain, &self.observers[observer], verdicts);
     }
 

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The events so far.
 #[derive(Default)]
-struct Heard {
+struct StatusHistory {
     /// The first failures, by backend and their time.
     failing: BTreeMap<(String, String), String>,
     /// The reason why a backend was left, by backend and time.
@@ -30,43 +30,43 @@ struct Heard {
 }
 
 /// A background task that reads the agent's status.
-pub struct Told {
+pub struct StatusWatch {
     stop: oneshot::Sender<()>,
-    listening: JoinHandle<Heard>,
+    watching: JoinHandle<StatusHistory>,
 }
 
-impl Told {
+impl StatusWatch {
     /// Starts reading.
-    pub fn listen(agent: &Agent) -> Self {
+    pub fn start(agent: &Agent) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, listening: tokio::spawn(listen(agent.listen_address(), stopped)) }
+        Self { stop, watching: tokio::spawn(watch(agent.listen_address(), stopped)) }
     }
 
     /// Stops reading, and adds everything to a timeline.
     ///
     /// # Errors
     /// When the agent gives a time that is none.
-    pub async fn tell(self, timeline: &mut Timeline) -> Result<()> {
+    pub async fn report(self, timeline: &mut Timeline) -> Result<()> {
         // The task ends before its next read.
         let _ = self.stop.send(());
-        let Heard { failing, left, switches } = self.listening.await?;
+        let StatusHistory { failing, left, switches } = self.watching.await?;
         for ((backend, at), message) in failing {
-            timeline.told(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
+            timeline.reported(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
         }
         for ((backend, at), reason) in left {
-            timeline.told(&time(&at)?, Some(Ink::Bad), format!("the agent leaves {backend} by itself: {reason}"));
+            timeline.reported(&time(&at)?, Some(Ink::Bad), format!("the agent leaves {backend} by itself: {reason}"));
         }
         for (at, switch) in switches {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
             let decided = time(&at)?;
-            timeline.told(&decided, None, format!("switch: {cause}; Postfix gets other answers from now on"));
+            timeline.reported(&decided, None, format!("switch: {cause}; Postfix gets other answers from now on"));
             if let Some(flushed) = after(&decided, took_milliseconds) {
                 let queued =
                     queued_before.map_or_else(String::new, |queued| format!("; {queued} messages were queued"));
-                timeline.told(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
+                timeline.reported(&flushed, None, format!("Postfix is reloaded and its queue flushed{queued}"));
             }
             if let Some(delivered) = after(&decided, first_delivery_milliseconds) {
-                timeline.told(&delivered, Some(Ink::Good), "the agent sees the first delivery after the switch");
+                timeline.reported(&delivered, Some(Ink::Good), "the agent sees the first delivery after the switch");
             }
         }
         Ok(())
@@ -79,14 +79,14 @@ fn after(decided: &MicroTime, milliseconds: Option<u64>) -> Option<MicroTime> {
     Some(MicroTime(decided.0.checked_add(after).ok()?))
 }
 
-async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
-    let mut heard = Heard::default();
+async fn watch(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> StatusHistory {
+    let mut history = StatusHistory::default();
     let known = agent::status(at).await.ok().and_then(|status| status.last_switch).map(|switch| switch.at);
     while matches!(stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
         if let Ok(Status { backends, last_switch, .. }) = agent::status(at).await {
             for backend in backends {
                 if let Some(failing) = backend.failing {
-                    heard.failing.entry((backend.name.clone(), failing.since)).or_insert(failing.message);
+                    history.failing.entry((backend.name.clone(), failing.since)).or_insert(failing.message);
                 }
                 if let Some(left) = backend.left {
                     let reason = if left.message.is_empty() {
@@ -94,16 +94,16 @@ async fn listen(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> Heard {
                     } else {
                         format!("{}, {}", left.reason, left.message)
                     };
-                    heard.left.entry((backend.name, left.at)).or_insert(reason);
+                    history.left.entry((backend.name, left.at)).or_insert(reason);
                 }
             }
             if let Some(switch) = last_switch.filter(|switch| known.as_ref() != Some(&switch.at)) {
-                heard.switches.insert(switch.at.clone(), switch);
+                history.switches.insert(switch.at.clone(), switch);
             }
         }
         sleep(PAUSE).await;
     }
-    heard
+    history
 }
 
 fn time(text: &str) -> Result<MicroTime> {
