@@ -73,7 +73,9 @@ pub struct BackendReport {
     /// Name of the `SendingBackend`.
     pub name: String,
     /// Verdict on the latest deliveries.
-    pub word: ReportedVerdict,
+    // An agent of an earlier version calls it `word`.
+    #[serde(alias = "word")]
+    pub verdict: ReportedVerdict,
     /// Failure of the latest deliveries; set with `Failing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
@@ -205,9 +207,9 @@ impl DeliveryReport {
             }
         }
         for (index, backend) in report.backends.iter_mut().enumerate() {
-            if backend.word == ReportedVerdict::Failing && backend.failure.is_none() {
+            if backend.verdict == ReportedVerdict::Failing && backend.failure.is_none() {
                 let field = format!("backends[{index}].failure");
-                return Err(InvalidReport::Field { field, reason: "it is needed with the word Failing".to_owned() });
+                return Err(InvalidReport::Field { field, reason: "it is needed with the verdict Failing".to_owned() });
             }
             if let Some(failure) = &mut backend.failure {
                 failure.message = printable(&failure.message);

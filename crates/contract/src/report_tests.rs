@@ -25,6 +25,16 @@ fn fields_of_a_newer_agent_are_no_error_and_its_classes_count_neither_way() {
 }
 
 #[test]
+fn a_report_of_an_earlier_agent_says_word_for_verdict() {
+    let mut earlier = example();
+    for backend in earlier["backends"].as_array_mut().unwrap() {
+        let verdict = backend.as_object_mut().unwrap().remove("verdict").unwrap();
+        backend["word"] = verdict;
+    }
+    assert_eq!(parse(&earlier), parse(&example()));
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     for (pointer, value, wanted) in [
         ("/apiVersion", json!("v9"), "apiVersion \"v9\" is not"),
@@ -32,7 +42,7 @@ fn what_cannot_be_used_is_named() {
         ("/agent", json!("x".repeat(254)), "agent: use 1 to 253"),
         ("/process", json!("a\nb"), "process: use 1 to 253"),
         ("/sequence", json!(-1), "sequence: invalid value"),
-        ("/backends/0/word", json!("Dying"), "backends[0].word: unknown variant"),
+        ("/backends/0/verdict", json!("Dying"), "backends[0].verdict: unknown variant"),
         ("/backends/0/failure", Value::Null, "backends[0].failure: it is needed"),
         ("/backends/0/failure/firstMilliseconds", json!("1"), "backends[0].failure.firstMilliseconds: invalid type"),
     ] {
@@ -49,7 +59,7 @@ fn what_cannot_be_used_is_named() {
         assert!(parse(&report).unwrap_err().starts_with(&format!("kept.{field}: it is no name")));
     }
     let mut report = example();
-    report["backends"] = json!(vec![json!({"name": "x", "word": "Silent"}); 101]);
+    report["backends"] = json!(vec![json!({"name": "x", "verdict": "Silent"}); 101]);
     assert_eq!(parse(&report).unwrap_err(), "backends: there are 101; 100 are allowed");
 }
 
