@@ -63,7 +63,7 @@ struct RouteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionLabels {
     kind: &'static str,
-    step: &'static str,
+    action: &'static str,
     result: &'static str,
 }
 
@@ -75,13 +75,13 @@ struct LaneLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrorLabels {
     kind: &'static str,
-    step: &'static str,
+    action: &'static str,
     category: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ActionNameLabels {
-    step: &'static str,
+    action: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -136,13 +136,13 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover");
         Self {
-            waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be looked at"),
+            waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be reconciled"),
             lane_waiting: register(
                 registry,
                 "controller_lane_waiting_objects",
                 "Objects that wait for a place, by lane: outputs, decision, retry, route_status, backend_status, events, jobs",
             ),
-            lane_under_way: register(registry, "controller_lane_steps_under_way", "Steps under way, by lane"),
+            lane_under_way: register(registry, "controller_lane_actions_under_way", "Actions under way, by lane"),
             lane_limit_reached: register(
                 registry,
                 "controller_lane_limit_reached",
@@ -160,16 +160,20 @@ impl Metrics {
                 "Agents beside MTAs that have reported to this replica within the last 30 s",
             ),
             storm: register(registry, "storm", "1 while everything fails at once for every observer"),
-            actions: register(registry, "controller_steps", "Steps carried out, by kind of object, step and result"),
+            actions: register(
+                registry,
+                "controller_actions",
+                "Actions carried out, by kind of object, action and result",
+            ),
             action_errors: register(
                 registry,
-                "controller_step_errors",
-                "Steps that failed, by kind of object, step and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
+                "controller_action_errors",
+                "Actions that failed, by kind of object, action and category: not_leader, gone, timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid, malformed",
             ),
             action_duration: registered(
                 registry,
-                "controller_step_duration_seconds",
-                "How long steps took, by step",
+                "controller_action_duration_seconds",
+                "Duration of actions, by action",
                 Family::new_with_constructor(durations as fn() -> Histogram),
             ),
             unreadable: register(
@@ -239,12 +243,12 @@ impl Metrics {
     }
 
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {
-        self.actions.get_or_create(&ActionLabels { kind: kind.as_str(), step: name, result }).inc();
-        self.action_duration.get_or_create(&ActionNameLabels { step: name }).observe(took.as_secs_f64());
+        self.actions.get_or_create(&ActionLabels { kind: kind.as_str(), action: name, result }).inc();
+        self.action_duration.get_or_create(&ActionNameLabels { action: name }).observe(took.as_secs_f64());
     }
 
     pub(super) fn action_failed(&self, kind: ResourceKind, name: &'static str, category: &'static str) {
-        self.action_errors.get_or_create(&ErrorLabels { kind: kind.as_str(), step: name, category }).inc();
+        self.action_errors.get_or_create(&ErrorLabels { kind: kind.as_str(), action: name, category }).inc();
     }
 
     pub(super) fn job_ended(&self, has_reported: bool) {

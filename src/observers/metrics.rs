@@ -73,7 +73,7 @@ impl Metrics {
             observers: register(
                 registry,
                 "observers",
-                "Other replicas by what is heard of them: only those in the state heard count for a quorum",
+                "Other replicas by the state of their reports: only those in the state heard count for a quorum",
             ),
             ignored: register(
                 registry,
@@ -93,7 +93,7 @@ impl Metrics {
             waits: register(
                 registry,
                 "observer_waits",
-                "How often what was heard had to wait because the controller's queue was full",
+                "Peers' reports that had to wait because the controller's queue was full",
             ),
             verdicts: register(
                 registry,
