@@ -45,6 +45,11 @@ pub struct Document {
     /// Conditions under which an agent leaves a backend by itself when real mail fails there.
     pub reflex: Reflex,
 
+    /// Domains in the sender addresses of the route's mail. Empty if they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sender_domains: Vec<String>,
+
     /// Replicas of the operator to which agents report. Empty if the operator takes no reports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -88,6 +93,11 @@ pub struct Backend {
 
     /// True if an agent that leaves another backend by itself may go here.
     pub standby: bool,
+
+    /// True if a message that another backend does not take may go here within the same delivery attempt. Absent if it
+    /// may not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alternate: bool,
 
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::ExplainError;
+use super::{ExplainError, messages};
 use mail_failover_api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
@@ -45,6 +45,8 @@ pub struct RouteExplanation {
     pub decision: Decision,
     /// Evidence about each backend, most preferred first.
     pub evidence: Vec<BackendEvidence>,
+    /// Ways of messages that their backend does not take.
+    pub messages: Vec<String>,
     /// Notes that limit what the explanation is worth, such as a stale status.
     pub notes: Vec<String>,
 }
@@ -118,7 +120,13 @@ impl RouteExplanation {
         }
         notes.extend(status.conditions.iter().filter_map(complaint));
         let evidence = candidates.iter().map(|candidate| evidence(snapshot, &status, candidate)).collect();
-        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, notes })
+        let mut backends = BTreeMap::new();
+        for member in &route.backends {
+            let usable = snapshot.backends.get(&*member.name).and_then(|object| usable(snapshot, member, object));
+            backends.extend(usable.map(|backend| (member.name.clone(), backend)));
+        }
+        let messages = messages::ways(&route, &decision, &candidates, &backends);
+        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, messages, notes })
     }
 
     /// Returns true if the operator has seen the route at least once.
@@ -153,6 +161,7 @@ impl RouteExplanation {
             })).collect::<Vec<_>>(),
             "reasons": self.reasons(),
             "prospects": self.prospects(),
+            "messages": self.messages,
             "history": status.history,
             "request": status.request,
             "notes": self.notes,
