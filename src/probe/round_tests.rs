@@ -116,16 +116,16 @@ async fn a_host_given_by_address_is_tried_there() {
 
 #[tokio::test]
 async fn waiting_for_a_permit_is_not_the_backends_silence() {
-    // Ten dialogues of 200 ms each, two at a time, with a timeout of 300 ms.
+    // Sixteen dialogues of 200 ms each, two at a time, with a timeout of 300 ms.
     let addresses =
-        futures::future::join_all((0..10).map(|_| {
+        futures::future::join_all((0..16).map(|_| {
             server(vec![mail_failover_smtp::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])
         }))
         .await;
     let (report, metrics) = round(target(service(addresses))).await;
     assert!(report.addresses.iter().all(|at| at.outcome.class == Ok), "{report:?}");
     assert!(report.addresses.iter().all(|at| at.outcome.elapsed < Duration::from_millis(300)));
-    assert!(metrics.contains("mail_failover_probe_place_waits_total{cause=\"Dialogues\"} 8"), "{metrics}");
+    assert!(metrics.contains("mail_failover_probe_place_waits_total{cause=\"Dialogues\"} 14"), "{metrics}");
     let delay = report.delay.unwrap();
     assert!(delay.cause == DelayCause::Dialogues && delay.waited < Duration::from_secs(5), "{delay:?}");
 }

@@ -46,7 +46,7 @@ const MAX_IN_FLIGHT: usize = 10;
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
 /// Widening of the first spread by each target under schedule: 5,000 starts a second.
 const SPREAD_PER_TARGET: Duration = Duration::from_micros(200);
-/// Widening of the first spread by each target at the same place, beyond [`SMALL_CROWD`]: half as many starts as one
+/// Delay of the first start by each target at the same place, beyond [`SMALL_CROWD`]: half as many starts as one
 /// address takes in a second.
 const SPREAD_AT_PLACE: Duration = Duration::from_millis(40);
 /// Targets at one place that start as if they were alone.
@@ -192,6 +192,8 @@ struct ScheduledTarget<R: Runner> {
     _end_on_drop: DropGuard,
     timer: delay_queue::Key,
     due: Instant,
+    /// True if it has changed since the last round.
+    is_changed: bool,
     sequence: u64,
     last_start: Option<Instant>,
     /// Start and report of the latest round that is over.
@@ -283,6 +285,7 @@ impl<R: Runner> Scheduler<R> {
         let mut is_changed = scheduled.subscribers.update(&target);
         is_changed |= scheduled.follow(target, &*self.runner);
         if is_changed {
+            scheduled.is_changed = true;
             let interval = scheduled.subscribers.interval();
             let promptly = promptly(interval);
             let due = match scheduled.last_start {
@@ -337,7 +340,7 @@ impl<R: Runner> Scheduler<R> {
         let due = match changed {
             Some(last_start) => promptly(interval).max(last_start + interval / 2),
             None if left.is_some() => promptly(interval),
-            None => Instant::now() + random_below(first_spread(interval, crowd, *place)),
+            None => Instant::now() + first_delay(interval, crowd, *place),
         };
         self.numbers += 1;
         let number = self.numbers;
@@ -357,6 +360,7 @@ impl<R: Runner> Scheduler<R> {
             end,
             timer: self.timers.insert_at(number, due),
             due,
+            is_changed: false,
             sequence: 0,
             last_start: changed,
             latest: None,
@@ -406,11 +410,13 @@ impl<R: Runner> Scheduler<R> {
         self.metrics.start_lag(now.saturating_duration_since(scheduled.due));
         let interval = scheduled.subscribers.interval();
         let is_full = scheduled.rounds_under_way() >= MAX_IN_FLIGHT;
-        let takers = if is_full { vec![] } else { scheduled.subscribers.begin_round(now) };
+        let is_changed = std::mem::take(&mut scheduled.is_changed);
+        let takers = if is_full { vec![] } else { scheduled.subscribers.begin_round(now, is_changed) };
         // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
-        let regular = now + interval.mul_f64(1.0 + SHIFT * (scheduled.drift + shift()));
-        scheduled.due = match scheduled.subscribers.latest_start().filter(|_| !is_full) {
-            Some(latest) => regular.min(latest.max(now + interval / 20)),
+        let shift = SHIFT * (scheduled.drift + shift());
+        let regular = now + interval.mul_f64(1.0 + shift);
+        scheduled.due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
+            Some(next) => next.clamp(now + interval / 20, regular),
             None => regular,
         };
         scheduled.timer = self.timers.insert_at(number, scheduled.due);
@@ -514,11 +520,13 @@ impl<R: Runner> ScheduledTarget<R> {
     }
 }
 
-/// Time within which a new target starts first.
-fn first_spread(interval: Duration, targets: usize, at_place: usize) -> Duration {
+/// Time until a new target starts first.
+fn first_delay(interval: Duration, targets: usize, at_place: usize) -> Duration {
     let alone = (interval / 10).min(FIRST_SPREAD).min(times(SPREAD_PER_TARGET, targets));
-    let beyond = at_place.saturating_sub(SMALL_CROWD);
-    alone.max(times(SPREAD_AT_PLACE, beyond)).min(interval)
+    let crowd = times(SPREAD_AT_PLACE, at_place.saturating_sub(SMALL_CROWD));
+    // Round and round again, if there are more than the interval has room for.
+    let in_turn = crowd.as_nanos() % interval.as_nanos().max(1);
+    random_below(alone) + Duration::from_nanos(u64::try_from(in_turn).unwrap_or(0))
 }
 
 fn times(unit: Duration, count: usize) -> Duration {

@@ -121,22 +121,28 @@ impl Subscribers {
 
     /// Takes note of a round that starts now. Returns those who take it, sorted.
     // Numbered at the start: rounds overlap, and the one that was begun later tells the newer truth.
-    pub(super) fn begin_round(&mut self, now: Instant) -> Vec<Taker> {
+    // All of them take one after a change, which comes sooner than the interval asks for.
+    pub(super) fn begin_round(&mut self, now: Instant, is_for_all: bool) -> Vec<Taker> {
         let mut takers = vec![];
         for (key, subscriber) in &mut self.0 {
             let is_due = subscriber.taken_at.is_none_or(|at| now + subscriber.interval / 20 >= at + subscriber.interval);
-            if is_due {
+            if is_due || is_for_all {
                 takers.push((key.clone(), subscriber.take(now)));
             }
         }
         takers
     }
 
-    /// Latest start of the next round for those whose interval is not the shortest one.
-    pub(super) fn latest_start(&self) -> Option<Instant> {
+    /// Start of the next round, if rounds of the shortest interval are shifted by this share of it: before anybody has
+    /// waited for more than 5 % beyond his interval.
+    pub(super) fn next_start(&self, shift: f64) -> Option<Instant> {
         let shortest = self.interval();
-        let slower = self.0.values().filter(|subscriber| subscriber.interval > shortest);
-        slower.filter_map(|slower| Some(slower.taken_at? + slower.interval + slower.interval / 20)).min()
+        let mut starts = vec![];
+        for Subscriber { interval, taken_at, .. } in self.0.values() {
+            let wait = if *interval == shortest { interval.mul_f64(1.0 + shift) } else { *interval + *interval / 20 };
+            starts.extend(taken_at.map(|taken_at| taken_at + wait));
+        }
+        starts.into_iter().min()
     }
 
     /// The reports of a round that was started then: to those who take it, and to those who came since and have taken
