@@ -23,8 +23,8 @@ use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
-    AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeKey, ProbeLogin,
-    ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
+    AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeDelay, ProbeKey,
+    ProbeLogin, ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
 };
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
@@ -37,6 +37,9 @@ const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
 /// Time before an expiry at which it is warned of.
 // Certificates of 90 days are renewed 30 days before their end: half of that has then been missed.
 const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
+
+/// Rounds in a row that must be in time before a probe no longer counts as delayed.
+const IN_TIME_AGAIN: u32 = 5;
 
 /// State of one backend.
 #[derive(Debug, Default)]
@@ -66,6 +69,10 @@ pub(super) struct BackendEntry {
     /// Replies to a probe that count neither way, until the probe says anything about the backend again.
     refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
     probed: BTreeSet<Arc<str>>,
+    /// True if a route uses it.
+    is_used: bool,
+    /// Probes that wait for their turn for too long.
+    delays: BTreeMap<Arc<str>, Delayed>,
     /// True if the prober knows the present revision and endpoints.
     are_targets_set: bool,
     published: BTreeSet<String>,
@@ -75,6 +82,16 @@ pub(super) struct BackendEntry {
 struct Certificate {
     not_after: NotAfter,
     seen_at: Timestamp,
+}
+
+/// State of a probe that waited for its turn for too long.
+#[derive(Debug)]
+struct Delayed {
+    /// The first such wait.
+    // Later ones differ by seconds, which nobody needs a write for.
+    delay: ProbeDelay,
+    /// Rounds in a row that were in time since.
+    in_time: u32,
 }
 
 /// A change of the probes to make.
@@ -146,6 +163,7 @@ impl BackendEntry {
             self.resolved = None;
             self.certificates.clear();
             self.refusals.clear();
+            self.delays.clear();
         }
         self.usable = Some(Arc::new(backend));
     }
@@ -155,7 +173,16 @@ impl BackendEntry {
         let Some(usable) = &self.usable else { return false };
         let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
         self.certificates.retain(|probe, _| probes.contains(probe));
+        self.delays.retain(|probe, _| probes.contains(probe));
         self.evidence.track(thresholds, &usable.probes, now)
+    }
+
+    /// Notes if a route uses it. Returns true if that is new.
+    pub(super) fn set_used(&mut self, is_used: bool) -> bool {
+        let was_used = std::mem::replace(&mut self.is_used, is_used);
+        let is_changed = was_used != is_used;
+        self.are_targets_set &= !is_changed;
+        is_changed
     }
 
     /// The probes to set or remove for the present revision and endpoints.
@@ -185,6 +212,7 @@ impl BackendEntry {
             envelope: probe.envelope.clone(),
             login: usable.login.clone(),
             replies: usable.replies.clone(),
+            is_used: self.is_used,
         }
     }
 
@@ -235,6 +263,7 @@ impl BackendEntry {
         changed |= self.note_addresses(&report.resolution);
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
+        changed |= self.note_delay(report);
         changed
     }
 
@@ -266,6 +295,30 @@ impl BackendEntry {
             return !is_known;
         }
         outcome.class.effect() != Effect::Neutral && self.refusals.remove(probe).is_some()
+    }
+
+    /// Keeps that a probe waits for its turn, until some rounds in a row were in time.
+    fn note_delay(&mut self, report: &ProbeReport) -> bool {
+        let probe = &report.key.probe;
+        match (report.delay, self.delays.get_mut(probe)) {
+            (Some(_), Some(delayed)) => {
+                delayed.in_time = 0;
+                false
+            }
+            (Some(delay), None) => {
+                self.delays.insert(probe.clone(), Delayed { delay, in_time: 0 });
+                true
+            }
+            (None, Some(delayed)) => {
+                delayed.in_time += 1;
+                let is_over = delayed.in_time >= IN_TIME_AGAIN;
+                if is_over {
+                    self.delays.remove(probe);
+                }
+                is_over
+            }
+            (None, None) => false,
+        }
     }
 
     /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
@@ -505,6 +558,13 @@ impl BackendEntry {
         let mut conditions = Conditions::new(existing, generation, now);
         if let Some(rejection) = rejections.first() {
             conditions.set(condition::READY, Some(false), rejection.reason, &joined(&rejections));
+        } else if let Some((probe, Delayed { delay, .. })) = self.delays.first_key_value() {
+            let message = format!(
+                "probe {probe} waited {:.0?} for its turn: {}; its evidence comes later than its interval asks for",
+                delay.waited,
+                delay.cause.explanation()
+            );
+            conditions.set(condition::READY, Some(false), reason::PROBES_DELAYED, &message);
         } else {
             let message = "accepted, and observed by every probe";
             conditions.set(condition::READY, Some(true), reason::OBSERVED, message);

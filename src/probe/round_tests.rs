@@ -39,6 +39,7 @@ fn target(destination: Destination) -> ProbeTarget {
         envelope: mail_failover_core::model::Envelope::default(),
         login: mail_failover_core::model::ProbeLogin::None,
         replies: mail_failover_core::model::ReplyRules::default(),
+        is_used: false,
     }
 }
 
@@ -63,7 +64,13 @@ async fn round(target: ProbeTarget) -> (ProbeReport, String) {
 }
 
 fn terms(sequence: u64) -> RoundTerms {
-    RoundTerms { sequence, postponed_login: None }
+    RoundTerms {
+        sequence,
+        postponed_login: None,
+        namespaces: ["shop".into()].into(),
+        is_used: false,
+        interval: Duration::from_millis(200),
+    }
 }
 
 async fn banner(text: &str) -> SocketAddr {
@@ -109,16 +116,18 @@ async fn a_host_given_by_address_is_tried_there() {
 
 #[tokio::test]
 async fn waiting_for_a_permit_is_not_the_backends_silence() {
-    // Ten dialogues of 200 ms each, four at a time, with a timeout of 300 ms.
+    // Sixteen dialogues of 200 ms each, two at a time, with a timeout of 300 ms.
     let addresses =
-        futures::future::join_all((0..10).map(|_| {
+        futures::future::join_all((0..16).map(|_| {
             server(vec![mail_failover_smtp::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])
         }))
         .await;
     let (report, metrics) = round(target(service(addresses))).await;
     assert!(report.addresses.iter().all(|at| at.outcome.class == Ok), "{report:?}");
     assert!(report.addresses.iter().all(|at| at.outcome.elapsed < Duration::from_millis(300)));
-    assert!(metrics.contains("mail_failover_probe_permit_waits_total 6"), "{metrics}");
+    assert!(metrics.contains("mail_failover_probe_place_waits_total{cause=\"Dialogues\"} 14"), "{metrics}");
+    let delay = report.delay.unwrap();
+    assert!(delay.cause == DelayCause::Dialogues && delay.waited < Duration::from_secs(5), "{delay:?}");
 }
 
 /// A prompt server in a thread of its own. The threads of the prober get the processor only now and then.
@@ -181,7 +190,7 @@ async fn a_deadline_that_was_noticed_too_late_makes_the_round_inconclusive() {
 
 #[test]
 fn silence_beside_a_deadline_that_was_noticed_too_late_is_no_evidence() {
-    let dialogue = |at: AddressOutcome, is_starved| Dialogue { at, is_starved };
+    let dialogue = |at: AddressOutcome, is_starved| Dialogue { at, is_starved, delay: None };
     let (silent, starved) = (at(1, NoAnswer, Stage::Banner), at(2, Inconclusive, Stage::Banner));
     let answered = at(3, Permanent, Stage::Ehlo);
     let judged = without_blame(vec![
@@ -217,6 +226,82 @@ async fn the_prober_reports_from_start_to_shutdown() {
     }
     shutdown.cancel();
     task.await.unwrap();
+}
+
+/// Probes of another namespace, all of them at servers that accept connections and say nothing.
+fn tarpits(endpoints: &[SocketAddr]) -> Vec<ProbeTarget> {
+    let mut tarpits = vec![];
+    for backend in 0..12 {
+        for probe in 0..8_u64 {
+            tarpits.push(ProbeTarget {
+                key: ProbeKey {
+                    backend: ObjectKey::new("evil", format!("tarpit-{backend}")),
+                    probe: format!("p{probe}").into(),
+                },
+                interval: Duration::from_millis(100),
+                timeout: Duration::from_secs(30) + Duration::from_millis(backend * 8 + probe),
+                ..target(service(endpoints.to_vec()))
+            });
+        }
+    }
+    tarpits
+}
+
+/// Successful rounds of the victim that end within so long.
+async fn rounds_within(limit: Duration, reported: &mut mpsc::Receiver<ProbeReport>) -> usize {
+    let mut rounds = 0;
+    let until = tokio::time::sleep(limit);
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            () = &mut until => return rounds,
+            Some(report) = reported.recv() => {
+                rounds += usize::from(&*report.key.backend.namespace == "shop" && report.outcome.class == Ok);
+            }
+        }
+    }
+}
+
+fn dialogues(registry: &Registry) -> usize {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("mail_failover_probe_dialogues "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn tarpits_of_another_namespace_neither_delay_a_probe_nor_outlive_their_objects() {
+    let relay = server(vec![say("220 mx\r\n"), Hear("QUIT"), say("221 bye\r\n")]).await;
+    let mut endpoints = vec![];
+    for _ in 0..16 {
+        endpoints.push(server(vec![Hang]).await);
+    }
+    for is_used in [false, true] {
+        let mut registry = Registry::default();
+        let (reports, mut reported) = mpsc::channel(1000);
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new(&mut registry);
+        let settings = Settings { concurrency: 64, ..settings() };
+        let (prober, task) = Prober::start(&settings, Clock::system(), metrics, reports, shutdown.clone()).unwrap();
+        let tarpits = tarpits(&endpoints);
+        for tarpit in &tarpits {
+            // With a route that names all of them, they take their part of the floor as well.
+            prober.set(ProbeTarget { is_used, ..tarpit.clone() });
+        }
+        rounds_within(Duration::from_secs(1), &mut reported).await;
+        assert!(dialogues(&registry) >= 24, "they take what they get");
+        prober.set(target(host("127.0.0.1", relay.port())));
+        // Fifteen of them when alone.
+        let rounds = rounds_within(Duration::from_secs(3), &mut reported).await;
+        assert!(rounds >= 10, "{rounds} rounds");
+        for tarpit in &tarpits {
+            prober.remove(&tarpit.key);
+        }
+        rounds_within(Duration::from_secs(1), &mut reported).await;
+        assert!(dialogues(&registry) <= 1, "{} dialogues", dialogues(&registry));
+        shutdown.cancel();
+        task.await.unwrap();
+    }
 }
 
 #[test]

@@ -66,7 +66,8 @@ pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCo
 
 fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome, ProbeCommandError> {
     let settings = Settings {
-        concurrency: probe::MAX_ADDRESSES,
+        // More than it needs: one namespace never has all of them.
+        concurrency: 4 * probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
         ehlo_name: probe::ehlo_name(arguments.ehlo_name.as_deref(), &hostname()),
     };
@@ -140,6 +141,7 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
             rules: arguments.reply_rules.iter().flat_map(|rules| rules.iter().cloned()).map(Into::into).collect(),
             rejected: vec![],
         },
+        is_used: true,
     })
 }
 

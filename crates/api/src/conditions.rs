@@ -28,6 +28,8 @@ pub mod reason {
     pub const ACCEPTED: &str = "Accepted";
     /// A backend is accepted, and observed by every probe.
     pub const OBSERVED: &str = "Observed";
+    /// Probes of a backend wait for their turn among all that probe, and their evidence is late.
+    pub const PROBES_DELAYED: &str = "ProbesDelayed";
     /// Mail of a route can leave.
     pub const DELIVERING: &str = "Delivering";
     /// No backend of a route can deliver.

@@ -270,6 +270,7 @@ pub struct CaReference {
 #[x_kube(
     validation = Rule::new("!has(self.interval) || (duration(self.interval) >= duration('100ms') && duration(self.interval) <= duration('24h'))").message("spec.probes[].interval must be between 100ms and 24h"),
     validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
+    validation = Rule::new("!has(self.timeout) || has(self.job) || duration(self.timeout) <= duration('60s')").message("spec.probes[].timeout must be at most 60s without job: a dialogue that hangs holds a place among those of all namespaces"),
     validation = Rule::new("!has(self.job) || !has(self.interval) || duration(self.interval) >= duration('30s')").message("spec.probes[].interval must be at least 30s with job: each round starts a pod"),
     validation = Rule::new("!has(self.timeout) || duration(self.timeout).getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
 )]
@@ -292,7 +293,7 @@ pub struct ProbeSpec {
     /// stage that ran out of it is named. The TCP connection has 5s at most. The whole dialogue with one address has six
     /// times the limit and 55s at most, but never less than the limit. Ordinary servers delay their greeting by 6s, and
     /// refusals by 5s. If a dialogue outlasts the interval, rounds overlap. Default: 10s, or ten times the interval if
-    /// that is less. From 50ms to 5m, and at most ten times the interval.
+    /// that is less. From 50ms to 60s, with `job` to 5m, and at most ten times the interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub timeout: Option<Duration>,

@@ -204,6 +204,7 @@ impl ControllerState {
             resolution: Resolution::NotNeeded,
             addresses: vec![],
             outcome,
+            delay: None,
             key,
         };
         self.handle_report(now, &report);

@@ -5,6 +5,8 @@ mod agents;
 #[cfg(test)]
 mod agents_tests;
 #[cfg(test)]
+mod delays_tests;
+#[cfg(test)]
 mod deliveries_tests;
 mod jobs;
 #[cfg(test)]

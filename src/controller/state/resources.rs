@@ -90,10 +90,14 @@ impl ControllerState {
         let users = self.references.users(&Reference::Backend(key.clone()));
         let mut thresholds: BTreeSet<_> =
             users.filter_map(|user| self.routes.get(&user.key)).map(RouteEntry::thresholds).collect();
-        if thresholds.is_empty() {
+        let is_used = !thresholds.is_empty();
+        if !is_used {
             thresholds.insert(Thresholds::default());
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
+        if entry.set_used(is_used) {
+            self.pending.probes.extend(entry.probe_changes(key));
+        }
         if entry.track(&thresholds, now) {
             self.peers.mark(key);
             self.queue.add(ResourceRef::backend(key));

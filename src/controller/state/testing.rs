@@ -23,8 +23,8 @@ use crate::reports::Directory;
 use crate::watch::{Change, Source, Unreadable};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
-    AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport,
-    Resolution, ResourceVersion, Timestamp,
+    AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
+    ProbeReport, Resolution, ResourceVersion, Timestamp,
 };
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -281,6 +281,8 @@ pub(super) struct TestEnv {
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     /// First expiry among the certificates that every backend presents.
     pub(super) not_after: Option<NotAfter>,
+    /// Wait of every round for its turn.
+    pub(super) delay: Option<ProbeDelay>,
     pub(super) deaths: usize,
     /// The report to the other replicas.
     pub(super) board: LocalReport,
@@ -321,6 +323,7 @@ impl TestEnv {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             not_after: None,
+            delay: None,
             deaths: 0,
             board: LocalReport::default(),
             directory: Directory::default(),
@@ -433,8 +436,12 @@ impl TestEnv {
         for change in changes {
             match change {
                 ProbeChange::Set(target) => {
-                    let sequence = self.targets.get(&target.key).map_or(0, |(_, _, sequence)| *sequence);
-                    self.targets.insert(target.key.clone(), (*target, self.now, sequence));
+                    let before = self.targets.get(&target.key);
+                    let sequence = before.map_or(0, |(_, _, sequence)| *sequence);
+                    // That a route uses it makes no other probe of it.
+                    let known = before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
+                    let due = known.filter(|(known, _)| *known == *target).map_or(self.now, |(_, due)| due);
+                    self.targets.insert(target.key.clone(), (*target, due, sequence));
                 }
                 ProbeChange::Remove(key) => {
                     self.targets.remove(&key);
@@ -482,6 +489,7 @@ impl TestEnv {
                     .map(|address| AddressOutcome { address, outcome: outcome.clone() })
                     .collect(),
                 outcome,
+                delay: self.delay,
             });
         }
         for report in reports {

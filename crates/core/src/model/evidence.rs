@@ -310,4 +310,42 @@ pub struct ProbeReport {
     pub addresses: Vec<AddressOutcome>,
     /// The round's verdict: success if any address succeeded, else the most telling failure.
     pub outcome: Outcome,
+    /// Longest wait of one of its dialogues for its turn; `None` if it was too short to matter.
+    pub delay: Option<ProbeDelay>,
+}
+
+/// Wait of a probe for its turn among all that want to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeDelay {
+    /// Bound that was reached.
+    pub cause: DelayCause,
+    /// Time that the dialogue waited for.
+    pub waited: Duration,
+}
+
+/// Bound of the prober that lets a probe wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum DelayCause {
+    /// Dialogues under way over all backends.
+    Dialogues,
+    /// Dialogues with one address, under way or begun in a second.
+    DialoguesAtAddress,
+    /// Log-ins at one address, under way or begun in a second.
+    LoginsAtAddress,
+}
+
+impl DelayCause {
+    /// The name used in metric labels.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Description for people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Dialogues => "as many dialogues are under way as this namespace may have",
+            Self::DialoguesAtAddress => "as many dialogues begin at its address as one client may",
+            Self::LoginsAtAddress => "as many log-ins are made at its address as one client may",
+        }
+    }
 }

@@ -24,7 +24,9 @@ pub use backend::{
 pub use deliveries::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
 };
-pub use evidence::{AddressOutcome, Effect, EvidenceClass, NotAfter, Outcome, ProbeReport, Resolution, Stage};
+pub use evidence::{
+    AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
+};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};

@@ -295,5 +295,6 @@ fn report(backend: ObjectKey, probe: &Arc<str>) -> ProbeReport {
             certificate_not_after: None,
             elapsed: Duration::ZERO,
         },
+        delay: None,
     }
 }
