@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::input::Input;
 use crate::leader::ClaimLost;
-use crate::output::{Output, OutputKey, Write};
+use crate::output::{ObservedOutput, OutputKey, Write};
+use crate::watch::Identified;
 use mail_failover_core::model::{MissingIdentity, ObjectKey, ResourceVersion, Uid};
 use mail_failover_runtime::kubernetes::describe;
 
@@ -141,7 +142,7 @@ pub enum ActionOutcome {
     /// Every output was written or refused, in the order of the writes.
     OutputsWritten(Vec<(OutputKey, WriteOutcome)>),
     /// The Job of a probe as it is now: created, or found.
-    JobObserved(Box<Job>),
+    JobObserved(Identified<Job>),
     /// The API server does not accept the Job of a probe.
     JobRefused {
         /// Name of the probe.
@@ -157,7 +158,7 @@ pub enum ActionOutcome {
 #[derive(Clone, Debug)]
 pub enum WriteOutcome {
     /// The object as it is now: written, or found changed by another writer.
-    Observed(Output),
+    Observed(ObservedOutput),
     /// The object does not exist (any more).
     Gone,
     /// The object belongs to another owner, or the API server does not accept it.

@@ -76,7 +76,7 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInp
         route: document::RouteReference {
             namespace: owner.key.namespace.to_string(),
             name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
+            uid: owner.uid.to_string(),
         },
         decision: document::Decision {
             transition: targets.first().map_or(0, |target| target.transition),

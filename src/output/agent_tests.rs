@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::*;
 use mail_failover_core::model::{
     Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ReplyRule, ReplyRules, ServicePort, SmtpHost,
-    Thresholds, Tls,
+    Thresholds, Tls, Uid,
 };
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
 
 fn owner() -> Owner {
-    Owner { key: ObjectKey::new("shop", "orders"), uid: "u-1".to_owned() }
+    Owner { key: ObjectKey::new("shop", "orders"), uid: Uid::parse(Some("u-1")).unwrap() }
 }
 
 fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {

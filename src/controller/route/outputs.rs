@@ -261,7 +261,7 @@ fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decid
 }
 
 pub(super) fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
-    Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
+    Owner { key: cx.resource.key.clone(), uid: uid.clone() }
 }
 
 fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {

@@ -10,6 +10,8 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
+use mail_failover_core::model::SharedError;
+
 /// Prefix of our own annotations and labels.
 const OURS: &str = "mailfailover.io/";
 /// Labels of others that are read.
@@ -32,7 +34,7 @@ pub struct Invalid {
     /// The object's `status`; null if it has none.
     pub status: Value,
     /// Error in the form `path: problem`.
-    pub error: String,
+    pub error: SharedError,
 }
 
 impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
@@ -48,7 +50,7 @@ impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
                 let metadata = value.get("metadata").map_or_else(|| Ok(ObjectMeta::default()), ObjectMeta::deserialize);
                 let metadata = metadata.map_err(D::Error::custom)?;
                 let status = value.get("status").cloned().unwrap_or_default();
-                Ok(Self(Err(Invalid { metadata, status, error: error.to_string() })))
+                Ok(Self(Err(Invalid { metadata, status, error: SharedError::new(error) })))
             }
         }
     }
@@ -181,7 +183,8 @@ mod tests {
             ),
         ] {
             let invalid = read(&spec).0.expect_err("it is malformed");
-            assert!(invalid.error.starts_with(&format!("{path}: {what}")), "{}", invalid.error);
+            let error = invalid.error.to_string();
+            assert!(error.starts_with(&format!("{path}: {what}")), "{error}");
             assert_eq!(invalid.metadata.name.as_deref(), Some("relay"));
             assert_eq!(invalid.metadata.generation, Some(3));
         }
