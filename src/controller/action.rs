@@ -12,7 +12,7 @@ use crate::leader::ClaimLost;
 use crate::output::{ObservedOutput, OutputKey, Write};
 use crate::watch::Identified;
 use mail_failover_core::model::{MissingIdentity, ObjectKey, ResourceVersion, Uid};
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::{category, describe};
 
 /// A custom resource that has a status to write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -214,15 +214,7 @@ impl ActionError {
             Self::NotLeader(_) => "not_leader",
             Self::Gone => "gone",
             Self::Timeout(_) => "timeout",
-            Self::Api(error) => match status_code(error) {
-                Some(401 | 403) => "forbidden",
-                Some(404) => "not_found",
-                Some(409) => "conflict",
-                Some(429) => "throttled",
-                Some(400..=499) => "invalid",
-                Some(_) => "server",
-                None => "unreachable",
-            },
+            Self::Api(error) => category(error),
             Self::Identity(_) | Self::Serialize(_) => "malformed",
             Self::OutputsIncomplete { cause, .. } => cause.category(),
         }
@@ -240,11 +232,6 @@ impl ActionError {
             Self::OutputsIncomplete { cause, .. } => cause.is_permanent(),
         }
     }
-}
-
-/// The HTTP status of an answer; `None` if there was no answer.
-pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }
 
 /// The API server's own words; without an answer, the cause in one line.

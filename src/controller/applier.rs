@@ -23,7 +23,6 @@ use serde_json::{Value, json};
 
 use super::action::{
     Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceKind, ResourceRef, WriteOutcome, message,
-    status_code,
 };
 use super::input::Input;
 use super::metrics::Metrics;
@@ -33,7 +32,7 @@ use crate::watch::{Change, Identified, Unreadable, strip_metadata};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion, Uid};
-use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity};
+use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity, status_code};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -173,7 +172,8 @@ impl Applier {
         let mut written = vec![];
         for write in writes {
             let key = write.key();
-            match self.write_output(owner, &key, write).await {
+            // Boxed: large, as each kind of object has calls of its own.
+            match Box::pin(self.write_output(owner, &key, write)).await {
                 Ok(outcome) => written.push((key, outcome)),
                 Err(cause) => return Err(ActionError::OutputsIncomplete { written, cause: Box::new(cause) }),
             }

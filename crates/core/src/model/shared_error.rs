@@ -41,7 +41,7 @@ impl fmt::Display for SharedError {
 
 impl fmt::Debug for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
         let unread = |text: &str| SharedError::new(Unread(text.parse::<u8>().unwrap_err()));
         let error = unread("x");
         assert_eq!(error.to_string(), "it cannot be read");
-        assert!(error.source().is_some_and(|cause| cause.is::<std::num::ParseIntError>()));
+        assert!(error.source().is_some_and(<dyn Error>::is::<std::num::ParseIntError>));
         assert_eq!(error, unread("256"));
         assert_eq!(error, SharedError::from("it cannot be read"));
         assert_ne!(error, SharedError::from("it is gone"));
