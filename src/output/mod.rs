@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use agent::{DocumentInputs, DocumentMember};
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;
 use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
 pub use plan::{
@@ -155,12 +156,16 @@ fn brief(
             };
             let message =
                 format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
-            return desired.obstacles.push(Obstacle { reason: "AgentDocumentUnusable", field: AGENT_FIELD, message });
+            return desired.obstacles.push(Obstacle {
+                reason: reason::AGENT_DOCUMENT_UNUSABLE,
+                field: AGENT_FIELD,
+                message,
+            });
         }
     };
     desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
         // ADR-0042: Agents get one backend per host and port.
-        reason: "NextHopShared",
+        reason: reason::NEXT_HOP_SHARED,
         field: "spec.backends[].name",
         message: format!(
             "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
