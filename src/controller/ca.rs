@@ -56,4 +56,5 @@ impl Readable for Ca {
 }
 
 #[cfg(test)]
+#[path = "ca_tests.rs"]
 mod tests;

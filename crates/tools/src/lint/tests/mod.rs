@@ -33,7 +33,7 @@ fn sound() -> Value {
                 "warmUp": {"startedAt": "2026-11-20T00:00:00Z", "schedule": [100_000, 100_000]}},
             "senderDomains": [{"domain": "shop.example"}, {"domain": "news.example"}]}})
     };
-    let ca = include_str!("../../tests/data/ca.pem");
+    let ca = include_str!("../../../tests/data/ca.pem");
     json!({
         "a": backend("a", "north"),
         "b": backend("b", "south"),
