@@ -57,6 +57,12 @@ impl<S> Reconciled<S> {
         self
     }
 
+    /// Adds the next missing action.
+    pub(super) fn and_act(mut self, action: Option<PlannedAction<S>>) -> Self {
+        self.action = action;
+        self
+    }
+
     /// Adds Events to publish.
     pub(super) fn and_publish(mut self, publication: Option<Action>) -> Self {
         self.publication = publication;
