@@ -7,10 +7,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
-use super::input::Input;
 use crate::leader::ClaimLost;
 use crate::output::{ObservedOutput, OutputKey, Write};
-use crate::watch::Identified;
+use crate::watch::{Identified, WatchEvent};
 use mail_failover_core::model::{MissingIdentity, ObjectKey, ResourceVersion, Uid};
 use mail_failover_runtime::kubernetes::{category, describe};
 
@@ -133,7 +132,7 @@ pub struct ActionResult {
 #[derive(Debug)]
 pub enum ActionOutcome {
     /// The resource as it is now: for [`Action::Confirm`], and when another writer was faster.
-    Fresh(Box<Input>),
+    Fresh(Box<WatchEvent>),
     /// The status is written, and the object has this version now.
     StatusWritten {
         /// The new `metadata.resourceVersion`.

@@ -24,11 +24,10 @@ use serde_json::{Value, json};
 use super::action::{
     Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceKind, ResourceRef, WriteOutcome, message,
 };
-use super::input::Input;
 use super::metrics::Metrics;
 use crate::leader::{ClaimLost, Leadership};
 use crate::output::{DesiredOutput, FIELD_MANAGER, ObservedOutput, Output, OutputKey, OutputKind, Write, route_uid};
-use crate::watch::{Change, Identified, Unreadable, strip_metadata};
+use crate::watch::{Change, Identified, Unreadable, WatchEvent, strip_metadata};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion, Uid};
@@ -113,12 +112,12 @@ impl Applier {
     }
 
     async fn fresh(&self, resource: &ResourceRef) -> Result<ActionOutcome, ActionError> {
-        let input = match resource.kind {
-            ResourceKind::Policy => Input::Policy(self.read::<FailoverPolicy>(&resource.key).await?),
-            ResourceKind::Backend => Input::Backend(self.read::<SendingBackend>(&resource.key).await?),
-            ResourceKind::Route => Input::Route(self.read::<MailRoute>(&resource.key).await?),
+        let event = match resource.kind {
+            ResourceKind::Policy => WatchEvent::Policy(self.read::<FailoverPolicy>(&resource.key).await?),
+            ResourceKind::Backend => WatchEvent::Backend(self.read::<SendingBackend>(&resource.key).await?),
+            ResourceKind::Route => WatchEvent::Route(self.read::<MailRoute>(&resource.key).await?),
         };
-        Ok(ActionOutcome::Fresh(Box::new(input)))
+        Ok(ActionOutcome::Fresh(Box::new(event)))
     }
 
     async fn read<K>(&self, key: &ObjectKey) -> Result<Change<K>, ActionError>

@@ -18,7 +18,7 @@ use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::controller::lane::Lane;
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
-use crate::probe_job::report;
+use crate::probe_job::{JobSettings, report};
 use crate::watch::{Change, Identified, Source};
 use mail_failover_core::model::{
     EvidenceClass, ObjectIdentity, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
@@ -26,17 +26,6 @@ use mail_failover_core::model::{
 
 /// Pause before another attempt to create a Job while the limit is reached, or Jobs have not been listed.
 const LIMIT_RETRY: Duration = Duration::from_secs(1);
-
-/// Settings of the Jobs.
-#[derive(Clone, Debug)]
-pub struct JobSettings {
-    /// The operator's own image.
-    pub image: String,
-    /// The name that their probes give in EHLO; the pod's name, when absent.
-    pub ehlo_name: Option<String>,
-    /// The limit on the Jobs under way at a time, over all backends.
-    pub limit: usize,
-}
 
 /// Every Job of a probe that exists, with its pods.
 #[derive(Debug, Default)]

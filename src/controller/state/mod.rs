@@ -52,6 +52,7 @@ use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
+use crate::probe_job::JobSettings;
 use crate::reports;
 use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
@@ -59,8 +60,6 @@ use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
-
-pub use jobs::JobSettings;
 
 /// Settings of the whole process.
 #[derive(Clone, Debug)]

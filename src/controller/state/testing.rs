@@ -20,7 +20,7 @@ use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
 use crate::reports::Directory;
-use crate::watch::{Change, Identified, Source, Unreadable};
+use crate::watch::{Change, Identified, Source, Unreadable, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
@@ -202,9 +202,9 @@ impl Store {
         })
     }
 
-    pub(super) fn fresh(&self, resource: &ResourceRef) -> Input {
+    pub(super) fn fresh(&self, resource: &ResourceRef) -> WatchEvent {
         let object = self.objects.get(&(resource.kind.as_str(), resource.key.name.to_string())).cloned();
-        input(resource.kind.as_str(), &resource.key, object)
+        watch_event(resource.kind.as_str(), &resource.key, object)
     }
 }
 
@@ -255,15 +255,19 @@ pub(super) fn change<K: Resource + serde::de::DeserializeOwned>(key: &ObjectKey,
 }
 
 pub(super) fn input(kind: &str, key: &ObjectKey, object: Option<Value>) -> Input {
+    watch_event(kind, key, object).into()
+}
+
+fn watch_event(kind: &str, key: &ObjectKey, object: Option<Value>) -> WatchEvent {
     match kind {
-        "SendingBackend" => Input::Backend(change::<SendingBackend>(key, object)),
-        "FailoverPolicy" => Input::Policy(change::<FailoverPolicy>(key, object)),
-        "MailRoute" => Input::Route(change::<MailRoute>(key, object)),
-        "Service" => Input::Service(change::<Service>(key, object)),
-        "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(key, object)),
-        "Job" => Input::Job(change::<k8s_openapi::api::batch::v1::Job>(key, object)),
-        "Pod" => Input::Pod(change::<k8s_openapi::api::core::v1::Pod>(key, object)),
-        "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(key, object)),
+        "SendingBackend" => WatchEvent::Backend(change::<SendingBackend>(key, object)),
+        "FailoverPolicy" => WatchEvent::Policy(change::<FailoverPolicy>(key, object)),
+        "MailRoute" => WatchEvent::Route(change::<MailRoute>(key, object)),
+        "Service" => WatchEvent::Service(change::<Service>(key, object)),
+        "EndpointSlice" => WatchEvent::EndpointSlice(change::<EndpointSlice>(key, object)),
+        "Job" => WatchEvent::Job(change::<k8s_openapi::api::batch::v1::Job>(key, object)),
+        "Pod" => WatchEvent::Pod(change::<k8s_openapi::api::core::v1::Pod>(key, object)),
+        "ConfigMap" => WatchEvent::ConfigMap(change::<ConfigMap>(key, object)),
         other => panic!("{other} is not watched"),
     }
 }
