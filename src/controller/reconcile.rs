@@ -1,4 +1,5 @@
-//! The result of a reconcile: at most one write and one publication of Events, worked out afresh from what is persisted.
+//! The result of a reconcile: at most one write and one publication of Events, worked out afresh
+//! from what is persisted.
 
 use super::action::Action;
 use super::lane::Lane;

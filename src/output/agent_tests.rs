@@ -172,8 +172,9 @@ fn what_agents_would_not_read_is_not_written() {
 }
 
 proptest! {
-    /// Shares of which a part could not be placed, of backends of which some are not known, with places that several have: an agent
-    /// reads whatever is written, and what carries mail is among it.
+    /// Shares of which a part could not be placed, of backends of which some are not known, with
+    /// places that several have: an agent reads whatever is written, and what carries mail is among
+    /// it.
     #[test]
     fn an_agent_reads_whatever_is_written(
         hosts in prop::collection::vec(0_u8..6, 1..9),

@@ -66,8 +66,8 @@ impl Output {
     }
 
     /// Returns true if `observed` has everything that `self` wants, no selector, and is no alias.
-    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere; the name
-    // of an alias leads to another name.
+    // Fields that others have added are theirs. With a selector, another controller would lead the
+    // Service elsewhere; the name of an alias leads to another name.
     fn is_satisfied_by(&self, observed: &Self) -> bool {
         let metadata = has_metadata(self.metadata(), observed.metadata());
         metadata
@@ -330,8 +330,8 @@ pub fn writes(
             writes.push(Write::Create(DesiredOutput { key, output: want }));
         }
     }
-    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service has too many endpoints rather
-    // than none.
+    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service
+    // has too many endpoints rather than none.
     writes.sort_by_key(|write| match (write, write.key().0) {
         (Write::Delete(..), _) => 3,
         (_, OutputKind::EndpointSlice) => 0,

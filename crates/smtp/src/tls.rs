@@ -157,7 +157,8 @@ fn root_store(anchors: &TrustAnchors) -> Result<(RootCertStore, Vec<CertificateD
 }
 
 impl TlsSetup {
-    /// Performs the handshake. The second value is the first expiry among the served certificates, also of a refused one.
+    /// Performs the handshake. The second value is the first expiry among the served certificates,
+    /// also of a refused one.
     pub async fn handshake(
         &self,
         stream: TcpStream,
@@ -178,8 +179,8 @@ impl TlsSetup {
         (stream.map(Box::new).map_err(|error| TlsFailure::of(&error, seen.refusal)), seen.not_after)
     }
 
-    /// Asks what the server speaks, with a hello that offers everything, within `bound`. `None` if it does not answer in
-    /// TLS.
+    /// Asks what the server speaks, with a hello that offers everything, within `bound`. `None` if
+    /// it does not answer in TLS.
     pub async fn ask_what_is_spoken(
         &self,
         mut stream: TcpStream,

@@ -162,8 +162,8 @@ impl RouteEntry {
         spec.policy_ref.as_ref().map(|reference| reference.name.as_str())
     }
 
-    /// Takes over the policy as it is now. One that does not exist means the defaults; one that cannot be used leaves the
-    /// last good version in force.
+    /// Takes over the policy as it is now. One that does not exist means the defaults; one that
+    /// cannot be used leaves the last good version in force.
     // Not the last good version of one that does not exist: a process that begins afterwards does not know it, and must
     // decide the same.
     // ADR-0086: Without a policy the defaults are in force.

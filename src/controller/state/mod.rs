@@ -350,8 +350,8 @@ impl ControllerState {
         } else {
             self.queue.leave(resource, Slot::Events);
         }
-        // The rest of a route's status waits for its Events, so that one write says all; but not for a second attempt, and not
-        // for their turn.
+        // The rest of a route's status waits for its Events, so that one write says all; but not
+        // for a second attempt, and not for their turn.
         let is_first_attempt = is_published_now && !self.queue.has_failed(resource, Slot::Events);
         match action.filter(|planned| !(is_first_attempt && planned.lane == Lane::RouteStatus)) {
             Some(planned) => {

@@ -33,8 +33,8 @@ impl FailbackWindow {
     /// # Errors
     /// [`WindowError`] names the schedule or the time zone.
     pub fn new(schedule: &str, time_zone: &str, duration: Duration) -> Result<Self, WindowError> {
-        // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a moment: cronexpr alone would lose
-        // an opening that falls into a change to summer time.
+        // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a
+        // moment: cronexpr alone would lose an opening that falls into a change to summer time.
         let crontab = cronexpr::parse_crontab(&format!("{schedule} UTC"))
             .map_err(|error| WindowError::Schedule(SharedError::new(error)))?;
         // The database that is compiled in: a host's files would make the decision depend on the host.
@@ -49,7 +49,8 @@ impl FailbackWindow {
 
     /// Returns the end of the opening at `now`; `None` if it is closed. Openings that overlap count as one.
     pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
-        // Looks back ever further, so that a schedule of every minute and one of every year are both found in a few steps.
+        // Looks back ever further, so that a schedule of every minute and one of every year are
+        // both found in a few steps.
         let mut look_back = Duration::from_mins(2);
         loop {
             let mut latest = None;

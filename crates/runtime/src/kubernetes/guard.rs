@@ -21,8 +21,9 @@ const LABELS: [&str; 3] =
 /// Object, or its metadata and the error of the rest.
 ///
 /// Unlike kube's `DeserializeGuard`, the error names the path: without it, "invalid type: string, expected i32" leaves
-/// the user to guess. Of the metadata, annotations and labels of others, managed fields and finalizers are skipped while
-/// they are read, so that nobody fills the memory with them (ADR-0092).
+/// the user to guess. Of the metadata, annotations and labels of others, managed fields and
+/// finalizers are skipped while they are read, so that nobody fills the memory with them
+/// (ADR-0092).
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Invalid>);
 
