@@ -14,10 +14,10 @@ use super::dependencies::{DependencyCache, WithoutEndpoints};
 use super::events::{self, EventReason};
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
-use super::state::JobSettings;
 use super::status::{Conditions, condition_message, is_true, joined};
 use crate::observers::Verdicts;
 use crate::probe::{ProbeTarget, outcome_over};
+use crate::probe_job::JobSettings;
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
@@ -58,7 +58,8 @@ pub(super) struct BackendEntry {
     /// Defect of a part of it, a login or a rule about replies; everything else of it is in force.
     partial_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
-    /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way goes on while they change.
+    /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way
+    /// goes on while they change.
     revision: u64,
     /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
@@ -122,8 +123,8 @@ impl BackendEntry {
         match resolved {
             Ok(backend) => self.adopt(backend.shared_out_among(replicas), None, now),
             Err(Unresolved::Rejected(rejection)) if is_of_service(&rejection) => {
-                // The API server itself says that there is nothing behind that name: no endpoints, whatever was known before.
-                // ADR-0087: A Service that is gone has no endpoints.
+                // The API server itself says that there is nothing behind that name: no endpoints,
+                // whatever was known before. ADR-0087: A Service that is gone has no endpoints.
                 let object = object.readable_or_rejected();
                 let presumed = object
                     .map_err(Unresolved::Rejected)
@@ -268,8 +269,9 @@ impl BackendEntry {
     }
 
     /// The part of a round that is about endpoints that are still there; `None` if there is none.
-    // A server that hangs while its endpoints change would otherwise never be seen to hang. Silence at every address counts
-    // even if all of them are gone: it took a whole deadline, and nobody knows what the new ones do.
+    // A server that hangs while its endpoints change would otherwise never be seen to hang. Silence
+    // at every address counts even if all of them are gone: it took a whole deadline, and nobody
+    // knows what the new ones do.
     fn about_present_endpoints<'a>(&self, report: &'a ProbeReport) -> Option<Cow<'a, ProbeReport>> {
         let Some(Destination::Service(service)) = self.usable.as_deref().map(|backend| &backend.destination) else {
             return Some(Cow::Borrowed(report));

@@ -262,7 +262,7 @@ impl Metrics {
 
     pub(super) fn unreadable(&self, source: Source, unreadable: &Unreadable) {
         self.unreadable.get_or_create(&SourceLabels { kind: source.as_str() }).inc();
-        tracing::warn!(kind = source.as_str(), key = %unreadable.key, error = unreadable.error, "an object cannot be read");
+        tracing::warn!(kind = source.as_str(), key = %unreadable.identity.key, error = %unreadable.error, "an object cannot be read");
     }
 
     /// Takes over what a route's status says of it now.

@@ -83,7 +83,7 @@ impl Metrics {
             calls: register(
                 registry,
                 "observer_calls",
-                "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, timeout or error",
+                "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, or the category of the failure: timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid",
             ),
             watch_errors: register(
                 registry,

@@ -173,7 +173,7 @@ async fn what_was_refused_or_not_answered_is_tried_again_with_a_growing_pause_an
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_the_lease_is_deleted_and_nothing_is_written_after_that() {
-    for (mood, most) in [(Mood::Well, Duration::from_millis(1)), (Mood::Silent, DEADLINE + FAREWELL)] {
+    for (mood, most) in [(Mood::Well, Duration::from_millis(1)), (Mood::Silent, DEADLINE + WITHDRAW_DEADLINE)] {
         let running = Running::start(mood);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let begun = Instant::now();

@@ -19,9 +19,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use agent::{DocumentInputs, DocumentMember};
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;
-use mail_failover_core::model::{Backend, ObjectKey, Route};
-pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write, writes};
+use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
+pub use plan::{
+    Desired, DesiredOutput, Observed, ObservedOutput, Obstacle, Output, OutputKey, OutputKind, Write, writes,
+};
 pub use split::{ServiceSplit, service_split};
 
 /// The field manager of every output.
@@ -49,7 +52,7 @@ pub struct Owner {
     /// Namespace and name of the route.
     pub key: ObjectKey,
     /// `metadata.uid` of the route.
-    pub uid: String,
+    pub uid: Uid,
 }
 
 /// A backend that outputs lead to.
@@ -109,15 +112,19 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], inputs: &Do
     desired.places_known =
         (largest.is_place_known || route.config_maps.is_empty()) && (are_all_known || route.agents.is_empty());
     for output in &route.services {
-        desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
+        let service = Output::Service(Box::new(service::service(owner, output)));
+        desired.objects.push(wanted(owner, &output.name, service));
         for (index, part) in split.parts.iter().enumerate() {
             let slices = service::endpoint_slices(owner, output, part, index);
-            desired.objects.extend(slices.into_iter().map(|slice| Output::EndpointSlice(Box::new(slice))));
+            for (name, slice) in slices {
+                desired.objects.push(wanted(owner, &name, Output::EndpointSlice(Box::new(slice))));
+            }
         }
     }
     if largest.is_place_known {
         for output in &route.config_maps {
-            desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
+            let config_map = Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest)));
+            desired.objects.push(wanted(owner, &output.name, config_map));
         }
     }
     if !route.agents.is_empty() && are_all_known {
@@ -149,12 +156,16 @@ fn brief(
             };
             let message =
                 format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
-            return desired.obstacles.push(Obstacle { reason: "AgentDocumentUnusable", field: AGENT_FIELD, message });
+            return desired.obstacles.push(Obstacle {
+                reason: reason::AGENT_DOCUMENT_UNUSABLE,
+                field: AGENT_FIELD,
+                message,
+            });
         }
     };
     desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
         // ADR-0042: Agents get one backend per host and port.
-        reason: "NextHopShared",
+        reason: reason::NEXT_HOP_SHARED,
         field: "spec.backends[].name",
         message: format!(
             "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
@@ -163,8 +174,12 @@ fn brief(
     }));
     for output in &route.agents {
         let config_map = agent::config_map(owner, output, largest, &rendered.text);
-        desired.objects.push(Output::ConfigMap(Box::new(config_map)));
+        desired.objects.push(wanted(owner, &output.config_map, Output::ConfigMap(Box::new(config_map))));
     }
+}
+
+fn wanted(owner: &Owner, name: &str, output: Output) -> DesiredOutput {
+    DesiredOutput { key: (output.kind(), owner.key.sibling(name)), output }
 }
 
 fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
@@ -184,7 +199,7 @@ fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: "MailRoute".to_owned(),
             name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
+            uid: owner.uid.to_string(),
             controller: Some(true),
             block_owner_deletion: Some(false),
         }]),

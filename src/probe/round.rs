@@ -288,8 +288,8 @@ fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
     sorted
 }
 
-/// The outcomes of a round's dialogues. If this process looked at a deadline too late in one of them, silence in another
-/// one may be of the same origin.
+/// The outcomes of a round's dialogues. If this process looked at a deadline too late in one of
+/// them, silence in another one may be of the same origin.
 fn without_blame(dialogues: Vec<Dialogue>) -> Vec<AddressOutcome> {
     let starved = dialogues.iter().find(|dialogue| dialogue.is_starved).map(|dialogue| dialogue.at.outcome.clone());
     let mut addresses: Vec<_> = dialogues.into_iter().map(|dialogue| dialogue.at).collect();

@@ -12,8 +12,8 @@
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
 //!
-//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
-//! a dead backend is seen all the same.
+//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end
+//! before AUTH, so that a dead backend is seen all the same.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};

@@ -69,11 +69,13 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "JSON", value_parser = reply_rules)]
     pub reply_rules: Option<Arc<[DocumentedReplyRule]>>,
 
-    /// Limit for each wait for the server; the connection has 5s at most, the whole dialogue six times the limit and 55s at most.
+    /// Limit for each wait for the server; the connection has 5s at most, the whole dialogue six
+    /// times the limit and 55s at most.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// Our name in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if that name has no dot.
+    /// Our name in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if
+    /// that name has no dot.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::arguments::ProbeArguments;
 use super::report;
 use crate::probe::{self, ProbeTarget, Settings, StartError};
+use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, ReplyRules,
     SmtpHost, Stage, Tls, TrustAnchors,
@@ -151,7 +152,7 @@ fn login(folder: &Path) -> ProbeLogin {
     match read_login(folder) {
         Ok(login) => ProbeLogin::With(login),
         Err(error) => ProbeLogin::Missing {
-            reason: "SecretMalformed",
+            reason: reason::SECRET_MALFORMED,
             message: format!("auth.secretRef: {error}; create the Secret with the keys username and password").into(),
         },
     }

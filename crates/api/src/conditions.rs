@@ -55,6 +55,10 @@ pub mod reason {
     pub const OUTPUT_CONFLICT: &str = "OutputConflict";
     /// The API server refuses an output as it is.
     pub const OUTPUT_INVALID: &str = "OutputInvalid";
+    /// Agents could not use the document that they would be given.
+    pub const AGENT_DOCUMENT_UNUSABLE: &str = "AgentDocumentUnusable";
+    /// Two backends of a route have one host and port, by which an MTA tells backends apart.
+    pub const NEXT_HOP_SHARED: &str = "NextHopShared";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";

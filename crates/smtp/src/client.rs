@@ -293,7 +293,8 @@ impl SmtpClient {
         self.refused_tls.as_ref()
     }
 
-    /// Returns true if the session has ended and the peer waits for a command, or will after its greeting: QUIT is owed.
+    /// Returns true if the session has ended and the peer waits for a command, or will after its
+    /// greeting: QUIT is owed.
     pub fn owes_quit(&self) -> bool {
         matches!(self.state, ClientState::Idle | ClientState::Ungreeted)
     }
@@ -362,8 +363,8 @@ impl SmtpClient {
         Some(ClientAction::Send(std::mem::take(&mut self.unsent)))
     }
 
-    /// Sends QUIT to a peer that waits for a command, after its greeting where that has not come, and RSET before it if a
-    /// mail transaction is open.
+    /// Sends QUIT to a peer that waits for a command, after its greeting where that has not come,
+    /// and RSET before it if a mail transaction is open.
     pub fn quit(&mut self, now: Instant) {
         match self.state {
             ClientState::Ungreeted => {

@@ -351,8 +351,9 @@ async fn ask_what_is_spoken(
 pub struct PendingQuit(SmtpConnection);
 
 impl PendingQuit {
-    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the connection. A greeting that has
-    /// not come is waited for before that, no longer than the dialogue's timeout.
+    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the
+    /// connection. A greeting that has not come is waited for before that, no longer than the
+    /// dialogue's timeout.
     pub async fn send(self) {
         let Self(mut connection) = self;
         connection.client.quit(Instant::now().into_std());

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::input::Input;
 use mail_failover_core::model::ObjectKey;
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::CallError;
 pub use metrics::Metrics;
 use schedule::Schedule;
 pub use schedule::{Answer, ReadOutcome};
@@ -150,7 +150,7 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
         metrics.read(&outcome);
         if let ReadOutcome::Failed { error, .. } = &outcome {
             let (kind, object) = R::object(&read.key);
-            tracing::debug!(kind, %object, error, what = R::NAME, "it could not be read");
+            tracing::debug!(kind, %object, %error, what = R::NAME, "it could not be read");
         }
         if let Some(answer) = schedule.answered(&read, Instant::now(), outcome) {
             metrics.changed();
@@ -165,9 +165,10 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
 }
 
 /// The outcome of a read that failed.
-pub(super) fn failed<V>(error: &kube::Error) -> ReadOutcome<V> {
-    let denied = matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
-    ReadOutcome::Failed { error: describe(error), denied }
+pub(super) fn failed<V>(error: kube::Error) -> ReadOutcome<V> {
+    let error = CallError::from(error);
+    // The text alone: the cause of an answer that is not understood may quote a Secret.
+    ReadOutcome::Failed { denied: error.is_denied(), error: error.to_string().into() }
 }
 
 /// A duration up to a fifth shorter or longer.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::jittered;
+use mail_failover_core::model::SharedError;
 use mail_failover_resolve::ReadProblem;
 use mail_failover_runtime::backoff::Backoff;
 
@@ -28,7 +29,7 @@ pub enum ReadOutcome<V> {
     /// The API server has not answered.
     Failed {
         /// Cause of the failure, for people.
-        error: String,
+        error: SharedError,
         /// True if the API server refuses, which it will do until a right is granted.
         denied: bool,
     },
@@ -158,7 +159,7 @@ mod tests {
     }
 
     fn failed(denied: bool) -> ReadOutcome<String> {
-        ReadOutcome::Failed { error: "no answer".to_owned(), denied }
+        ReadOutcome::Failed { error: "no answer".into(), denied }
     }
 
     fn of(names: &[&str]) -> BTreeSet<String> {
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn only_news_is_told() {
-        let malformed = |why: &str| bad(ReadProblem::Malformed(why.to_owned()));
+        let malformed = |why: &str| bad(ReadProblem::Malformed(why.into()));
         for (what, outcomes, want) in [
             ("the same answer", vec![good("x"), good("x"), good("y"), good("y")], vec![true, false, true, false]),
             (

@@ -193,7 +193,7 @@ impl RouteEntry {
         OutputsPlan { writes: vec![], state, split: vec![], next_timeout }
     }
 
-    pub(super) fn write_outputs(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
+    pub(super) fn output_action(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
         let OutputsPlan { writes, state: _, split: _, next_timeout: _ } = outputs;
         let has_failed = self.output_retry.error().is_some();
         let lane = if has_failed { Lane::Outputs.after_failure() } else { Lane::Outputs };
@@ -261,7 +261,7 @@ fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decid
 }
 
 pub(super) fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
-    Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
+    Owner { key: cx.resource.key.clone(), uid: uid.clone() }
 }
 
 fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {

@@ -13,30 +13,19 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 
-use super::{ControllerState, object_key};
+use super::ControllerState;
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::controller::lane::Lane;
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
-use crate::probe_job::report;
-use crate::watch::{Change, Source};
+use crate::probe_job::{JobSettings, report};
+use crate::watch::{Change, Identified, Source};
 use mail_failover_core::model::{
-    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
+    EvidenceClass, ObjectIdentity, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
 };
 
 /// Pause before another attempt to create a Job while the limit is reached, or Jobs have not been listed.
 const LIMIT_RETRY: Duration = Duration::from_secs(1);
-
-/// Settings of the Jobs.
-#[derive(Clone, Debug)]
-pub struct JobSettings {
-    /// The operator's own image.
-    pub image: String,
-    /// The name that their probes give in EHLO; the pod's name, when absent.
-    pub ehlo_name: Option<String>,
-    /// The limit on the Jobs under way at a time, over all backends.
-    pub limit: usize,
-}
 
 /// Every Job of a probe that exists, with its pods.
 #[derive(Debug, Default)]
@@ -99,7 +88,7 @@ impl ControllerState {
     pub(super) fn handle_job(&mut self, now: Timestamp, change: Change<Job>) {
         match change {
             Change::Applied(job) => {
-                let Some((key, mut job)) = cached_job(&job) else { return };
+                let Some((key, mut job)) = cached_job(&job.identity, &job.object) else { return };
                 let backend = job.probe.backend.clone();
                 if let Some(before) = self.jobs.cached.remove(&key).filter(|before| before.uid == job.uid) {
                     (job.trouble, job.is_heard, job.reported) = (before.trouble, before.is_heard, before.reported);
@@ -121,8 +110,7 @@ impl ControllerState {
 
     pub(super) fn handle_pod(&mut self, now: Timestamp, change: Change<Pod>) {
         match change {
-            Change::Applied(pod) => {
-                let Some(key) = object_key(&*pod) else { return };
+            Change::Applied(Identified { identity: ObjectIdentity { key, .. }, object: pod }) => {
                 let Some(OwnerReference { name, uid, .. }) = owner(pod.owner_references(), "Job") else { return };
                 let Ok(job_uid) = Uid::parse(Some(uid)) else { return };
                 let job = key.sibling(name.as_str());
@@ -282,14 +270,14 @@ impl CachedJob {
 }
 
 /// The parts of a probe's Job that matter; `None` for any other Job.
-fn cached_job(job: &Job) -> Option<(ObjectKey, CachedJob)> {
-    let key = object_key(job)?;
+fn cached_job(identity: &ObjectIdentity, job: &Job) -> Option<(ObjectKey, CachedJob)> {
+    let key = identity.key.clone();
     owner(job.owner_references(), ResourceKind::Backend.as_str())?;
     let backend = job.annotations().get(BACKEND_ANNOTATION)?;
     let probe = job.labels().get(PROBE_LABEL)?;
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let cached = CachedJob {
-        uid: Uid::parse(job.metadata.uid.as_deref()).ok()?,
+        uid: identity.uid.clone(),
         probe: ProbeKey { backend: key.sibling(backend.as_str()), probe: probe.as_str().into() },
         created: timestamp(job.metadata.creation_timestamp.as_ref()?),
         arguments: manifest::arguments_of(job)?.clone(),

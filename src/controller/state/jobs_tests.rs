@@ -4,10 +4,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use super::{ControllerState, JobSettings, Settings};
+use super::{ControllerState, Settings};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::observers::PeerEvent;
+use crate::probe_job::JobSettings;
 use crate::probe_job::report;
 use crate::watch::Source;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};

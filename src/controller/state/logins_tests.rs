@@ -79,8 +79,8 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
             "SecretNotFound",
             "Secret relay does not exist in namespace shop; create it with the keys username and password",
         ),
-        (ReadProblem::Malformed("it has no key password".to_owned()), "SecretMalformed", "it has no key password"),
-        (ReadProblem::Unreadable("secrets is forbidden".to_owned()), "SecretUnreadable", "secrets is forbidden"),
+        (ReadProblem::Malformed("it has no key password".into()), "SecretMalformed", "it has no key password"),
+        (ReadProblem::Unreadable("secrets is forbidden".into()), "SecretUnreadable", "secrets is forbidden"),
     ];
     for (problem, reason, text) in problems {
         let mut env = TestEnv::with(&with_login());

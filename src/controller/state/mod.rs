@@ -35,7 +35,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agents::Agents;
 use jobs::Jobs;
-use kube::Resource;
 use peers::Peers;
 use results::ReportedUnreadable;
 use work_queue::WorkQueue;
@@ -53,6 +52,7 @@ use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
+use crate::probe_job::JobSettings;
 use crate::reports;
 use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
@@ -60,9 +60,6 @@ use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
-use mail_failover_runtime::kubernetes;
-
-pub use jobs::JobSettings;
 
 /// Settings of the whole process.
 #[derive(Clone, Debug)]
@@ -353,8 +350,8 @@ impl ControllerState {
         } else {
             self.queue.leave(resource, Slot::Events);
         }
-        // The rest of a route's status waits for its Events, so that one write says all; but not for a second attempt, and not
-        // for their turn.
+        // The rest of a route's status waits for its Events, so that one write says all; but not
+        // for a second attempt, and not for their turn.
         let is_first_attempt = is_published_now && !self.queue.has_failed(resource, Slot::Events);
         match action.filter(|planned| !(is_first_attempt && planned.lane == Lane::RouteStatus)) {
             Some(planned) => {
@@ -524,23 +521,12 @@ fn seed(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn object_key<K: Resource>(object: &K) -> Option<ObjectKey> {
-    kubernetes::object_key(object.meta()).ok()
-}
-
 /// The key of a resource that changed, and the resource as it is now; `None` if it is gone.
-fn cached<K: Resource>(change: Change<K>) -> Option<(ObjectKey, Option<Cached<K>>)> {
+fn cached<K>(change: Change<K>) -> (ObjectKey, Option<Cached<K>>) {
     let cached = match change {
-        Change::Applied(object) => Cached::readable_from(object),
+        Change::Applied(applied) => Cached::readable_from(applied),
         Change::Unreadable(unreadable) => Cached::unreadable_from(unreadable),
-        Change::Deleted(key) => return Some((key, None)),
+        Change::Deleted(key) => return (key, None),
     };
-    match cached {
-        Ok(cached) => Some((cached.identity().key.clone(), Some(cached))),
-        Err(error) => {
-            // No write to it could be conditional. The API server shows none such.
-            tracing::error!(%error, "an object is ignored");
-            None
-        }
-    }
+    (cached.identity().key.clone(), Some(cached))
 }

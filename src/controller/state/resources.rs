@@ -16,7 +16,7 @@ use mail_failover_resolve::{Rejection, ca_key, login_key};
 
 impl ControllerState {
     pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let Some(object) = object else { return self.backend_deleted(&key) };
         let is_synced = self.is_synced();
         let version = &object.identity().resource_version;
@@ -105,7 +105,7 @@ impl ControllerState {
     }
 
     pub(super) fn handle_policy(&mut self, now: Timestamp, change: Change<FailoverPolicy>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let resource = ResourceRef::policy(&key);
         match object {
             None => {
@@ -128,7 +128,7 @@ impl ControllerState {
     }
 
     pub(super) fn handle_route(&mut self, now: Timestamp, change: Change<MailRoute>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let Some(object) = object else { return self.route_deleted(now, &key) };
         let uid = object.uid().clone();
         if self.routes.get(&key).and_then(|entry| entry.object.as_ref()).is_some_and(|cached| *cached.uid() != uid) {

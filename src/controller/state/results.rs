@@ -66,7 +66,7 @@ impl ControllerState {
         UnderWay { status, events, .. }: UnderWay,
     ) {
         match outcome {
-            ActionOutcome::Fresh(input) => self.handle_fresh(now, resource, *input),
+            ActionOutcome::Fresh(event) => self.handle_fresh(now, resource, (*event).into()),
             ActionOutcome::StatusWritten { resource_version } => {
                 self.status_written(resource, &resource_version, status);
             }

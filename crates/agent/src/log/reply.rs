@@ -119,8 +119,8 @@ pub fn logged(reason: &str, sender: Sender) -> Option<LoggedReply> {
     Some(LoggedReply { answered, code, text: without_addresses(text).into(), sender })
 }
 
-/// Classifies a text about a failed delivery of a message of this sender, by the general rules. `None` if it says nothing
-/// about the backend.
+/// Classifies a text about a failed delivery of a message of this sender, by the general rules.
+/// `None` if it says nothing about the backend.
 pub fn class(reason: &str, sender: Sender) -> Option<EvidenceClass> {
     if let Some(quoted) = Quoted::within(reason) {
         return Some(quoted.class(sender));

@@ -13,6 +13,7 @@ mod login;
 mod policy;
 mod reply_rules;
 mod route;
+mod shared_error;
 pub mod text;
 mod time;
 mod window;
@@ -38,5 +39,6 @@ pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
+pub use shared_error::SharedError;
 pub use time::Timestamp;
 pub use window::{FailbackWindow, WindowError};
