@@ -1,4 +1,4 @@
-//! DialoguePlaces for dialogues: the bound on all of them, and the bounds on those with one address.
+//! Places for dialogues: the bound on all of them, and the bounds on those with one address.
 //!
 //! A dialogue has a place at its address first, for its log-in if it logs in, and then one among all. Whoever waits holds
 //! nothing that others need but the address's own. A dialogue that is given up, or whose round is, gives back everything.

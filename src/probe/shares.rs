@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// ShareLimits that are shared out.
+/// Limits that are shared out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShareLimits {
     /// Most dialogues under way, the floor not included.
