@@ -1,6 +1,7 @@
 //! The plan of writes: from the observed to the desired objects, in the fewest writes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
@@ -198,6 +199,11 @@ impl Observed {
         annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
     }
 
+    /// Returns true if an endpoint of this route is one of these addresses.
+    pub fn leads_to(&self, owner: &Owner, addresses: &[SocketAddr]) -> bool {
+        self.owned_by(owner).flat_map(|output| endpoints(output)).any(|endpoint| addresses.contains(&endpoint))
+    }
+
     fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
         self.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
     }
@@ -213,6 +219,18 @@ impl Observed {
             range.map(|(_, object)| object).filter(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
         })
     }
+}
+
+/// The endpoints of a slice; none of any other object.
+fn endpoints(output: &Output) -> Vec<SocketAddr> {
+    let Output::EndpointSlice(slice) = output else { return vec![] };
+    let mut endpoints = vec![];
+    for port in slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok()) {
+        for address in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            endpoints.extend(address.parse().map(|address| SocketAddr::new(address, port)));
+        }
+    }
+    endpoints
 }
 
 /// Returns true if `known` is a newer version of the same object than `incoming`.

@@ -49,6 +49,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "process",
             "findings",
             "terminal",
+            "dial_guard",
             "clock",
             "tasks",
             "http",

@@ -26,6 +26,7 @@ use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
     ProbeReport, Resolution, ResourceVersion, Timestamp,
 };
+use mail_failover_runtime::dial_guard::DialGuard;
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -305,8 +306,13 @@ pub(super) fn state() -> ControllerState {
 }
 
 pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
-    let settings =
-        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
+    let settings = Settings {
+        instance: "test".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
+        reports: None,
+        jobs: None,
+    };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
     state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
@@ -412,9 +418,9 @@ impl TestEnv {
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             self.state.handle_timeout(self.now);
-            let Effects { actions, probes, cas: _, logins, report_changes, is_complete, known_up_to, admissions } =
+            let Effects { actions, probes, cas: _, logins, report_changes, awaited, known_up_to, admissions } =
                 self.state.poll(self.now);
-            self.board.note(report_changes, is_complete, known_up_to);
+            self.board.note(report_changes, awaited, known_up_to);
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);
@@ -439,7 +445,8 @@ impl TestEnv {
                     let before = self.targets.get(&target.key);
                     let sequence = before.map_or(0, |(_, _, sequence)| *sequence);
                     // That a route uses it makes no other probe of it.
-                    let known = before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
+                    let known =
+                        before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
                     let due = known.filter(|(known, _)| *known == *target).map_or(self.now, |(_, due)| due);
                     self.targets.insert(target.key.clone(), (*target, due, sequence));
                 }
