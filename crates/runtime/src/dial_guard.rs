@@ -40,6 +40,7 @@ const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
 }
 
+#[expect(clippy::many_single_char_names, reason = "the segments of an address have no names")]
 const fn v6(segments: [u16; 8], prefix: u8) -> IpNet {
     let [a, b, c, d, e, f, g, h] = segments;
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix))
