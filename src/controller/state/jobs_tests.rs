@@ -205,7 +205,7 @@ fn a_namespace_with_many_jobs_leaves_places_for_others_and_who_waits_is_told() {
     env.run(1.0);
     assert_eq!(open_jobs(&env, "house"), 1, "at once");
     assert!(open_jobs(&env, "shop") >= 3, "{}", open_jobs(&env, "shop"));
-    assert!(open_jobs(&env, "evil") + open_jobs(&env, "shop") + 1 <= 20);
+    assert!(open_jobs(&env, "evil") + open_jobs(&env, "shop") < 20);
     env.run(35.0);
     let waiting = env.store.get::<SendingBackend>("SendingBackend", "evil-29").unwrap().status.unwrap_or_default();
     let probe = waiting.probes.iter().find(|probe| probe.name == "zone-b").unwrap();
