@@ -13,16 +13,18 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::metrics::Metrics;
-use super::shares::{Asker, Grant, ShareLimits, ShareRate, ShareInput, Shares};
+use super::shares::{Asker, Grant, ShareInput, ShareLimits, ShareRate, Shares};
 use mail_failover_core::model::DelayCause;
 
 /// Bounds on the dialogues with one address, over all objects.
 // ADR-0110: a relay of one's own that is probed ten times a second, by several objects, fits into it. For a provider it is
 // what one client may do.
-const AT_ADDRESS: ShareLimits = ShareLimits { places: 256, floor: 0, pace: Some(ShareRate { per_second: 50, burst: 100 }) };
+const AT_ADDRESS: ShareLimits =
+    ShareLimits { places: 256, floor: 0, pace: Some(ShareRate { per_second: 50, burst: 100 }) };
 /// Bounds on the log-ins at one address, over all objects.
 // Two thousand accounts at one provider log in once in 100 s each.
-const LOGINS_AT_ADDRESS: ShareLimits = ShareLimits { places: 256, floor: 0, pace: Some(ShareRate { per_second: 20, burst: 40 }) };
+const LOGINS_AT_ADDRESS: ShareLimits =
+    ShareLimits { places: 256, floor: 0, pace: Some(ShareRate { per_second: 20, burst: 40 }) };
 /// Addresses that are remembered before those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
@@ -58,11 +60,7 @@ impl DialoguePlaces {
     pub(super) fn new(concurrency: usize, metrics: Metrics) -> Self {
         let floor = concurrency / 4;
         let places = (concurrency - floor).max(1);
-        Self {
-            all: Gate::new(ShareLimits { places, floor, pace: None }),
-            at_addresses: Mutex::default(),
-            metrics,
-        }
+        Self { all: Gate::new(ShareLimits { places, floor, pace: None }), at_addresses: Mutex::default(), metrics }
     }
 
     /// Waits for a place, but no longer than until then. Returns with it the bound that was waited for last, if any.
@@ -174,10 +172,7 @@ struct WaitingForPass {
 impl Future for WaitingForPass {
     type Output = Option<Pass>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.granted).poll(context).map(Result::ok)
     }
 }

@@ -16,8 +16,8 @@ use super::resolve::{KnownAddresses, Resolver, StartError};
 use super::schedule::{RoundTerms, Runner};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{
-    AddressOutcome, DelayCause, Depth, Destination, Effect, EvidenceClass, Outcome, ProbeDelay, ProbeLogin, ProbeReport, Resolution,
-    SmtpHost, Stage, TlsMode,
+    AddressOutcome, DelayCause, Depth, Destination, Effect, EvidenceClass, Outcome, ProbeDelay, ProbeLogin,
+    ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
 use mail_failover_replies::Rulebook;
 use mail_failover_runtime::clock::Clock;
@@ -107,7 +107,13 @@ impl Rounds {
         }
     }
 
-    async fn dialogue(&self, prepared: &PreparedTarget, plan: &DialoguePlan, terms: &RoundTerms, address: SocketAddr) -> Dialogue {
+    async fn dialogue(
+        &self,
+        prepared: &PreparedTarget,
+        plan: &DialoguePlan,
+        terms: &RoundTerms,
+        address: SocketAddr,
+    ) -> Dialogue {
         let request = PlaceRequest {
             namespaces: terms.namespaces.clone(),
             probe: prepared.number,

@@ -277,10 +277,8 @@ mod tests {
         assert!(ask(&mut shares, "shop", 10_000..10_001, false).is_empty());
         let granted = ask(&mut shares, "shop", 10_001..10_002, true);
         assert_eq!(granted, [Grant { namespace: "shop".into(), floor: Some(10_001) }]);
-        shares.handle(
-            Instant::now(),
-            ShareInput::Asked(10_003, Asker { namespace: "shop".into(), floor: Some(10_001) }),
-        );
+        shares
+            .handle(Instant::now(), ShareInput::Asked(10_003, Asker { namespace: "shop".into(), floor: Some(10_001) }));
         assert!(shares.poll().is_empty());
         let after = release(&mut shares, granted[0].clone());
         assert_eq!(after.len(), 1);

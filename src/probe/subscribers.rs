@@ -42,8 +42,7 @@ pub(super) struct Subscribers(BTreeMap<ProbeKey, Subscriber>);
 impl Subscriber {
     /// A subscriber that continues after this number.
     pub(super) fn new(target: &ProbeTarget, sequence: u64) -> Self {
-        let mut subscriber =
-            Self { revision: 0, interval: MIN_INTERVAL, is_used: false, sequence, taken_at: None };
+        let mut subscriber = Self { revision: 0, interval: MIN_INTERVAL, is_used: false, sequence, taken_at: None };
         subscriber.update(target);
         subscriber
     }
@@ -125,7 +124,8 @@ impl Subscribers {
     pub(super) fn begin_round(&mut self, now: Instant, is_for_all: bool) -> Vec<Taker> {
         let mut takers = vec![];
         for (key, subscriber) in &mut self.0 {
-            let is_due = subscriber.taken_at.is_none_or(|at| now + subscriber.interval / 20 >= at + subscriber.interval);
+            let is_due =
+                subscriber.taken_at.is_none_or(|at| now + subscriber.interval / 20 >= at + subscriber.interval);
             if is_due || is_for_all {
                 takers.push((key.clone(), subscriber.take(now)));
             }

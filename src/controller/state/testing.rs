@@ -442,7 +442,8 @@ impl TestEnv {
                     let before = self.targets.get(&target.key);
                     let sequence = before.map_or(0, |(_, _, sequence)| *sequence);
                     // That a route uses it makes no other probe of it.
-                    let known = before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
+                    let known =
+                        before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
                     let due = known.filter(|(known, _)| *known == *target).map_or(self.now, |(_, due)| due);
                     self.targets.insert(target.key.clone(), (*target, due, sequence));
                 }
