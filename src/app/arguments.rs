@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::watch::Namespace;
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
 
@@ -82,6 +83,10 @@ pub struct OperatorArguments {
     /// DNS server that probes ask, repeatable; those of /etc/resolv.conf by default.
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
+
+    /// Addresses that backends may lead to.
+    #[command(flatten)]
+    pub dial_guard: DialGuard,
 
     /// Image of probes with `job`: this program's own. Without it there are no such Jobs, and no
     /// rights on them are needed.

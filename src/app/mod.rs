@@ -313,6 +313,7 @@ impl Operator {
             concurrency: usize::from(self.arguments.probe_concurrency),
             dns_servers: self.arguments.dns_servers.clone(),
             ehlo_name: probe::ehlo_name(self.arguments.ehlo_name.as_deref(), &self.hostname),
+            guard: self.arguments.dial_guard.clone(),
         };
         let metrics = probe::Metrics::new(&mut self.registry);
         let (prober, probing) = Prober::start(&settings, self.clock, metrics, reports, self.end.clone())?;
@@ -354,6 +355,7 @@ impl Operator {
         let settings = ControllerSettings {
             instance: self.identity.clone(),
             cluster_domain: self.arguments.cluster_domain.clone(),
+            guard: self.arguments.dial_guard.clone(),
             reports,
             jobs: self.arguments.probe_image.clone().map(|image| JobSettings {
                 image,

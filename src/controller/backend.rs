@@ -15,8 +15,9 @@ use super::events::{self, EventReason};
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
 use super::status::{Conditions, condition_message, is_true, joined};
+use super::turns::Turns;
 use crate::observers::Verdicts;
-use crate::probe::{ProbeTarget, outcome_over};
+use crate::probe::{Admitted, ProbeTarget, admit, outcome_over};
 use crate::probe_job::JobSettings;
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::{condition, reason};
@@ -29,6 +30,7 @@ use mail_failover_core::model::{
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Rejection, Unresolved};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::message::date;
 
 /// Age after which a certificate that was not served again is replaced by one that expires later.
@@ -40,6 +42,8 @@ const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
 
 /// Rounds in a row that must be in time before a probe no longer counts as delayed.
 const IN_TIME_AGAIN: u32 = 5;
+/// Most changes of health that wait to be told of, each in an Event of its own.
+const MAX_PENDING_TURNS: usize = 2;
 
 /// State of one backend.
 #[derive(Debug, Default)]
@@ -77,6 +81,7 @@ pub(super) struct BackendEntry {
     /// True if the prober knows the present revision and endpoints.
     are_targets_set: bool,
     published: BTreeSet<String>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -218,7 +223,12 @@ impl BackendEntry {
     }
 
     /// The Jobs of its probes; none while the present spec is not in force.
-    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
+    pub(super) fn orders<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        settings: &'a JobSettings,
+        guard: &'a DialGuard,
+    ) -> Vec<JobParameters<'a>> {
         let cached = self.object.as_ref().filter(|_| self.problem.is_none() && self.service_rejection.is_none());
         let object = cached.and_then(|cached| Some((cached.uid(), cached.readable()?)));
         let (Some((uid, object)), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
@@ -235,10 +245,17 @@ impl BackendEntry {
                     ca: resolve::ca_key(key, &object.spec),
                     image: &settings.image,
                     ehlo_name: settings.ehlo_name.as_deref(),
+                    guard,
                 });
             }
         }
         orders
+    }
+
+    /// Takes note of its health, for people who are told how often it has turned.
+    pub(super) fn note_health(&mut self, now: Timestamp) {
+        let worst = self.evidence.worst(now);
+        self.turns.note(now, worst.map_or(Health::Unknown, |(verdict, _)| verdict.health));
     }
 
     /// Number of the spec that is probed; it grows with every change that concerns probes.
@@ -359,20 +376,27 @@ impl BackendEntry {
         }
     }
 
-    /// The addresses that outputs may lead to, each with true if it works; `None` while they are not known.
-    pub(super) fn addresses(&self, thresholds: Thresholds) -> Option<Vec<(SocketAddr, bool)>> {
-        let addresses = match &self.usable.as_deref()?.destination {
+    /// The addresses that outputs may lead to, and those that they may not; `None` while they are not known.
+    // ADR-0107: Outputs lead nowhere that probes may not go.
+    pub(super) fn addresses(&self, guard: &DialGuard) -> Option<Admitted> {
+        let destination = &self.usable.as_deref()?.destination;
+        let addresses = match destination {
             Destination::Service(service) => service.endpoints.clone(),
             Destination::Host(host) => match host.host.parse::<IpAddr>() {
                 Ok(address) => vec![SocketAddr::new(address, host.port)],
                 Err(_) => self.resolved.clone()?,
             },
         };
+        Some(admit(guard, destination, &addresses))
+    }
+
+    /// The addresses, each with true if it works.
+    pub(super) fn working(&self, addresses: &[SocketAddr], thresholds: Thresholds) -> Vec<(SocketAddr, bool)> {
         let mut working = vec![];
         for address in addresses {
-            working.push((address, !self.evidence.is_failing_address(thresholds, address)));
+            working.push((*address, !self.evidence.is_failing_address(thresholds, *address)));
         }
-        Some(working)
+        working
     }
 
     /// Returns true if its Service exists, or it names none.
@@ -599,6 +623,11 @@ impl BackendEntry {
         let pending = before.pending_events.iter();
         let mut pending: Vec<_> = pending.filter(|event| !self.published.contains(&event.name)).cloned().collect();
         if let Some((reason, note)) = verdict.and_then(|verdict| turn(before.health, verdict)) {
+            // Earlier turns that nobody was told of are a number in this one.
+            if pending.iter().filter(|event| is_of_turn(event)).count() >= MAX_PENDING_TURNS {
+                pending.retain(|event| !is_of_turn(event));
+            }
+            let note = format!("{note}{}", self.turns.words(cx.now));
             events::push(&mut pending, events::pending(cx.resource, reason, cx.now, None, &note));
         }
         if let Some(event) = self.expiry_event(cx).filter(|event| !self.published.contains(&event.name)) {
@@ -645,6 +674,11 @@ fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, 
         }
         Health::Healthy | Health::Degraded | Health::Unhealthy | Health::Unknown => None,
     }
+}
+
+/// Returns true for an Event about a change of health.
+fn is_of_turn(event: &api::PendingEvent) -> bool {
+    [EventReason::BackendRecovered, EventReason::BackendUnhealthy].iter().any(|reason| event.reason == reason.as_str())
 }
 
 /// Returns true if a rejection is about the Service that a backend names.

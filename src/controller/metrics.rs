@@ -28,6 +28,7 @@ pub struct Metrics {
     lane_waiting: Family<LaneLabels, Gauge>,
     lane_under_way: Family<LaneLabels, Gauge>,
     lane_limit_reached: Family<LaneLabels, Counter>,
+    put_off: Family<LaneLabels, Counter>,
     /// Inputs that wait to be handled; at the bound their producers wait.
     pub(super) input_queue: Gauge,
     /// Observers, this replica included, that are not believed.
@@ -148,6 +149,11 @@ impl Metrics {
                 "controller_lane_limit_reached",
                 "Objects that had to wait because the bound of a lane, or of their namespace in it, was reached",
             ),
+            put_off: register(
+                registry,
+                "controller_lane_put_off",
+                "Writes that were put off because their object had written too often, by lane (route_status, backend_status, events)",
+            ),
             input_queue: register(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
             suspects: register(
                 registry,
@@ -240,6 +246,10 @@ impl Metrics {
 
     pub(super) fn limit_reached(&self, lane: Lane) {
         self.lane_limit_reached.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
+    }
+
+    pub(super) fn put_off(&self, lane: Lane) {
+        self.put_off.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
     }
 
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {

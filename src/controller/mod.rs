@@ -38,3 +38,4 @@ pub mod run;
 pub mod state;
 mod status;
 mod timers;
+mod turns;

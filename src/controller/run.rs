@@ -102,9 +102,9 @@ pub async fn run(
         heartbeat.beat();
         let now = clock.now();
         state.handle_timeout(now);
-        let Effects { actions: requests, probes, cas, logins, report_changes, is_complete, known_up_to, admissions } =
+        let Effects { actions: requests, probes, cas, logins, report_changes, awaited, known_up_to, admissions } =
             state.poll(now);
-        local_report.note(report_changes, is_complete, known_up_to);
+        local_report.note(report_changes, awaited, known_up_to);
         directory.note(admissions);
         for change in probes {
             match change {

@@ -162,10 +162,13 @@ impl ReportPublisher {
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("this replica reports to the others again");
         }
-        let is_truncated = extent == Extent::Truncated;
+        let is_truncated = matches!(extent, Extent::Truncated | Extent::Complete { crowded: 1.., .. });
         if std::mem::replace(&mut self.is_truncated, is_truncated) != is_truncated {
             if is_truncated {
-                tracing::warn!("this replica sees more failures than a report holds; it does not count for the others");
+                tracing::warn!(
+                    ?extent,
+                    "this replica sees more failures than a report has room for; it has no vote in the namespaces left out"
+                );
             } else {
                 tracing::info!("the failures that this replica sees fit into its report again");
             }

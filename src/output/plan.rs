@@ -1,6 +1,7 @@
 //! The plan of writes: from the observed to the desired objects, in the fewest writes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
@@ -217,6 +218,13 @@ impl Observed {
         annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
     }
 
+    /// Returns true if an endpoint of this route is one of these addresses.
+    pub fn leads_to(&self, owner: &Owner, addresses: &[SocketAddr]) -> bool {
+        self.owned_by(owner)
+            .flat_map(|observed| endpoints(&observed.output))
+            .any(|endpoint| addresses.contains(&endpoint))
+    }
+
     fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
         self.get(key).is_some_and(|object| object.route_uid() == Some(owner.uid.as_str()))
     }
@@ -232,6 +240,18 @@ impl Observed {
             range.map(|(_, object)| object.as_ref()).filter(|object| object.route_uid() == Some(owner.uid.as_str()))
         })
     }
+}
+
+/// The endpoints of a slice; none of any other object.
+fn endpoints(output: &Output) -> Vec<SocketAddr> {
+    let Output::EndpointSlice(slice) = output else { return vec![] };
+    let mut endpoints = vec![];
+    for port in slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok()) {
+        for address in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            endpoints.extend(address.parse().map(|address| SocketAddr::new(address, port)));
+        }
+    }
+    endpoints
 }
 
 /// One write to the API server.

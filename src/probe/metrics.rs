@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::dial_guard::DialRule;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use mail_failover_core::model::{DelayCause, Effect, EvidenceClass};
@@ -40,6 +41,7 @@ pub struct Metrics {
     pub(super) starved_dialogues: Counter,
     /// Rounds that ended before AUTH because the backend had called the log-ins too many.
     pub(super) postponed_logins: Counter,
+    refused_destinations: Family<RuleLabel, Counter>,
     start_lag: Histogram,
 }
 
@@ -56,6 +58,11 @@ struct CauseLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabel {
+    rule: &'static str,
 }
 
 /// Result of a look-up.
@@ -143,6 +150,11 @@ impl Metrics {
                 "postponed_logins",
                 "Rounds that ended before AUTH because the backend had refused a log-in as one too many",
             ),
+            refused_destinations: register(
+                registry,
+                "refused_destinations",
+                "Addresses that no dialogue was begun with, by the rule that refuses them (loopback, link_local, metadata, …)",
+            ),
             start_lag: registered(
                 registry,
                 "start_lag_seconds",
@@ -185,6 +197,10 @@ impl Metrics {
             LookupResult::Skipped => "skipped",
         };
         self.lookups.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(super) fn refused_destination(&self, rule: DialRule) {
+        self.refused_destinations.get_or_create(&RuleLabel { rule: rule.as_str() }).inc();
     }
 
     pub(super) fn start_lag(&self, lag: Duration) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
+use super::admission::{Admitted, admit};
 use super::metrics::Metrics;
 use super::places::{DialoguePlaces, PlaceRequest};
 use super::resolve::{KnownAddresses, Resolver, StartError};
@@ -21,6 +22,7 @@ use mail_failover_core::model::{
 };
 use mail_failover_replies::Rulebook;
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::dialogue::{DialoguePlan, SessionEnd, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
@@ -53,6 +55,7 @@ pub struct Rounds {
     places: DialoguePlaces,
     numbers: AtomicU64,
     ehlo_name: Option<Arc<str>>,
+    guard: DialGuard,
     clock: Clock,
     metrics: Metrics,
 }
@@ -74,6 +77,7 @@ impl Rounds {
             places: DialoguePlaces::new(settings.concurrency.max(1), metrics.clone()),
             numbers: AtomicU64::new(0),
             ehlo_name: settings.ehlo_name.as_deref().map(Into::into),
+            guard: settings.guard.clone(),
             clock,
             metrics,
         })
@@ -105,6 +109,15 @@ impl Rounds {
                 (resolution, addresses)
             }
         }
+    }
+
+    /// Sorts out the addresses that no dialogue is begun with.
+    fn admit(&self, destination: &Destination, addresses: &[SocketAddr]) -> Admitted {
+        let admitted = admit(&self.guard, destination, addresses);
+        for refusal in &admitted.refusals {
+            self.metrics.refused_destination(refusal.rule());
+        }
+        admitted
     }
 
     async fn dialogue(
@@ -195,13 +208,15 @@ impl Runner for Rounds {
         let started = Instant::now();
         let target = &prepared.target;
         let (resolution, all) = self.addresses(target, known).await;
+        let admitted = self.admit(&target.destination, &all);
+        let all = &admitted.addresses;
         let dialogues = match &prepared.plan {
             Ok(plan) => {
                 let postponed = terms.postponed_login.clone();
                 let without_login =
                     postponed.map(|why| Box::new(DialoguePlan { postponed_login: Some(why), ..plan.clone() }));
                 let plan = without_login.as_deref().unwrap_or(plan);
-                let chosen = in_turn(&all, sequence);
+                let chosen = in_turn(all, sequence);
                 self.metrics.skipped_addresses.inc_by((all.len() - chosen.len()) as u64);
                 match chosen.as_slice() {
                     [address] => vec![self.dialogue(prepared, plan, &terms, *address).await],
@@ -218,7 +233,10 @@ impl Runner for Rounds {
         }
         let addresses = without_blame(dialogues);
         let outcome = match &prepared.plan {
-            Ok(_) => verdict(&target.destination, &resolution, &addresses),
+            Ok(_) => match admitted.refusal() {
+                Some(refusal) => outcome(EvidenceClass::ProbeBlocked, Stage::Connect, &refusal),
+                None => verdict(&target.destination, &resolution, &addresses),
+            },
             Err(error) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), &error.to_string()),
         };
         self.metrics.round(outcome.class, started.elapsed());

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::Prober;
 use super::*;
 use EvidenceClass::{
-    CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, Temporary, Throttled,
-    Unresolvable,
+    CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, ProbeBlocked, Temporary,
+    Throttled, Unresolvable,
 };
 use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
 use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
@@ -49,7 +49,23 @@ fn settings() -> Settings {
         dns_servers: vec!["127.0.0.1:9".parse().unwrap()],
         concurrency: 4,
         ehlo_name: Some("probe.example.net".to_owned()),
+        guard: DialGuard {
+            allow_destinations: vec!["127.0.0.0/8".parse().unwrap()],
+            allow_ports: vec!["1-65535".parse().unwrap()],
+            ..DialGuard::default()
+        },
     }
+}
+
+async fn guarded(guard: DialGuard, target: ProbeTarget) -> (ProbeReport, String) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let rounds = Rounds::new(&Settings { guard, ..settings() }, Clock::system(), metrics).unwrap();
+    let prepared = rounds.prepare(target);
+    let report = rounds.run(&prepared, terms(1), &Mutex::default()).await;
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    (report, text)
 }
 
 async fn round(target: ProbeTarget) -> (ProbeReport, String) {
@@ -112,6 +128,58 @@ async fn a_host_given_by_address_is_tried_there() {
     let (report, _) = round(target(host("127.0.0.1", address.port()))).await;
     assert_eq!((report.outcome.class, report.addresses[0].address), (Temporary, address));
     assert_eq!(report.outcome.message, "Banner: 421 4.3.2 shutting down");
+}
+
+/// A listener that counts its connections.
+async fn counting() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let std::result::Result::Ok((_stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test]
+async fn nothing_is_connected_to_that_the_guard_refuses() {
+    let (address, connections) = counting().await;
+    let every_port = DialGuard { allow_ports: vec!["1-65535".parse().unwrap()], ..DialGuard::default() };
+    for destination in [host("127.0.0.1", address.port()), host("localhost", address.port()), service(vec![address])] {
+        let (report, metrics) = guarded(every_port.clone(), target(destination.clone())).await;
+        assert_eq!((report.outcome.class, report.outcome.stage), (ProbeBlocked, Stage::Connect), "{report:?}");
+        let told =
+            "Connect: 127.0.0.1 is a loopback address (127.0.0.0/8), which is never connected to; name another host";
+        let told_too = report
+            .outcome
+            .message
+            .starts_with(&told.replace("127.0.0.1 is", "::1 is").replace("127.0.0.0/8", "::1/128"));
+        assert!(report.outcome.message.starts_with(told) || told_too, "{}", report.outcome.message);
+        assert!(metrics.contains("mail_failover_probe_refused_destinations_total{rule=\"loopback\"}"), "{metrics}");
+        assert!(report.addresses.is_empty());
+    }
+    let denying = DialGuard { deny_destinations: vec!["127.0.0.0/8".parse().unwrap()], ..settings().guard };
+    let denying = DialGuard { allow_destinations: vec![], ..denying };
+    let (report, _) = guarded(denying, target(host("127.0.0.1", address.port()))).await;
+    assert_eq!(report.outcome.class, ProbeBlocked);
+    let (report, _) =
+        guarded(DialGuard { allow_ports: vec![], ..settings().guard }, target(host("127.0.0.1", address.port()))).await;
+    assert!(report.outcome.message.contains("has none of the allowed ports"), "{}", report.outcome.message);
+    assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0, "nobody was connected to");
+}
+
+#[tokio::test]
+async fn an_address_that_is_refused_says_nothing_about_the_others() {
+    let refused: SocketAddr = "169.254.169.254:25".parse().unwrap();
+    let (works, fails) = (banner("220 mx\r\n").await, refusing().await);
+    for (endpoint, class) in [(works, Ok), (fails, ConnectionRefused)] {
+        let (report, _) = round(target(service(vec![refused, endpoint]))).await;
+        assert_eq!(report.outcome.class, class);
+        assert_eq!(report.addresses.iter().map(|at| at.address).collect::<Vec<_>>(), [endpoint]);
+    }
 }
 
 #[tokio::test]

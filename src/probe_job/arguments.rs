@@ -12,6 +12,7 @@ use clap::Args;
 use mail_failover_contract::document::DocumentedReplyRule;
 use mail_failover_core::model::{Backend, Depth, Destination, Probe, ReplyRules, TlsMode};
 use mail_failover_replies::{RuleProblem, Rulebook, provider_of};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::values::duration;
 
 /// Mount path of the login's Secret.
@@ -79,16 +80,29 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 
+    /// Addresses that the backend may have.
+    #[command(flatten)]
+    pub guard: DialGuard,
+
     /// File for the result, one line of JSON, which is also printed.
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
 }
 
 /// The arguments of a pod that runs this probe at this backend.
-pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_name: Option<&str>) -> Vec<String> {
-    let (host, port) = match &backend.destination {
-        Destination::Host(host) => (&host.host, host.port),
-        Destination::Service(service) => (&service.dns_name, service.client_port),
+pub(super) fn arguments(
+    backend: &Backend,
+    probe: &Probe,
+    has_ca: bool,
+    ehlo_name: Option<&str>,
+    guard: &DialGuard,
+) -> Vec<String> {
+    let (host, port, guard) = match &backend.destination {
+        Destination::Host(host) => (&host.host, host.port, guard.clone()),
+        // The pod sees a host, and its address is among those that are denied to specs.
+        Destination::Service(service) => {
+            (&service.dns_name, service.client_port, guard.of_service(service.client_port))
+        }
     };
     let mut arguments = vec![
         "probe".to_owned(),
@@ -120,6 +134,7 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
     if let Some(name) = ehlo_name {
         arguments.push(format!("--ehlo-name={name}"));
     }
+    arguments.extend(guard.arguments());
     arguments.push(format!("--result-file={}", super::manifest::RESULT_FILE));
     arguments
 }

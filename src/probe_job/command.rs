@@ -71,6 +71,7 @@ fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome,
         concurrency: 4 * probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
         ehlo_name: probe::ehlo_name(arguments.ehlo_name.as_deref(), &hostname()),
+        guard: arguments.guard.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProbeCommandError::Runtime)?;

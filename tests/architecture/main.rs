@@ -49,6 +49,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "process",
             "findings",
             "terminal",
+            "dial_guard",
             "clock",
             "tasks",
             "http",
@@ -93,6 +94,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
         &[
             "timers",
             "retry",
+            "turns",
             "status",
             "dependencies",
             "lane",

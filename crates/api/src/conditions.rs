@@ -53,6 +53,8 @@ pub mod reason {
     pub const OUTPUT_CLAIMED: &str = "OutputClaimed";
     /// An object of an output's name exists and has another owner.
     pub const OUTPUT_CONFLICT: &str = "OutputConflict";
+    /// A backend has no address that an endpoint may be made of.
+    pub const DESTINATION_REFUSED: &str = "DestinationRefused";
     /// The API server refuses an output as it is.
     pub const OUTPUT_INVALID: &str = "OutputInvalid";
     /// Agents could not use the document that they would be given.

@@ -50,7 +50,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     let (destination, tls_spec, auth, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
             let api::SmtpServer { host, port, tls, auth } = smtp;
-            // A final dot keeps a resolver's search list away. A certificate's name has none (RFC 6125 §6.4).
+            // A certificate's name has no final dot (RFC 6125 §6.4).
             let server_name: Arc<str> = host.trim_end_matches('.').into();
             let port = port_number(*port, "spec.smtp.port")?;
             let destination = Destination::Host(SmtpHost { host: host.as_str().into(), port });

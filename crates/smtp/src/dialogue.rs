@@ -187,7 +187,9 @@ impl Classified {
             SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
             SessionError::Starved { .. } => EvidenceClass::Inconclusive,
             SessionError::Closed | SessionError::ClosedWithinReply(_) => EvidenceClass::ConnectionLost,
-            SessionError::Malformed(_) | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
+            SessionError::Malformed(_) | SessionError::NotSmtp { .. } | SessionError::PlainTextBeforeTls => {
+                EvidenceClass::ProtocolError
+            }
             SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
             SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
             SessionError::NoMechanism(NoMechanism::Unknown(_)) => {

@@ -100,6 +100,11 @@ impl ReplyReader {
         !self.buffer.is_empty()
     }
 
+    /// Number of octets that no whole reply contained.
+    pub fn octets(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The part of a reply that has come, its lines joined by blanks. Of a last line that has not come whole, only the
     /// code is told unless `is_whole`. `None` if nothing has come.
     pub fn begun(&self, is_whole: bool) -> Option<String> {

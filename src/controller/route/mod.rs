@@ -27,6 +27,7 @@ use mail_failover_core::model::{
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
+use mail_failover_runtime::dial_guard::DialGuard;
 
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
@@ -106,6 +107,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) publishing: Publishing,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
+    /// Guard on the addresses that endpoints are made of.
+    pub(super) guard: &'a DialGuard,
     /// True if the failures that the route meets are rather those of our own network.
     pub(super) is_storm: bool,
     /// Addresses to which agents report.

@@ -1,6 +1,7 @@
 //! Tests of agents' reports about real mail, and of their effects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -297,7 +298,12 @@ fn documents_name_every_replica_that_takes_reports() {
 #[test]
 fn of_two_replicas_both_must_have_been_told() {
     let mut env = env();
-    let event = PeerEvent::Report { observer: "other".into(), reported: BTreeMap::new().into(), known_up_to: None };
+    let event = PeerEvent::Report {
+        observer: "other".into(),
+        reported: BTreeMap::new().into(),
+        known_up_to: None,
+        silent: Arc::default(),
+    };
     env.state.handle(env.now, Input::Observer(event));
     env.run(1.0);
     let word = failing(&env, EvidenceClass::AccountPaused);

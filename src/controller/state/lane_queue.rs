@@ -74,6 +74,12 @@ impl LaneQueue {
         of_namespace < bound.saturating_sub(self.under_way())
     }
 
+    /// Replaces the numbers of places that each namespace has taken.
+    pub(super) fn set_taken(&mut self, taken: BTreeMap<Arc<str>, usize>) {
+        self.taken = taken;
+        self.taken.retain(|_, count| *count > 0);
+    }
+
     pub(super) fn take(&mut self, namespace: &Arc<str>) {
         *self.taken.entry(namespace.clone()).or_default() += 1;
     }

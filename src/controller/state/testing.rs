@@ -26,6 +26,7 @@ use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
     ProbeReport, Resolution, ResourceVersion, SharedError, Timestamp,
 };
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::kubernetes::identity;
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -308,8 +309,13 @@ pub(super) fn state() -> ControllerState {
 }
 
 pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
-    let settings =
-        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
+    let settings = Settings {
+        instance: "test".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
+        reports: None,
+        jobs: None,
+    };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
     state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
@@ -415,9 +421,9 @@ impl TestEnv {
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             self.state.handle_timeout(self.now);
-            let Effects { actions, probes, cas: _, logins, report_changes, is_complete, known_up_to, admissions } =
+            let Effects { actions, probes, cas: _, logins, report_changes, awaited, known_up_to, admissions } =
                 self.state.poll(self.now);
-            self.board.note(report_changes, is_complete, known_up_to);
+            self.board.note(report_changes, awaited, known_up_to);
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);

@@ -129,8 +129,8 @@ pub enum Destination {
 /// Host and port of an SMTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpHost {
-    /// A DNS name or an IPv4/IPv6 address, without brackets. A name with a final dot is absolute:
-    /// no search list applies.
+    /// A DNS name or an IPv4/IPv6 address, without brackets. A name is absolute, with a final dot
+    /// or without.
     pub host: Arc<str>,
     /// TCP port of the server.
     pub port: u16,
