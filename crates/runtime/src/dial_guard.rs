@@ -40,10 +40,10 @@ const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
 }
 
-#[expect(clippy::many_single_char_names, reason = "the segments of an address have no names")]
 const fn v6(segments: [u16; 8], prefix: u8) -> IpNet {
-    let [a, b, c, d, e, f, g, h] = segments;
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix))
+    let [first, second, third, fourth, fifth, sixth, seventh, eighth] = segments;
+    let address = Ipv6Addr::new(first, second, third, fourth, fifth, sixth, seventh, eighth);
+    IpNet::V6(Ipv6Net::new_assert(address, prefix))
 }
 
 /// Settings of the guard, as flags of the command line.
@@ -143,24 +143,28 @@ impl DialGuard {
 /// The addresses that a packet to this one may end at: itself, and the IPv4 address within an IPv6 one.
 fn forms(address: IpAddr) -> Vec<IpAddr> {
     let IpAddr::V6(v6) = address else { return vec![address] };
-    let segments = v6.segments();
-    let within = |high: usize| {
-        let [high, low] = [segments[high], segments[high + 1]].map(u16::to_be_bytes);
-        Ipv4Addr::from([high[0], high[1], low[0], low[1]])
-    };
-    match segments {
+    match v6.segments() {
         // IPv4-mapped, and IPv4-compatible (RFC 4291 §2.5.5).
-        [0, 0, 0, 0, 0, 0xffff, ..] => vec![within(6).into()],
-        [0, 0, 0, 0, 0, 0, high, _] if high > 0 => vec![address, within(6).into()],
+        [0, 0, 0, 0, 0, 0xffff, high, low] => vec![joined_v4(high, low).into()],
+        [0, 0, 0, 0, 0, 0, high, low] if high > 0 => vec![address, joined_v4(high, low).into()],
         // IPv4-translated (RFC 2765 §2.1); NAT64, with the well-known prefix and with that of local use (RFC 6052 §2.1,
         // RFC 8215).
-        [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0 | 1, ..] => vec![address, within(6).into()],
+        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => {
+            vec![address, joined_v4(high, low).into()]
+        }
         // 6to4 (RFC 3056 §2).
-        [0x2002, ..] => vec![address, within(1).into()],
+        [0x2002, high, low, ..] => vec![address, joined_v4(high, low).into()],
         // Teredo: the server, and the client's address with its bits inverted (RFC 4380 §4).
-        [0x2001, 0, ..] => vec![address, within(2).into(), Ipv4Addr::from(!u32::from(within(6))).into()],
+        [0x2001, 0, server_high, server_low, _, _, high, low] => {
+            vec![address, joined_v4(server_high, server_low).into(), joined_v4(!high, !low).into()]
+        }
         _ => vec![address],
     }
+}
+
+/// The IPv4 address of two segments of an IPv6 one.
+fn joined_v4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 /// Rule that refuses an address.
