@@ -4,7 +4,8 @@
 //! and the two must agree. When one backend is left, only its mail moves. Both are weighted rendezvous hashing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mail_failover_contract::routing::{RouteBackend, Routing};
 
@@ -23,9 +24,55 @@ pub struct Answers {
     pub percents: Vec<u8>,
     /// True for each backend by which mail may leave: it has a share, or it is a standby that the agent has not left.
     pub usable: Vec<bool>,
+    /// True for each backend that goes to the end of the lists, because it costs time or keeps failing.
+    pub open: Vec<bool>,
+    /// Trials of such backends.
+    pub trials: Vec<Arc<Trial>>,
     /// Readings of refusals that single messages have taught.
     pub learnt: Arc<LearntRefusals>,
 }
+
+/// Permission for one message to try a backend first although that goes to the end of the lists.
+#[derive(Debug)]
+pub struct Trial {
+    /// Name of the backend.
+    backend: Arc<str>,
+    /// Number of the trial of this backend.
+    number: u64,
+    /// Hash of the address of the first message that asked.
+    taken_by: OnceLock<u64>,
+    /// Number of questions that were answered with it.
+    asked: AtomicU32,
+}
+
+/// Limit of the questions about the message of a trial.
+// Postfix asks when it takes a message and again when it sends it. A stream to one recipient must not follow.
+const QUESTIONS: u32 = 4;
+
+impl Trial {
+    /// Creates a trial that no message has taken.
+    pub fn new(backend: Arc<str>, number: u64) -> Self {
+        Self { backend, number, taken_by: OnceLock::new(), asked: AtomicU32::new(0) }
+    }
+
+    /// True if a message has taken it.
+    pub fn is_taken(&self) -> bool {
+        self.taken_by.get().is_some()
+    }
+
+    /// True for the message of this address, if it is the first that asks, or the one that was.
+    fn is_for(&self, address: u64) -> bool {
+        *self.taken_by.get_or_init(|| address) == address && self.asked.fetch_add(1, Ordering::Relaxed) < QUESTIONS
+    }
+}
+
+impl PartialEq for Trial {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.backend, self.number) == (&other.backend, other.number)
+    }
+}
+
+impl Eq for Trial {}
 
 /// Readings of refusals that single messages have taught. Texts are fingerprints of replies.
 // ADR-0074: What a message has met decides how its refusal is read.
@@ -39,7 +86,7 @@ pub struct LearntRefusals {
     pub settled: BTreeSet<(Arc<str>, u64)>,
 }
 
-/// Returns the hash of a recipient's address, in any case.
+/// Returns the hash of an address, in any case.
 pub fn recipient_hash(address: &str) -> u64 {
     StableHash::default().part(address.to_ascii_lowercase().as_bytes()).finish()
 }
@@ -49,7 +96,8 @@ impl Answers {
     pub fn as_decided(routing: Arc<Routing>) -> Self {
         let percents = routing.backends.iter().map(|backend| backend.percent).collect();
         let usable = routing.backends.iter().map(|backend| backend.percent > 0 || backend.standby).collect();
-        Self { routing, percents, usable, learnt: Arc::default() }
+        let open = vec![false; routing.backends.len()];
+        Self { routing, percents, usable, open, trials: vec![], learnt: Arc::default() }
     }
 
     /// Returns the backend that a message to this recipient takes: another one than those that have refused it, if one
@@ -71,7 +119,7 @@ impl Answers {
         let may = |backend: &RouteBackend| {
             self.fits_every_sender(backend) && avoided.is_none_or(|avoided| !avoided.contains(&backend.name))
         };
-        self.ways(first, may)
+        self.ways(recipient, first, may)
     }
 
     /// Returns the backends that a message of this sender tries within one attempt, the first one first. Empty if none
@@ -80,24 +128,42 @@ impl Answers {
         let Some((_, domain)) = sender.rsplit_once('@') else {
             // The null sender of bounces (RFC 5321, 4.5.5) has no domain: backends that may send for any domain go first.
             let first = self.backend_for(sender, sends_for_any).or_else(|| self.backend_for(sender, |_| true));
-            return first.map_or_else(Vec::new, |first| self.ways(first, sends_for_any));
+            return first.map_or_else(Vec::new, |first| self.ways(sender, first, sends_for_any));
         };
         let domain = domain.to_ascii_lowercase();
         let may = |backend: &RouteBackend| sends_for_any(backend) || sends_for(backend, &domain);
-        self.backend_for(sender, may).map_or_else(Vec::new, |first| self.ways(first, may))
+        self.backend_for(sender, may).map_or_else(Vec::new, |first| self.ways(sender, first, may))
     }
 
-    /// Adds the alternates that `may` carry a message to its first backend.
+    /// Adds the alternates that `may` carry a message of this address to its first backend. Backends whose breaker is
+    /// open come last, but for the message of a trial.
     // ADR-0115: A message tries the standbys within one attempt.
-    fn ways<'a>(&'a self, first: &'a RouteBackend, may: impl Fn(&RouteBackend) -> bool) -> Vec<&'a RouteBackend> {
+    fn ways<'a>(
+        &'a self,
+        address: &str,
+        first: &'a RouteBackend,
+        may: impl Fn(&RouteBackend) -> bool,
+    ) -> Vec<&'a RouteBackend> {
+        let alternates =
+            self.usable_backends().filter(|backend| backend.alternate && backend.name != first.name && may(backend));
+        let mut ways: Vec<_> = std::iter::once(first).chain(alternates).collect();
+        // ADR-0116: A breaker orders the lists, and the route stays.
+        ways.sort_by_key(|backend| self.is_open(backend));
+        let trial = self.trials.iter().find(|trial| trial.backend == first.name);
+        if ways[0].name != first.name && trial.is_some_and(|trial| trial.is_for(recipient_hash(address))) {
+            ways.retain(|backend| backend.name != first.name);
+            ways.insert(0, first);
+        }
         // TLS from the first byte is a setting of the transport, and a list has one transport.
-        let alternates = self.usable_backends().filter(|backend| {
-            backend.alternate
-                && backend.name != first.name
-                && backend.tls.is_implicit() == first.tls.is_implicit()
-                && may(backend)
-        });
-        std::iter::once(first).chain(alternates).take(MAX_WAYS).collect()
+        let is_implicit = ways[0].tls.is_implicit();
+        ways.retain(|backend| backend.tls.is_implicit() == is_implicit);
+        ways.truncate(MAX_WAYS);
+        ways
+    }
+
+    fn is_open(&self, backend: &RouteBackend) -> bool {
+        let at = self.routing.backends.iter().position(|known| known.name == backend.name);
+        at.is_some_and(|at| self.open[at])
     }
 
     fn fits_every_sender(&self, backend: &RouteBackend) -> bool {
@@ -302,6 +368,33 @@ mod tests {
         assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b1", "b2"]);
         let moved = Answers { percents: vec![100, 0, 0, 0], ..answers };
         assert_eq!(names(&moved.ways_for_recipient("x@example.net")), ["b0", "b3"]);
+    }
+
+    #[test]
+    fn a_backend_whose_breaker_is_open_comes_last_and_one_message_at_a_time_tries_it_first() {
+        let decided = serde_json::json!({"percent": 100});
+        let answers = with_alternates(&[decided, serde_json::json!({}), serde_json::json!({})], &[]);
+        let open = Answers { open: vec![true, false, false], ..answers };
+        assert_eq!(names(&open.ways_for_recipient("x@example.net")), ["b1", "b2", "b0"]);
+        let tried = Answers { trials: vec![Arc::new(Trial::new("b0".into(), 1))], ..open.clone() };
+        assert_eq!(names(&tried.ways_for_recipient("x@example.net")), ["b0", "b1", "b2"]);
+        assert_eq!(names(&tried.ways_for_recipient("y@example.net")), ["b1", "b2", "b0"], "one at a time");
+        for _ in 1..QUESTIONS {
+            assert_eq!(names(&tried.ways_for_recipient("X@example.net")), ["b0", "b1", "b2"], "the same message");
+        }
+        assert_eq!(names(&tried.ways_for_recipient("x@example.net")), ["b1", "b2", "b0"], "a stream does not follow");
+        let all = Answers { open: vec![true; 3], ..open };
+        assert_eq!(names(&all.ways_for_recipient("x@example.net")), ["b0", "b1", "b2"]);
+    }
+
+    #[test]
+    fn a_backend_that_is_set_apart_by_its_tls_takes_over_from_an_open_one() {
+        let decided = serde_json::json!({"percent": 100, "tls": {"mode": "StartTLS"}});
+        let implicit = serde_json::json!({"tls": {"mode": "Implicit"}});
+        let answers = with_alternates(&[decided, implicit], &[]);
+        assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b0"]);
+        let open = Answers { open: vec![true, false], ..answers };
+        assert_eq!(names(&open.ways_for_recipient("x@example.net")), ["b1"]);
     }
 
     #[test]

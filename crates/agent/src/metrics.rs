@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use mail_failover_core::model::Timestamp;
 use mail_failover_replies::About;
 
-use super::core::{Disposition, EjectionBlocker, KeptView, LogEvent, PendingEjection};
+use super::core::{BackendView, Disposition, EjectionBlocker, KeptView, LogEvent, PendingEjection};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
@@ -73,6 +73,7 @@ struct AboutLabel {
 pub struct TrafficMetrics {
     deliveries: Family<DeliveryClassLabels, Counter>,
     passed_on: Family<BackendLabel, Counter>,
+    breaker_open: Family<BackendLabel, Gauge>,
     elsewhere: Counter,
     suspended: Counter,
     possible_duplicates: Counter,
@@ -92,6 +93,11 @@ impl TrafficMetrics {
                 agent,
                 "passed_on_deliveries",
                 "Failed attempts after which the message went on to another backend within the same delivery, by the backend that failed",
+            ),
+            breaker_open: register(
+                agent,
+                "breaker_open",
+                "1 while messages try the backend last, because it costs time or keeps failing",
             ),
             elsewhere: register(agent, "deliveries_elsewhere", "Deliveries to none of the backends"),
             suspended: register(
@@ -162,6 +168,14 @@ impl TrafficMetrics {
         }
         let age = kept.map_or(0, |kept| now.since(kept.mail.oldest_at).as_secs());
         self.oldest_kept.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
+    /// Shows the breakers of all backends.
+    pub fn set_breakers(&self, backends: &[BackendView]) {
+        for backend in backends {
+            let label = BackendLabel { backend: backend.name.to_string() };
+            self.breaker_open.get_or_create(&label).set(i64::from(backend.breaker.is_some()));
+        }
     }
 
     /// Shows the reason for which a backend is not left.

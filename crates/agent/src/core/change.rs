@@ -34,7 +34,7 @@ impl SwitchOrder {
     pub fn transition(&self, in_force: i64) -> Option<i64> {
         match self.cause {
             Cause::Operator | Cause::Start => Some(in_force),
-            Cause::Left { .. } | Cause::Returned { .. } => None,
+            Cause::Left { .. } | Cause::Returned { .. } | Cause::Opened { .. } => None,
         }
     }
 }
@@ -53,6 +53,13 @@ pub enum Cause {
         /// Class of the failures.
         class: EvidenceClass,
     },
+    /// A silent backend has gone to the end of the lists, and what is about to be sent there is freed.
+    Opened {
+        /// Name of the backend.
+        backend: Arc<str>,
+        /// Class of the failures.
+        class: EvidenceClass,
+    },
     /// The agent has returned to a backend that it had left, as the operator still wants mail to go there.
     Returned {
         /// Name of the backend.
@@ -67,6 +74,7 @@ impl Cause {
             Self::Start => "Start",
             Self::Operator => "Operator",
             Self::Left { .. } => "Left",
+            Self::Opened { .. } => "Opened",
             Self::Returned { .. } => "Returned",
         }
     }
@@ -78,6 +86,9 @@ impl fmt::Display for Cause {
             Self::Start => f.write_str("the agent has started"),
             Self::Operator => f.write_str("the operator has decided"),
             Self::Left { backend, class } => write!(f, "the agent has left {backend}: {}", class.as_str()),
+            Self::Opened { backend, class } => {
+                write!(f, "messages try {backend} last: {}", class.as_str())
+            }
             Self::Returned { backend } => write!(f, "the agent has returned to {backend}"),
         }
     }

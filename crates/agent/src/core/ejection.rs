@@ -3,19 +3,29 @@
 use std::sync::Arc;
 
 use mail_failover_contract::routing::EjectionPolicy;
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use super::traffic::ejection_time;
 use super::{
     AgentCore, BackendState, Cause, CoreAction, CoreMemory, Ejection, EjectionBlocker, InForce, MAX_MOVES,
     PendingEjection, SwitchOrder, SwitchView, change, shares,
 };
-use crate::answers::Answers;
+use crate::answers::{Answers, Trial};
 
 /// Time of what is never due.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 impl InForce {
+    /// Returns for each backend whether its breaker is open.
+    fn open(&self) -> Vec<bool> {
+        self.traffic.iter().map(|traffic| traffic.breaker.open_since().is_some()).collect()
+    }
+
+    /// Returns the trials under way.
+    fn trials(&self) -> Vec<Arc<Trial>> {
+        self.traffic.iter().filter_map(|traffic| traffic.breaker.trial()).collect()
+    }
+
     /// Returns the state of each backend, as far as it decides how refusals are read.
     fn states(&self, usable: &[bool]) -> Vec<BackendState> {
         let backends = self.routing.backends.iter().zip(&self.traffic).zip(usable);
@@ -34,11 +44,59 @@ impl AgentCore {
     pub(super) fn reconsider(&mut self, now: Timestamp) {
         if let Some(in_force) = &mut self.in_force {
             let policy = in_force.routing.reflex;
-            in_force.traffic.iter_mut().for_each(|traffic| traffic.handle_timeout(now, &policy));
+            for (backend, traffic) in in_force.routing.backends.iter().zip(&mut in_force.traffic) {
+                traffic.handle_timeout(now, &policy);
+                traffic.breaker.handle_timeout(now, &backend.name);
+            }
         }
         self.return_to_ejected(now);
         self.eject_failing(now);
+        self.reorder(now);
         self.report_news();
+    }
+
+    /// Publishes the order of the lists, if a breaker has changed it.
+    fn reorder(&mut self, now: Timestamp) {
+        let Some(in_force) = &self.in_force else { return };
+        let before = in_force.answers.clone();
+        if in_force.open() != before.open || in_force.trials() != before.trials {
+            // No switch: the shares stay as they are.
+            self.update_answers(now, Some(&before), Cause::Operator);
+        }
+    }
+
+    /// Has the MTA give up what it is about to send to a silent backend whose breaker has opened, if another one comes
+    /// first now.
+    // The deliveries under way hold the MTA's slots for that list until their timeout.
+    pub(super) fn free_slots(&mut self, now: Timestamp, at: usize) {
+        let Some(in_force) = &self.in_force else { return };
+        let answers = in_force.answers.clone();
+        let Some(class) = in_force.traffic[at].run().map(|run| run.class) else { return };
+        let backends = answers.routing.backends.iter().enumerate();
+        let mut others = backends.filter(|(other, backend)| {
+            *other != at && backend.alternate && answers.usable[*other] && !answers.open[*other]
+        });
+        let is_silent = class == EvidenceClass::NoAnswer;
+        if !is_silent || answers.percents[at] == 0 || others.next().is_none() {
+            return;
+        }
+        let backend = answers.routing.backends[at].name.clone();
+        let cause = Cause::Opened { backend: backend.clone(), class };
+        self.order_switch(now, cause, &answers, vec![], vec![backend]);
+    }
+
+    fn order_switch(
+        &mut self,
+        at: Timestamp,
+        cause: Cause,
+        answers: &Answers,
+        gained: Vec<Arc<str>>,
+        lost: Vec<Arc<str>>,
+    ) {
+        self.orders += 1;
+        let order = SwitchOrder { number: self.orders, cause, at, mark: change::mark(answers), gained, lost };
+        self.last_switch = Some(SwitchView::of(order.clone(), self.possible_duplicates));
+        self.actions.push(CoreAction::Switch(order));
     }
 
     fn return_to_ejected(&mut self, now: Timestamp) {
@@ -92,8 +150,7 @@ impl AgentCore {
             if in_force.answers.percents[at] == 0 || in_force.ejections[at].is_some() {
                 continue;
             }
-            let Some(run) = traffic.run() else { continue };
-            let Some(class) = run.condemns(policy) else { continue };
+            let Some((run, class)) = traffic.run().zip(traffic.condemned(policy)) else { continue };
             let mut ejected = in_force.is_ejected();
             ejected[at] = true;
             let can_go = shares::without(&in_force.routing, &ejected, in_force.fallback.as_deref()).is_some();
@@ -136,7 +193,8 @@ impl AgentCore {
         let usable: Vec<_> =
             backends.map(|((backend, percent), ejected)| *percent > 0 || (backend.standby && !ejected)).collect();
         let learnt = Arc::new(self.refusals.learnt(&in_force.states(&usable)));
-        let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents, usable, learnt });
+        let (open, trials) = (in_force.open(), in_force.trials());
+        let answers = Arc::new(Answers { routing: in_force.routing.clone(), percents, usable, open, trials, learnt });
         let gained = change::gained(before.map(|before| &**before), &answers);
         for (backend, traffic) in answers.routing.backends.iter().zip(&mut in_force.traffic) {
             if gained.contains(&backend.name) {
@@ -152,11 +210,8 @@ impl AgentCore {
         if before.is_some_and(|before| !change::differs(before, &answers)) {
             return;
         }
-        self.orders += 1;
         let lost = before.map(|before| change::gained(Some(&answers), before)).unwrap_or_default();
-        let order = SwitchOrder { number: self.orders, cause, at: now, mark: change::mark(&answers), gained, lost };
-        self.last_switch = Some(SwitchView::of(order.clone(), self.possible_duplicates));
-        self.actions.push(CoreAction::Switch(order));
+        self.order_switch(now, cause, &answers, gained, lost);
     }
 
     /// Publishes what refusals have taught, if that is news.

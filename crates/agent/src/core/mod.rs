@@ -11,8 +11,10 @@
 //!
 //! Deterministic: the same calls with the same times give the same actions. Actions are carried out in their order.
 //! Architecture invariants: it does no I/O and reads no clock. It never goes to a backend without a share that the
-//! operator does not call a standby. It never leaves a backend when no other can carry the mail.
+//! operator does not call a standby. It never leaves a backend when no other can carry the mail. A breaker changes the
+//! order of the lists, and neither a share nor the budget.
 
+mod breaker;
 mod change;
 mod ejection;
 pub mod log_event;
@@ -39,7 +41,8 @@ pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use refusals::KeptView;
 pub use traffic::FailureRun;
 pub use view::{
-    AlternateUse, BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict,
+    AlternateUse, BackendVerdict, BackendView, BreakerView, CoreView, EjectionBlocker, PendingEjection, SwitchView,
+    TrafficVerdict,
 };
 
 /// Limit of the agent's own moves that are remembered.
@@ -247,7 +250,7 @@ impl AgentCore {
         let delivery = delivery.read_by(&in_force.routing.backends[at].rulebook);
         let failures = traffic.failures();
         let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, &delivery);
-        traffic.handle(now, &delivery, is_repeated, &in_force.routing.reflex);
+        let has_opened = traffic.handle(now, &delivery, is_repeated, &in_force.routing.reflex);
         let mut is_news = refusals::is_turn(failures, traffic.failures());
         is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, &delivery);
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
@@ -256,6 +259,9 @@ impl AgentCore {
         self.reconsider(now);
         if is_news {
             self.relearn(now);
+        }
+        if has_opened {
+            self.free_slots(now, at);
         }
     }
 
@@ -267,5 +273,7 @@ impl AgentCore {
     }
 }
 
+#[cfg(test)]
+mod breaker_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::reading::Sender;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn at(seconds: f64) -> Timestamp {
+pub(super) fn at(seconds: f64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000) + Duration::from_secs_f64(seconds)
 }
 
@@ -35,13 +35,13 @@ fn usual(transition: i64, backends: &[(u8, bool)]) -> Routing {
     routing(transition, backends, &serde_json::json!({}))
 }
 
-fn started(routing: Routing) -> AgentCore {
+pub(super) fn started(routing: Routing) -> AgentCore {
     let mut core = AgentCore::new(None);
     core.handle(at(0.0), CoreInput::Routing(routing));
     core
 }
 
-fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
+pub(super) fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
     let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
     let summary = class.as_str().into();
@@ -60,11 +60,11 @@ fn send(core: &mut AgentCore, backend: u16, class: EvidenceClass, from: f64, to:
     }
 }
 
-fn percents(core: &AgentCore) -> Vec<u8> {
+pub(super) fn percents(core: &AgentCore) -> Vec<u8> {
     core.answers().unwrap().percents.clone()
 }
 
-fn switches(core: &mut AgentCore) -> Vec<SwitchOrder> {
+pub(super) fn switches(core: &mut AgentCore) -> Vec<SwitchOrder> {
     let orders = core.poll().into_iter().filter_map(|action| match action {
         CoreAction::Switch(order) => Some(order),
         CoreAction::Publish(_) | CoreAction::Remember(_) | CoreAction::Report => None,

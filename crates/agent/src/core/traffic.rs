@@ -8,6 +8,7 @@ use mail_failover_contract::routing::EjectionPolicy;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 
 use super::TrafficVerdict;
+use super::breaker::Breaker;
 use super::log_event::Delivery;
 
 /// Number of failed messages whose times are remembered.
@@ -52,6 +53,8 @@ pub(super) struct BackendTraffic {
     last_success: Option<Timestamp>,
     /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
+    /// Breaker that these failures open.
+    pub(super) breaker: Breaker,
 }
 
 impl BackendTraffic {
@@ -61,10 +64,18 @@ impl BackendTraffic {
     }
 
     /// A delivery is over. A refusal of a message that was refused there before, and was kept, is no further failure.
-    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, is_repeated: bool, policy: &EjectionPolicy) {
+    /// Returns true if the breaker has opened.
+    pub(super) fn handle(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        is_repeated: bool,
+        policy: &EjectionPolicy,
+    ) -> bool {
+        let began_at = began_at(now, delivery);
         // An earlier attempt belongs to a past that was judged.
-        if self.given_at.is_some_and(|given_at| began_at(now, delivery) < given_at) {
-            return;
+        if self.given_at.is_some_and(|given_at| began_at < given_at) {
+            return false;
         }
         match delivery.class.effect() {
             Effect::Success => {
@@ -86,6 +97,8 @@ impl BackendTraffic {
                 }
             }
         }
+        let failed = delivery.class.effect() == Effect::Failure;
+        self.breaker.handle(now, self.run.as_ref(), failed.then_some(began_at))
     }
 
     /// Returns true if the attempt is none of those that have been counted.
@@ -127,12 +140,24 @@ impl BackendTraffic {
         if self.last_success.is_some_and(|at| lapses_at(at, policy) <= now) {
             self.last_success = None;
         }
+        if self.run.is_none() {
+            self.breaker.handle(now, None, None);
+        }
     }
 
     /// Returns the time at which the next part of it lapses.
     pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
-        run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy)).min()
+        let lapses = run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy));
+        lapses.chain(self.breaker.next_timeout()).min()
+    }
+
+    /// Returns the class for which the backend is to be left, if its failures are enough for that.
+    pub(super) fn condemned(&self, policy: &EjectionPolicy) -> Option<EvidenceClass> {
+        let run = self.run.as_ref()?;
+        // An open breaker lets few messages fail: what counts is that trials do, for so long.
+        let is_outage = self.breaker.is_outage() && run.until.since(run.since) >= policy.lasting;
+        run.condemns(policy).or_else(|| is_outage.then_some(run.class))
     }
 
     /// Number of failures since the last success.
@@ -148,7 +173,7 @@ impl BackendTraffic {
     /// Returns the verdict on the backend; `None` if no delivery says enough.
     pub(super) fn verdict(&self, policy: &EjectionPolicy) -> Option<TrafficVerdict> {
         match &self.run {
-            Some(run) => Some(TrafficVerdict::Failing { class: run.condemns(policy)?, run: run.clone() }),
+            Some(run) => Some(TrafficVerdict::Failing { class: self.condemned(policy)?, run: run.clone() }),
             None => Some(TrafficVerdict::Working { at: self.last_success? }),
         }
     }

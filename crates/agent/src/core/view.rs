@@ -49,10 +49,21 @@ pub struct BackendView {
     pub alternate: AlternateUse,
     /// Ejection, if the agent keeps away.
     pub ejection: Option<Ejection>,
+    /// State of the breaker, if it is open.
+    pub breaker: Option<BreakerView>,
     /// Failures since the last success.
     pub failing: Option<FailureRun>,
     /// The last success, unless it is long ago.
     pub last_success: Option<Timestamp>,
+}
+
+/// State of an open breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerView {
+    /// Time at which it opened.
+    pub since: Timestamp,
+    /// Time before which no message tries the backend first; `None` while one may.
+    pub next_trial_at: Option<Timestamp>,
 }
 
 /// Use of a backend for messages that another one does not take, within the same attempt.
@@ -205,6 +216,10 @@ impl AgentCore {
             standby: backend.standby,
             alternate: alternate_use(&in_force.answers, at),
             ejection: in_force.ejections[at].clone(),
+            breaker: in_force.traffic[at]
+                .breaker
+                .open_since()
+                .map(|since| BreakerView { since, next_trial_at: in_force.traffic[at].breaker.next_trial_at() }),
             failing: in_force.traffic[at].run().cloned(),
             last_success: in_force.traffic[at].last_success(),
         });

@@ -386,6 +386,7 @@ impl Driver {
             if let Some(view) = self.core.view(now) {
                 self.outputs.metrics.view(&view);
                 self.outputs.traffic.set_pending_ejection(view.pending_ejection.as_ref());
+                self.outputs.traffic.set_breakers(&view.backends);
                 self.outputs.traffic.set_kept(view.kept.as_ref(), now);
             }
             // An action may be news to the operator. A report without news waits for the next heartbeat.
@@ -443,7 +444,7 @@ impl Driver {
         let SwitchOrder { number, cause, gained, lost, .. } = &order;
         let text = "Postfix's answers have changed: it is reloaded and its queue flushed";
         match cause {
-            Cause::Left { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
+            Cause::Left { .. } | Cause::Opened { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
             Cause::Start | Cause::Operator | Cause::Returned { .. } => {
                 tracing::info!(number, %cause, ?gained, ?lost, "{text}");
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mail_failover_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{BackendView, CoreView, Ejection, KeptView, SwitchView};
+use crate::core::{BackendView, BreakerView, CoreView, Ejection, KeptView, SwitchView};
 use crate::credentials::LoginState;
 use crate::reporter::{ReplicaReporting, ReporterStatus};
 
@@ -190,6 +190,9 @@ pub struct BackendStatus {
     /// Ejection, if the agent keeps away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<LeftStatus>,
+    /// Breaker, if it is open: messages try the backend last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerStatus>,
     /// Failures since the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing: Option<FailingStatus>,
@@ -216,6 +219,17 @@ pub struct LeftStatus {
     pub reason: String,
     /// The last failure in words.
     pub message: String,
+}
+
+/// An open breaker: messages try the backend last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerStatus {
+    /// Time at which it opened.
+    pub open_since: String,
+    /// Time at which one message tries the backend first again; absent while one may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_trial: Option<String>,
 }
 
 /// Failures without a success between them.
@@ -333,8 +347,18 @@ fn milliseconds(duration: Duration) -> u64 {
 impl BackendStatus {
     /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView { name, next_hop, decided, carries, standby, alternate, ejection, failing, last_success } =
-            view;
+        let BackendView {
+            name,
+            next_hop,
+            decided,
+            carries,
+            standby,
+            alternate,
+            ejection,
+            breaker,
+            failing,
+            last_success,
+        } = view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
@@ -343,6 +367,10 @@ impl BackendStatus {
             standby: *standby,
             alternate: alternate.as_str().to_owned(),
             left: ejection.as_ref().map(LeftStatus::of),
+            breaker: breaker.map(|BreakerView { since, next_trial_at }| BreakerStatus {
+                open_since: rfc_3339(since),
+                next_trial: next_trial_at.map(rfc_3339),
+            }),
             failing: failing.as_ref().map(|run| FailingStatus {
                 count: run.failures,
                 since: rfc_3339(run.since),

@@ -125,6 +125,14 @@ fn backends(status: &Status, page: &mut String) {
                 failing.reason, failing.message
             );
         }
+        if let Some(breaker) = &backend.breaker {
+            let since = ago(status, &breaker.open_since);
+            let trial = match &breaker.next_trial {
+                Some(at) => format!("one tries it first again {}", in_time(status, at).replacen("for", "in", 1)),
+                None => "one tries it first now".to_owned(),
+            };
+            let _ = writeln!(page, "  breaker open since {since}: messages try the others first, {trial}");
+        }
         let login = backend.credentials.as_ref().filter(|credentials| !credentials.message.is_empty());
         if let Some(credentials) = login {
             let _ = writeln!(page, "  Secret {}: {}", credentials.secret, credentials.message);

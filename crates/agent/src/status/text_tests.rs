@@ -12,6 +12,7 @@ fn status() -> Status {
         standby: true,
         alternate: if name == "ses" { "No" } else { "Used" }.to_owned(),
         left: None,
+        breaker: None,
         failing: None,
         last_success: None,
         credentials: Some(CredentialsStatus {

@@ -1,0 +1,223 @@
+//! Tests of the breakers, in virtual time: of single events, and of mail that follows the lists.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mail_failover_contract::routing::{Routing, parse};
+use mail_failover_core::model::{EvidenceClass, Timestamp};
+
+use super::tests::{at, delivery, percents, started, switches};
+use super::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// Time that a silent backend costs a message, as `agent postfix-config` sets it.
+const GREETING: Duration = Duration::from_secs(20);
+
+/// Three backends by the default policy; all are alternates, and the first is decided.
+fn alternates() -> Routing {
+    let backend = |(number, name): (usize, &&str)| {
+        serde_json::json!({"name": name, "percent": if number == 0 { 100 } else { 0 }, "standby": true, "alternate": true,
+            "host": "127.0.0.1", "port": number + 1, "tls": {"mode": "None"}})
+    };
+    let document = serde_json::json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "decision": {"transition": 1}, "backends": ["a", "b", "c"].iter().enumerate().map(backend).collect::<Vec<_>>(),
+        "reflex": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"],
+            "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+    });
+    parse(&document.to_string()).unwrap()
+}
+
+/// The backends that a message to this recipient tries, as letters.
+fn order(core: &AgentCore, recipient: &str) -> String {
+    let answers = core.answers().unwrap();
+    answers.ways_for_recipient(recipient).iter().map(|backend| backend.name.to_string()).collect()
+}
+
+fn fail(core: &mut AgentCore, seconds: f64, class: EvidenceClass, message: u64) {
+    core.handle(at(seconds), delivery(0, class, message, MILLISECOND));
+}
+
+#[test]
+fn a_backend_that_keeps_failing_is_tried_last_and_nothing_is_decided() {
+    let mut core = started(alternates());
+    core.poll();
+    for message in 0..3 {
+        assert_eq!(order(&core, "x@example.net"), "abc");
+        fail(&mut core, 1.0, EvidenceClass::ConnectionRefused, message);
+    }
+    assert_eq!(order(&core, "x@example.net"), "bca");
+    assert_eq!(switches(&mut core), [], "a message that meets it goes on by itself");
+    let view = core.view(at(1.0)).unwrap();
+    assert_eq!((percents(&core), view.moves_left), (vec![100, 0, 0], 6));
+    assert_eq!(view.backends[0].breaker, Some(BreakerView { since: at(1.0), next_trial_at: Some(at(6.0)) }));
+    assert_eq!(core.verdicts(), []);
+}
+
+#[test]
+fn two_silences_are_enough_and_what_waits_for_them_is_freed() {
+    let mut core = started(alternates());
+    core.poll();
+    fail(&mut core, 20.0, EvidenceClass::NoAnswer, 1);
+    assert_eq!(order(&core, "x@example.net"), "abc");
+    fail(&mut core, 20.1, EvidenceClass::NoAnswer, 2);
+    assert_eq!(order(&core, "x@example.net"), "bca");
+    let orders = switches(&mut core);
+    let causes: Vec<_> = orders.iter().map(|order| order.cause.clone()).collect();
+    assert_eq!(causes, [Cause::Opened { backend: "a".into(), class: EvidenceClass::NoAnswer }]);
+    // Those that were under way free nothing more.
+    for message in 3..23 {
+        fail(&mut core, 21.0, EvidenceClass::NoAnswer, message);
+    }
+    assert_eq!(switches(&mut core), []);
+}
+
+#[test]
+fn a_silent_backend_without_an_alternate_is_not_reloaded_for() {
+    let mut routing = alternates();
+    for backend in &mut routing.backends {
+        backend.alternate = false;
+    }
+    let mut core = started(routing);
+    core.poll();
+    for message in 0..3 {
+        fail(&mut core, 20.0, EvidenceClass::NoAnswer, message);
+    }
+    assert_eq!((switches(&mut core), order(&core, "x@example.net")), (vec![], "a".to_owned()));
+}
+
+#[test]
+fn one_message_at_a_time_tries_it_again_with_pauses_that_grow_until_one_succeeds() {
+    let mut core = started(alternates());
+    for message in 0..3 {
+        fail(&mut core, 0.0, EvidenceClass::ConnectionRefused, message);
+    }
+    let mut now = 0.0;
+    for (number, pause) in [5.0, 10.0, 20.0, 40.0, 60.0, 60.0].into_iter().enumerate() {
+        assert_eq!(core.next_timeout(), Some(at(now + pause)), "trial {number}");
+        core.handle_timeout(at(now + pause - 0.1));
+        assert_eq!(order(&core, "early@example.net"), "bca");
+        now += pause;
+        core.handle_timeout(at(now));
+        // Failures of attempts that began before say nothing about the trial.
+        core.handle(at(now + 0.1), delivery(0, EvidenceClass::NoAnswer, 500, GREETING));
+        assert_eq!(order(&core, "trial@example.net"), "abc", "trial {number}");
+        assert_eq!(order(&core, "other@example.net"), "bca", "one at a time");
+        now += 1.0;
+        fail(&mut core, now, EvidenceClass::ConnectionRefused, 1000 + number as u64);
+        assert_eq!(order(&core, "after@example.net"), "bca");
+    }
+    core.handle_timeout(at(now + 60.0));
+    assert_eq!(order(&core, "trial@example.net"), "abc");
+    core.handle(at(now + 61.0), delivery(0, EvidenceClass::Ok, 2000, MILLISECOND));
+    assert_eq!(order(&core, "other@example.net"), "abc");
+    assert_eq!(core.view(at(now + 61.0)).unwrap().backends[0].breaker, None);
+}
+
+#[test]
+fn a_trial_whose_message_says_nothing_is_given_to_another_one() {
+    let mut core = started(alternates());
+    for message in 0..3 {
+        fail(&mut core, 0.0, EvidenceClass::ConnectionRefused, message);
+    }
+    core.handle_timeout(at(5.0));
+    assert_eq!(order(&core, "lost@example.net"), "abc");
+    core.handle_timeout(at(184.0));
+    assert_eq!(order(&core, "next@example.net"), "bca");
+    core.handle_timeout(at(185.0));
+    assert_eq!(order(&core, "next@example.net"), "abc");
+}
+
+#[test]
+fn trials_that_fail_for_long_are_an_outage_though_failures_are_rare() {
+    let mut core = started(alternates());
+    for message in 0..3 {
+        fail(&mut core, 0.0, EvidenceClass::ConnectionRefused, message);
+    }
+    for (trial, seconds) in [6.0, 17.0, 38.0].into_iter().enumerate() {
+        core.handle_timeout(at(seconds));
+        order(&core, "trial@example.net");
+        fail(&mut core, seconds + 0.5, EvidenceClass::ConnectionRefused, 10 + trial as u64);
+        assert_eq!(core.verdicts(), [], "{seconds}");
+    }
+    core.handle_timeout(at(79.0));
+    order(&core, "trial@example.net");
+    fail(&mut core, 79.5, EvidenceClass::ConnectionRefused, 20);
+    assert_eq!(core.verdicts()[0].verdict.failing_for(), Some(EvidenceClass::ConnectionRefused));
+}
+
+/// Result of a stream of messages that follow the agent's lists while the first backend fails for a while.
+struct Stream {
+    core: AgentCore,
+    /// Messages by the time that they took.
+    took: Vec<Duration>,
+    /// Switches that the agent made by itself.
+    moves: usize,
+}
+
+/// Sends messages at this rate for two minutes. From second 10 on, the first backend refuses (or is silent) for
+/// `lasting`.
+fn stream(lasting: Duration, pause: Duration, is_silent: bool) -> Stream {
+    let mut stream = Stream { core: started(alternates()), took: vec![], moves: 0 };
+    let (begin, outage) = (at(0.0), at(10.0)..at(10.0) + lasting);
+    // Events by their time: what the log tells, and when.
+    let mut log: BTreeMap<(Timestamp, u64, u8), CoreInput> = BTreeMap::new();
+    let (mut now, mut message) = (begin, 0);
+    while now < at(120.0) {
+        while let Some(entry) = log.first_entry().filter(|entry| entry.key().0 <= now) {
+            let time = entry.key().0;
+            let event = entry.remove();
+            stream.core.handle_timeout(time);
+            stream.core.handle(time, event);
+        }
+        stream.core.handle_timeout(now);
+        let answers = stream.core.answers().unwrap();
+        let (mut time, mut hop) = (now, 0);
+        for backend in answers.ways_for_recipient(&format!("user{message}@example.net")) {
+            let fails = *backend.name == *"a" && outage.contains(&time);
+            let class = match (fails, is_silent) {
+                (false, _) => EvidenceClass::Ok,
+                (true, false) => EvidenceClass::ConnectionRefused,
+                (true, true) => EvidenceClass::NoAnswer,
+            };
+            time = time + if fails && is_silent { GREETING } else { MILLISECOND * 10 };
+            let port = backend.next_hop.port - 1;
+            log.insert((time, message, hop), delivery(port, class, message, time.since(now)));
+            hop += 1;
+            if !fails {
+                stream.took.push(time.since(now));
+                break;
+            }
+        }
+        message += 1;
+        now = now + pause;
+        let orders = switches(&mut stream.core);
+        stream.moves += orders.iter().filter(|order| matches!(order.cause, Cause::Left { .. })).count();
+    }
+    assert_eq!(stream.took.len() as u64, message, "every message went out");
+    stream
+}
+
+#[test]
+fn a_thousand_blips_move_nothing_and_delay_nothing() {
+    let mut random = 7_u64;
+    for _ in 0..1000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let lasting = Duration::from_millis(1000 + (random >> 33) % 44_000);
+        let pause = Duration::from_millis(100 + (random >> 20) % 900);
+        let Stream { core, took, moves } = stream(lasting, pause, false);
+        assert_eq!((percents(&core), moves), (vec![100, 0, 0], 0), "{lasting:?}");
+        assert!(took.iter().all(|took| *took <= MILLISECOND * 30), "{lasting:?}");
+        let carrying = core.view(at(120.0)).unwrap().backends[0].breaker;
+        assert_eq!(carrying, None, "{lasting:?}: it carries mail again");
+    }
+}
+
+#[test]
+fn a_silent_backend_costs_its_timeout_until_the_first_messages_have_met_it_and_then_only_trials() {
+    let Stream { core, took, moves } = stream(Duration::from_secs(45), Duration::from_millis(200), true);
+    assert_eq!((percents(&core), moves), (vec![100, 0, 0], 0));
+    let slow = took.iter().filter(|took| **took >= GREETING).count();
+    // Those of the first 20 s, and a few trials.
+    assert!((100..110).contains(&slow), "{slow} of {}", took.len());
+}
