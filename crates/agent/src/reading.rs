@@ -3,6 +3,8 @@
 //! The log tells less than a dialogue: the command that a reply answers may have been cut off. It also tells more: the
 //! message that was refused has a sender.
 
+use std::borrow::Cow;
+
 use mail_failover_core::model::EvidenceClass;
 use mail_failover_replies::{About, Answered, DecidingRule, EnhancedCode, Reading, Reply, Rulebook};
 
@@ -14,6 +16,30 @@ pub enum Sender {
     Other,
     /// The null sender of bounces (RFC 5321 §4.5.5).
     Null,
+}
+
+/// Mark of a refusal that the reply filter has made temporary. The temporary code stands before it, and the refusal as
+/// the backend gave it after it.
+const MARK: &str = "(kept by mail-failover) ";
+
+/// Returns a line of a refusal by 5xx as a temporary one that holds the original. `None` for other lines.
+pub(crate) fn marked(line: &str) -> Option<String> {
+    let code = line.strip_prefix('5')?.get(..2)?;
+    Some(format!("4{code} {MARK}{line}"))
+}
+
+/// Returns a text with its replies as the backend gave them, without the mark of the reply filter.
+pub(crate) fn unmarked(text: &str) -> Cow<'_, str> {
+    let mut rest = text;
+    let mut clean = String::new();
+    while let Some(at) = rest.find(MARK) {
+        let before = &rest[..at];
+        // The temporary code: `454 `.
+        let code = before.len().checked_sub(4).filter(|at| before.is_char_boundary(*at));
+        clean.push_str(code.map_or(before, |at| &before[..at]));
+        rest = &rest[at + MARK.len()..];
+    }
+    if clean.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned(clean + rest) }
 }
 
 /// Reads a reply to a delivery of a message of this sender.

@@ -10,16 +10,86 @@
 //! single messages have met. If a map fails, Postfix takes that as no answer: a refusal bounces then, and a success
 //! stays one (`dsn_filter.c`, `maps.c`).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use mail_failover_replies::{About, Rule, Rulebook, rules};
+use mail_failover_replies::{About, Answered, EnhancedCode, Reply, Rule, Rulebook, rules};
 
 use super::answers::Answers;
 use super::log::reply::{Quoted, unresolved};
+use super::reading::{self, Sender};
 
-/// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is.
+/// Longest reply of which the lines are kept, in bytes. Further lines decide nothing.
+// Postfix keeps as much (`line_length_limit`).
+const MAX_REPLY: usize = 2048;
+
+/// Lines of a reply that Postfix has asked about so far on one connection. It asks about one line at a time, and only
+/// the last one's code counts.
+#[derive(Debug, Default)]
+pub struct ReplyLines(String);
+
+impl ReplyLines {
+    /// Takes a line. Returns the whole reply in one line if it is the last one.
+    pub fn take(&mut self, line: &str) -> Option<String> {
+        let (code, text) = line.split_at_checked(3).unwrap_or((line, ""));
+        let is_last = !text.starts_with('-');
+        let text = text.get(1..).unwrap_or_default();
+        if self.0.is_empty() {
+            self.0 = format!("{code} {text}");
+        } else if self.0.len() + text.len() < MAX_REPLY {
+            self.0.push(' ');
+            self.0.push_str(text);
+        }
+        is_last.then(|| std::mem::take(&mut self.0))
+    }
+}
+
+/// Answers the last line of a reply by 5xx with a temporary one, so that Postfix goes on to the next backend within the
+/// attempt. `None` leaves the reply as it is. The whole reply is what [`ReplyLines`] returned.
+///
+/// Postfix tells neither the host nor the command. So the rules of every backend are asked, and a reply that would be
+/// the recipient's or the message's at any command stays. The delivery status filter, which knows both, has the last
+/// word about the last backend's reply.
+// ADR-0117: A reply filter leads a refused message to the next backend.
+pub fn passed_on(line: &str, whole: &str, answers: &Answers) -> Option<String> {
+    let code: u16 = whole.get(..3)?.parse().ok().filter(|code| (500..600).contains(code))?;
+    let text = whole.get(4..).unwrap_or_default();
+    let has_alternates =
+        answers.usable_backends().count() > 1 && answers.usable_backends().any(|backend| backend.alternate);
+    let reply = Reply { stage: None, code, enhanced: EnhancedCode::at_start_of(text), text };
+    let mut rulebooks = answers.usable_backends().map(|backend| &backend.rulebook);
+    let is_kept =
+        rulebooks.any(|rulebook| reading::of_delivery(rulebook, &reply, Sender::Other).about.consequences().deferred);
+    if has_alternates && is_kept { reading::marked(line) } else { None }
+}
+
+/// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is. A reply that the reply filter
+/// has made temporary gets back what the backend said, and 5 if it is not to be kept.
 pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
+    match reading::unmarked(key) {
+        Cow::Borrowed(key) => kept(key, answers),
+        Cow::Owned(key) => Some(restored(&key, answers)),
+    }
+}
+
+fn restored(key: &str, answers: &Answers) -> String {
+    let (_, reason) = key.split_once(' ').unwrap_or_default();
+    let quoted = Quoted::within(reason);
+    let enhanced = quoted.as_ref().and_then(|quoted| quoted.as_reply().enhanced);
+    let detail =
+        enhanced.map_or_else(|| "0.0".to_owned(), |EnhancedCode(_, subject, detail)| format!("{subject}.{detail}"));
+    let permanent = format!("5.{detail} {reason}");
+    // What is refused before the transaction is temporary to Postfix, as it is without a filter.
+    let is_in_transaction =
+        quoted.is_none_or(|quoted| quoted.answered.is_none_or(|answered| answered >= Answered::Mail));
+    if !is_in_transaction {
+        return format!("4.{detail} {reason}");
+    }
+    kept(&permanent, answers).unwrap_or(permanent)
+}
+
+fn kept(key: &str, answers: &Answers) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
     let is_kept = if let Some(host) = unresolved(reason) {

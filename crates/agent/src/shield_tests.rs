@@ -220,3 +220,103 @@ fn the_rules_of_the_backend_that_spoke_decide() {
     let bounced = "5.0.0 host a.example[192.0.2.1] said: 554 Sending paused (in reply to end of DATA command)";
     assert_eq!(replacement(bounced, &answers), None, "the user says that it is about the message");
 }
+
+/// What Postfix is answered about each line of a reply.
+fn filtered(lines: &[&str], answers: &Answers) -> Vec<Option<String>> {
+    let mut reply = ReplyLines::default();
+    let mut filtered = vec![];
+    for line in lines {
+        filtered.push(reply.take(line).and_then(|whole| passed_on(line, &whole, answers)));
+    }
+    filtered
+}
+
+/// Answers with `b` as an alternate.
+fn with_alternate() -> Answers {
+    let answers = answers(true);
+    let mut routing = mail_failover_contract::routing::Routing::clone(&answers.routing);
+    routing.backends[1].alternate = true;
+    Answers { routing: Arc::new(routing), ..answers }
+}
+
+#[test]
+fn a_refusal_that_another_backend_may_not_share_is_made_temporary_on_its_last_line() {
+    let answers = with_alternate();
+    for (line, expected) in [
+        ("554 Message rejected: Sending paused for this account.", Some("454")),
+        ("554 5.7.1 Your account has been suspended", Some("454")),
+        ("554 gobbledygook", Some("454")),
+        // Unknown words at RCPT are the recipient's, and this may be RCPT.
+        ("550 gobbledygook", None),
+        ("550 5.1.1 no such user", None),
+        ("552 5.2.2 Mailbox full", None),
+        ("451 4.3.0 later", None),
+        ("250 2.0.0 sending paused for your account", None),
+        ("354 go", None),
+        ("5", None),
+        ("", None),
+    ] {
+        let expected = expected.map(|code| format!("{code} (kept by mail-failover) {line}"));
+        assert_eq!(filtered(&[line], &answers), [expected], "{line}");
+    }
+    let lines = ["554-Message rejected: Sending paused", "554 for this account."];
+    let last = "454 (kept by mail-failover) 554 for this account.".to_owned();
+    assert_eq!(filtered(&lines, &answers), [None, Some(last)]);
+    // The first line says that it is the recipient's.
+    let lines = [
+        "550-5.1.1 The email account that you tried to reach does not exist.",
+        "550 5.1.1 See https://mail.example/help",
+    ];
+    assert_eq!(filtered(&lines, &answers), [None, None]);
+    for alone in [self::answers(true), Answers { usable: vec![true, false], ..with_alternate() }] {
+        assert_eq!(
+            filtered(&["554 5.7.1 Your account has been suspended"], &alone),
+            [None],
+            "there is nowhere to go on to"
+        );
+    }
+}
+
+#[test]
+fn what_the_reply_filter_has_changed_is_decided_by_the_last_reply() {
+    let answers = with_alternate();
+    let said = |text: &str| format!("host b.example[192.0.2.2] said: {text} (in reply to end of DATA command)");
+    for (text, original, expected) in [
+        (
+            "454 (kept by mail-failover) 554 5.7.1 Your account has been suspended",
+            "554 5.7.1 Your account has been suspended",
+            "4.7.1",
+        ),
+        ("450 (kept by mail-failover) 550 gobbledygook", "550 gobbledygook", "4.0.0"),
+        (
+            "552 5.3.4 message too big 452 (kept by mail-failover) 552 5.3.4 really",
+            "552 5.3.4 message too big 552 5.3.4 really",
+            "5.3.4",
+        ),
+    ] {
+        let expected = format!("{expected} {}", said(original));
+        assert_eq!(replacement(&format!("4.0.0 {}", said(text)), &answers), Some(expected), "{text}");
+    }
+    // What the greeting of a backend refuses was never permanent.
+    let greeting = "4.0.0 host b.example[192.0.2.2] refused to talk to me: 450 (kept by mail-failover) 550 5.1.1 no";
+    assert_eq!(
+        replacement(greeting, &answers).unwrap(),
+        "4.1.1 host b.example[192.0.2.2] refused to talk to me: 550 5.1.1 no"
+    );
+    // Mail to a host that is no backend is not the agent's.
+    let elsewhere = "4.0.0 host mx.example.net[192.0.2.9] said: 450 (kept by mail-failover) 550 gobbledygook (in reply to DATA command)";
+    assert_eq!(
+        replacement(elsewhere, &answers).unwrap(),
+        "5.0.0 host mx.example.net[192.0.2.9] said: 550 gobbledygook (in reply to DATA command)"
+    );
+}
+
+#[test]
+fn the_lines_of_a_reply_take_bounded_memory() {
+    let mut reply = ReplyLines::default();
+    for _ in 0..10_000 {
+        assert_eq!(reply.take("550-x"), None);
+    }
+    assert!(reply.0.len() < MAX_REPLY + 8);
+    assert!(reply.take("550 y").is_some() && reply.0.is_empty());
+}

@@ -10,6 +10,7 @@ use std::env;
 use std::sync::Arc;
 
 use mail_failover_agent::answers::Answers;
+use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
 use mail_failover_agent::socketmap::{LocalDomains, MapAnswer, MapSettings, SocketmapView, answer};
 use mail_failover_agent::supervise::Intake;
@@ -138,7 +139,8 @@ fn serve(bytes: &[u8], view: &SocketmapView, fixed: &MapSettings, random: &mut f
                     Ok(Some(request)) => {
                         assert!(request.len() <= MAX_REQUEST);
                         answered += 1;
-                        if let (_, MapAnswer::Reply(answer)) = answer(view, fixed, request) {
+                        if let (_, MapAnswer::Reply(answer)) = answer(view, fixed, &mut ReplyLines::default(), request)
+                        {
                             reply.clear();
                             answer.encode(&mut reply);
                             assert!(is_understood(&reply), "{}", String::from_utf8_lossy(&reply));

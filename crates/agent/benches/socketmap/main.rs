@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mail_failover_agent::answers::Answers;
 use mail_failover_agent::credentials::Credentials;
+use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::{
     ListenSettings, LocalDomains, MapSettings, Responder, SocketmapMetrics, SocketmapServer, SocketmapView, answer,
     netstring,
@@ -108,7 +109,7 @@ fn in_memory(view: &SocketmapView, queries: usize) {
             (0..RECIPIENTS).map(|n| format!("{map} {}", key.map_or_else(|| recipient(n), str::to_owned))).collect();
         let begun = Instant::now();
         for number in 0..queries {
-            black_box(answer(view, &fixed, requests[number % RECIPIENTS].as_bytes()));
+            black_box(answer(view, &fixed, &mut ReplyLines::default(), requests[number % RECIPIENTS].as_bytes()));
         }
         println!(
             "{:<28} {:>8.0}",

@@ -120,8 +120,10 @@ impl Refusals {
                 self.carried(backend, key.message) || is_gone
             }
             (Disposition::Bounced, _) => self.forget(key),
-            (Disposition::Deferred, Some(refusal)) => self.refused(now, backend, key, delivery, *refusal),
-            (Disposition::Deferred, None) | (Disposition::PassedOn, _) => false,
+            (Disposition::Deferred | Disposition::PassedOn, Some(refusal)) => {
+                self.refused(now, backend, key, delivery, *refusal)
+            }
+            (Disposition::Deferred | Disposition::PassedOn, None) => false,
         }
     }
 

@@ -98,7 +98,7 @@ impl BackendTraffic {
             }
         }
         let failed = delivery.class.effect() == Effect::Failure;
-        self.breaker.handle(now, self.run.as_ref(), failed.then_some(began_at))
+        self.breaker.handle(now, self.run.as_ref(), failed.then(|| began_at_latest(now, delivery)))
     }
 
     /// Returns true if the attempt is none of those that have been counted.
@@ -196,7 +196,13 @@ fn lapses_at(at: Timestamp, policy: &EjectionPolicy) -> Timestamp {
     at + ejection_time(policy).max(policy.lasting * 2)
 }
 
-/// Returns the start of an attempt: the latest time that the rounded duration and the way through the log allow.
+/// Returns the start of an attempt: the earliest time that the rounded duration and the way through the log allow.
 fn began_at(now: Timestamp, delivery: &Delivery) -> Timestamp {
     now - delivery.took - delivery.took / 20 - Duration::from_millis(10)
+}
+
+/// Returns the start of an attempt: the latest time that the rounded duration allows.
+// A trial that ends must not count as one of the attempts before it: the next one would wait for minutes.
+fn began_at_latest(now: Timestamp, delivery: &Delivery) -> Timestamp {
+    now - delivery.took + delivery.took / 20 + Duration::from_millis(10)
 }

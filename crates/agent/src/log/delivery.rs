@@ -11,12 +11,13 @@ use super::reader::Attempt;
 use super::reply::{self, Quoted};
 use crate::answers::recipient_hash;
 use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
-use crate::reading::Sender;
+use crate::reading::{self, Sender};
 
 /// Returns the events in a record of this program. Of the earlier attempts of the same delivery, the one at the same
 /// host stands in for a reason that says nothing, and each other is an event of its own.
 pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, earlier: &[Attempt]) -> Vec<LogEvent> {
-    let reason = record.reason;
+    let unmarked = reading::unmarked(record.reason);
+    let reason = &*unmarked;
     // Logged by error(8) for the queue manager: nothing was tried.
     // ADR-0055: A delivery that Postfix suspends is no evidence.
     if reason.starts_with("delivery temporarily suspended: ") {
@@ -63,7 +64,7 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
             message: message(record.queue_id),
             recipient: recipient_hash(record.recipient),
             age: record.age,
-            refusal: refusal(record.reason),
+            refusal: refusal(&unmarked),
             summary: summary(reason),
             logged: if disposition == Disposition::Sent { None } else { reply::logged(reason, sender) },
         }))
@@ -84,7 +85,7 @@ fn passed_on(record: &LogRecord<'_>, sender: Sender, attempt: &Attempt) -> Deliv
         message: message(record.queue_id),
         recipient: recipient_hash(record.recipient),
         age: record.age,
-        refusal: None,
+        refusal: refusal(&attempt.reason),
         summary: summary(&attempt.reason),
         logged: reply::logged(&attempt.reason, sender),
     }

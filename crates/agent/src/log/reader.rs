@@ -13,7 +13,7 @@ use super::delivery;
 use super::line::LogLine;
 use super::reply;
 use crate::core::log_event::LogEvent;
-use crate::reading::Sender;
+use crate::reading::{self, Sender};
 
 /// Limit of the processes whose attempts are remembered. Postfix has 100 by default (`default_process_limit`).
 const MAX_PROCESSES: usize = 256;
@@ -103,7 +103,8 @@ impl LogReader {
 
     /// Keeps the failure of one address: `connect to host[address]:port: …`, or `QUEUEID: host … said: …`.
     fn remember(&mut self, now: Timestamp, line: &LogLine<'_>) {
-        let reason = line.of_message().map_or(&*line.message, |(_, reason)| reason);
+        let reason = reading::unmarked(line.of_message().map_or(&*line.message, |(_, reason)| reason));
+        let reason = &*reason;
         let (Some(process), Some((host, port)), Some(class)) =
             (line.process, reply::attempted(reason), reply::class(reason, Sender::Other))
         else {

@@ -37,6 +37,11 @@ pub struct PostfixConfigArguments {
     #[arg(long)]
     pub without_tls: bool,
 
+    /// Leave `smtp_reply_filter` out, for a Postfix before 3.7: a 5xx then ends an attempt, and the message goes elsewhere
+    /// at the next one.
+    #[arg(long)]
+    pub without_reply_filter: bool,
+
     /// Time that Postfix waits for a backend to answer.
     #[arg(long, value_enum, value_name = "WHERE", default_value_t)]
     pub timeouts: Timeouts,

@@ -123,6 +123,12 @@ impl Configuration {
         elements(self.value(name))
     }
 
+    /// Returns Postfix's version, `None` if it is not known.
+    pub fn version(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.value("mail_version").split(['.', '-']).map_while(|number| number.parse().ok());
+        Some((numbers.next()?, numbers.next()?))
+    }
+
     /// Returns true if a parameter says `yes`.
     pub fn is_on(&self, name: &str) -> bool {
         self.value(name).eq_ignore_ascii_case("yes")

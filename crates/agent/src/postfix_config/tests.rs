@@ -61,6 +61,7 @@ fn nothing_is_said_against_our_own_lines() {
         "--without-sasl",
         "--without-tls",
         "--timeouts lan",
+        "--without-reply-filter",
         "--maillog-file /var/log/mail.log",
         "--maillog-file syslog",
         "--without-sasl --without-tls --by sender",
@@ -140,10 +141,12 @@ const CASES: [(&str, &str, &[&str]); 62] = [
     ("", "smtp_tls_CAfile =", &["NoPublicAuthorities"]),
     ("--socket /run/s", " smtp unix - - y - - smtp", &["SocketOutsideChroot"]),
     ("--socket /run/s", "compatibility_level = 3.6", &[]),
-    ("", "mail_version = 3.3.2", &["TooOld"]),
+    ("", "mail_version = 3.3.2", &["ReplyFilterTooNew", "TooOld"]),
     ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
 ];
-const MORE: [(&str, &str, &[&str]); 26] = [
+const MORE: [(&str, &str, &[&str]); 28] = [
+    ("", "smtp_reply_filter =", &["ReplyFilterMissing"]),
+    ("--without-reply-filter", "smtp_reply_filter =", &[]),
     ("", "smtp_connection_cache_on_demand = yes", &["ConnectionsCached"]),
     ("", "smtp_mx_address_limit = 3", &["ManyAddresses"]),
     ("", "smtp_mx_address_limit = 0", &["ManyAddresses"]),
@@ -164,8 +167,8 @@ const MORE: [(&str, &str, &[&str]); 26] = [
     ("--maillog-file syslog", "# no postlog", &[]),
     ("--maillog-file /var/log/mail.log", "# a pipe", &["LogIsPipe"]),
     ("", "info_log_address_format = internal", &["LogForgeable"]),
-    ("", "mail_version = 3.4.23", &["TooOld"]),
-    ("", "mail_version = 3.5.0", &[]),
+    ("--without-reply-filter", "mail_version = 3.4.23\nsmtp_reply_filter =", &["TooOld"]),
+    ("", "mail_version = 3.5.0", &["ReplyFilterTooNew"]),
     ("", "smtp_host_lookup = native", &["HostLookupNative"]),
     ("", "smtp_host_lookup = dns, native", &["HostLookupNative"]),
     ("", "disable_dns_lookups = yes", &["HostLookupNative"]),

@@ -14,6 +14,9 @@ pub const IMPLICIT_TLS_SERVICE: &str = "mail-failover-smtps";
 /// Path of the shield's static table, relative to Postfix's queue directory.
 pub const SHIELD: &str = "mail-failover/shield.regexp";
 
+/// Lines of replies that the reply filter is asked about.
+pub const REFUSALS: &str = "/^(5[0-9][0-9][ -].*)/";
+
 /// Word in the place of a file: syslog takes Postfix's log.
 pub const SYSLOG: &str = "syslog";
 
@@ -30,6 +33,8 @@ pub struct Setup {
     pub plaintext_logins: bool,
     /// True if a backend speaks TLS.
     pub tls: bool,
+    /// True if a 5xx leads to the next backend.
+    pub reply_filter: bool,
     /// Choice of the timeouts for answers of backends.
     pub timeouts: Timeouts,
     /// File with the public certificate authorities.
@@ -59,6 +64,7 @@ impl Setup {
             sasl: !arguments.without_sasl,
             plaintext_logins: arguments.plaintext_logins,
             tls: !arguments.without_tls,
+            reply_filter: !arguments.without_reply_filter,
             timeouts: arguments.timeouts,
             ca_file: arguments.ca_file.clone(),
             maillog_file: arguments.maillog_file.clone(),
@@ -83,6 +89,12 @@ impl Setup {
     // The table that needs no agent is first, because Postfix asks none after one that fails.
     pub fn shield(&self) -> [String; 2] {
         [format!("regexp:{SHIELD}"), self.map("delivery-status")]
+    }
+
+    /// Returns the table that Postfix asks about each line of a reply.
+    // `$$` is a dollar sign in main.cf.
+    pub fn reply_filter(&self) -> String {
+        format!("pipemap:{{regexp:{{{{{REFUSALS} $$1}}}}, {}}}", self.map("reply-filter"))
     }
 
     /// Returns the restriction by which the agent stops new mail.
@@ -124,7 +136,7 @@ pub fn parameters(setup: &Setup) -> Vec<Section> {
     if setup.tls {
         sections.push(tls(setup));
     }
-    sections.extend([next_backend(), losing_nothing(setup), timeouts(setup)]);
+    sections.extend([next_backend(setup), losing_nothing(setup), timeouts(setup)]);
     sections
 }
 
@@ -185,8 +197,8 @@ fn tls(setup: &Setup) -> Section {
     Section { title: "TLS", parameters }
 }
 
-fn next_backend() -> Section {
-    let parameters = vec![
+fn next_backend(setup: &Setup) -> Section {
+    let mut parameters = vec![
         parameter(
             "smtp_connection_cache_on_demand",
             "no",
@@ -198,6 +210,13 @@ fn next_backend() -> Section {
             "A backend with several addresses that are all silent costs the timeout of two of them, one of each family, before the next backend is tried (default 5).",
         ),
     ];
+    if setup.reply_filter {
+        parameters.push(parameter(
+            "smtp_reply_filter",
+            setup.reply_filter(),
+            "A 5xx that is not about the recipient or the message leads to the next backend, where Postfix would end the attempt. Only lines of 5xx are asked about: were the lookup for the final 250 to fail, the message would be sent twice. Needs Postfix 3.7 (tables within main.cf).",
+        ));
+    }
     Section { title: "The next backend, for each message", parameters }
 }
 

@@ -8,6 +8,7 @@
 //! | `sasl` | `smtp_sasl_password_maps` | next hop | `username:password` |
 //! | `tls-policy` | `smtp_tls_policy_maps` | next hop | the TLS policy |
 //! | `delivery-status` | `smtp_delivery_status_filter` | `D.S.N text` | the same as a temporary failure, when another backend could take the mail, or the refusal is about our account |
+//! | `reply-filter` | `smtp_reply_filter`, of 5xx only | a line of a reply | a temporary line, if another backend may take the message within the attempt |
 //! | `intake` | `smtpd_end_of_data_restrictions` | any | `DUNNO`, or the refusal of the message |
 
 use std::fmt::Write as _;
@@ -19,6 +20,7 @@ use super::local::LocalDomains;
 use super::reply::MapReply;
 use crate::answers::Answers;
 use crate::authorities::AuthorityFiles;
+use crate::shield::{ReplyLines, passed_on};
 use crate::supervise::Intake;
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
@@ -84,14 +86,23 @@ pub enum Map {
     TlsPolicy,
     /// Delivery status: the shield.
     DeliveryStatus,
+    /// Line of a reply.
+    ReplyFilter,
     /// Intake of new mail.
     Intake,
 }
 
 impl Map {
     /// All maps, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Transport, Self::SenderTransport, Self::Sasl, Self::TlsPolicy, Self::DeliveryStatus, Self::Intake];
+    pub const ALL: [Self; 7] = [
+        Self::Transport,
+        Self::SenderTransport,
+        Self::Sasl,
+        Self::TlsPolicy,
+        Self::DeliveryStatus,
+        Self::ReplyFilter,
+        Self::Intake,
+    ];
 
     /// Name in requests, in main.cf and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -101,6 +112,7 @@ impl Map {
             Self::Sasl => "sasl",
             Self::TlsPolicy => "tls-policy",
             Self::DeliveryStatus => "delivery-status",
+            Self::ReplyFilter => "reply-filter",
             Self::Intake => "intake",
         }
     }
@@ -139,8 +151,14 @@ pub struct MapSettings {
     pub intake: Intake,
 }
 
-/// Answers a request. Returns the map that is asked as well, if there is such a map.
-pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (Option<Map>, MapAnswer) {
+/// Answers a request. Returns the map that is asked as well, if there is such a map. `lines` are those of the connection
+/// that the request came by.
+pub fn answer(
+    view: &SocketmapView,
+    settings: &MapSettings,
+    lines: &mut ReplyLines,
+    request: &[u8],
+) -> (Option<Map>, MapAnswer) {
     let Some((name, key)) = std::str::from_utf8(request).ok().and_then(|request| request.split_once(' ')) else {
         return (None, permanent("a request is the name of a map, a blank and a key in UTF-8"));
     };
@@ -156,6 +174,9 @@ pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (
         return (Some(map), MapReply::NotFound.into());
     }
     let Some(answers) = &view.answers else {
+        if map == Map::ReplyFilter {
+            return (Some(map), MapReply::NotFound.into());
+        }
         return (Some(map), temporary(format!("mail-failover agent: {}", view.waiting_for)));
     };
     let answer = match map {
@@ -167,6 +188,10 @@ pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (
         },
         Map::TlsPolicy => view.backend_at(key).map_or(MapReply::NotFound, |backend| tls_policy(view, backend)).into(),
         Map::Intake => intake(settings),
+        Map::ReplyFilter => {
+            let replaced = lines.take(key).and_then(|whole| passed_on(key, &whole, answers));
+            replaced.map_or(MapReply::NotFound, MapReply::Found).into()
+        }
         Map::DeliveryStatus => (settings.shield)(answers, key).map_or(MapReply::NotFound, MapReply::Found).into(),
     };
     (Some(map), answer)

@@ -33,7 +33,7 @@ fn fixed() -> MapSettings {
 
 /// Returns the answer as it stands in a reply, or `login SECRET`.
 fn asked(view: &SocketmapView, request: &str) -> String {
-    match answer(view, &fixed(), request.as_bytes()).1 {
+    match answer(view, &fixed(), &mut ReplyLines::default(), request.as_bytes()).1 {
         MapAnswer::Login(secret) => format!("login {secret}"),
         MapAnswer::Reply(reply) => {
             let mut out = vec![];
@@ -73,14 +73,14 @@ fn each_map_answers_its_own_keys() {
         ("delivery-status 2.0.0 ok", "NOTFOUND "),
         (
             "relay x@example.net",
-            "PERM there is no such map; the maps are transport, sender-transport, sasl, tls-policy, delivery-status, intake",
+            "PERM there is no such map; the maps are transport, sender-transport, sasl, tls-policy, delivery-status, reply-filter, intake",
         ),
         ("transport", "PERM a request is the name of a map, a blank and a key in UTF-8"),
         ("", "PERM a request is the name of a map, a blank and a key in UTF-8"),
     ] {
         assert_eq!(asked(&view, request), want, "{request}");
     }
-    let (map, answer) = answer(&view, &fixed(), b"transport \xff@example.net");
+    let (map, answer) = answer(&view, &fixed(), &mut ReplyLines::default(), b"transport \xff@example.net");
     assert_eq!((map, answer), (None, permanent("a request is the name of a map, a blank and a key in UTF-8")));
 }
 
@@ -94,6 +94,11 @@ fn an_answer_lists_the_alternates_after_the_decided_backend() {
     let view = view(&document);
     assert_eq!(asked(&view, "transport x@example.net"), "OK smtp:[b.example]:587, [a.example]:587");
     assert_eq!(asked(&view, "sender-transport x@shop.example"), "OK smtp:[b.example]:587, [a.example]:587");
+    let paused = "554 5.7.1 Your account has been suspended";
+    let kept = format!("OK 454 (kept by mail-failover) {paused}");
+    assert_eq!(asked(&view, &format!("reply-filter {paused}")), kept);
+    assert_eq!(asked(&view, "reply-filter 550 5.1.1 no such user"), "NOTFOUND ");
+    assert_eq!(asked(&SocketmapView::default(), &format!("reply-filter {paused}")), "NOTFOUND ");
     assert_eq!(asked(&view, "sasl [a.example]:587"), "login a-login", "each has its own login");
     assert_eq!(asked(&view, "tls-policy [a.example]:587"), "OK secure match=a.example", "and its own TLS");
 }
@@ -188,7 +193,8 @@ fn what_was_removed_is_still_spoken_to_as_before() {
 #[test]
 fn messages_are_accepted_until_the_intake_is_closed() {
     let fixed = fixed();
-    let intake = |fixed: &MapSettings| answer(&SocketmapView::default(), fixed, b"intake localhost");
+    let intake =
+        |fixed: &MapSettings| answer(&SocketmapView::default(), fixed, &mut ReplyLines::default(), b"intake localhost");
     assert_eq!(intake(&fixed), (Some(Map::Intake), MapReply::Found("DUNNO".to_owned()).into()));
     fixed.intake.close();
     let (_, MapAnswer::Reply(MapReply::Found(action))) = intake(&fixed) else { panic!() };

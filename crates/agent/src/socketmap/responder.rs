@@ -9,6 +9,7 @@ use super::maps::{MapAnswer, MapSettings, SocketmapView, answer};
 use super::metrics::SocketmapMetrics;
 use super::reply::MapReply;
 use crate::credentials::{Credentials, in_a_password_map};
+use crate::shield::ReplyLines;
 
 /// Answers requests from the latest view. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,11 +31,11 @@ impl Responder {
         Self { view, fixed: Arc::new(fixed), credentials, metrics }
     }
 
-    /// The answer to a request.
-    pub async fn respond(&self, request: &[u8]) -> MapReply {
+    /// The answer to a request, which came by the connection of these lines.
+    pub async fn respond(&self, lines: &mut ReplyLines, request: &[u8]) -> MapReply {
         let asked = Instant::now();
         let view = self.view.borrow().clone();
-        let (map, answer) = answer(&view, &self.fixed, request);
+        let (map, answer) = answer(&view, &self.fixed, lines, request);
         let reply = match answer {
             MapAnswer::Reply(reply) => reply,
             MapAnswer::Login(secret) => match self.credentials.login(&secret).await {

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::netstring::Decoder;
 use super::responder::Responder;
 use crate::mta::MailOwner;
+use crate::shield::ReplyLines;
 
 /// Limit of open connections.
 // Each process of Postfix has one connection at most, and there are some hundred of them on a busy host.
@@ -264,6 +265,7 @@ where
     let mut piece = vec![0; PIECE];
     let mut answers = Vec::new();
     let mut begun: Option<Instant> = None;
+    let mut lines = ReplyLines::default();
     loop {
         let deadline = begun.map_or_else(|| Instant::now() + IDLE_DEADLINE, |begun| begun + TRANSFER_DEADLINE);
         let read = tokio::select! {
@@ -288,7 +290,7 @@ where
             loop {
                 match decoder.take() {
                     Ok(Some(request)) => {
-                        responder.respond(request).await.encode(&mut answers);
+                        responder.respond(&mut lines, request).await.encode(&mut answers);
                         answered = true;
                     }
                     Ok(None) => break,

@@ -58,14 +58,30 @@ fn each_message_that_the_primary_does_not_take_is_out_within_a_second_and_the_ro
             assert!(!log.contains(unwanted), "{fault}: {unwanted}\n{log}");
         }
         // What the primary did is evidence, though every message went out.
-        assert!(status.contains("failed 40 times in a row since"), "{fault}: {status}");
         assert!(status.contains(class) && !status.contains("left"), "{fault}: {status}");
-        assert!(status.contains("6 more times"), "{fault}: {status}");
+        assert!(status.contains("breaker open since") && status.contains("6 more times"), "{fault}: {status}");
     }
 }
 
 #[test]
-fn a_silent_primary_costs_each_message_the_timeout_of_the_greeting_and_no_decision() {
+fn what_the_primary_refuses_by_5xx_is_out_by_the_next_backend_within_the_attempt() {
+    if !possible() {
+        return;
+    }
+    let primary = Sink::at(PRIMARY, Behaviour::Refuses);
+    let (log, status) = through(&primary, &[], 40);
+    let delays = delays(&log);
+    let slowest = delays.iter().max().unwrap();
+    println!("refuses by 554: the slowest of {} messages took {slowest:?}", delays.len());
+    assert!(delays.len() == 40 && *slowest < Duration::from_secs(1), "{slowest:?}\n{log}");
+    assert!(log.contains("554-5.7.1 gobbledygook 454 (kept by mail-failover) 554 5.7.1 and balderdash"), "{log}");
+    assert!(!log.contains("status=deferred") && !log.contains("status=bounced"), "{log}");
+    assert!(!log.contains("lookup error"), "{log}");
+    assert!(status.contains("Permanent 554") || status.contains("breaker open since"), "{status}");
+}
+
+#[test]
+fn a_silent_primary_costs_the_first_messages_the_timeout_of_the_greeting_and_no_decision() {
     if !possible() {
         return;
     }
@@ -75,4 +91,5 @@ fn a_silent_primary_costs_each_message_the_timeout_of_the_greeting_and_no_decisi
     assert!(delays.iter().all(|delay| *delay < Duration::from_secs(8)), "{delays:?}");
     assert!(!log.contains("status=deferred"), "{log}");
     assert!(status.contains("NoAnswer") && !status.contains("left"), "{status}");
+    assert!(status.contains("breaker open since") && status.contains("messages try primary last"), "{status}");
 }

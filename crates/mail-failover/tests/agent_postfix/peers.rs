@@ -21,6 +21,8 @@ pub enum Behaviour {
     TurnsAway,
     /// Refuses each recipient for now.
     TriesLater,
+    /// Refuses each message after its data, in words that no rule knows.
+    Refuses,
     /// Accepts connections and says nothing.
     Hangs,
     /// Refuses each message, with this delay after its end, because the account may not send.
@@ -92,17 +94,19 @@ fn converse(
             while lines.next().transpose()?.is_some() {}
             return Ok(());
         }
-        Behaviour::Takes(_) | Behaviour::TriesLater | Behaviour::Paused(_) => {}
+        Behaviour::Takes(_) | Behaviour::TriesLater | Behaviour::Refuses | Behaviour::Paused(_) => {}
     }
     stream.write_all(b"220 sink\r\n")?;
     while let Some(line) = lines.next().transpose()? {
         let reply: &[u8] = match line.get(..4) {
             Some("RCPT") => {
                 line.trim_start_matches("RCPT TO:<").trim_end_matches('>').clone_into(&mut recipient);
-                match behaves {
-                    Behaviour::TriesLater => b"451 4.3.0 try again later\r\n",
-                    _ if recipient.starts_with("unknown") => b"550 5.1.1 no such user\r\n",
-                    _ => b"250 ok\r\n",
+                if matches!(behaves, Behaviour::TriesLater) {
+                    b"451 4.3.0 try again later\r\n"
+                } else if recipient.starts_with("unknown") {
+                    b"550 5.1.1 no such user\r\n"
+                } else {
+                    b"250 ok\r\n"
                 }
             }
             Some("DATA") => {
@@ -114,6 +118,7 @@ fn converse(
                         thread::sleep(delay);
                         b"554 Message rejected: Sending paused for this account.\r\n"
                     }
+                    Behaviour::Refuses => b"554-5.7.1 gobbledygook\r\n554 5.7.1 and balderdash\r\n",
                     Behaviour::Takes(delay) => {
                         thread::sleep(delay);
                         received.lock().unwrap().push(recipient.clone());

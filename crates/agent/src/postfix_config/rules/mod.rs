@@ -46,7 +46,7 @@ impl CheckContext<'_> {
 }
 
 /// All rules, grouped by subject.
-pub const RULES: [&Rule; 53] = [
+pub const RULES: [&Rule; 55] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
     &routing::CATCH_ALL_FIRST,
@@ -73,6 +73,8 @@ pub const RULES: [&Rule; 53] = [
     &shield::SHIELD_MISSING,
     &shield::SOFT_BOUNCE,
     &shield::REPLIES_REWRITTEN,
+    &shield::REPLY_FILTER_MISSING,
+    &shield::REPLY_FILTER_TOO_NEW,
     &shield::GREETING_BOUNCES,
     &shield::LOGIN_BOUNCES,
     &credentials::LOGIN_OFF,

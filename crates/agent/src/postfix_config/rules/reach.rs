@@ -161,10 +161,8 @@ fn this_postfix(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
         );
     }
     let version = subject.configuration.value("mail_version");
-    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
-    let number = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     // Without postconf the version is not known.
-    if !version.is_empty() && number < (3, 5) {
+    if subject.configuration.version().is_some_and(|number| number < (3, 5)) {
         let message = format!(
             "Postfix {version} logs addresses without quotes (before 3.5), so that a recipient can pass for a delivery and make the agent leave a backend"
         );

@@ -3,6 +3,7 @@
 use mail_failover_runtime::findings::{Rule, Severity};
 
 use super::super::finding::ConfigFindings;
+use super::super::wanted::REFUSALS;
 use super::CheckContext;
 
 pub(super) static SHIELD_MISSING: Rule = Rule {
@@ -19,6 +20,16 @@ pub(super) static REPLIES_REWRITTEN: Rule = Rule {
     code: "RepliesRewritten",
     severity: Severity::Warning,
     broken_when: "replies of backends are rewritten before the agent sees them",
+};
+pub(super) static REPLY_FILTER_MISSING: Rule = Rule {
+    code: "ReplyFilterMissing",
+    severity: Severity::Warning,
+    broken_when: "a 5xx ends the attempt, though another backend would take the message",
+};
+pub(super) static REPLY_FILTER_TOO_NEW: Rule = Rule {
+    code: "ReplyFilterTooNew",
+    severity: Severity::Error,
+    broken_when: "this Postfix cannot read the table of smtp_reply_filter, and takes each reply for a failure",
 };
 pub(super) static GREETING_BOUNCES: Rule = Rule {
     code: "GreetingBounces",
@@ -46,12 +57,7 @@ pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
             "soft_bounce = no; what is about our account does not bounce anyway",
         );
     }
-    let filter = configuration.value("smtp_reply_filter");
-    if !filter.is_empty() {
-        let message =
-            format!("{filter} changes replies before they are logged, and the agent judges a backend by the log");
-        findings.add(&REPLIES_REWRITTEN, "smtp_reply_filter", message, "smtp_reply_filter =");
-    }
+    replies(subject, findings);
     let parameter = "smtp_skip_5xx_greeting";
     if !configuration.is_on(parameter) {
         let message = "a backend that turns us away with 5xx in its greeting bounces every message";
@@ -61,6 +67,34 @@ pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     if subject.setup.sasl && !configuration.is_on(parameter) {
         let message = "a backend that refuses our password bounces every message";
         findings.add(&LOGIN_BOUNCES, parameter, message, format!("{parameter} = yes, Postfix's default"));
+    }
+}
+
+fn replies(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let (parameter, configuration) = ("smtp_reply_filter", subject.configuration);
+    let filter = configuration.value(parameter);
+    // The dollar sign in it is written in more than one way.
+    let is_ours = filter.starts_with("pipemap:")
+        && filter.contains(REFUSALS)
+        && filter.contains(&format!("{}}}", subject.setup.map("reply-filter")));
+    if !filter.is_empty() && !is_ours {
+        let message =
+            format!("{filter} changes replies before they are logged, and the agent judges a backend by the log");
+        let remedy = if subject.setup.reply_filter { subject.setup.reply_filter() } else { String::new() };
+        findings.add(&REPLIES_REWRITTEN, parameter, message, format!("{parameter} = {remedy}"));
+    }
+    if filter.is_empty() && subject.setup.reply_filter {
+        let message = "a 5xx of a backend that is not about the recipient (a paused account, a block list) ends the attempt: the message waits until its next one";
+        let remedy = format!("{parameter} = {}; or --without-reply-filter", subject.setup.reply_filter());
+        findings.add(&REPLY_FILTER_MISSING, parameter, message, remedy);
+    }
+    let version = configuration.version();
+    if let Some(version) = version.filter(|version| is_ours && *version < (3, 7)) {
+        let message = format!(
+            "Postfix {}.{} has no tables within main.cf (3.7): each lookup fails, also that of the final 250, and messages are sent twice",
+            version.0, version.1
+        );
+        findings.add(&REPLY_FILTER_TOO_NEW, parameter, message, format!("{parameter} =, and --without-reply-filter"));
     }
 }
 

@@ -227,7 +227,7 @@ fn services(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
         let Some(service) = subject.configuration.service(name, "unix") else { continue };
         let wanted = parameters(subject.setup).into_iter().flat_map(|Section { parameters, .. }| parameters);
         let of_the_client = wanted.filter(|parameter| parameter.name.starts_with("smtp_"));
-        let avoided = ["smtp_fallback_relay", "smtp_reply_filter", "soft_bounce"].map(|name| (name, String::new()));
+        let avoided = ["smtp_fallback_relay", "soft_bounce"].map(|name| (name, String::new()));
         for (parameter, wanted) in of_the_client.map(|parameter| (parameter.name, parameter.value)).chain(avoided) {
             let Some(value) = service.overrides.get(parameter).filter(|value| **value != wanted) else { continue };
             let message = format!("-o {parameter}={value} has the last word for mail to backends");
