@@ -44,32 +44,39 @@ impl Retry {
     }
 }
 
-/// Budget of writes: a burst, then one a second.
-// ADR-0010: Ten output writes in a burst, then one a second.
-// A controller that keeps reverting our writes must not make us hammer the API server.
+/// Budget of changes: a burst, then one in a time.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
     left: u32,
     refilled_at: Timestamp,
+    burst: u32,
+    refill: Duration,
 }
 
-const BURST: u32 = 10;
-const REFILL: Duration = Duration::from_secs(1);
-
 impl WriteBudget {
+    /// The budget of output writes: ten, then one a second.
+    // ADR-0010: Ten output writes in a burst, then one a second.
+    // A controller that keeps reverting our writes must not make us hammer the API server.
     pub(super) fn full(now: Timestamp) -> Self {
-        Self { left: BURST, refilled_at: now }
+        Self { left: 10, refilled_at: now, burst: 10, refill: Duration::from_secs(1) }
+    }
+
+    /// The budget of the changes of a backend's addresses: five, then one a minute.
+    // ADR-0103: Answers that rotate are followed once a minute.
+    pub(super) fn of_addresses(now: Timestamp) -> Self {
+        Self { left: 5, refilled_at: now, burst: 5, refill: Duration::from_mins(1) }
     }
 
     /// Takes one write. The error is the time at which there will be one.
     pub(super) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        let refills = u32::try_from(now.since(self.refilled_at).as_micros() / REFILL.as_micros()).unwrap_or(u32::MAX);
+        let refills =
+            u32::try_from(now.since(self.refilled_at).as_micros() / self.refill.as_micros()).unwrap_or(u32::MAX);
         if refills > 0 {
-            self.left = self.left.saturating_add(refills).min(BURST);
+            self.left = self.left.saturating_add(refills).min(self.burst);
             self.refilled_at = now;
         }
         if self.left == 0 {
-            return Err(self.refilled_at + REFILL);
+            return Err(self.refilled_at + self.refill);
         }
         self.left -= 1;
         Ok(())

@@ -13,7 +13,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
 use mail_failover_core::engine::{Health, ObserverVerdict};
+use mail_failover_core::model::text::visible;
 use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion};
+use mail_failover_resolve::text::truncated;
 use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// Most verdicts in a report.
@@ -23,6 +25,9 @@ pub const MAX_VERDICTS: usize = 1000;
 /// Longest report, in bytes.
 // An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
+
+/// Longest description of a verdict, in bytes.
+const MAX_WORDS: usize = 200;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
 pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
@@ -94,6 +99,9 @@ struct ReportedVerdict {
     // A report without them, of an older version, confirms nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     confirms: Vec<String>,
+    /// What the writer has seen, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
 }
 
 impl ObserverReport {
@@ -111,10 +119,15 @@ impl ObserverReport {
         } else if verdicts > MAX_VERDICTS {
             (ReportDocument { truncated: true, known_up_to: None, ..whole }, Extent::Truncated)
         } else {
-            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts)));
+            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts, true)));
             (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
         };
         let mut text = json(&document);
+        if text.len() > MAX_BYTES {
+            // Votes before words.
+            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts, false)));
+            text = json(&ReportDocument { backends: backends.collect(), ..document });
+        }
         if text.len() > MAX_BYTES {
             text = json(&ReportDocument { complete: true, truncated: true, ..ReportDocument::default() });
             extent = Extent::Truncated;
@@ -184,28 +197,30 @@ fn json(document: &ReportDocument) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
-    verdicts.iter().map(|(thresholds, verdict)| (thresholds.to_string(), entry(verdict))).collect()
+fn entries(verdicts: &Verdicts, has_words: bool) -> BTreeMap<String, ReportedVerdict> {
+    verdicts.iter().map(|(thresholds, verdict)| (thresholds.to_string(), entry(verdict, has_words))).collect()
 }
 
-fn entry(verdict: &ObserverVerdict) -> ReportedVerdict {
+fn entry(verdict: &ObserverVerdict, has_words: bool) -> ReportedVerdict {
     ReportedVerdict {
         health: verdict.health.as_str().to_owned(),
         since: micro_time(verdict.since),
         class: verdict.class.as_str().to_owned(),
         first_failure_at: verdict.first_failure_at.map(micro_time),
         confirms: verdict.confirms.iter().map(ToString::to_string).collect(),
+        message: if has_words { truncated(&verdict.message, MAX_WORDS) } else { String::new() },
     }
 }
 
 fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
-    let ReportedVerdict { health, since, class, first_failure_at, confirms } = entry;
+    let ReportedVerdict { health, since, class, first_failure_at, confirms, message } = entry;
     let verdict = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
         confirms: confirms.into_iter().map(Arc::from).collect(),
+        message: truncated(&visible(&message), MAX_WORDS).into(),
     };
     (thresholds.into(), verdict)
 }

@@ -22,7 +22,8 @@ use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{Candidate, Decision, Eligibility, HoldReason, Memory, Situation, decide};
 use mail_failover_core::model::{
-    Backend, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
+    Backend, ClockDrift, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds,
+    Timestamp, Uid,
 };
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
@@ -101,6 +102,8 @@ pub(super) enum LongKept {
 /// Everything beside its own entry that the reconcile of a route depends on.
 pub(super) struct RouteContext<'a> {
     pub(super) now: Timestamp,
+    /// Lead of the wall clock.
+    pub(super) drift: ClockDrift,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
     pub(super) publishing: Publishing,
@@ -298,6 +301,7 @@ impl RouteEntry {
         Reconciled::from(action.flatten())
             .and_publish(publication.filter(|_| cx.publishing.may_begin()))
             .and_at(paused_until)
+            .and_at(self.status().and_then(|status| events::next_due(&status.pending_events, cx.now)))
             .and_at(next_timeout)
     }
 
@@ -385,6 +389,7 @@ impl RouteEntry {
         let decision = decide(
             &Situation {
                 now: cx.now,
+                drift: cx.drift,
                 policy: self.policy.as_ref().unwrap_or(&defaults),
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
@@ -413,6 +418,9 @@ impl RouteEntry {
         let is_loop = cx.loops.contains(&member.name);
         let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_loop);
         let mut candidate = Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now);
+        if let Some(usable) = usable {
+            candidate = candidate.by_wall_clock(usable, route, cx.now, cx.drift);
+        }
         // It is left after a minute, or when it is seen to fail before that; no mail moves to it.
         // ADR-0083: What is missing holds up nothing.
         if entry.is_none_or(|entry| entry.object.is_none()) && candidate.eligibility == Eligibility::InService {
@@ -434,7 +442,7 @@ impl RouteEntry {
             return None;
         }
         let pending = &self.status()?.pending_events;
-        events::publication(cx.resource, uid, cx.instance, pending, &self.published)
+        events::publication(cx.resource, uid, cx.instance, pending, &self.published, cx.now)
     }
 
     /// Defects of the spec, and of the objects that it refers to.
@@ -473,6 +481,7 @@ impl RouteEntry {
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),
+            first_alarm_at: events::first_alarm_at(&object.metadata, cx.now),
             now: cx.now,
             before: &before,
             published: &self.published,

@@ -190,7 +190,8 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     let intervals = |env: &TestEnv| (interval_of(env, "smtp").as_secs(), interval_of(env, "login").as_secs());
     assert_eq!(intervals(&env), (1, 30));
     for (observer, together) in [("b", 60), ("c", 90)] {
-        let heard = PeerEvent::Report { observer: observer.into(), reported: Arc::default(), known_up_to: None };
+        let (observer, identity) = (Arc::from(observer), Arc::from("other_1"));
+        let heard = PeerEvent::Report { observer, identity, reported: Arc::default(), known_up_to: None };
         env.state.handle(env.now, Input::Observer(heard));
         env.run(1.0);
         assert_eq!(intervals(&env), (1, together));

@@ -158,6 +158,7 @@ pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (
         return (Some(map), temporary(format!("mail-failover agent: {}", view.waiting_for)));
     };
     let answer = match map {
+        Map::Transport | Map::SenderTransport if answers.routing.is_withdrawn => withdrawn(&answers.routing),
         Map::Transport => transport(answers.backend_for_recipient(key), &answers.routing),
         Map::SenderTransport => sender_transport(answers, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
@@ -213,6 +214,13 @@ fn sender_transport(answers: &Answers, sender: &str) -> MapAnswer {
 
 fn sends_for_any(backend: &RouteBackend) -> bool {
     backend.sender_domains.is_empty()
+}
+
+/// Answers with Postfix's own way to defer (error(8)): mail is accepted and waits in the queue, with these words.
+// A temporary error of the map would make smtpd refuse new mail.
+// ADR-0100: A document can say that nobody may carry the mail.
+fn withdrawn(routing: &Routing) -> MapAnswer {
+    MapReply::Found(format!("retry:4.7.1 nobody may carry the mail of {} at present", routing.route)).into()
 }
 
 /// Answers as `smtp_tls_policy_maps` in postconf(5) has it.

@@ -23,6 +23,7 @@ pub use backend::{
 };
 pub use deliveries::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+    ThrottledDeliveries,
 };
 pub use evidence::{AddressOutcome, Effect, EvidenceClass, NotAfter, Outcome, ProbeReport, Resolution, Stage};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
@@ -36,5 +37,5 @@ pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
-pub use time::Timestamp;
+pub use time::{ClockDrift, Timestamp};
 pub use window::{FailbackWindow, WindowError};
