@@ -1,6 +1,7 @@
 //! A `ConfigMap` for agents: every backend of the route with its share, and what an agent may do by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -16,6 +17,8 @@ use mail_failover_core::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnch
 pub struct DocumentInputs<'a> {
     /// Every known backend of the route, the most preferred first.
     pub members: Vec<DocumentMember<'a>>,
+    /// Domains in the sender addresses of the route's mail; empty if they are not known.
+    pub sender_domains: &'a [Arc<str>],
     /// Summary of the latest transition, for people; empty before the first.
     pub summary: String,
     /// The policy in force.
@@ -34,6 +37,8 @@ pub struct DocumentMember<'a> {
     /// True if mail may go there now without another decision.
     // ADR-0045: A standby is a backend that the operator would use now.
     pub is_standby: bool,
+    /// True if a message that another backend does not take may go there within the same delivery attempt.
+    pub is_alternate: bool,
 }
 
 /// Document as text, with the backends that it leaves out because they share a host and port with another.
@@ -98,6 +103,7 @@ fn document(
         withdrawn: backends.is_none(),
         backends: backends.unwrap_or_else(|| vec![document::Backend::nowhere()]),
         reflex: reflex(inputs.policy),
+        sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(error.to_string()))?;
@@ -118,7 +124,8 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
     // A backend that has left the route may still carry its mail, until another can take over.
     for target in targets {
         if !inputs.members.iter().any(|member| member.name == target.name) {
-            members.push(DocumentMember { name: target.name, backend: target.backend, is_standby: false });
+            let (name, backend) = (target.name, target.backend);
+            members.push(DocumentMember { name, backend, is_standby: false, is_alternate: false });
             shares.push(target.percent);
         }
     }
@@ -127,12 +134,13 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
 }
 
 fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
-    let DocumentMember { name, backend, is_standby } = member;
+    let DocumentMember { name, backend, is_standby, is_alternate } = member;
     let (host, port) = host_and_port(backend);
     document::Backend {
         name: (*name).to_owned(),
         percent,
         standby: *is_standby,
+        alternate: *is_alternate,
         host: host.to_owned(),
         port,
         tls: tls(backend),

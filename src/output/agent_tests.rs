@@ -52,8 +52,14 @@ fn rendered(
     let inputs = DocumentInputs {
         members: members
             .iter()
-            .map(|(name, backend, is_standby)| DocumentMember { name, backend, is_standby: *is_standby })
+            .map(|(name, backend, is_standby)| DocumentMember {
+                name,
+                backend,
+                is_standby: *is_standby,
+                is_alternate: *is_standby,
+            })
             .collect(),
+        sender_domains: &["shop.example".into()],
         summary: "Failover a → b: NoAnswer".to_owned(),
         policy,
         operators,
@@ -112,13 +118,14 @@ fn agents_are_told_all_they_need_and_no_secret() {
         "route": {"namespace": "shop", "name": "orders", "uid": "u-1"},
         "decision": {"transition": 7, "summary": "Failover a → b: NoAnswer"},
         "backends": [
-            {"name": "a", "percent": 0, "standby": true, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
+            {"name": "a", "percent": 0, "standby": true, "alternate": true, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
                 "provider": "SES", "replies": [{"name": "spent", "about": "Quota", "stages": ["DATA"], "enhancedCodes": ["x.7.*"], "words": ["spent"]}],
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
             {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
         ],
         "reflex": {"consecutive": 3, "lastingMilliseconds": 1500, "immediately": ["AccountPaused"],
             "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+        "senderDomains": ["shop.example"],
         "operators": [{"address": "[2001:db8::1]:8443", "certificateSha256": "ab".repeat(32)}],
     });
     assert_eq!((document, left_out), (expected, vec![]));
@@ -207,7 +214,7 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
     let operators =
         [OperatorEndpoint { address: "[2001:db8::1]:8443".to_owned(), certificate_sha256: "ab".repeat(32) }];
     let summary = "Withdrawn: nobody may carry the mail".to_owned();
-    let inputs = DocumentInputs { members: vec![], summary, policy: &policy, operators: &operators };
+    let inputs = DocumentInputs { members: vec![], summary, policy: &policy, sender_domains: &[], operators: &operators };
     let text = render_withdrawn(&owner(), 7, &inputs).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["withdrawn"], true);

@@ -10,6 +10,10 @@ use mail_failover_contract::routing::{RouteBackend, Routing};
 
 use super::stable_hash::StableHash;
 
+/// Limit of the backends that one attempt tries.
+// Each that hangs costs the message its timeout.
+const MAX_WAYS: usize = 5;
+
 /// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
@@ -51,11 +55,59 @@ impl Answers {
     /// Returns the backend that a message to this recipient takes: another one than those that have refused it, if one
     /// is usable.
     pub fn backend_for_recipient(&self, recipient: &str) -> Option<&RouteBackend> {
-        let avoided = (!self.learnt.avoided.is_empty()).then(|| self.learnt.avoided.get(&recipient_hash(recipient)));
-        let Some(Some(avoided)) = avoided else { return self.backend_for(recipient, |_| true) };
+        let Some(avoided) = self.avoided_by(recipient) else { return self.backend_for(recipient, |_| true) };
         self.backend_for(recipient, |backend| !avoided.contains(&backend.name))
             .or_else(|| self.usable_backends().find(|backend| !avoided.contains(&backend.name)))
             .or_else(|| self.backend_for(recipient, |_| true))
+    }
+
+    /// Returns the backends that a message to this recipient tries within one attempt, the first one first. Empty if
+    /// none may carry it.
+    ///
+    /// Nothing is known of the sender, so another backend than the first must fit every sender of the route.
+    pub fn ways_for_recipient(&self, recipient: &str) -> Vec<&RouteBackend> {
+        let Some(first) = self.backend_for_recipient(recipient) else { return vec![] };
+        let avoided = self.avoided_by(recipient);
+        let may = |backend: &RouteBackend| {
+            self.fits_every_sender(backend) && avoided.is_none_or(|avoided| !avoided.contains(&backend.name))
+        };
+        self.ways(first, may)
+    }
+
+    /// Returns the backends that a message of this sender tries within one attempt, the first one first. Empty if none
+    /// may carry it.
+    pub fn ways_for_sender(&self, sender: &str) -> Vec<&RouteBackend> {
+        let Some((_, domain)) = sender.rsplit_once('@') else {
+            // The null sender of bounces (RFC 5321, 4.5.5) has no domain: backends that may send for any domain go first.
+            let first = self.backend_for(sender, sends_for_any).or_else(|| self.backend_for(sender, |_| true));
+            return first.map_or_else(Vec::new, |first| self.ways(first, sends_for_any));
+        };
+        let domain = domain.to_ascii_lowercase();
+        let may = |backend: &RouteBackend| sends_for_any(backend) || sends_for(backend, &domain);
+        self.backend_for(sender, may).map_or_else(Vec::new, |first| self.ways(first, may))
+    }
+
+    /// Adds the alternates that `may` carry a message to its first backend.
+    // ADR-0115: A message tries the standbys within one attempt.
+    fn ways<'a>(&'a self, first: &'a RouteBackend, may: impl Fn(&RouteBackend) -> bool) -> Vec<&'a RouteBackend> {
+        // TLS from the first byte is a setting of the transport, and a list has one transport.
+        let alternates = self.usable_backends().filter(|backend| {
+            backend.alternate
+                && backend.name != first.name
+                && backend.tls.is_implicit() == first.tls.is_implicit()
+                && may(backend)
+        });
+        std::iter::once(first).chain(alternates).take(MAX_WAYS).collect()
+    }
+
+    fn fits_every_sender(&self, backend: &RouteBackend) -> bool {
+        let senders = &self.routing.sender_domains;
+        sends_for_any(backend) || (!senders.is_empty() && senders.iter().all(|domain| sends_for(backend, domain)))
+    }
+
+    fn avoided_by(&self, recipient: &str) -> Option<&BTreeSet<Arc<str>>> {
+        let avoided = &self.learnt.avoided;
+        if avoided.is_empty() { None } else { avoided.get(&recipient_hash(recipient)) }
     }
 
     /// Returns the backends by which mail may leave, in order of preference.
@@ -83,6 +135,14 @@ impl Answers {
         }
         Some(best)
     }
+}
+
+fn sends_for_any(backend: &RouteBackend) -> bool {
+    backend.sender_domains.is_empty()
+}
+
+fn sends_for(backend: &RouteBackend, domain: &str) -> bool {
+    backend.sender_domains.iter().any(|allowed| **allowed == *domain)
 }
 
 /// Returns the cost of a backend for a key: −ln(u)/weight for a `u` in (0, 1) that depends on backend and key only. The
@@ -157,6 +217,109 @@ mod tests {
         let avoided = [(recipient_hash("ann@example.net"), names)].into();
         let learnt = Arc::new(LearntRefusals { avoided, ..LearntRefusals::default() });
         Answers { usable: usable.to_vec(), learnt, ..answers(&[100, 0, 0]) }
+    }
+
+    /// A routing of backends with these fields beside the usual ones, for these senders.
+    fn with_alternates(backends: &[serde_json::Value], senders: &[&str]) -> Answers {
+        let mut all = vec![];
+        for (number, fields) in backends.iter().enumerate() {
+            let name = format!("b{number}");
+            let mut backend = serde_json::json!({"name": name, "percent": 0, "standby": true, "alternate": true, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});
+            backend.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            all.push(backend);
+        }
+        let document = serde_json::json!({
+            "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+            "decision": {"transition": 1}, "backends": all, "senderDomains": senders,
+            "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        });
+        Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
+    }
+
+    fn names(ways: &[&RouteBackend]) -> Vec<String> {
+        ways.iter().map(|backend| backend.name.to_string()).collect()
+    }
+
+    #[test]
+    fn the_decided_backend_comes_first_and_then_the_standbys_that_may_carry_each_message() {
+        let json = |text: &str| serde_json::from_str(text).unwrap();
+        let answers = with_alternates(
+            &[
+                json("{}"),
+                json(r#"{"percent": 100, "alternate": false}"#),
+                json(r#"{"alternate": false}"#),
+                json(r#"{"standby": false}"#),
+                json("{}"),
+            ],
+            &[],
+        );
+        assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b1", "b0", "b4"]);
+        assert_eq!(names(&answers.ways_for_sender("app@shop.example")), ["b1", "b0", "b4"]);
+        let left = Answers { usable: vec![false, true, true, false, true], ..answers };
+        assert_eq!(names(&left.ways_for_recipient("x@example.net")), ["b1", "b4"]);
+    }
+
+    #[test]
+    fn each_share_begins_with_its_own_backend() {
+        let half = serde_json::json!({"percent": 50});
+        let answers = with_alternates(&[half.clone(), half, serde_json::json!({})], &[]);
+        let mut firsts = BTreeSet::new();
+        for number in 0..100 {
+            let recipient = format!("user{number}@example.net");
+            let ways = names(&answers.ways_for_recipient(&recipient));
+            assert_eq!(ways[0], *answers.backend_for_recipient(&recipient).unwrap().name);
+            assert_eq!((ways.len(), &*ways[2]), (3, "b2"));
+            firsts.insert(ways[0].clone());
+        }
+        assert_eq!(firsts.len(), 2);
+    }
+
+    #[test]
+    fn an_alternate_fits_every_sender_of_the_route_or_the_sender_of_the_message() {
+        let restricted = serde_json::json!({"senderDomains": ["shop.example", "news.example"]});
+        let only_shop = serde_json::json!({"senderDomains": ["shop.example"]});
+        let first = serde_json::json!({"percent": 100});
+        let backends = [first, restricted, only_shop];
+        for (senders, by_recipient) in [
+            (&[][..], &["b0"][..]),
+            (&["shop.example", "news.example"], &["b0", "b1"]),
+            (&["shop.example"], &["b0", "b1", "b2"]),
+        ] {
+            let answers = with_alternates(&backends, senders);
+            assert_eq!(names(&answers.ways_for_recipient("x@example.net")), by_recipient, "{senders:?}");
+        }
+        let answers = with_alternates(&backends, &[]);
+        assert_eq!(names(&answers.ways_for_sender("a@Shop.example")), ["b0", "b1", "b2"]);
+        assert_eq!(names(&answers.ways_for_sender("a@news.example")), ["b0", "b1"]);
+        assert_eq!(names(&answers.ways_for_sender("<>")), ["b0"]);
+    }
+
+    #[test]
+    fn backends_with_tls_from_the_first_byte_share_no_list_with_others() {
+        let implicit = serde_json::json!({"tls": {"mode": "Implicit"}});
+        let start_tls = serde_json::json!({"percent": 100, "tls": {"mode": "StartTLS"}});
+        let answers = with_alternates(&[implicit.clone(), start_tls, serde_json::json!({}), implicit], &[]);
+        assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b1", "b2"]);
+        let moved = Answers { percents: vec![100, 0, 0, 0], ..answers };
+        assert_eq!(names(&moved.ways_for_recipient("x@example.net")), ["b0", "b3"]);
+    }
+
+    #[test]
+    fn one_attempt_tries_a_bounded_number_of_backends() {
+        let mut backends = vec![serde_json::json!({}); 20];
+        backends[7] = serde_json::json!({"percent": 100});
+        let answers = with_alternates(&backends, &[]);
+        assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b7", "b0", "b1", "b2", "b3"]);
+    }
+
+    #[test]
+    fn a_backend_that_has_refused_the_message_is_no_alternate_for_it() {
+        let answers = with_alternates(&[serde_json::json!({"percent": 100}), serde_json::json!({})], &[]);
+        let avoided = [(recipient_hash("ann@example.net"), ["b0".into()].into())].into();
+        let learnt = Arc::new(LearntRefusals { avoided, ..LearntRefusals::default() });
+        let answers = Answers { learnt, ..answers };
+        assert_eq!(names(&answers.ways_for_recipient("ann@example.net")), ["b1"]);
+        assert_eq!(names(&answers.ways_for_recipient("bob@example.net")), ["b0", "b1"]);
     }
 
     #[test]

@@ -86,6 +86,7 @@ mod tests {
             name: "a".into(),
             percent: 100,
             standby: true,
+            alternate: true,
             next_hop,
             tls,
             secret: None,

@@ -40,7 +40,10 @@ impl DeliveryCounters {
             LogEvent::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
             LogEvent::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
             LogEvent::PossibleDuplicate(_) => totals.possible_duplicates += 1,
-            LogEvent::Suspended | LogEvent::Gone(_) => {}
+            // Another backend's record tells what became of the message.
+            LogEvent::Delivery(Delivery { disposition: Disposition::PassedOn, .. })
+            | LogEvent::Suspended
+            | LogEvent::Gone(_) => {}
         }
     }
 

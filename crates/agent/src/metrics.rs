@@ -54,6 +54,11 @@ struct DeliveryClassLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabel {
+    backend: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhyLabel {
     why: &'static str,
 }
@@ -67,6 +72,7 @@ struct AboutLabel {
 #[derive(Clone, Debug, Default)]
 pub struct TrafficMetrics {
     deliveries: Family<DeliveryClassLabels, Counter>,
+    passed_on: Family<BackendLabel, Counter>,
     elsewhere: Counter,
     suspended: Counter,
     possible_duplicates: Counter,
@@ -82,6 +88,11 @@ impl TrafficMetrics {
         let agent = registry.sub_registry_with_prefix(PREFIX);
         Self {
             deliveries: register(agent, "deliveries", "Deliveries seen in the log, by backend and what they say"),
+            passed_on: register(
+                agent,
+                "passed_on_deliveries",
+                "Failed attempts after which the message went on to another backend within the same delivery, by the backend that failed",
+            ),
             elsewhere: register(agent, "deliveries_elsewhere", "Deliveries to none of the backends"),
             suspended: register(
                 agent,
@@ -132,6 +143,9 @@ impl TrafficMetrics {
                 let delivery = delivery.read_by(&backend.rulebook);
                 if let (Some(refusal), Disposition::Deferred) = (&delivery.refusal, delivery.disposition) {
                     self.kept_refusals.get_or_create(&AboutLabel { about: refusal.about.as_str() }).inc();
+                }
+                if delivery.disposition == Disposition::PassedOn {
+                    self.passed_on.get_or_create(&BackendLabel { backend: backend.name.to_string() }).inc();
                 }
                 let labels = DeliveryClassLabels { backend: backend.name.to_string(), class: delivery.class.as_str() };
                 self.deliveries.get_or_create(&labels).inc();

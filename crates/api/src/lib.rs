@@ -23,8 +23,9 @@ pub use failover_policy::{
     RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
-    AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec, OutputSpec,
-    PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec, TrafficSpec,
+    AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec,
+    MessagesSpec, OutputSpec, PolicyReference, ResidencySpec, ServiceOutputPortSpec, ServiceOutputSpec, StrategySpec,
+    TrafficSpec,
 };
 pub use mail_route_status::{
     ActiveBackend, MailRouteStatus, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,

@@ -58,7 +58,8 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     validation = Rule::new("!has(self.preferredRegions) || self.preferredRegions.all(r, self.preferredRegions.exists_one(q, q == r))").message("spec.preferredRegions must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.service) || self.outputs.exists_one(p, has(p.service) && p.service.name == o.service.name))").message("spec.outputs[].service.name must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique"),
-    validation = Rule::new("self.outputs.all(o, !has(o.agent) || (self.outputs.exists_one(p, has(p.agent) && p.agent.configMap == o.agent.configMap) && !self.outputs.exists(p, has(p.configMap) && p.configMap.name == o.agent.configMap)))").message("spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too")
+    validation = Rule::new("self.outputs.all(o, !has(o.agent) || (self.outputs.exists_one(p, has(p.agent) && p.agent.configMap == o.agent.configMap) && !self.outputs.exists(p, has(p.configMap) && p.configMap.name == o.agent.configMap)))").message("spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too"),
+    validation = Rule::new("!has(self.messages) || self.outputs.exists(o, has(o.agent))").message("spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MailRouteSpec {
@@ -100,9 +101,24 @@ pub struct MailRouteSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub sender_domains: Option<Vec<String>>,
 
+    /// Way of each single message, where an agent stands beside the MTA (output `agent`). Default: every field's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessagesSpec>,
+
     /// Objects that are rewritten when the route switches; 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub outputs: Vec<OutputSpec>,
+}
+
+/// Way of each single message, where an agent stands beside the MTA.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MessagesSpec {
+    /// True if a message that its backend does not take goes to the next one within the same delivery attempt: to each
+    /// that is Healthy, may send for all of `senderDomains` and takes the whole of `traffic` within its `limits`. Where
+    /// the route leads does not change by that. Never while a Pause or a forced Switch is in force. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alternates: Option<bool>,
 }
 
 /// A FailoverPolicy of the same namespace.

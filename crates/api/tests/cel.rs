@@ -98,6 +98,8 @@ fn sound_specs_pass() {
     assert_eq!(refusals("FailoverPolicy", &json!({})), Vec::<String>::new());
     assert_eq!(refusals("FailoverPolicy", &json!({"failback": {"ramp": []}, "objectives": {}})), Vec::<String>::new());
     assert_eq!(refusals("MailRoute", &route()), Vec::<String>::new());
+    let alone = with(route(), "/messages", json!({"alternates": false}));
+    assert_eq!(refusals("MailRoute", &alone), Vec::<String>::new());
 }
 
 #[test]
@@ -333,6 +335,15 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             with(policy(), "/failback/ramp/0/percent", json!(51)),
             "spec.failback.ramp[].percent must increase from step to step",
+        ),
+        (
+            "MailRoute",
+            with(
+                with(route(), "/outputs", json!([{"configMap": {"name": "mail", "format": "Env"}}])),
+                "/messages",
+                json!({}),
+            ),
+            "spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away",
         ),
         ("FailoverPolicy", with(policy(), "/reflex/lasting", json!("1h1s")), "spec.reflex.lasting must be at most 1h"),
         (

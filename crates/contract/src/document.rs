@@ -57,6 +57,11 @@ pub struct Document {
     /// Conditions under which an agent leaves a backend by itself when real mail fails there.
     pub reflex: Reflex,
 
+    /// Domains in the sender addresses of the route's mail. Empty if they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sender_domains: Vec<String>,
+
     /// Replicas of the operator to which agents report. Empty if the operator takes no reports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -101,6 +106,11 @@ pub struct Backend {
     /// True if an agent that leaves another backend by itself may go here.
     pub standby: bool,
 
+    /// True if a message that another backend does not take may go here within the same delivery attempt. Absent if it
+    /// may not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alternate: bool,
+
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
@@ -138,6 +148,7 @@ impl Backend {
             name: "withdrawn".to_owned(),
             percent: 100,
             standby: false,
+            alternate: false,
             host: NOWHERE.to_owned(),
             port: NOWHERE_PORT,
             tls: Tls { mode: TlsMode::None, server_name: None, ca: None },

@@ -30,6 +30,8 @@ pub struct Routing {
     pub backends: Vec<RouteBackend>,
     /// Conditions under which the agent leaves a backend by itself.
     pub reflex: EjectionPolicy,
+    /// Domains in the sender addresses of the route's mail, in lower case. Empty if they are not known.
+    pub sender_domains: Vec<Arc<str>>,
     /// Replicas of the operator that take reports.
     pub operators: Vec<document::OperatorEndpoint>,
     /// Fields, classes of failure and rules about replies that this agent does not know: misspelt, or of a newer
@@ -46,6 +48,8 @@ pub struct RouteBackend {
     pub percent: u8,
     /// True if the agent may go here by itself.
     pub standby: bool,
+    /// True if a message that another backend does not take may go here within the same delivery attempt.
+    pub alternate: bool,
     /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
     /// Settings of TLS with it.
@@ -86,6 +90,13 @@ pub enum TlsPolicy {
     StartTls(Verification),
     /// TLS from the first byte, certificate verified.
     Implicit(Verification),
+}
+
+impl TlsPolicy {
+    /// True if TLS is spoken from the first byte.
+    pub fn is_implicit(&self) -> bool {
+        matches!(self, Self::Implicit(_))
+    }
 }
 
 /// Conditions for a certificate.
@@ -194,7 +205,7 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
                     match known.get(name) {
                         Some(known) => walk(&path, value, known, ignored),
                         // An empty value may be left out of a document.
-                        None if value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == "" => {}
+                        None if is_empty(value) => {}
                         None => ignored.push(path.into()),
                     }
                 }
@@ -213,6 +224,11 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
     let classes = document.reflex.immediately.iter().filter(|name| EvidenceClass::from_name(name).is_none());
     found.extend(classes.map(|name| format!("reflex.immediately: {name}").into()));
     found
+}
+
+/// True for a value that says as much as its absence.
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value == false || value == "" || value.as_array().is_some_and(Vec::is_empty)
 }
 
 #[derive(serde::Deserialize)]
@@ -244,7 +260,7 @@ pub fn may_replace(known: &Routing, offered: &Routing) -> Result<(), Refusal> {
 }
 
 fn check(document: Document) -> Result<Routing, Refusal> {
-    let Document { api_version: _, route, decision, withdrawn, backends, reflex, operators } = document;
+    let Document { api_version: _, route, decision, withdrawn, backends, reflex, sender_domains, operators } = document;
     if backends.is_empty() {
         return Err(field("backends", "there is none"));
     }
@@ -276,14 +292,26 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         is_withdrawn: withdrawn,
         backends: checked,
         reflex: self::reflex(&reflex)?,
+        sender_domains: lower_case(&sender_domains),
         operators,
         ignored,
     })
 }
 
 fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>) -> Result<RouteBackend, Refusal> {
-    let document::Backend { name, percent, standby, host, port, tls, secret, sender_domains, provider, replies } =
-        backend;
+    let document::Backend {
+        name,
+        percent,
+        standby,
+        alternate,
+        host,
+        port,
+        tls,
+        secret,
+        sender_domains,
+        provider,
+        replies,
+    } = backend;
     if name.is_empty() {
         return Err(wrong(index, "name", "it is empty"));
     }
@@ -308,12 +336,17 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         name: name.into(),
         percent,
         standby,
+        alternate,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),
-        sender_domains: sender_domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
+        sender_domains: lower_case(&sender_domains),
         rulebook: Arc::new(rulebook),
     })
+}
+
+fn lower_case(domains: &[String]) -> Vec<Arc<str>> {
+    domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect()
 }
 
 // Other letters could break out of a next hop, a map's answer or a value of main.cf.

@@ -162,3 +162,21 @@ fn an_older_agent_sends_withdrawn_mail_to_an_address_that_nobody_can_connect_to(
     );
     assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::NetworkUnreachable, "the kernel sends nothing");
 }
+
+#[test]
+fn alternates_and_sender_domains_are_read_and_a_document_from_before_them_has_none() {
+    let earlier = parse(&document().to_string()).unwrap();
+    assert!(earlier.backends.iter().all(|backend| !backend.alternate) && earlier.sender_domains.is_empty());
+    let mut text = document();
+    text["senderDomains"] = json!(["Shop.example"]);
+    text["backends"][0]["alternate"] = json!(false);
+    text["backends"][1]["alternate"] = json!(true);
+    let routing = parse(&text.to_string()).unwrap();
+    assert_eq!(routing.sender_domains, [Arc::from("shop.example")]);
+    assert_eq!(routing.backends.iter().map(|backend| backend.alternate).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(routing.ignored, Vec::<Arc<str>>::new());
+    // For an earlier agent these are fields of a newer operator, and the rest is what it was.
+    let backend: EarlierBackend = from_json(&text["backends"][1].to_string()).unwrap();
+    assert_eq!((backend.name.as_str(), backend.host.as_str()), ("b", "b.example"));
+    assert_eq!(may_replace(&earlier, &routing), Ok(()));
+}

@@ -9,6 +9,7 @@ use mail_failover_core::model::{
 };
 
 const DEFAULT_WEIGHT: i32 = 100;
+const DEFAULT_ALTERNATES: bool = true;
 /// The service account under which Kubernetes runs a pod that names none.
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
@@ -25,6 +26,7 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         residency,
         preferred_regions,
         sender_domains,
+        messages,
         outputs,
     } = spec;
     let mut names = BTreeSet::new();
@@ -48,6 +50,7 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         jurisdictions: residency.as_ref().map(jurisdictions).transpose()?.unwrap_or_default(),
         preferred_regions: texts(preferred_regions),
         sender_domains: domains(sender_domains.iter().flatten().map(String::as_str)),
+        alternates: messages.as_ref().and_then(|messages| messages.alternates).unwrap_or(DEFAULT_ALTERNATES),
         services: vec![],
         config_maps: vec![],
         agents: vec![],

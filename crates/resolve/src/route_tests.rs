@@ -40,6 +40,16 @@ fn what_a_route_says_is_taken_at_its_word() {
 }
 
 #[test]
+fn messages_have_alternates_unless_the_route_says_no() {
+    for (messages, expected) in
+        [(json!({}), true), (json!({"alternates": true}), true), (json!({"alternates": false}), false)]
+    {
+        assert_eq!(parsed(&json!({"messages": messages})).unwrap().alternates, expected, "{messages}");
+    }
+    assert!(parsed(&json!({})).unwrap().alternates);
+}
+
+#[test]
 fn agents_report_as_the_default_service_account_unless_another_is_named() {
     let outputs = json!([{"agent": {"configMap": "x"}}, {"agent": {"configMap": "y", "serviceAccountName": "mta"}}]);
     let agents = parsed(&json!({"outputs": outputs})).unwrap().agents;

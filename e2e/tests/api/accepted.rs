@@ -105,7 +105,7 @@ const CASES: &[(Kind, &str, &str)] = &[
     (
         Kind::Route,
         "with every kind of output",
-        "{policyRef: {name: default}, strategy: ActivePassive, backends: [{name: a}, {name: b}], outputs: [\
+        "{policyRef: {name: default}, strategy: ActivePassive, backends: [{name: a}, {name: b}], messages: {alternates: false}, outputs: [\
          {service: {name: mail, ports: [{name: smtp, port: 25}, {name: submission, port: 587}]}}, \
          {configMap: {name: mail, format: Postfix}}, {configMap: {name: mail.env, format: Env}}, \
          {agent: {configMap: mail-agent}}, {agent: {configMap: mail-agent.2, serviceAccountName: mta}}]}",

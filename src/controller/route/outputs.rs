@@ -31,7 +31,8 @@ const WITHDRAWN: &str = "Withdrawn: nobody may carry the mail";
 /// The part of its agents' document that changes without a decision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LastReported {
-    standbys: Vec<Arc<str>>,
+    /// Names of standbys, each with true if it is an alternate.
+    standbys: Vec<(Arc<str>, bool)>,
     operators: Vec<OperatorEndpoint>,
 }
 
@@ -98,13 +99,14 @@ impl RouteEntry {
         decided: &Decided,
     ) -> OutputsPlan {
         if !route.agents.is_empty() {
-            self.note_reported(cx, decided);
+            self.note_reported(cx, route, decided);
         }
         let owner = owner(cx, uid);
         let targets = self.targets(cx, &decided.decision.memory);
         let default_policy = Policy::default();
         let inputs = DocumentInputs {
-            members: document_members(cx, decided),
+            members: document_members(cx, route, decided),
+            sender_domains: &route.sender_domains,
             summary: decided.decision.memory.last_transition().map(Transition::summary).unwrap_or_default(),
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
@@ -151,9 +153,10 @@ impl RouteEntry {
 
     /// Refills the write budget if agents have to be told anything new.
     // A change in what we tell agents is not another controller reverting our output.
-    fn note_reported(&mut self, cx: &RouteContext<'_>, Decided { decision, candidates, .. }: &Decided) {
+    fn note_reported(&mut self, cx: &RouteContext<'_>, route: &Route, Decided { decision, candidates, .. }: &Decided) {
         let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
-        let standbys = standbys.map(|candidate| candidate.name.clone()).collect();
+        let standbys =
+            standbys.map(|candidate| (candidate.name.clone(), decision.is_alternate(candidate, route))).collect();
         let reported = LastReported { standbys, operators: cx.operators.to_vec() };
         if self.last_reported != reported {
             self.last_reported = reported;
@@ -247,14 +250,15 @@ fn leading(kind: OutputKind, name: &str, shares: &[(String, u8)]) -> OutputStatu
 }
 
 /// The backends as its agents' document has them.
-fn document_members<'a>(cx: &RouteContext<'a>, decided: &'a Decided) -> Vec<DocumentMember<'a>> {
+fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decided) -> Vec<DocumentMember<'a>> {
     let mut members = vec![];
     for candidate in &decided.candidates {
         if let Some((entry, backend)) = cx.usable_backend(&candidate.name)
             && entry.is_place_known()
         {
             let is_standby = decided.decision.is_standby(candidate);
-            members.push(DocumentMember { name: &candidate.name, backend, is_standby });
+            let is_alternate = decided.decision.is_alternate(candidate, route);
+            members.push(DocumentMember { name: &candidate.name, backend, is_standby, is_alternate });
         }
     }
     members

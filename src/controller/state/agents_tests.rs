@@ -91,6 +91,42 @@ fn an_agent_goes_nowhere_by_itself_while_a_person_holds_the_mail() {
     }
 }
 
+/// Names of the backends that messages may go to within an attempt at another one.
+fn alternates(env: &TestEnv) -> Vec<String> {
+    let backends = parse(&document(env)).unwrap().backends.into_iter();
+    backends.filter(|backend| backend.alternate).map(|backend| backend.name.to_string()).collect()
+}
+
+#[test]
+fn messages_may_go_to_what_is_healthy_and_within_its_limits_unless_the_route_or_a_person_says_no() {
+    for (object, pointer, value, expected) in [
+        (3, "/spec/senderDomains", json!(["shop.example"]), &["primary", "standby"][..]),
+        (3, "/spec/messages", json!({"alternates": false}), &[]),
+        (2, "/spec/limits", json!({"messagesPerDay": 100_000}), &["primary", "standby"]),
+        (2, "/spec/limits", json!({"messagesPerDay": 99_999}), &["primary"]),
+    ] {
+        let mut objects = with_agents();
+        objects[3].1["spec"]["traffic"] = json!({"messagesPerDay": 100_000});
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        objects[object].1.pointer_mut(parent).unwrap()[key] = value.clone();
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        assert_eq!(alternates(&env), expected, "{pointer} {value}");
+    }
+    let mut env = TestEnv::with(&with_agents());
+    env.run(5.0);
+    assert_eq!(alternates(&env), ["primary", "standby"]);
+    let pause = json!({"mailfailover.io/request": json!({"id": "1", "action": "Pause"}).to_string()});
+    let mut paused = TestEnv::with(&with_agents());
+    paused.run(5.0);
+    paused.edit("MailRoute", "orders", |object| object["metadata"]["annotations"] = pause);
+    paused.run(5.0);
+    assert_eq!(alternates(&paused), Vec::<String>::new());
+    env.answer("standby", EvidenceClass::NoAnswer);
+    env.run(5.0);
+    assert_eq!(alternates(&env), ["primary"]);
+}
+
 #[test]
 fn suspended_and_excluded_backends_are_no_standby() {
     for (place, value) in [("suspended", json!(true)), ("senderDomains", json!([{"domain": "other.example"}]))] {

@@ -159,7 +159,17 @@ pub(super) fn mark(answers: &Answers) -> String {
     let mut hash = StableHash::default();
     for VisibleBackend { backend, percent } in visible(answers) {
         // The rules about replies are the agent's own business.
-        let RouteBackend { name, percent: _, standby: _, next_hop, tls, secret, sender_domains, rulebook: _ } = backend;
+        let RouteBackend {
+            name,
+            percent: _,
+            standby: _,
+            alternate: _,
+            next_hop,
+            tls,
+            secret,
+            sender_domains,
+            rulebook: _,
+        } = backend;
         // Writing to a String cannot fail.
         let _ = write!(mark, " {name}={next_hop}={percent}");
         hash = hash_of_tls(hash, tls).optional(secret.as_deref());

@@ -114,6 +114,8 @@ pub enum Disposition {
     Deferred,
     /// The message was returned to its sender.
     Bounced,
+    /// The MTA went on to the next hop of its list, within the same attempt.
+    PassedOn,
 }
 
 /// Limit of [`Delivery::summary`], in characters.

@@ -38,7 +38,9 @@ pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal
 pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use refusals::KeptView;
 pub use traffic::{FailureRun, ThrottledRun};
-pub use view::{BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict};
+pub use view::{
+    AlternateUse, BackendVerdict, BackendView, CoreView, EjectionBlocker, PendingEjection, SwitchView, TrafficVerdict,
+};
 
 /// Limit of the agent's own moves that are remembered.
 // A budget that allows more in any time would be no budget.

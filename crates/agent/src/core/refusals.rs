@@ -121,7 +121,7 @@ impl Refusals {
             }
             (Disposition::Bounced, _) => self.forget(key),
             (Disposition::Deferred, Some(refusal)) => self.refused(now, backend, key, delivery, *refusal),
-            (Disposition::Deferred, None) => false,
+            (Disposition::Deferred, None) | (Disposition::PassedOn, _) => false,
         }
     }
 

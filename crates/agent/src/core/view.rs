@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
+use crate::answers::Answers;
+
 use super::{AgentCore, Ejection, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
 
 /// State of the core at one moment.
@@ -43,12 +45,36 @@ pub struct BackendView {
     pub carries: u8,
     /// True if the agent may go there by itself.
     pub standby: bool,
+    /// Use of the backend for messages that another one does not take.
+    pub alternate: AlternateUse,
     /// Ejection, if the agent keeps away.
     pub ejection: Option<Ejection>,
     /// Failures since the last success.
     pub failing: Option<FailureRun>,
     /// The last success, unless it is long ago.
     pub last_success: Option<Timestamp>,
+}
+
+/// Use of a backend for messages that another one does not take, within the same attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlternateUse {
+    /// They go there.
+    Used,
+    /// The operator does not want it, or the agent has left the backend.
+    No,
+    /// TLS from the first byte, or its lack, sets it apart from the backend that carries most.
+    SetApart,
+}
+
+impl AlternateUse {
+    /// A name for status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Used => "Used",
+            Self::No => "No",
+            Self::SetApart => "SetApart",
+        }
+    }
 }
 
 /// A backend that should be left and is not.
@@ -180,6 +206,7 @@ impl AgentCore {
             decided: backend.percent,
             carries: in_force.answers.percents[at],
             standby: backend.standby,
+            alternate: alternate_use(&in_force.answers, at),
             ejection: in_force.ejections[at].clone(),
             failing: in_force.traffic[at].run().cloned(),
             last_success: in_force.traffic[at].last_success(),
@@ -197,4 +224,15 @@ impl AgentCore {
             kept: self.refusals.view(),
         })
     }
+}
+
+/// Returns the use of the backend at a position for messages that the one with the largest share does not take.
+fn alternate_use(answers: &Answers, at: usize) -> AlternateUse {
+    let backends = &answers.routing.backends;
+    if !backends[at].alternate || !answers.usable[at] {
+        return AlternateUse::No;
+    }
+    let leading = backends.iter().zip(&answers.percents).rev().max_by_key(|(_, percent)| **percent);
+    let is_apart = leading.is_some_and(|(leading, _)| leading.tls.is_implicit() != backends[at].tls.is_implicit());
+    if is_apart { AlternateUse::SetApart } else { AlternateUse::Used }
 }

@@ -13,14 +13,9 @@ use crate::answers::recipient_hash;
 use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
 use crate::reading::Sender;
 
-/// Returns the events in a record of this program. An earlier attempt of the same delivery stands in for a reason that
-/// says nothing.
-pub(super) fn of_record(
-    program: &str,
-    record: &LogRecord<'_>,
-    sender: Sender,
-    earlier: Option<&Attempt>,
-) -> Vec<LogEvent> {
+/// Returns the events in a record of this program. Of the earlier attempts of the same delivery, the one at the same
+/// host stands in for a reason that says nothing, and each other is an event of its own.
+pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, earlier: &[Attempt]) -> Vec<LogEvent> {
     let reason = record.reason;
     // Logged by error(8) for the queue manager: nothing was tried.
     // ADR-0055: A delivery that Postfix suspends is no evidence.
@@ -31,7 +26,17 @@ pub(super) fn of_record(
     if program != "smtp" && program != "postfix" {
         return vec![];
     }
-    let Some(place) = place_of_relay(record.relay).or_else(|| place_in_reason(reason)) else { return vec![] };
+    let place = place_of_relay(record.relay).or_else(|| place_in_reason(reason));
+    let mut events = vec![];
+    for attempt in earlier.iter().filter(|attempt| place.as_ref().is_none_or(|place| attempt.host != *place.host)) {
+        let delivery = passed_on(record, sender, attempt);
+        if is_unsure(&attempt.reason) {
+            events.push(LogEvent::PossibleDuplicate(delivery.place.clone()));
+        }
+        events.push(LogEvent::Delivery(delivery));
+    }
+    let Some(place) = place else { return events };
+    let earlier = earlier.iter().find(|attempt| attempt.host == *place.host);
     let disposition = match record.status {
         "sent" => Some(Disposition::Sent),
         "deferred" | "SOFTBOUNCE" => Some(Disposition::Deferred),
@@ -42,7 +47,7 @@ pub(super) fn of_record(
     let delivery = disposition.and_then(|disposition| {
         let (class, reason) = match disposition {
             Disposition::Sent => (EvidenceClass::Ok, reason),
-            Disposition::Deferred | Disposition::Bounced => {
+            Disposition::Deferred | Disposition::Bounced | Disposition::PassedOn => {
                 let class = reply::class(reason, sender)?;
                 match earlier.filter(|attempt| is_about_an_address(reason) && attempt.explains(&place.host, class)) {
                     Some(attempt) => (attempt.class, attempt.reason.as_str()),
@@ -63,9 +68,26 @@ pub(super) fn of_record(
             logged: if disposition == Disposition::Sent { None } else { reply::logged(reason, sender) },
         }))
     });
-    let twice = (record.status != "sent" && reason.ends_with("message may be sent more than once"))
-        .then_some(LogEvent::PossibleDuplicate(place));
-    delivery.into_iter().chain(twice).collect()
+    let twice = (record.status != "sent" && is_unsure(reason)).then_some(LogEvent::PossibleDuplicate(place));
+    events.extend(delivery.into_iter().chain(twice));
+    events
+}
+
+/// Returns the attempt at a host after which Postfix went on to the next one, in the delivery of a record.
+fn passed_on(record: &LogRecord<'_>, sender: Sender, attempt: &Attempt) -> Delivery {
+    Delivery {
+        place: Place { host: attempt.host.as_str().into(), port: attempt.port },
+        class: reply::class(&attempt.reason, sender).unwrap_or(attempt.class),
+        disposition: Disposition::PassedOn,
+        // Of all hosts together: nothing else tells when it began.
+        took: record.took,
+        message: message(record.queue_id),
+        recipient: recipient_hash(record.recipient),
+        age: record.age,
+        refusal: None,
+        summary: summary(&attempt.reason),
+        logged: reply::logged(&attempt.reason, sender),
+    }
 }
 
 /// Returns the 5xx within the transaction that a reason quotes.
@@ -74,6 +96,11 @@ fn refusal(reason: &str) -> Option<MessageRefusal> {
     let is_in_transaction = quoted.answered.is_none_or(|answered| answered >= Answered::Mail);
     (quoted.code >= 500 && is_in_transaction)
         .then(|| MessageRefusal { about: quoted.about(), text: quoted.fingerprint() })
+}
+
+/// True if the server may have taken the message although the attempt failed.
+fn is_unsure(reason: &str) -> bool {
+    reason.ends_with("message may be sent more than once")
 }
 
 /// True if a reason tells of one address of several, and not of what the server there has said.

@@ -1,7 +1,8 @@
 //! Reader of the log's lines, with what it remembers from line to line. Pure; bounded memory.
 //!
 //! Postfix writes the failure of each address that it tries as a line of its own. The delivery record that follows has
-//! the last one's only: on a host without IPv6 that of an address which nobody could have reached.
+//! the last one's only: on a host without IPv6 that of an address which nobody could have reached, and of a list of next
+//! hops that of the last one, or none if that took the message. The lines before it tell what became of the others.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,10 +29,15 @@ const UNREAD_RECORDS: u64 = 20;
 /// Time within which a message that Postfix has begun to send has a delivery record.
 const RECORD_WITHIN: Duration = Duration::from_mins(30);
 
+/// Limit of the hosts of one delivery whose failures are remembered.
+const MAX_HOSTS: usize = 8;
+
 /// A failed attempt of a client at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
-    host: String,
+    pub(super) host: String,
+    /// Port, if the line names it.
+    pub(super) port: Option<u16>,
     at: Timestamp,
     pub(super) class: EvidenceClass,
     pub(super) reason: String,
@@ -40,8 +46,8 @@ pub(super) struct Attempt {
 /// Reader of the lines of one log.
 #[derive(Debug, Default)]
 pub struct LogReader {
-    /// Worst attempt of each process since its last delivery record.
-    attempts: BTreeMap<u32, Attempt>,
+    /// Worst attempt at each host, of each process since its last delivery record, in the order of the hosts.
+    attempts: BTreeMap<u32, Vec<Attempt>>,
     /// Messages with the null sender, the latest last: hashes of their queue ids.
     bounces: VecDeque<u64>,
     /// Lines since the last one of Postfix.
@@ -63,10 +69,11 @@ impl LogReader {
         if let Some(record) = line.record() {
             (self.unread_records, self.awaiting_record) = (0, None);
             let earlier = line.process.and_then(|process| self.attempts.remove(&process));
-            let earlier = earlier.filter(|attempt| attempt.at + ATTEMPT_LASTS > now);
+            let mut earlier = earlier.unwrap_or_default();
+            earlier.retain(|attempt| attempt.at + ATTEMPT_LASTS > now);
             let message = delivery::message(record.queue_id);
             let sender = if self.bounces.contains(&message) { Sender::Null } else { Sender::Other };
-            return delivery::of_record(&line.program, &record, sender, earlier.as_ref());
+            return delivery::of_record(&line.program, &record, sender, &earlier);
         }
         if line.resembles_record() {
             self.unread_records = self.unread_records.saturating_add(1);
@@ -97,18 +104,23 @@ impl LogReader {
     /// Keeps the failure of one address: `connect to host[address]:port: …`, or `QUEUEID: host … said: …`.
     fn remember(&mut self, now: Timestamp, line: &LogLine<'_>) {
         let reason = line.of_message().map_or(&*line.message, |(_, reason)| reason);
-        let (Some(process), Some(host), Some(class)) =
+        let (Some(process), Some((host, port)), Some(class)) =
             (line.process, reply::attempted(reason), reply::class(reason, Sender::Other))
         else {
             return;
         };
-        let attempt = Attempt { host: host.to_ascii_lowercase(), at: now, class, reason: reason.to_owned() };
-        if self.attempts.get(&process).is_some_and(|known| known.is_worse_than(&attempt, now)) {
-            return;
+        let attempt = Attempt { host: host.to_ascii_lowercase(), port, at: now, class, reason: reason.to_owned() };
+        let attempts = self.attempts.entry(process).or_default();
+        if let Some(known) = attempts.iter_mut().find(|known| known.host == attempt.host) {
+            if !known.is_worse_than(&attempt, now) {
+                *known = attempt;
+            }
+        } else if attempts.len() < MAX_HOSTS {
+            attempts.push(attempt);
         }
-        self.attempts.insert(process, attempt);
         if self.attempts.len() > MAX_PROCESSES {
-            let oldest = self.attempts.iter().min_by_key(|(_, attempt)| attempt.at).map(|(process, _)| *process);
+            let latest = |attempts: &[Attempt]| attempts.iter().map(|attempt| attempt.at).max();
+            let oldest = self.attempts.iter().min_by_key(|(_, attempts)| latest(attempts)).map(|(process, _)| *process);
             oldest.and_then(|process| self.attempts.remove(&process));
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::log_event::LogEvent;
+use crate::core::log_event::{Delivery, Disposition, LogEvent};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::default() + Duration::from_secs(seconds)
@@ -50,7 +50,9 @@ fn an_attempt_counts_for_its_own_process_its_own_host_and_for_a_while() {
         let mut reader = LogReader::default();
         reader.read(at(0), V4);
         let line = unreachable(process).replace("relay.example", host);
-        assert_eq!(class(&reader.read(at(seconds), &line)), EvidenceClass::Inconclusive, "{process} {seconds} {host}");
+        // An attempt at another host is an event of its own, before that of the record.
+        let events = reader.read(at(seconds), &line);
+        assert_eq!(class(&events[events.len() - 1..]), EvidenceClass::Inconclusive, "{process} {seconds} {host}");
     }
 }
 
@@ -101,4 +103,84 @@ fn a_message_without_a_delivery_record_is_told() {
     assert!(reader.doubt(at(1800)).unwrap().starts_with("Postfix has been sending messages for 30 min"));
     reader.read(at(1800), &unreachable(7));
     assert_eq!(reader.doubt(at(9999)), None);
+}
+
+/// Log of a real Postfix 3.7.11 whose messages each had a list of two next hops: a server with a fault, and
+/// 127.0.0.99, which takes everything.
+const LISTS: &str = include_str!("../../tests/data/postfix/lists.log");
+
+/// What the log says of the message of this name: of each host that was tried, in order.
+fn hops(name: &str) -> Vec<(String, Option<u16>, Disposition, EvidenceClass)> {
+    let mut reader = LogReader::default();
+    let recipient = crate::answers::recipient_hash(&format!("{name}@out.example"));
+    let mut hops = vec![];
+    for line in LISTS.lines() {
+        for event in reader.read(at(0), line) {
+            if let LogEvent::Delivery(delivery) = event
+                && delivery.recipient == recipient
+            {
+                let Delivery { place, disposition, class, .. } = delivery;
+                hops.push((place.host.to_string(), place.port, disposition, class));
+            }
+        }
+    }
+    hops
+}
+
+#[test]
+fn each_failed_hop_of_a_list_is_evidence_about_that_hop() {
+    use EvidenceClass as Class;
+    for (name, host, port, class) in [
+        ("421banner", "127.0.0.11", None, Class::Temporary),
+        ("554banner", "127.0.0.12", None, Class::Permanent),
+        ("hang", "127.0.0.13", None, Class::NoAnswer),
+        ("hangehlo", "127.0.0.14", None, Class::NoAnswer),
+        ("reset", "127.0.0.15", None, Class::ConnectionLost),
+        ("garbage", "127.0.0.16", Some(2525), Class::TlsFailed),
+        ("untrusted", "127.0.0.17", Some(2525), Class::CertificateInvalid),
+        ("nostarttls", "127.0.0.18", None, Class::TlsFailed),
+        ("auth535", "127.0.0.19", None, Class::AuthenticationRefused),
+        ("mail454", "127.0.0.20", None, Class::Throttled),
+        ("data421", "127.0.0.25", None, Class::Temporary),
+        ("dot451", "127.0.0.26", None, Class::Temporary),
+        ("rstmail", "127.0.0.28", None, Class::ConnectionLost),
+        ("rstdot", "127.0.0.29", None, Class::ConnectionLost),
+        ("refused", "127.0.0.90", Some(2525), Class::ConnectionRefused),
+    ] {
+        let expected = [
+            (host.to_owned(), port, Disposition::PassedOn, class),
+            ("127.0.0.99".to_owned(), Some(2525), Disposition::Sent, Class::Ok),
+        ];
+        assert_eq!(hops(name), expected, "{name}");
+    }
+    // A greylisting is the recipient's and no fault; without the reply filter a 5xx is the end of the list.
+    assert_eq!(hops("rcpt451")[0].2, Disposition::PassedOn);
+    let bounced = ("127.0.0.21".to_owned(), Some(2525), Disposition::Bounced, Class::AccountPaused);
+    assert_eq!(hops("mail554"), [bounced]);
+}
+
+#[test]
+fn a_hop_that_may_have_taken_the_message_is_told_though_the_next_one_took_it() {
+    let mut reader = LogReader::default();
+    let events: Vec<_> = LISTS.lines().flat_map(|line| reader.read(at(0), line)).collect();
+    let unsure: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            LogEvent::PossibleDuplicate(place) => Some(&*place.host),
+            LogEvent::Delivery(_) | LogEvent::Suspended | LogEvent::Gone(_) => None,
+        })
+        .collect();
+    assert_eq!(unsure, ["127.0.0.29"]);
+}
+
+#[test]
+fn the_hosts_of_one_delivery_that_are_remembered_are_bounded() {
+    let mut reader = LogReader::default();
+    for number in 0..100 {
+        let line = format!(
+            "Nov 25 15:43:37 mx postfix/smtp[7]: connect to h{number}.example[192.0.2.1]:25: Connection refused"
+        );
+        reader.read(at(0), &line);
+    }
+    assert_eq!(reader.read(at(1), &record(7, "no host here at all")).len(), MAX_HOSTS);
 }

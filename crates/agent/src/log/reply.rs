@@ -105,6 +105,8 @@ const WORDS: &[(&str, EvidenceClass)] = &[
     ("Server certificate not ", EvidenceClass::CertificateInvalid),
     ("Cannot start TLS", EvidenceClass::TlsFailed),
     ("TLS is required, but", EvidenceClass::TlsFailed),
+    ("SSL_connect error to ", EvidenceClass::TlsFailed),
+    ("certificate verification failed for ", EvidenceClass::CertificateInvalid),
     ("SASL authentication failed", EvidenceClass::AuthenticationRefused),
     ("local data error", EvidenceClass::Inconclusive),
     ("exceeds size limit", EvidenceClass::RecipientLevel),
@@ -150,10 +152,26 @@ pub fn unresolved(reason: &str) -> Option<&str> {
     }
 }
 
-/// Returns the host that an attempt was made at: `connect to HOST[…`, `host HOST[…`, `conversation with HOST[…`.
-pub fn attempted(reason: &str) -> Option<&str> {
-    const BEFORE: [&str; 4] = ["connect to ", "host ", "conversation with ", "lost connection with "];
+/// Returns the host that an attempt was made at, and the port if the text names it: `connect to HOST[ADDRESS]:PORT: …`,
+/// `host HOST[ADDRESS] said: …` and the like.
+pub fn attempted(reason: &str) -> Option<(&str, Option<u16>)> {
+    const BEFORE: [&str; 8] = [
+        "connect to ",
+        "host ",
+        "conversation with ",
+        "lost connection with ",
+        "SASL authentication failed; server ",
+        "TLS is required, but was not offered by host ",
+        // Of a handshake. The line with the message's queue id names no host.
+        "SSL_connect error to ",
+        "certificate verification failed for ",
+    ];
     let rest = BEFORE.iter().find_map(|words| reason.strip_prefix(words))?;
-    let (host, _) = rest.split_once('[')?;
-    (!host.is_empty() && !host.contains(' ')).then_some(host)
+    let (host, rest) = rest.split_once('[')?;
+    if host.is_empty() || host.contains(' ') {
+        return None;
+    }
+    let after_address = rest.split_once(']').map_or("", |(_, rest)| rest);
+    let port = after_address.strip_prefix(':').and_then(|rest| rest.split_once(':')?.0.parse().ok());
+    Some((host, port))
 }

@@ -7,7 +7,7 @@ use super::expansion::expand;
 
 /// Defaults of Postfix 3.7 (`postconf -d`) for the parameters that the rules read, for a main.cf that is read without
 /// `postconf`. Empty ones are left out.
-const DEFAULTS: [(&str, &str); 26] = [
+const DEFAULTS: [(&str, &str); 28] = [
     ("compatibility_level", "0"),
     ("default_transport", "smtp"),
     ("inet_protocols", "all"),
@@ -19,6 +19,7 @@ const DEFAULTS: [(&str, &str); 26] = [
     ("queue_run_delay", "300s"),
     ("relay_transport", "relay"),
     ("smtp_connect_timeout", "30s"),
+    ("smtp_connection_cache_on_demand", "yes"),
     ("smtp_connection_reuse_time_limit", "300s"),
     ("smtp_data_done_timeout", "600s"),
     ("smtp_data_init_timeout", "120s"),
@@ -27,6 +28,7 @@ const DEFAULTS: [(&str, &str); 26] = [
     ("smtp_helo_timeout", "300s"),
     ("smtp_host_lookup", "dns"),
     ("smtp_mail_timeout", "300s"),
+    ("smtp_mx_address_limit", "5"),
     ("smtp_rcpt_timeout", "300s"),
     ("smtp_sasl_auth_soft_bounce", "yes"),
     ("smtp_sasl_security_options", "noplaintext, noanonymous"),

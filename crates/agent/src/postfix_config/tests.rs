@@ -143,7 +143,11 @@ const CASES: [(&str, &str, &[&str]); 62] = [
     ("", "mail_version = 3.3.2", &["TooOld"]),
     ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
 ];
-const MORE: [(&str, &str, &[&str]); 22] = [
+const MORE: [(&str, &str, &[&str]); 26] = [
+    ("", "smtp_connection_cache_on_demand = yes", &["ConnectionsCached"]),
+    ("", "smtp_mx_address_limit = 3", &["ManyAddresses"]),
+    ("", "smtp_mx_address_limit = 0", &["ManyAddresses"]),
+    ("", "smtp_mx_address_limit = 1", &[]),
     (
         "",
         "sender_dependent_default_transport_maps = socketmap:inet:agent.example:8027:transport",

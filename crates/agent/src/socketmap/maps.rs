@@ -3,13 +3,14 @@
 //!
 //! | map | for | key | answer |
 //! |---|---|---|---|
-//! | `transport` | `transport_maps` | recipient | the backend's transport and next hop |
+//! | `transport` | `transport_maps` | recipient | the transport and next hop of the backend, and of its alternates |
 //! | `sender-transport` | `sender_dependent_default_transport_maps` | sender | the same, among those that may send for its domain |
 //! | `sasl` | `smtp_sasl_password_maps` | next hop | `username:password` |
 //! | `tls-policy` | `smtp_tls_policy_maps` | next hop | the TLS policy |
 //! | `delivery-status` | `smtp_delivery_status_filter` | `D.S.N text` | the same as a temporary failure, when another backend could take the mail, or the refusal is about our account |
 //! | `intake` | `smtpd_end_of_data_restrictions` | any | `DUNNO`, or the refusal of the message |
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verification};
@@ -159,7 +160,7 @@ pub fn answer(view: &SocketmapView, settings: &MapSettings, request: &[u8]) -> (
     };
     let answer = match map {
         Map::Transport | Map::SenderTransport if answers.routing.is_withdrawn => withdrawn(&answers.routing),
-        Map::Transport => transport(answers.backend_for_recipient(key), &answers.routing),
+        Map::Transport => transport(&answers.ways_for_recipient(key), &answers.routing),
         Map::SenderTransport => sender_transport(answers, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
             Some(Some(secret)) => MapAnswer::Login(secret.clone()),
@@ -183,37 +184,27 @@ fn is_routed(settings: &MapSettings, recipient: &str) -> bool {
     }
 }
 
-fn transport(backend: Option<&RouteBackend>, routing: &Routing) -> MapAnswer {
-    let Some(RouteBackend { next_hop, tls, .. }) = backend else {
+/// Answers with a list of next hops, which Postfix tries in turn within one attempt (transport(5)).
+fn transport(ways: &[&RouteBackend], routing: &Routing) -> MapAnswer {
+    let Some((first, alternates)) = ways.split_first() else {
         return temporary(format!("mail-failover agent: no backend of {} has a share at present", routing.route));
     };
-    let transport = match tls {
-        TlsPolicy::None | TlsPolicy::Opportunistic | TlsPolicy::StartTls(_) => "smtp",
-        TlsPolicy::Implicit(_) => IMPLICIT_TLS_TRANSPORT,
-    };
-    MapReply::Found(format!("{transport}:{next_hop}")).into()
+    let transport = if first.tls.is_implicit() { IMPLICIT_TLS_TRANSPORT } else { "smtp" };
+    let mut answer = format!("{transport}:{}", first.next_hop);
+    for alternate in alternates {
+        // Writing to a String cannot fail.
+        let _ = write!(answer, ", {}", alternate.next_hop);
+    }
+    MapReply::Found(answer).into()
 }
 
 fn sender_transport(answers: &Answers, sender: &str) -> MapAnswer {
-    let backend = match sender.rsplit_once('@') {
-        Some((_, domain)) => {
-            let domain = domain.to_ascii_lowercase();
-            answers.backend_for(sender, |backend| {
-                sends_for_any(backend) || backend.sender_domains.iter().any(|allowed| **allowed == *domain)
-            })
-        }
-        // The null sender of bounces (RFC 5321, 4.5.5) has no domain: backends that may send for any domain go first.
-        None => answers.backend_for(sender, sends_for_any).or_else(|| answers.backend_for(sender, |_| true)),
-    };
-    if backend.is_none() && answers.percents.iter().any(|percent| *percent > 0) {
+    let ways = answers.ways_for_sender(sender);
+    if ways.is_empty() && answers.percents.iter().any(|percent| *percent > 0) {
         let route = &answers.routing.route;
         return temporary(format!("mail-failover agent: no backend of {route} with a share may send for this domain"));
     }
-    transport(backend, &answers.routing)
-}
-
-fn sends_for_any(backend: &RouteBackend) -> bool {
-    backend.sender_domains.is_empty()
+    transport(&ways, &answers.routing)
 }
 
 /// Answers with Postfix's own way to defer (error(8)): mail is accepted and waits in the queue, with these words.

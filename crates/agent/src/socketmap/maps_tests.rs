@@ -85,6 +85,20 @@ fn each_map_answers_its_own_keys() {
 }
 
 #[test]
+fn an_answer_lists_the_alternates_after_the_decided_backend() {
+    let backend = |name: &str, percent: u8, mode: &str| {
+        json!({"name": name, "percent": percent, "standby": true, "alternate": true, "host": format!("{name}.example"), "port": 587,
+            "tls": {"mode": mode}, "secret": format!("{name}-login")})
+    };
+    let document = json!([backend("a", 0, "StartTLS"), backend("b", 100, "None"), backend("c", 0, "Implicit")]);
+    let view = view(&document);
+    assert_eq!(asked(&view, "transport x@example.net"), "OK smtp:[b.example]:587, [a.example]:587");
+    assert_eq!(asked(&view, "sender-transport x@shop.example"), "OK smtp:[b.example]:587, [a.example]:587");
+    assert_eq!(asked(&view, "sasl [a.example]:587"), "login a-login", "each has its own login");
+    assert_eq!(asked(&view, "tls-policy [a.example]:587"), "OK secure match=a.example", "and its own TLS");
+}
+
+#[test]
 fn tls_is_spoken_as_the_backend_says() {
     let backend = |tls: Value| json!([{"name": "a", "percent": 100, "standby": true, "host": "a.example", "port": 25, "tls": tls}]);
     for (tls, transport, policy) in [

@@ -184,6 +184,9 @@ pub struct BackendStatus {
     pub carried_percent: u8,
     /// True if the agent may go there by itself.
     pub standby: bool,
+    /// Use for messages that another backend does not take: `Used`, `No`, or `SetApart` by TLS from the first byte.
+    #[serde(default)]
+    pub alternate: String,
     /// Ejection, if the agent keeps away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<LeftStatus>,
@@ -330,13 +333,15 @@ fn milliseconds(duration: Duration) -> u64 {
 impl BackendStatus {
     /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView { name, next_hop, decided, carries, standby, ejection, failing, last_success } = view;
+        let BackendView { name, next_hop, decided, carries, standby, alternate, ejection, failing, last_success } =
+            view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
             decided_percent: *decided,
             carried_percent: *carries,
             standby: *standby,
+            alternate: alternate.as_str().to_owned(),
             left: ejection.as_ref().map(LeftStatus::of),
             failing: failing.as_ref().map(|run| FailingStatus {
                 count: run.failures,

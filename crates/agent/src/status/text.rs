@@ -89,7 +89,8 @@ pub fn text(status: &Status) -> String {
 fn backends(status: &Status, page: &mut String) {
     let name = width("BACKEND", status.backends.iter().map(|backend| &backend.name));
     let next_hop = width("NEXT HOP", status.backends.iter().map(|backend| &backend.next_hop));
-    let _ = writeln!(page, "\n{:name$}  {:next_hop$}  DECIDED  CARRIES  STANDBY  LOGIN", "BACKEND", "NEXT HOP");
+    let _ =
+        writeln!(page, "\n{:name$}  {:next_hop$}  DECIDED  CARRIES  STANDBY  ALTERNATE  LOGIN", "BACKEND", "NEXT HOP");
     for backend in &status.backends {
         let login = match &backend.credentials {
             None => "none",
@@ -100,10 +101,15 @@ fn backends(status: &Status, page: &mut String) {
             },
         };
         let standby = if backend.standby { "yes" } else { "no" };
+        let alternate = match backend.alternate.as_str() {
+            "Used" => "yes",
+            "SetApart" => "TLS apart",
+            _ => "no",
+        };
         let (decided, carried) = (format!("{} %", backend.decided_percent), format!("{} %", backend.carried_percent));
         let _ = writeln!(
             page,
-            "{:name$}  {:next_hop$}  {decided:>7}  {carried:>7}  {standby:<7}  {login}",
+            "{:name$}  {:next_hop$}  {decided:>7}  {carried:>7}  {standby:<7}  {alternate:<9}  {login}",
             backend.name, backend.next_hop
         );
         if let Some(left) = &backend.left {

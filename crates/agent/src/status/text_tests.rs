@@ -10,6 +10,7 @@ fn status() -> Status {
         decided_percent,
         carried_percent,
         standby: true,
+        alternate: if name == "ses" { "No" } else { "Used" }.to_owned(),
         left: None,
         failing: None,
         last_success: None,
@@ -62,9 +63,9 @@ Decision   7: Failover ses → sendgrid: AccountPaused
 In force   1h 5m ago, from ConfigMap shop/orders-agent
 Source     ConfigMap shop/orders-agent Following
 
-BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  LOGIN
-ses       [ses.example]:587           0 %      0 %  yes      loaded
-sendgrid  [sendgrid.example]:587    100 %    100 %  yes      loaded
+BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  ALTERNATE  LOGIN
+ses       [ses.example]:587           0 %      0 %  yes      no         loaded
+sendgrid  [sendgrid.example]:587    100 %    100 %  yes      yes        loaded
 Budget     it may leave a backend by itself 6 more times at present
 Mail log   /var/log/mail.log
 ";

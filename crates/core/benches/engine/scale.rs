@@ -230,6 +230,7 @@ fn route(number: usize) -> Route {
         sender_domains: vec![],
         services: vec![],
         config_maps: vec![],
+        alternates: true,
         agents: vec![],
     }
 }

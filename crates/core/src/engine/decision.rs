@@ -7,10 +7,10 @@ use super::explanation::{self, Explanation};
 use super::placement::{self, Carrier};
 use super::requests::{self, Granted, RequestedMove};
 use super::{
-    Candidate, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request, RequestAnswer, State,
-    Transition, TransitionKind, TransitionReason, holds,
+    Candidate, Capacity, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request,
+    RequestAnswer, State, Transition, TransitionKind, TransitionReason, holds,
 };
-use crate::model::{ClockDrift, Policy, Strategy, Timestamp};
+use crate::model::{ClockDrift, Policy, Route, Strategy, Timestamp};
 
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +82,17 @@ impl Decision {
     pub fn is_standby(&self, candidate: &Candidate) -> bool {
         let is_held = self.memory.pause.is_some() || self.memory.switch.as_ref().is_some_and(|switch| switch.is_forced);
         candidate.is_eligible() && !is_held
+    }
+
+    /// Returns true if single messages may go to the candidate when the backend that they were sent to does not take
+    /// them: it is a standby, Healthy, not asking for less mail, and within its limits with all of the route's mail.
+    // ADR-0115: A message tries the standbys within one attempt.
+    pub fn is_alternate(&self, candidate: &Candidate, route: &Route) -> bool {
+        route.alternates
+            && self.is_standby(candidate)
+            && candidate.is_sound()
+            && !candidate.is_throttled
+            && candidate.capacity.percent == Capacity::FULL.percent
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Route {
     pub preferred_regions: Vec<Arc<str>>,
     /// Domains that the route sends for, in lower case.
     pub sender_domains: Vec<Arc<str>>,
+    /// True if a message that its backend does not take may go to another one within the same delivery attempt.
+    pub alternates: bool,
     /// Services to own, names unique.
     pub services: Vec<ServiceOutput>,
     /// `ConfigMaps` to own, names unique.

@@ -3,6 +3,7 @@
 //!
 //! They need root, because Postfix starts as root and becomes `postfix`, and the package. Each says so when it skips.
 
+mod alternates;
 mod instance;
 mod peers;
 mod process;

@@ -19,12 +19,17 @@ pub enum Behaviour {
     Takes(Duration),
     /// Greets with a refusal.
     TurnsAway,
+    /// Refuses each recipient for now.
+    TriesLater,
+    /// Accepts connections and says nothing.
+    Hangs,
     /// Refuses each message, with this delay after its end, because the account may not send.
     Paused(Duration),
 }
 
 /// A server for mail. It knows no recipient whose name begins with `unknown`.
 pub struct Sink {
+    pub host: String,
     pub port: u16,
     received: Arc<Mutex<Vec<String>>>,
     /// Messages that were sent whole, taken or not.
@@ -38,9 +43,14 @@ impl Sink {
     }
 
     pub fn that(behaves: Behaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1", behaves)
+    }
+
+    /// Starts a server at this address. Postfix's log names the host of a failed hop, and its port seldom.
+    pub fn at(host: &str, behaves: Behaviour) -> Self {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let sink = Self { port, received: Arc::default(), offered: Arc::default() };
+        let sink = Self { host: host.to_owned(), port, received: Arc::default(), offered: Arc::default() };
         let (received, offered) = (sink.received.clone(), sink.offered.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -49,6 +59,12 @@ impl Sink {
             }
         });
         sink
+    }
+
+    /// A server that is not there: its port refuses connections.
+    pub fn absent(host: &str) -> Self {
+        let port = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().port();
+        Self { host: host.to_owned(), port, received: Arc::default(), offered: Arc::default() }
     }
 
     /// Returns the recipients, one for each message that was acknowledged.
@@ -70,15 +86,24 @@ fn converse(
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let mut recipient = String::new();
-    if let Behaviour::TurnsAway = behaves {
-        return stream.write_all(b"421 4.3.2 closed for today\r\n");
+    match behaves {
+        Behaviour::TurnsAway => return stream.write_all(b"421 4.3.2 closed for today\r\n"),
+        Behaviour::Hangs => {
+            while lines.next().transpose()?.is_some() {}
+            return Ok(());
+        }
+        Behaviour::Takes(_) | Behaviour::TriesLater | Behaviour::Paused(_) => {}
     }
     stream.write_all(b"220 sink\r\n")?;
     while let Some(line) = lines.next().transpose()? {
         let reply: &[u8] = match line.get(..4) {
             Some("RCPT") => {
                 line.trim_start_matches("RCPT TO:<").trim_end_matches('>').clone_into(&mut recipient);
-                if recipient.starts_with("unknown") { b"550 5.1.1 no such user\r\n" } else { b"250 ok\r\n" }
+                match behaves {
+                    Behaviour::TriesLater => b"451 4.3.0 try again later\r\n",
+                    _ if recipient.starts_with("unknown") => b"550 5.1.1 no such user\r\n",
+                    _ => b"250 ok\r\n",
+                }
             }
             Some("DATA") => {
                 stream.write_all(b"354 go\r\n")?;
@@ -94,7 +119,7 @@ fn converse(
                         received.lock().unwrap().push(recipient.clone());
                         b"250 2.0.0 ok\r\n"
                     }
-                    Behaviour::TurnsAway => b"421 4.3.2 closed for today\r\n",
+                    Behaviour::TurnsAway | Behaviour::TriesLater | Behaviour::Hangs => b"421 4.3.2 closed\r\n",
                 }
             }
             Some("QUIT") => return stream.write_all(b"221 bye\r\n"),

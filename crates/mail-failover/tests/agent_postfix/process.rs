@@ -19,17 +19,17 @@ use crate::peers::{Behaviour, Sink, send};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
 /// Limit for a wait, long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An agent of an instance: its document, state and output lie in the instance's folder.
-struct Agent<'a> {
+pub struct Agent<'a> {
     process: Child,
     http: String,
     instance: &'a Instance,
 }
 
 impl<'a> Agent<'a> {
-    fn start(instance: &'a Instance, flags: &[&str], command: &[&str]) -> Self {
+    pub fn start(instance: &'a Instance, flags: &[&str], command: &[&str]) -> Self {
         Self::start_with(Command::new(PROGRAM), instance, flags, command)
     }
 
@@ -51,16 +51,16 @@ impl<'a> Agent<'a> {
     }
 
     /// Returns the output of the agent and of the command that it started.
-    fn output(&self) -> String {
+    pub fn output(&self) -> String {
         fs::read_to_string(output_of(self.instance)).unwrap_or_default()
     }
 
-    fn status(&self) -> String {
+    pub fn status(&self) -> String {
         let output = Command::new(PROGRAM).args(["agent", "status", "--address", &self.http]).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let begun = Instant::now();
         while !holds() {
             let log = fs::read_to_string(self.instance.mail_log()).unwrap_or_default();
@@ -102,29 +102,45 @@ fn document_of(instance: &Instance) -> PathBuf {
 /// Sends all mail to the first of these servers; the second is a standby. The agent leaves a server after `consecutive`
 /// failures.
 fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second]: [(&str, &Sink); 2]) {
-    let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": "127.0.0.1", "port": sink.port, "tls": {"mode": "None"}});
+    let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": sink.host, "port": sink.port, "tls": {"mode": "None"}});
     let document = json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": transition}, "backends": [backend(first, 100), backend(second, 0)],
         "reflex": {"consecutive": consecutive, "lastingMilliseconds": 0, "immediately": ["AccountPaused"],
                    "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
     });
+    tell(instance, &document);
+}
+
+/// Sends all mail to the first of these servers, by the default policy; both are alternates.
+pub fn decide_by_default(instance: &Instance, transition: i64, [first, second]: [(&str, &Sink); 2]) {
+    let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "alternate": true, "host": sink.host, "port": sink.port, "tls": {"mode": "None"}});
+    let document = json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "decision": {"transition": transition}, "backends": [backend(first, 100), backend(second, 0)],
+        "reflex": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused", "AuthenticationRefused", "QuotaExhausted"],
+                   "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+    });
+    tell(instance, &document);
+}
+
+fn tell(instance: &Instance, document: &serde_json::Value) {
     let new = instance.folder().join("new");
     fs::write(&new, document.to_string()).unwrap();
     fs::rename(new, document_of(instance)).unwrap();
 }
 
 /// Hands messages in, with a recipient each. Returns those that were accepted.
-fn submit(instance: &Instance, name: &str, count: usize) -> BTreeSet<String> {
+pub fn submit(instance: &Instance, name: &str, count: usize) -> BTreeSet<String> {
     let recipients = (0..count).map(|number| format!("{name}{number}@example.net"));
     recipients.filter(|to| send(instance.at(), to).starts_with("250")).collect()
 }
 
-fn is_up(instance: &Instance) -> bool {
+pub fn is_up(instance: &Instance) -> bool {
     Master::find(&instance.queue()).is_ok() && std::net::TcpStream::connect(instance.at()).is_ok()
 }
 
-fn all_of(sink: &Sink) -> BTreeSet<String> {
+pub fn all_of(sink: &Sink) -> BTreeSet<String> {
     sink.received().into_iter().collect()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::ExplainError;
+use super::{ExplainError, messages};
 use mail_failover_api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
@@ -46,6 +46,8 @@ pub struct RouteExplanation {
     pub decision: Decision,
     /// Evidence about each backend, most preferred first.
     pub evidence: Vec<BackendEvidence>,
+    /// Ways of messages that their backend does not take.
+    pub messages: Vec<String>,
     /// Notes that limit what the explanation is worth, such as a stale status.
     pub notes: Vec<String>,
     /// Shell command that lifts the hold, if there is a hold that a person may lift.
@@ -122,8 +124,14 @@ impl RouteExplanation {
         }
         notes.extend(status.conditions.iter().filter_map(complaint));
         let evidence = candidates.iter().map(|candidate| evidence(snapshot, &status, candidate)).collect();
+        let mut backends = BTreeMap::new();
+        for member in &route.backends {
+            let usable = snapshot.backends.get(&*member.name).and_then(|object| usable(snapshot, member, object));
+            backends.extend(usable.map(|backend| (member.name.clone(), backend)));
+        }
+        let messages = messages::ways(&route, &decision, &candidates, &backends);
         let remedy = remedy(&decision, &candidates).map(|remedy| remedy.command(&snapshot.key));
-        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, notes, remedy })
+        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, messages, notes, remedy })
     }
 
     /// Returns true if the operator has seen the route at least once.
@@ -159,6 +167,7 @@ impl RouteExplanation {
             "reasons": self.reasons(),
             "prospects": self.prospects(),
             "remedy": self.remedy,
+            "messages": self.messages,
             "history": status.history,
             "request": status.request,
             "notes": self.notes,

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod explanation;
+mod messages;
 mod source;
 mod text;
 

@@ -280,6 +280,12 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
         "{traffic: {peakPerSecond: 1000001}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
         "spec.traffic.peakPerSecond in body should be less than or equal to 1000000",
     ),
+    // Messages.
+    (
+        "that is about messages and has no agent",
+        "{messages: {alternates: true}, backends: [{name: a}], outputs: [{configMap: {name: c, format: Env}}]}",
+        "spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away",
+    ),
     // Residency and regions.
     (
         "whose residency says nothing",

@@ -46,7 +46,7 @@ impl CheckContext<'_> {
 }
 
 /// All rules, grouped by subject.
-pub const RULES: [&Rule; 51] = [
+pub const RULES: [&Rule; 53] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
     &routing::CATCH_ALL_FIRST,
@@ -67,6 +67,8 @@ pub const RULES: [&Rule; 51] = [
     &timing::BACKOFF_LONG,
     &timing::QUEUE_LIFETIME_SHORT,
     &timing::CONNECTIONS_KEPT_LONG,
+    &timing::CONNECTIONS_CACHED,
+    &timing::MANY_ADDRESSES,
     &timing::OVERRIDDEN_BY_SERVICE,
     &shield::SHIELD_MISSING,
     &shield::SOFT_BOUNCE,

@@ -43,6 +43,16 @@ pub(super) static CONNECTIONS_KEPT_LONG: Rule = Rule {
     severity: Severity::Hint,
     broken_when: "connections outlive the password or TLS policy with which they were opened",
 };
+pub(super) static CONNECTIONS_CACHED: Rule = Rule {
+    code: "ConnectionsCached",
+    severity: Severity::Warning,
+    broken_when: "messages of a burst that a backend refuses after their data are not offered to the next backend",
+};
+pub(super) static MANY_ADDRESSES: Rule = Rule {
+    code: "ManyAddresses",
+    severity: Severity::Warning,
+    broken_when: "a backend with many addresses that are silent costs the timeout of each before the next backend is tried",
+};
 pub(super) static OVERRIDDEN_BY_SERVICE: Rule = Rule {
     code: "OverriddenByService",
     severity: Severity::Warning,
@@ -70,6 +80,9 @@ const FINAL: Duration = Duration::from_mins(5);
 const BACKOFF: Duration = Duration::from_mins(2);
 /// An outage over a night and a morning.
 const LIFETIME: Duration = Duration::from_hours(12);
+/// Limit of the addresses of a backend that a message tries.
+// One of each family: a host without IPv6 must not lose its only IPv4 address.
+const MOST_ADDRESSES: u32 = 2;
 /// Default of Postfix for reusing a connection.
 const REUSE: Duration = Duration::from_mins(5);
 
@@ -80,6 +93,7 @@ pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     backoff(subject, findings);
     lifetime(subject, findings);
     connections(subject, findings);
+    next_backend(subject, findings);
     services(subject, findings);
 }
 
@@ -183,8 +197,27 @@ fn connections(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
             "connections to {destinations} are kept while there is no mail for them, and the first message after a pause meets one that \
              may have died"
         );
-        let remedy = format!("{parameter} =; a busy backend's connections are kept by smtp_connection_cache_on_demand");
+        let remedy = format!("{parameter} =");
         findings.add(&CONNECTIONS_KEPT_LONG, parameter, message, remedy);
+    }
+}
+
+/// Checks what keeps a message from the next backend of its list.
+fn next_backend(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let parameter = "smtp_connection_cache_on_demand";
+    if subject.configuration.is_on(parameter) {
+        let message = "with cached connections, messages of a burst that a backend refuses after their data are deferred (`server unavailable or \
+                       unable to receive mail`) and wait, though the next backend of their list would take them";
+        findings.add(&CONNECTIONS_CACHED, parameter, message, format!("{parameter} = no"));
+    }
+    let parameter = "smtp_mx_address_limit";
+    let limit = subject.configuration.value(parameter);
+    if limit.parse::<u32>().is_ok_and(|limit| limit == 0 || limit > MOST_ADDRESSES) {
+        let addresses = if limit == "0" { "all addresses".to_owned() } else { format!("up to {limit} addresses") };
+        let message = format!(
+            "a message waits for the timeout of {addresses} of a silent backend before the next backend is tried"
+        );
+        findings.add(&MANY_ADDRESSES, parameter, message, format!("{parameter} = {MOST_ADDRESSES}"));
     }
 }
 

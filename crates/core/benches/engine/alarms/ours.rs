@@ -275,6 +275,7 @@ fn route(names: [Arc<str>; 2]) -> Route {
         sender_domains: vec![],
         services: vec![],
         config_maps: vec![],
+        alternates: true,
         agents: vec![],
     }
 }

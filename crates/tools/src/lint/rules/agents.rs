@@ -31,6 +31,11 @@ pub(super) const REFLEX_UNUSED: Rule = Rule {
     severity: Severity::Warning,
     broken_when: "a policy has reflex, and no route that uses it has an agent output",
 };
+pub(super) const ALTERNATE_LEFT_OUT: Rule = Rule {
+    code: "AlternateLeftOut",
+    severity: Severity::Hint,
+    broken_when: "a message that one backend does not take cannot go to another one of a route with an agent output within the same attempt: one of the two speaks TLS from the first byte, or the route does not say which domains it sends for",
+};
 pub(super) const SUBMISSION_WITHOUT_AUTH: Rule = Rule {
     code: "SubmissionWithoutAuth",
     severity: Severity::Hint,
@@ -46,6 +51,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views().filter(has_agents) {
         next_hops(&view, findings);
         submission(&view, findings);
+        alternates(&view, findings);
     }
     auth(set, findings);
     reflex(set, findings);
@@ -86,6 +92,35 @@ fn submission(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
                 format!("servers ask for a login at port {}, and the agents know none for {}", host.port, host.host);
             let remedy = "name a Secret in smtp.auth.secretRef";
             findings.add(&SUBMISSION_WITHOUT_AUTH, placed.manifest, "spec.smtp", message, remedy);
+        }
+    }
+}
+
+fn alternates(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
+    if !view.route.alternates || view.in_service().count() < 2 {
+        return;
+    }
+    let (implicit, others): (Vec<_>, Vec<_>) =
+        view.in_service().partition(|placed| placed.backend.tls.mode == TlsMode::Implicit);
+    for placed in implicit.iter().filter(|_| !others.is_empty()) {
+        let (name, other) = (&placed.member.name, &others[0].member.name);
+        let message = format!(
+            "{name} speaks TLS from the first byte, and {other} does not: Postfix sets that for a whole list of next hops, so a message that one \
+             of them does not take waits until the agent or the operator leaves it"
+        );
+        let remedy = "use tls.mode StartTLS and port 587, which most providers offer as well";
+        findings.add(&ALTERNATE_LEFT_OUT, placed.manifest, "spec.smtp.tls.mode", message, remedy);
+    }
+    for placed in view.in_service().filter(|placed| !placed.backend.sender_domains.is_empty()) {
+        if view.route.sender_domains.is_empty() {
+            let (name, route) = (&placed.member.name, &view.key.name);
+            let message = format!(
+                "{name} may send for some domains only, and route {route} does not say for which it sends: an agent that routes by recipient \
+                 sends no message there that another backend does not take"
+            );
+            let remedy =
+                "name the domains in spec.senderDomains of the route, or run the agent's Postfix with --by sender";
+            findings.add(&ALTERNATE_LEFT_OUT, placed.manifest, "spec.senderDomains", message, remedy);
         }
     }
 }

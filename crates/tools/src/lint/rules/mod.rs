@@ -20,7 +20,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 57] = [
+pub const RULES: [&Rule; 58] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -76,6 +76,7 @@ pub const RULES: [&Rule; 57] = [
     &agents::AUTH_UNUSED,
     &agents::SECRET_WITHOUT_LOGIN,
     &agents::REFLEX_UNUSED,
+    &agents::ALTERNATE_LEFT_OUT,
     &agents::SUBMISSION_WITHOUT_AUTH,
     &agents::PASSWORD_READABLE,
 ];

@@ -409,6 +409,21 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             vec![("/route/spec/outputs/2", other_output()), ("/policy/spec/reflex", Value::Null)],
         ),
         (
+            "AlternateLeftOut",
+            vec![("/a/spec/smtp/port", json!(465)), ("/a/spec/smtp/tls/mode", json!("Implicit"))],
+            vec![
+                ("/a/spec/smtp/port", json!(465)),
+                ("/a/spec/smtp/tls/mode", json!("Implicit")),
+                ("/b/spec/smtp/port", json!(465)),
+                ("/b/spec/smtp/tls/mode", json!("Implicit")),
+            ],
+        ),
+        (
+            "AlternateLeftOut",
+            vec![("/route/spec/senderDomains", Value::Null)],
+            vec![("/route/spec/senderDomains", Value::Null), ("/route/spec/messages", json!({"alternates": false}))],
+        ),
+        (
             "SubmissionWithoutAuth",
             vec![("/a/spec/smtp/auth", Value::Null)],
             vec![("/a/spec/smtp/auth", Value::Null), ("/a/spec/smtp/host", json!("10.0.0.1"))],

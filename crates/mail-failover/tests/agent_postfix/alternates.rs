@@ -1,0 +1,78 @@
+//! Tests of the next backend within one attempt, with a real Postfix and the default policy: no message waits, and the
+//! route stays where it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use crate::instance::{Instance, possible};
+use crate::peers::{Behaviour, Sink};
+use crate::process::{Agent, all_of, decide_by_default, is_up, submit};
+
+const PRIMARY: &str = "127.0.0.2";
+const STANDBY: &str = "127.0.0.3";
+
+/// Times that messages took from their arrival until they were sent, by Postfix's log.
+fn delays(log: &str) -> Vec<Duration> {
+    let sent = log.lines().filter(|line| line.contains("status=sent"));
+    let delays = sent.map(|line| line.split_once(" delay=").unwrap().1.split_once(',').unwrap().0.parse().unwrap());
+    delays.map(Duration::from_secs_f64).collect()
+}
+
+/// Messages arrive while the primary is broken, by the default policy. Returns the log and the agent's status.
+fn through(primary: &Sink, set: &[&str], messages: usize) -> (String, String) {
+    let standby = Sink::at(STANDBY, Behaviour::Takes(Duration::ZERO));
+    let instance = Instance::beside_an_agent();
+    for line in set {
+        instance.set(line);
+    }
+    decide_by_default(&instance, 1, [("primary", primary), ("standby", &standby)]);
+    instance.start();
+    let agent = Agent::start(&instance, &["--mail-log", instance.mail_log().to_str().unwrap()], &[]);
+    agent.until("Postfix listens", || is_up(&instance));
+    agent.until("the switch of the start is done", || agent.status().contains("done in"));
+    let accepted = submit(&instance, "m", messages);
+    assert_eq!(accepted.len(), messages, "{}", agent.output());
+    agent.until("all by the standby", || all_of(&standby) == accepted);
+    assert_eq!(standby.received().len(), messages, "none twice");
+    agent.until("the failures are seen", || agent.status().contains("in a row since"));
+    (fs::read_to_string(instance.mail_log()).unwrap(), agent.status())
+}
+
+#[test]
+fn each_message_that_the_primary_does_not_take_is_out_within_a_second_and_the_route_stays() {
+    if !possible() {
+        return;
+    }
+    for (fault, primary, class) in [
+        ("turns away", Sink::at(PRIMARY, Behaviour::TurnsAway), "Temporary"),
+        ("refuses connections", Sink::absent(PRIMARY), "ConnectionRefused"),
+        ("tries later", Sink::at(PRIMARY, Behaviour::TriesLater), "Temporary"),
+    ] {
+        let (log, status) = through(&primary, &[], 40);
+        let delays = delays(&log);
+        let slowest = delays.iter().max().unwrap();
+        println!("{fault}: the slowest of {} messages took {slowest:?}", delays.len());
+        assert!(delays.len() == 40 && *slowest < Duration::from_secs(1), "{fault}: {slowest:?}\n{log}");
+        for unwanted in ["status=deferred", "status=bounced", "delivery temporarily suspended"] {
+            assert!(!log.contains(unwanted), "{fault}: {unwanted}\n{log}");
+        }
+        // What the primary did is evidence, though every message went out.
+        assert!(status.contains("failed 40 times in a row since"), "{fault}: {status}");
+        assert!(status.contains(class) && !status.contains("left"), "{fault}: {status}");
+        assert!(status.contains("6 more times"), "{fault}: {status}");
+    }
+}
+
+#[test]
+fn a_silent_primary_costs_each_message_the_timeout_of_the_greeting_and_no_decision() {
+    if !possible() {
+        return;
+    }
+    let primary = Sink::at(PRIMARY, Behaviour::Hangs);
+    let (log, status) = through(&primary, &["smtp_helo_timeout = 2s"], 5);
+    let delays: BTreeSet<_> = delays(&log).into_iter().collect();
+    assert!(delays.iter().all(|delay| *delay < Duration::from_secs(8)), "{delays:?}");
+    assert!(!log.contains("status=deferred"), "{log}");
+    assert!(status.contains("NoAnswer") && !status.contains("left"), "{status}");
+}
