@@ -22,6 +22,8 @@ use crate::process::Process;
 
 /// The variable that names the program to run instead of the one that is built.
 const PROGRAM: &str = "MAIL_FAILOVER_BIN";
+/// The flags that let probes reach the mail servers of tests: on loopback addresses, at any port.
+const MAIL_SERVERS: [&str; 4] = ["--allow-destinations", "127.0.0.0/8,::1", "--allow-ports", "1-65535"];
 /// The time limit of one request.
 const QUESTION: Duration = Duration::from_secs(5);
 /// The limit of an answer in bytes: ten times the metrics of 10,000 backends.
@@ -93,6 +95,9 @@ impl Operator {
             // Several operators share the network.
             if !options.has("--report-listen-address") {
                 command.arg("--without-reports");
+            }
+            if !options.has("--allow-destinations") {
+                command.args(MAIL_SERVERS);
             }
         }
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));

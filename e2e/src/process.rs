@@ -83,8 +83,8 @@ impl Process {
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let id = Pid::from_child(&self.child());
-        // The signal alone is not enough: on a busy machine other threads of the process go on for a while. The kernel tells
-        // its parent when the last of them has stopped (waitid(2)).
+        // The signal alone is not enough: on a busy machine other threads of the process go on for
+        // a while. The kernel tells its parent when the last of them has stopped (waitid(2)).
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(id), options).with_context(|| format!("cannot wait for {}", self.name))?;
         if !status.is_some_and(|status| status.stopped()) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::watch::Namespace;
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
 
@@ -22,7 +23,8 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
     pub listen_address: SocketAddr,
 
-    /// Address of /livez and /readyz: a listener of its own, so that nobody who occupies the other ports has the process ended.
+    /// Address of /livez and /readyz: a listener of its own, so that nobody who occupies the other
+    /// ports has the process ended.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8081")]
     pub health_listen_address: SocketAddr,
 
@@ -30,7 +32,8 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     pub report_listen_address: SocketAddr,
 
-    /// Address at which agents reach that server: the pod's, with a port if it is another one. Without it no agent is told of this replica.
+    /// Address at which agents reach that server: the pod's, with a port if it is another one.
+    /// Without it no agent is told of this replica.
     #[arg(long, env = "POD_IP", value_name = "ADDRESS[:PORT]")]
     pub report_advertise_address: Option<Advertised>,
 
@@ -51,7 +54,8 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "NAME", default_value = "mail-failover-operator")]
     pub lease_name: String,
 
-    /// Name of this replica in the Lease and in Events, unique to the process; the host's name and a random part by default.
+    /// Name of this replica in the Lease and in Events, unique to the process; the host's name and
+    /// a random part by default.
     #[arg(long, value_name = "NAME")]
     pub identity: Option<String>,
 
@@ -71,7 +75,8 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u16).range(1..))]
     pub probe_concurrency: u16,
 
-    /// Name of the probes in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if that name has no dot.
+    /// Name of the probes in EHLO; by default the host's name, or the literal of its address
+    /// ([192.0.2.7]) if that name has no dot.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
 
@@ -79,7 +84,12 @@ pub struct OperatorArguments {
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
 
-    /// Image of probes with `job`: this program's own. Without it there are no such Jobs, and no rights on them are needed.
+    /// Addresses that backends may lead to.
+    #[command(flatten)]
+    pub dial_guard: DialGuard,
+
+    /// Image of probes with `job`: this program's own. Without it there are no such Jobs, and no
+    /// rights on them are needed.
     #[arg(long, env = "PROBE_IMAGE", value_name = "IMAGE")]
     pub probe_image: Option<String>,
 
@@ -95,7 +105,8 @@ pub struct OperatorArguments {
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
 
-    /// A level (error, warn, info, debug, trace) or a list of directives such as `info,mail_failover_operator::leader=debug`.
+    /// A level (error, warn, info, debug, trace) or a list of directives such as
+    /// `info,mail_failover_operator::leader=debug`.
     #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 }

@@ -24,11 +24,12 @@ use crate::controller::input::Input;
 use crate::controller::login::LoginSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
-use crate::controller::state::{ControllerState, JobSettings, Settings as ControllerSettings};
+use crate::controller::state::{ControllerState, Settings as ControllerSettings};
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
 use crate::observers::{self, LocalReport, PeerEvent};
 use crate::probe::{self, Prober, StartError};
+use crate::probe_job::JobSettings;
 use crate::reports::{self, CertificateError, Directory, ServerCertificate};
 use crate::watch;
 pub use arguments::{Advertised, OperatorArguments};
@@ -322,6 +323,7 @@ impl Operator {
             concurrency: usize::from(self.arguments.probe_concurrency),
             dns_servers: self.arguments.dns_servers.clone(),
             ehlo_name: probe::ehlo_name(self.arguments.ehlo_name.as_deref(), &self.hostname),
+            guard: self.arguments.dial_guard.clone(),
         };
         let metrics = probe::Metrics::new(&mut self.registry);
         let (prober, probing) = Prober::start(&settings, self.clock, metrics, reports, self.end.clone())?;
@@ -363,6 +365,7 @@ impl Operator {
         let settings = ControllerSettings {
             instance: self.identity.clone(),
             cluster_domain: self.arguments.cluster_domain.clone(),
+            guard: self.arguments.dial_guard.clone(),
             reports,
             jobs: self.arguments.probe_image.clone().map(|image| JobSettings {
                 image,

@@ -7,11 +7,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use serde_json::Value;
 
-use super::input::Input;
 use crate::leader::ClaimLost;
-use crate::output::{Output, OutputKey, Write};
+use crate::output::{ObservedOutput, OutputKey, Write};
+use crate::watch::{Identified, WatchEvent};
 use mail_failover_core::model::{MissingIdentity, ObjectKey, ResourceVersion, Uid};
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::{category, describe};
 
 /// A custom resource that has a status to write.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +132,7 @@ pub struct ActionResult {
 #[derive(Debug)]
 pub enum ActionOutcome {
     /// The resource as it is now: for [`Action::Confirm`], and when another writer was faster.
-    Fresh(Box<Input>),
+    Fresh(Box<WatchEvent>),
     /// The status is written, and the object has this version now.
     StatusWritten {
         /// The new `metadata.resourceVersion`.
@@ -141,7 +141,7 @@ pub enum ActionOutcome {
     /// Every output was written or refused, in the order of the writes.
     OutputsWritten(Vec<(OutputKey, WriteOutcome)>),
     /// The Job of a probe as it is now: created, or found.
-    JobObserved(Box<Job>),
+    JobObserved(Identified<Job>),
     /// The API server does not accept the Job of a probe.
     JobRefused {
         /// Name of the probe.
@@ -157,7 +157,7 @@ pub enum ActionOutcome {
 #[derive(Clone, Debug)]
 pub enum WriteOutcome {
     /// The object as it is now: written, or found changed by another writer.
-    Observed(Output),
+    Observed(ObservedOutput),
     /// The object does not exist (any more).
     Gone,
     /// The object belongs to another owner, or the API server does not accept it.
@@ -213,15 +213,7 @@ impl ActionError {
             Self::NotLeader(_) => "not_leader",
             Self::Gone => "gone",
             Self::Timeout(_) => "timeout",
-            Self::Api(error) => match status_code(error) {
-                Some(401 | 403) => "forbidden",
-                Some(404) => "not_found",
-                Some(409) => "conflict",
-                Some(429) => "throttled",
-                Some(400..=499) => "invalid",
-                Some(_) => "server",
-                None => "unreachable",
-            },
+            Self::Api(error) => category(error),
             Self::Identity(_) | Self::Serialize(_) => "malformed",
             Self::OutputsIncomplete { cause, .. } => cause.category(),
         }
@@ -239,11 +231,6 @@ impl ActionError {
             Self::OutputsIncomplete { cause, .. } => cause.is_permanent(),
         }
     }
-}
-
-/// The HTTP status of an answer; `None` if there was no answer.
-pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }
 
 /// The API server's own words; without an answer, the cause in one line.

@@ -14,7 +14,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -24,17 +23,15 @@ use serde_json::{Value, json};
 
 use super::action::{
     Action, ActionError, ActionOutcome, ActionRequest, ActionResult, ResourceKind, ResourceRef, WriteOutcome, message,
-    status_code,
 };
-use super::input::Input;
 use super::metrics::Metrics;
 use crate::leader::{ClaimLost, Leadership};
-use crate::output::{FIELD_MANAGER, Output, OutputKey, OutputKind, Write, route_uid};
-use crate::watch::{Change, Unreadable, strip_metadata};
+use crate::output::{DesiredOutput, FIELD_MANAGER, ObservedOutput, Output, OutputKey, OutputKind, Write, route_uid};
+use crate::watch::{Change, Identified, Unreadable, WatchEvent, strip_metadata};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion, Uid};
-use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity};
+use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity, status_code};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -80,12 +77,12 @@ impl Applier {
         self.metrics.action_done(resource.kind, name, label, took);
         match &outcome {
             Ok(_) => {
-                tracing::debug!(kind = resource.kind.as_str(), key = %resource.key, step = name, outcome = label, millis, "step done");
+                tracing::debug!(kind = resource.kind.as_str(), key = %resource.key, action = name, outcome = label, millis, "action done");
             }
             Err(error) => {
                 let category = error.category();
                 self.metrics.action_failed(resource.kind, name, category);
-                tracing::warn!(kind = resource.kind.as_str(), key = %resource.key, step = name, category, %error, millis, "step failed");
+                tracing::warn!(kind = resource.kind.as_str(), key = %resource.key, action = name, category, %error, millis, "action failed");
             }
         }
         ActionResult { id, resource, outcome }
@@ -115,12 +112,12 @@ impl Applier {
     }
 
     async fn fresh(&self, resource: &ResourceRef) -> Result<ActionOutcome, ActionError> {
-        let input = match resource.kind {
-            ResourceKind::Policy => Input::Policy(self.read::<FailoverPolicy>(&resource.key).await?),
-            ResourceKind::Backend => Input::Backend(self.read::<SendingBackend>(&resource.key).await?),
-            ResourceKind::Route => Input::Route(self.read::<MailRoute>(&resource.key).await?),
+        let event = match resource.kind {
+            ResourceKind::Policy => WatchEvent::Policy(self.read::<FailoverPolicy>(&resource.key).await?),
+            ResourceKind::Backend => WatchEvent::Backend(self.read::<SendingBackend>(&resource.key).await?),
+            ResourceKind::Route => WatchEvent::Route(self.read::<MailRoute>(&resource.key).await?),
         };
-        Ok(ActionOutcome::Fresh(Box::new(input)))
+        Ok(ActionOutcome::Fresh(Box::new(event)))
     }
 
     async fn read<K>(&self, key: &ObjectKey) -> Result<Change<K>, ActionError>
@@ -134,18 +131,11 @@ impl Applier {
         match object {
             Ok(mut typed) => {
                 strip_metadata(typed.meta_mut());
-                Ok(Change::Applied(Box::new(typed)))
+                Ok(Change::Applied(Identified::new(Box::new(typed))?))
             }
             Err(Invalid { metadata, status, error }) => {
-                let ObjectIdentity { key, uid, resource_version } = identity(&metadata)?;
-                Ok(Change::Unreadable(Unreadable {
-                    key,
-                    uid: uid.to_string(),
-                    generation: metadata.generation.unwrap_or_default(),
-                    resource_version: resource_version.to_string(),
-                    status,
-                    error,
-                }))
+                let generation = metadata.generation.unwrap_or_default();
+                Ok(Change::Unreadable(Unreadable { identity: identity(&metadata)?, generation, status, error }))
             }
         }
     }
@@ -181,7 +171,8 @@ impl Applier {
         let mut written = vec![];
         for write in writes {
             let key = write.key();
-            match self.write_output(owner, &key, write).await {
+            // Boxed: large, as each kind of object has calls of its own.
+            match Box::pin(self.write_output(owner, &key, write)).await {
                 Ok(outcome) => written.push((key, outcome)),
                 Err(cause) => return Err(ActionError::OutputsIncomplete { written, cause: Box::new(cause) }),
             }
@@ -191,12 +182,16 @@ impl Applier {
 
     async fn write_output(&self, owner: &Uid, key: &OutputKey, write: Write) -> Result<WriteOutcome, ActionError> {
         match write {
-            Write::Create(Output::Service(object)) => self.create(owner, key, *object, wrap_service).await,
-            Write::Create(Output::EndpointSlice(object)) => self.create(owner, key, *object, wrap_slice).await,
-            Write::Create(Output::ConfigMap(object)) => self.create(owner, key, *object, wrap_config_map).await,
-            Write::Apply(Output::Service(object)) => self.apply(key, *object, wrap_service).await,
-            Write::Apply(Output::EndpointSlice(object)) => self.apply(key, *object, wrap_slice).await,
-            Write::Apply(Output::ConfigMap(object)) => self.apply(key, *object, wrap_config_map).await,
+            Write::Create(DesiredOutput { key: _, output }) => match output {
+                Output::Service(object) => self.create(owner, key, *object, wrap_service).await,
+                Output::EndpointSlice(object) => self.create(owner, key, *object, wrap_slice).await,
+                Output::ConfigMap(object) => self.create(owner, key, *object, wrap_config_map).await,
+            },
+            Write::Apply(DesiredOutput { key: _, output }, version) => match output {
+                Output::Service(object) => self.apply(key, *object, &version, wrap_service).await,
+                Output::EndpointSlice(object) => self.apply(key, *object, &version, wrap_slice).await,
+                Output::ConfigMap(object) => self.apply(key, *object, &version, wrap_config_map).await,
+            },
             Write::ClearSelector(_, version) => {
                 let patch =
                     json!({ "metadata": { "resourceVersion": version.as_str() }, "spec": { "selector": null } });
@@ -204,22 +199,21 @@ impl Applier {
                 let written = self.write(api.patch(&key.1.name, &merge_params(), &Patch::Merge(patch))).await?;
                 self.outcome_of(key, &api, written, wrap_service).await
             }
-            Write::ReplacePorts(mut service, ports) => {
-                let version = ResourceVersion::parse(service.metadata.resource_version.take().as_deref())?;
+            Write::ReplacePorts { key: _, service, ports, version } => {
                 let patch = json!({ "metadata": { "resourceVersion": version.as_str() }, "spec": { "ports": ports } });
                 let api = self.api::<Service>(key);
                 match self.write(api.patch(&key.1.name, &merge_params(), &Patch::Merge(patch))).await? {
                     Ok(replaced) => {
-                        service.metadata.resource_version = replaced.metadata.resource_version;
-                        self.apply(key, *service, wrap_service).await
+                        let version = identity(&replaced.metadata)?.resource_version;
+                        self.apply(key, *service, &version, wrap_service).await
                     }
                     error @ Err(_) => self.outcome_of(key, &api, error, wrap_service).await,
                 }
             }
-            Write::Delete(_, metadata) => match key.0 {
-                OutputKind::Service => self.delete(key, &metadata, wrap_service).await,
-                OutputKind::EndpointSlice => self.delete(key, &metadata, wrap_slice).await,
-                OutputKind::ConfigMap => self.delete(key, &metadata, wrap_config_map).await,
+            Write::Delete(_, seen) => match key.0 {
+                OutputKind::Service => self.delete(key, &seen, wrap_service).await,
+                OutputKind::EndpointSlice => self.delete(key, &seen, wrap_slice).await,
+                OutputKind::ConfigMap => self.delete(key, &seen, wrap_config_map).await,
             },
         }
     }
@@ -247,15 +241,13 @@ impl Applier {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.write(api.create(&params, &object)).await? {
             Err(error) if status_code(&error) == Some(409) => match self.get(&api, key).await? {
-                Some(there) if route_uid(there.meta()) == Some(owner.as_str()) => {
-                    Ok(WriteOutcome::Observed(wrap(there)))
-                }
+                Some(there) if route_uid(there.meta()) == Some(owner.as_str()) => observed(there, wrap),
                 Some(there) => Ok(already_there(key, &there)),
                 None => Ok(WriteOutcome::Gone),
             },
             Ok(created) => {
                 let created = self.own_by_apply(&api, created).await?;
-                Ok(WriteOutcome::Observed(wrap(created)))
+                observed(created, wrap)
             }
             written @ Err(_) => self.outcome_of(key, &api, written, wrap).await,
         }
@@ -269,8 +261,9 @@ impl Applier {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     {
         let Some(updated) = managed_by_us(&object, "Update") else { return Ok(object) };
+        let version = identity(object.meta())?.resource_version;
         let mut patch = vec![
-            json!({ "op": "test", "path": "/metadata/resourceVersion", "value": object.resource_version() }),
+            json!({ "op": "test", "path": "/metadata/resourceVersion", "value": version.as_str() }),
             json!({ "op": "replace", "path": format!("{}/operation", managed_field(updated)), "value": "Apply" }),
         ];
         if let Some(applied) = managed_by_us(&object, "Apply") {
@@ -289,21 +282,27 @@ impl Applier {
         }
     }
 
-    async fn apply<K>(&self, key: &OutputKey, mut object: K, wrap: fn(K) -> Output) -> Result<WriteOutcome, ActionError>
+    async fn apply<K>(
+        &self,
+        key: &OutputKey,
+        mut object: K,
+        version: &ResourceVersion,
+        wrap: fn(K) -> Output,
+    ) -> Result<WriteOutcome, ActionError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
     {
         let api = self.api::<K>(key);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         // Without a version the write would be unconditional.
-        ResourceVersion::parse(object.meta().resource_version.as_deref())?;
+        object.meta_mut().resource_version = Some(version.to_string());
         let mut written = self.write(api.patch(&key.1.name, &params, &Patch::Apply(&typed(&object)?))).await?;
         // An operator that died right after a POST left its fields with that.
         if let Ok(there) = &written
             && managed_by_us(there, "Update").is_some()
         {
             let owned = self.own_by_apply(&api, there.clone()).await?;
-            let version = ResourceVersion::parse(owned.meta().resource_version.as_deref())?;
+            let version = identity(owned.meta())?.resource_version;
             object.meta_mut().resource_version = Some(version.to_string());
             written = self.write(api.patch(&key.1.name, &params, &Patch::Apply(&typed(&object)?))).await?;
         }
@@ -313,14 +312,14 @@ impl Applier {
     async fn delete<K>(
         &self,
         key: &OutputKey,
-        metadata: &ObjectMeta,
+        seen: &ObjectIdentity,
         wrap: fn(K) -> Output,
     ) -> Result<WriteOutcome, ActionError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
         let api = self.api::<K>(key);
-        let ObjectIdentity { key: _, uid, resource_version } = identity(metadata)?;
+        let ObjectIdentity { key: _, uid, resource_version } = seen;
         let preconditions =
             Preconditions { resource_version: Some(resource_version.to_string()), uid: Some(uid.to_string()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -342,13 +341,13 @@ impl Applier {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     {
         match written {
-            Ok(object) => Ok(WriteOutcome::Observed(wrap(object))),
+            Ok(object) => observed(object, wrap),
             Err(error) => match status_code(&error) {
                 // Another writer was faster: the next reconcile starts from the object as it is now.
-                Some(409) => Ok(self
-                    .get(api, key)
-                    .await?
-                    .map_or(WriteOutcome::Gone, |there| WriteOutcome::Observed(wrap(there)))),
+                Some(409) => match self.get(api, key).await? {
+                    Some(there) => observed(there, wrap),
+                    None => Ok(WriteOutcome::Gone),
+                },
                 Some(404) => Ok(WriteOutcome::Gone),
                 Some(400 | 403 | 422) => Ok(WriteOutcome::Refused {
                     reason: reason::OUTPUT_INVALID,
@@ -394,11 +393,11 @@ impl Applier {
         }
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.write(api.create(&params, &job)).await? {
-            Ok(created) => Ok(ActionOutcome::JobObserved(Box::new(created))),
+            Ok(created) => Ok(ActionOutcome::JobObserved(Identified::new(Box::new(created))?)),
             Err(error) if status_code(&error) == Some(409) => {
                 match within(DEADLINE, api.get_opt(&name)).await?.map_err(ActionError::api)? {
                     Some(there) if owner_of(&there) == owner_of(&job) => {
-                        Ok(ActionOutcome::JobObserved(Box::new(there)))
+                        Ok(ActionOutcome::JobObserved(Identified::new(Box::new(there))?))
                     }
                     Some(_) => {
                         let message = format!("Job {name} exists and is somebody else's; delete it");
@@ -460,6 +459,10 @@ fn managed_by_us<K: Resource>(object: &K, operation: &str) -> Option<usize> {
             && entry.operation.as_deref() == Some(operation)
             && entry.subresource.is_none()
     })
+}
+
+fn observed<K: Resource>(object: K, wrap: fn(K) -> Output) -> Result<WriteOutcome, ActionError> {
+    Ok(WriteOutcome::Observed(ObservedOutput { identity: identity(object.meta())?, output: wrap(object) }))
 }
 
 fn wrap_service(service: Service) -> Output {

@@ -15,21 +15,23 @@ use super::events::{self, EventReason};
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
 use super::retry::WriteBudget;
-use super::state::JobSettings;
 use super::status::{Conditions, condition_message, is_true, joined};
+use super::turns::Turns;
 use crate::observers::Verdicts;
-use crate::probe::{ProbeTarget, outcome_over};
+use crate::probe::{Admitted, ProbeTarget, admit, outcome_over};
+use crate::probe_job::JobSettings;
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, BackendType, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::{DELIVERIES, Evidence, Health, Judgement, News, Verdict};
 use mail_failover_core::model::{
-    AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeKey, ProbeLogin,
-    ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
+    AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeDelay, ProbeKey,
+    ProbeLogin, ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
 };
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Rejection, Unresolved};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::message::date;
 
 /// Age after which a certificate that was not served again is replaced by one that expires later.
@@ -38,6 +40,11 @@ const CERTIFICATE_MEMORY: Duration = Duration::from_mins(10);
 /// Time before an expiry at which it is warned of.
 // Certificates of 90 days are renewed 30 days before their end: half of that has then been missed.
 const EXPIRY_WARNING: Duration = Duration::from_hours(14 * 24);
+
+/// Rounds in a row that must be in time before a probe no longer counts as delayed.
+const IN_TIME_AGAIN: u32 = 5;
+/// Most changes of health that wait to be told of, each in an Event of its own.
+const MAX_PENDING_TURNS: usize = 2;
 
 /// State of one backend.
 #[derive(Debug, Default)]
@@ -56,7 +63,8 @@ pub(super) struct BackendEntry {
     /// Defect of a part of it, a login or a rule about replies; everything else of it is in force.
     partial_rejection: Option<Rejection>,
     pub(super) evidence: Evidence,
-    /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way goes on while they change.
+    /// Number of the spec that is probed. Endpoints of a Service do not count: a round under way
+    /// goes on while they change.
     revision: u64,
     /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
@@ -70,15 +78,30 @@ pub(super) struct BackendEntry {
     /// recipient, a log-in too many, silence of DNS, a missing route from here.
     refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
     probed: BTreeSet<Arc<str>>,
+    /// True if a route uses it.
+    is_used: bool,
+    /// Probes that wait for their turn for too long.
+    delays: BTreeMap<Arc<str>, Delayed>,
     /// True if the prober knows the present revision and endpoints.
     are_targets_set: bool,
     published: BTreeSet<String>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
 struct Certificate {
     not_after: NotAfter,
     seen_at: Timestamp,
+}
+
+/// State of a probe that waited for its turn for too long.
+#[derive(Debug)]
+struct Delayed {
+    /// The first such wait.
+    // Later ones differ by seconds, which nobody needs a write for.
+    delay: ProbeDelay,
+    /// Rounds in a row that were in time since.
+    in_time: u32,
 }
 
 /// A change of the probes to make.
@@ -109,8 +132,8 @@ impl BackendEntry {
         match resolved {
             Ok(backend) => self.adopt(backend.shared_out_among(replicas), None, now),
             Err(Unresolved::Rejected(rejection)) if is_of_service(&rejection) => {
-                // The API server itself says that there is nothing behind that name: no endpoints, whatever was known before.
-                // ADR-0087: A Service that is gone has no endpoints.
+                // The API server itself says that there is nothing behind that name: no endpoints,
+                // whatever was known before. ADR-0087: A Service that is gone has no endpoints.
                 let object = object.readable_or_rejected();
                 let presumed = object
                     .map_err(Unresolved::Rejected)
@@ -150,6 +173,7 @@ impl BackendEntry {
             self.resolved = None;
             self.certificates.clear();
             self.refusals.clear();
+            self.delays.clear();
         }
         self.usable = Some(Arc::new(backend));
     }
@@ -159,7 +183,16 @@ impl BackendEntry {
         let Some(usable) = &self.usable else { return false };
         let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
         self.certificates.retain(|probe, _| probes.contains(probe));
+        self.delays.retain(|probe, _| probes.contains(probe));
         self.evidence.track(thresholds, &usable.probes, now)
+    }
+
+    /// Notes if a route uses it. Returns true if that is new.
+    pub(super) fn set_used(&mut self, is_used: bool) -> bool {
+        let was_used = std::mem::replace(&mut self.is_used, is_used);
+        let is_changed = was_used != is_used;
+        self.are_targets_set &= !is_changed;
+        is_changed
     }
 
     /// The probes to set or remove for the present revision and endpoints.
@@ -189,11 +222,17 @@ impl BackendEntry {
             envelope: probe.envelope.clone(),
             login: usable.login.clone(),
             replies: usable.replies.clone(),
+            is_used: self.is_used,
         }
     }
 
     /// The Jobs of its probes; none while the present spec is not in force.
-    pub(super) fn orders<'a>(&'a self, key: &'a ObjectKey, settings: &'a JobSettings) -> Vec<JobParameters<'a>> {
+    pub(super) fn orders<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        settings: &'a JobSettings,
+        guard: &'a DialGuard,
+    ) -> Vec<JobParameters<'a>> {
         let cached = self.object.as_ref().filter(|_| self.problem.is_none() && self.service_rejection.is_none());
         let object = cached.and_then(|cached| Some((cached.uid(), cached.readable()?)));
         let (Some((uid, object)), Some(backend)) = (object, self.usable.as_deref()) else { return vec![] };
@@ -210,10 +249,17 @@ impl BackendEntry {
                     ca: resolve::ca_key(key, &object.spec),
                     image: &settings.image,
                     ehlo_name: settings.ehlo_name.as_deref(),
+                    guard,
                 });
             }
         }
         orders
+    }
+
+    /// Takes note of its health, for people who are told how often it has turned.
+    pub(super) fn note_health(&mut self, now: Timestamp) {
+        let worst = self.evidence.worst(now);
+        self.turns.note(now, worst.map_or(Health::Unknown, |(verdict, _)| verdict.health));
     }
 
     /// Number of the spec that is probed; it grows with every change that concerns probes.
@@ -239,12 +285,14 @@ impl BackendEntry {
         changed |= self.note_addresses(&report.resolution, now);
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
+        changed |= self.note_delay(report);
         changed
     }
 
     /// The part of a round that is about endpoints that are still there; `None` if there is none.
-    // A server that hangs while its endpoints change would otherwise never be seen to hang. Silence at every address counts
-    // even if all of them are gone: it took a whole deadline, and nobody knows what the new ones do.
+    // A server that hangs while its endpoints change would otherwise never be seen to hang. Silence
+    // at every address counts even if all of them are gone: it took a whole deadline, and nobody
+    // knows what the new ones do.
     fn about_present_endpoints<'a>(&self, report: &'a ProbeReport) -> Option<Cow<'a, ProbeReport>> {
         let Some(Destination::Service(service)) = self.usable.as_deref().map(|backend| &backend.destination) else {
             return Some(Cow::Borrowed(report));
@@ -275,6 +323,30 @@ impl BackendEntry {
             return !is_known;
         }
         outcome.class.effect() != Effect::Neutral && self.refusals.remove(probe).is_some()
+    }
+
+    /// Keeps that a probe waits for its turn, until some rounds in a row were in time.
+    fn note_delay(&mut self, report: &ProbeReport) -> bool {
+        let probe = &report.key.probe;
+        match (report.delay, self.delays.get_mut(probe)) {
+            (Some(_), Some(delayed)) => {
+                delayed.in_time = 0;
+                false
+            }
+            (Some(delay), None) => {
+                self.delays.insert(probe.clone(), Delayed { delay, in_time: 0 });
+                true
+            }
+            (None, Some(delayed)) => {
+                delayed.in_time += 1;
+                let is_over = delayed.in_time >= IN_TIME_AGAIN;
+                if is_over {
+                    self.delays.remove(probe);
+                }
+                is_over
+            }
+            (None, None) => false,
+        }
     }
 
     /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
@@ -320,20 +392,27 @@ impl BackendEntry {
         }
     }
 
-    /// The addresses that outputs may lead to, each with true if it works; `None` while they are not known.
-    pub(super) fn addresses(&self, thresholds: Thresholds) -> Option<Vec<(SocketAddr, bool)>> {
-        let addresses = match &self.usable.as_deref()?.destination {
+    /// The addresses that outputs may lead to, and those that they may not; `None` while they are not known.
+    // ADR-0107: Outputs lead nowhere that probes may not go.
+    pub(super) fn addresses(&self, guard: &DialGuard) -> Option<Admitted> {
+        let destination = &self.usable.as_deref()?.destination;
+        let addresses = match destination {
             Destination::Service(service) => service.endpoints.clone(),
             Destination::Host(host) => match host.host.parse::<IpAddr>() {
                 Ok(address) => vec![SocketAddr::new(address, host.port)],
                 Err(_) => self.resolved.clone()?,
             },
         };
+        Some(admit(guard, destination, &addresses))
+    }
+
+    /// The addresses, each with true if it works.
+    pub(super) fn working(&self, addresses: &[SocketAddr], thresholds: Thresholds) -> Vec<(SocketAddr, bool)> {
         let mut working = vec![];
         for address in addresses {
-            working.push((address, !self.evidence.is_failing_address(thresholds, address)));
+            working.push((*address, !self.evidence.is_failing_address(thresholds, *address)));
         }
-        Some(working)
+        working
     }
 
     /// Returns true if its Service exists, or it names none.
@@ -528,6 +607,13 @@ impl BackendEntry {
         let mut conditions = Conditions::new(existing, generation, now);
         if let Some(rejection) = rejections.first() {
             conditions.set(condition::READY, Some(false), rejection.reason, &joined(&rejections));
+        } else if let Some((probe, Delayed { delay, .. })) = self.delays.first_key_value() {
+            let message = format!(
+                "probe {probe} waited {:.0?} for its turn: {}; its evidence comes later than its interval asks for",
+                delay.waited,
+                delay.cause.explanation()
+            );
+            conditions.set(condition::READY, Some(false), reason::PROBES_DELAYED, &message);
         } else {
             let message = "accepted, and every probe has ended a round";
             conditions.set(condition::READY, Some(true), reason::OBSERVED, message);
@@ -578,6 +664,11 @@ impl BackendEntry {
             let object = object.filter(|_| has_never_worked && reason == EventReason::BackendUnhealthy);
             let at = object.map_or(cx.now, |object| events::first_alarm_at(&object.metadata, cx.now));
             if !(is_taken_back && reason == EventReason::BackendRecovered) {
+                // Earlier turns that nobody was told of are a number in this one.
+                if pending.iter().filter(|event| is_of_turn(event)).count() >= MAX_PENDING_TURNS {
+                    pending.retain(|event| !is_of_turn(event));
+                }
+                let note = format!("{note}{}", self.turns.words(cx.now));
                 events::push(&mut pending, events::pending(cx.resource, reason, at, None, &note));
             }
         }
@@ -638,6 +729,12 @@ fn turn(before: &SendingBackendStatus, verdict: &Verdict) -> Option<(EventReason
 /// Returns true if the backend has done nothing but ask for less, for minutes.
 fn is_throttled_only(verdict: &Verdict) -> bool {
     verdict.health == Health::Degraded && verdict.class == EvidenceClass::Throttled
+}
+
+/// Returns true for an Event about a change of health.
+fn is_of_turn(event: &api::PendingEvent) -> bool {
+    let reasons = [EventReason::BackendRecovered, EventReason::BackendUnhealthy, EventReason::BackendThrottled];
+    reasons.iter().any(|reason| event.reason == reason.as_str())
 }
 
 /// Returns true if a rejection is about the Service that a backend names.

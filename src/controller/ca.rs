@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use super::input::Input;
 use super::read::{Answer, ReadOutcome, Readable, failed};
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{ObjectKey, SharedError};
 use mail_failover_resolve::certificates;
 use mail_failover_resolve::{CaKey, CaKind, ReadProblem};
 
@@ -44,9 +44,9 @@ impl Readable for Ca {
             Ok(None) => ReadOutcome::Answer(Err(ReadProblem::NotFound)),
             Ok(Some(bytes)) => {
                 let certificates = certificates(&bytes).map(Arc::from);
-                ReadOutcome::Answer(certificates.map_err(|error| ReadProblem::Malformed(error.to_string())))
+                ReadOutcome::Answer(certificates.map_err(|error| ReadProblem::Malformed(SharedError::new(error))))
             }
-            Err(error) => failed(&error),
+            Err(error) => failed(error),
         }
     }
 
@@ -56,4 +56,5 @@ impl Readable for Ca {
 }
 
 #[cfg(test)]
+#[path = "ca_tests.rs"]
 mod tests;

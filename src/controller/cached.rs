@@ -1,7 +1,6 @@
 //! Custom resources as the API server showed them last: readable, or not.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -9,11 +8,10 @@ use super::action::Action;
 use super::lane::Lane;
 use super::reconcile::PlannedAction;
 use super::status::Conditions;
-use crate::watch::Unreadable;
+use crate::watch::{Identified, Unreadable};
 use mail_failover_api::conditions::{condition, reason};
-use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ResourceVersion, Timestamp, Uid};
+use mail_failover_core::model::{ObjectIdentity, ResourceVersion, SharedError, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
-use mail_failover_runtime::kubernetes::identity;
 
 /// A custom resource as it was seen last, with the identity that its writes are conditional on.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ enum Content<K> {
 pub(super) struct UnreadableContent {
     pub(super) generation: i64,
     /// The cause, with the path of the field.
-    error: String,
+    error: SharedError,
     status: UnreadableStatus,
 }
 
@@ -45,21 +43,16 @@ struct UnreadableStatus {
     conditions: Vec<Condition>,
 }
 
-impl<K: Resource> Cached<K> {
-    pub(super) fn readable_from(object: Box<K>) -> Result<Self, MissingIdentity> {
-        Ok(Self { identity: identity(object.meta())?, content: Content::Readable(object) })
+impl<K> Cached<K> {
+    pub(super) fn readable_from(Identified { identity, object }: Identified<K>) -> Self {
+        Self { identity, content: Content::Readable(object) }
     }
 
-    pub(super) fn unreadable_from(unreadable: Unreadable) -> Result<Self, MissingIdentity> {
-        let Unreadable { key, uid, generation, resource_version, status, error } = unreadable;
-        let identity = ObjectIdentity {
-            key,
-            uid: Uid::parse(Some(&uid))?,
-            resource_version: ResourceVersion::parse(Some(&resource_version))?,
-        };
+    pub(super) fn unreadable_from(unreadable: Unreadable) -> Self {
+        let Unreadable { identity, generation, status, error } = unreadable;
         // What is no status of ours is written anew.
         let status = UnreadableStatus::deserialize(status).unwrap_or_default();
-        Ok(Self { identity, content: Content::Unreadable(UnreadableContent { generation, error, status }) })
+        Self { identity, content: Content::Unreadable(UnreadableContent { generation, error, status }) }
     }
 
     pub(super) fn identity(&self) -> &ObjectIdentity {
@@ -123,7 +116,7 @@ impl<K: Resource> Cached<K> {
 }
 
 /// Puts an object into its place in the cache. Returns true unless a newer version of it is cached already.
-pub(super) fn cache<K: Resource>(place: &mut Option<Cached<K>>, object: Cached<K>) -> bool {
+pub(super) fn cache<K>(place: &mut Option<Cached<K>>, object: Cached<K>) -> bool {
     let is_stale = place.as_ref().is_some_and(|cached| cached.is_newer_than(&object));
     if !is_stale {
         *place = Some(object);

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 
 use super::input::Input;
 use super::read::{Answer, ReadOutcome, Readable, failed};
-use mail_failover_core::model::{Login, LoginError, ObjectKey};
+use mail_failover_core::model::{Login, LoginError, ObjectKey, SharedError};
 use mail_failover_resolve::ReadProblem;
 
 /// Reader of the logins in Secrets.
@@ -33,9 +33,9 @@ impl Readable for LoginSecret {
         match Api::<Secret>::namespaced(client, &key.namespace).get_opt(&key.name).await {
             Ok(None) => ReadOutcome::Answer(Err(ReadProblem::NotFound)),
             Ok(Some(secret)) => {
-                ReadOutcome::Answer(login(secret).map_err(|error| ReadProblem::Malformed(error.to_string())))
+                ReadOutcome::Answer(login(secret).map_err(|error| ReadProblem::Malformed(SharedError::new(error))))
             }
-            Err(error) => failed(&error),
+            Err(error) => failed(error),
         }
     }
 

@@ -29,6 +29,7 @@ pub struct Metrics {
     lane_waiting: Family<LaneLabels, Gauge>,
     lane_under_way: Family<LaneLabels, Gauge>,
     lane_limit_reached: Family<LaneLabels, Counter>,
+    put_off: Family<LaneLabels, Counter>,
     /// Inputs that wait to be handled; at the bound their producers wait.
     pub(super) input_queue: Gauge,
     /// Observers, this replica included, that are not believed.
@@ -166,6 +167,11 @@ impl Metrics {
                 "controller_lane_limit_reached",
                 "Objects that had to wait because the bound of a lane, or of their namespace in it, was reached",
             ),
+            put_off: register(
+                registry,
+                "controller_lane_put_off",
+                "Writes that were put off because their object had written too often, by lane (route_status, backend_status, events)",
+            ),
             input_queue: register(registry, "controller_input_queue", "Inputs that wait to be taken into account"),
             suspects: register(
                 registry,
@@ -276,6 +282,10 @@ impl Metrics {
         self.lane_limit_reached.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
     }
 
+    pub(super) fn put_off(&self, lane: Lane) {
+        self.put_off.get_or_create(&LaneLabels { lane: lane.as_str() }).inc();
+    }
+
     pub(super) fn action_done(&self, kind: ResourceKind, name: &'static str, result: &'static str, took: Duration) {
         self.actions.get_or_create(&ActionLabels { kind: kind.as_str(), action: name, result }).inc();
         self.action_duration.get_or_create(&ActionNameLabels { action: name }).observe(took.as_secs_f64());
@@ -296,7 +306,7 @@ impl Metrics {
 
     pub(super) fn unreadable(&self, source: Source, unreadable: &Unreadable) {
         self.unreadable.get_or_create(&SourceLabels { kind: source.as_str() }).inc();
-        tracing::warn!(kind = source.as_str(), key = %unreadable.key, error = unreadable.error, "an object cannot be read");
+        tracing::warn!(kind = source.as_str(), key = %unreadable.identity.key, error = %unreadable.error, "an object cannot be read");
     }
 
     /// Takes over what a route's status says of it now.

@@ -1,8 +1,8 @@
 //! From watches, probes and reports to writes.
 //!
 //! The stages: inputs → [`state::ControllerState`] (indexes, evidence, decisions; no I/O) → [`action::Action`]s, each
-//! in its lane, at most one write per resource at a time → [`applier`], the only place that writes, each write on the condition
-//! that the leader's claim still holds.
+//! in its lane, at most one write per resource at a time → [`applier`], the only place that writes,
+//! each write on the condition that the leader's claim still holds.
 //!
 //! A reconcile returns the *next missing action* of a fixed order, worked out afresh from what is persisted:
 //!
@@ -13,8 +13,9 @@
 //!
 //! Over all resources the first two go before the others: each class of actions has a lane with a bound of its own.
 //!
-//! Architecture invariants: a route has at most one write under way, and one publication of Events; an action that fails is not repeated but worked
-//! out again; nothing in here reads a clock except through the `now` it is given.
+//! Architecture invariants: a route has at most one write under way, and one publication of Events;
+//! an action that fails is not repeated but worked out again; nothing in here reads a clock except
+//! through the `now` it is given.
 
 pub mod action;
 pub mod applier;
@@ -37,3 +38,4 @@ pub mod run;
 pub mod state;
 mod status;
 mod timers;
+mod turns;

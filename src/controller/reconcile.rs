@@ -1,4 +1,5 @@
-//! The result of a reconcile: at most one write and one publication of Events, worked out afresh from what is persisted.
+//! The result of a reconcile: at most one write and one publication of Events, worked out afresh
+//! from what is persisted.
 
 use super::action::Action;
 use super::lane::Lane;
@@ -54,6 +55,12 @@ impl<S> Reconciled<S> {
     /// Adds a time of the next reconcile.
     pub(super) fn and_at(mut self, timeout: Option<Timestamp>) -> Self {
         self.next_timeout = [self.next_timeout, timeout].into_iter().flatten().min();
+        self
+    }
+
+    /// Adds the next missing action.
+    pub(super) fn and_act(mut self, action: Option<PlannedAction<S>>) -> Self {
+        self.action = action;
         self
     }
 

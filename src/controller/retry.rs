@@ -44,42 +44,60 @@ impl Retry {
     }
 }
 
-/// Budget of changes: a burst, then one in a time.
+/// Budget of writes: a burst, then one in a fixed time.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
-    left: u32,
-    refilled_at: Timestamp,
     burst: u32,
     refill: Duration,
+    left: u32,
+    refilled_at: Timestamp,
 }
 
+const OUTPUT_BURST: u32 = 10;
+const OUTPUT_REFILL: Duration = Duration::from_secs(1);
+const ADDRESS_BURST: u32 = 5;
+const ADDRESS_REFILL: Duration = Duration::from_mins(1);
+
 impl WriteBudget {
-    /// The budget of output writes: ten, then one a second.
+    /// The full budget of a route's outputs.
     // ADR-0010: Ten output writes in a burst, then one a second.
     // A controller that keeps reverting our writes must not make us hammer the API server.
     pub(super) fn full(now: Timestamp) -> Self {
-        Self { left: 10, refilled_at: now, burst: 10, refill: Duration::from_secs(1) }
+        Self::new(now, OUTPUT_BURST, OUTPUT_REFILL)
     }
 
-    /// The budget of the changes of a backend's addresses: five, then one a minute.
+    /// The full budget of the changes of a backend's addresses.
     // ADR-0103: Answers that rotate are followed once a minute.
     pub(super) fn of_addresses(now: Timestamp) -> Self {
-        Self { left: 5, refilled_at: now, burst: 5, refill: Duration::from_mins(1) }
+        Self::new(now, ADDRESS_BURST, ADDRESS_REFILL)
+    }
+
+    /// A full budget of so many writes, with one more in each `refill`.
+    pub(super) fn new(now: Timestamp, burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, left: burst, refilled_at: now }
     }
 
     /// Takes one write. The error is the time at which there will be one.
     pub(super) fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        let refills =
-            u32::try_from(now.since(self.refilled_at).as_micros() / self.refill.as_micros()).unwrap_or(u32::MAX);
+        self.available(now)?;
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Returns an error with the time at which there will be a write, if there is none now.
+    pub(super) fn available(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        let refills = u32::try_from(now.since(self.refilled_at).as_micros() / self.refill.as_micros());
+        let refills = refills.unwrap_or(u32::MAX);
         if refills > 0 {
             self.left = self.left.saturating_add(refills).min(self.burst);
             self.refilled_at = now;
         }
-        if self.left == 0 {
-            return Err(self.refilled_at + self.refill);
-        }
-        self.left -= 1;
-        Ok(())
+        if self.left == 0 { Err(self.refilled_at + self.refill) } else { Ok(()) }
+    }
+
+    /// The time at which there will be a write; `None` while there is one.
+    pub(super) fn spent_until(&self) -> Option<Timestamp> {
+        (self.left == 0).then(|| self.refilled_at + self.refill)
     }
 }
 

@@ -131,12 +131,12 @@ pub async fn run(
             cas,
             logins,
             report_changes,
-            is_complete,
+            awaited,
             known_up_to,
             successor: fitter,
             admissions,
         } = state.poll(now);
-        local_report.note(report_changes, is_complete, known_up_to);
+        local_report.note(report_changes, awaited, known_up_to);
         successor.send_if_modified(|known| {
             let is_news = *known != fitter;
             *known = fitter;

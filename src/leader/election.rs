@@ -20,7 +20,7 @@ use mail_failover_core::model::MissingIdentity;
 use mail_failover_resolve::time::micro_time;
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::{describe, identity};
+use mail_failover_runtime::kubernetes::{CallError, identity, status_code};
 
 /// Most calls in a row without a pause.
 // Conflict, read, write and one more of each are plausible.
@@ -101,10 +101,8 @@ enum LeaseCallError {
     Conflict,
     #[error("somebody else keeps changing it")]
     Contended,
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-    #[error("{}", describe(.0))]
-    Api(#[source] kube::Error),
+    #[error(transparent)]
+    Call(#[from] CallError),
     #[error(transparent)]
     Incomplete(#[from] MissingIdentity),
 }
@@ -114,8 +112,8 @@ impl LeaseCallError {
     fn category(&self) -> &'static str {
         match self {
             Self::Conflict | Self::Contended => "conflict",
-            Self::Timeout(_) => "timeout",
-            Self::Api(_) | Self::Incomplete(_) => "error",
+            Self::Call(error) => error.category(),
+            Self::Incomplete(_) => "malformed",
         }
     }
 }
@@ -226,9 +224,7 @@ impl Election {
         let result = match write.over {
             None => outcome(allowed, self.api.create(&parameters, &lease)).await,
             Some(_) => match outcome(allowed, self.api.replace(&self.settings.name, &parameters, &lease)).await {
-                Err(LeaseCallError::Api(kube::Error::Api(status))) if status.code == 404 => {
-                    Err(LeaseCallError::Conflict)
-                }
+                Err(LeaseCallError::Call(error)) if error.category() == "not_found" => Err(LeaseCallError::Conflict),
                 result => result,
             },
         };
@@ -367,9 +363,9 @@ async fn outcome<T>(
     match timeout(allowed, call).await {
         Ok(Ok(value)) => Ok(value),
         // It exists already, or is another version or another object.
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(LeaseCallError::Conflict),
-        Ok(Err(error)) => Err(LeaseCallError::Api(error)),
-        Err(_elapsed) => Err(LeaseCallError::Timeout(allowed)),
+        Ok(Err(error)) if status_code(&error) == Some(409) => Err(LeaseCallError::Conflict),
+        Ok(Err(error)) => Err(CallError::from(error).into()),
+        Err(_elapsed) => Err(CallError::Timeout(allowed).into()),
     }
 }
 

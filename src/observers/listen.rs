@@ -164,8 +164,8 @@ impl PeerTracker {
             return;
         }
         let (status, complete) = match text.and_then(ObserverReport::parse) {
-            Ok(ObserverReport::Complete { reported, known_up_to }) => {
-                (PeerStatus::Heard, Some((Arc::new(reported), known_up_to)))
+            Ok(ObserverReport::Complete { reported, known_up_to, silent }) => {
+                (PeerStatus::Heard, Some((Arc::new(reported), known_up_to, Arc::new(silent))))
             }
             Ok(ObserverReport::Incomplete) => (PeerStatus::Incomplete, None),
             Ok(ObserverReport::Truncated) => (PeerStatus::Truncated, None),
@@ -176,10 +176,10 @@ impl PeerTracker {
         };
         let before = self.set_status(name.clone(), status, Some(says));
         match complete {
-            Some((reported, known_up_to)) => {
+            Some((reported, known_up_to, silent)) => {
                 let observer = self.observer(name);
                 let identity = identity.into();
-                self.actions.events.push(PeerEvent::Report { observer, identity, reported, known_up_to });
+                self.actions.events.push(PeerEvent::Report { observer, identity, reported, known_up_to, silent });
             }
             None if before == Some(PeerStatus::Heard) => self.lose(name),
             None => {}

@@ -1,8 +1,8 @@
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::super::BackendVerdicts;
 use super::super::report::tests::{key, verdicts};
+use super::super::{BackendVerdicts, Namespaces};
 use super::*;
 use mail_failover_core::engine::Health;
 
@@ -36,7 +36,7 @@ fn changed(identity: &str, version: u32, report: &str) -> Event<Guarded<Lease>> 
 
 fn told(is_complete: bool, names: &[&str]) -> String {
     let reported: BackendVerdicts = names.iter().map(|name| (key(name), verdicts("3/3", Health::Unhealthy))).collect();
-    ObserverReport::of(is_complete, &reported, None).0
+    ObserverReport::of(is_complete.then(Namespaces::new).as_ref(), &reported, None).0
 }
 
 struct Heard {
@@ -76,7 +76,7 @@ impl Heard {
 fn words(peer_events: &[PeerEvent]) -> String {
     let word = |hearing: &PeerEvent| match hearing {
         PeerEvent::Listed => "listed".to_owned(),
-        PeerEvent::Report { observer, reported, identity: _, known_up_to: _ } => {
+        PeerEvent::Report { observer, reported, identity: _, known_up_to: _, silent: _ } => {
             let names: Vec<_> = reported.keys().map(|key| key.name.to_string()).collect();
             format!("{observer}({})", names.join(","))
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::report::{BackendVerdicts, Extent, ObserverReport, Verdicts};
+use super::report::{BackendVerdicts, Extent, Namespaces, ObserverReport, Verdicts};
 use mail_failover_core::model::{ObjectKey, ResourceVersion};
 
 /// Verdicts of this replica about one backend from now on.
@@ -32,7 +32,8 @@ struct SharedReport {
 #[derive(Debug, Default)]
 struct ReportState {
     reported: BackendVerdicts,
-    is_complete: bool,
+    /// Namespaces in which a backend has not been observed yet; `None` if that is not known.
+    awaited: Option<Namespaces>,
     /// Highest `resourceVersion` of the backends that this replica knows.
     known_up_to: Option<ResourceVersion>,
     /// Increases with every change.
@@ -40,18 +41,19 @@ struct ReportState {
 }
 
 impl LocalReport {
-    /// Takes the changes since the last call. `is_complete` is true once every backend has been observed, and
-    /// `known_up_to` is the highest `resourceVersion` of the backends that are known.
+    /// Takes the changes since the last call. `awaited` are the namespaces in which a backend has not been observed yet
+    /// (`None` if that is not known), and `known_up_to` is the highest `resourceVersion` of the backends that are known.
     pub fn note(
         &self,
         changes: impl IntoIterator<Item = BackendChange>,
-        is_complete: bool,
+        awaited: Option<Namespaces>,
         known_up_to: Option<ResourceVersion>,
     ) {
         let mut local_report = self.lock();
         // No news by itself: a new backend is named until it is observed, and any other version waits for the renewal.
         local_report.known_up_to = known_up_to;
-        let mut changed = std::mem::replace(&mut local_report.is_complete, is_complete) != is_complete;
+        let mut changed = local_report.awaited != awaited;
+        local_report.awaited = awaited;
         for BackendChange { backend, verdicts } in changes {
             changed |= match (local_report.reported.entry(backend), verdicts) {
                 (Entry::Vacant(_), None) => false,
@@ -86,8 +88,8 @@ impl LocalReport {
     /// Returns the report as text with its extent, and the version it is of.
     pub(crate) fn report(&self) -> (String, Extent, u64) {
         let local_report = self.lock();
-        let ReportState { reported, is_complete, known_up_to, version: _ } = &*local_report;
-        let (text, extent) = ObserverReport::of(*is_complete, reported, known_up_to.as_ref());
+        let ReportState { reported, awaited, known_up_to, version: _ } = &*local_report;
+        let (text, extent) = ObserverReport::of(awaited.as_ref(), reported, known_up_to.as_ref());
         (text, extent, local_report.version)
     }
 
@@ -118,16 +120,17 @@ mod tests {
             ("the same", None, true, false),
         ] {
             let before = local_report.version();
-            local_report.note([BackendChange { backend: key("ses"), verdicts }], is_complete, None);
+            let awaited = is_complete.then(Namespaces::new);
+            local_report.note([BackendChange { backend: key("ses"), verdicts }], awaited, None);
             assert_eq!(local_report.version() != before, is_news, "{what}");
         }
-        assert_eq!(local_report.report().1, Extent::Complete { verdicts: 0 });
+        assert_eq!(local_report.report().1, Extent::Complete { verdicts: 0, awaited: 0, crowded: 0 });
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_before_the_wait_is_not_missed() {
         let local_report = LocalReport::default();
-        local_report.note([], true, None);
+        local_report.note([], Some(Namespaces::new()), None);
         tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await.expect("it has changed");
         let again = tokio::time::timeout(std::time::Duration::from_secs(1), local_report.changed()).await;
         assert!(again.is_err(), "nothing has changed since");

@@ -28,6 +28,11 @@ struct WatchErrorLabels {
     problem: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SilenceLabels {
+    cause: &'static str,
+}
+
 /// Status of another observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PeerStatus {
@@ -63,6 +68,7 @@ pub struct Metrics {
     verdicts: Gauge,
     bytes: Gauge,
     truncated: Gauge,
+    silent: Family<SilenceLabels, Gauge>,
 }
 
 impl Metrics {
@@ -83,7 +89,7 @@ impl Metrics {
             calls: register(
                 registry,
                 "observer_calls",
-                "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, timeout or error",
+                "Writes of observers' Leases: report, withdraw (our own), sweep (those of the dead); ok, or the category of the failure: timeout, unreachable, server, throttled, forbidden, not_found, conflict, invalid",
             ),
             watch_errors: register(
                 registry,
@@ -104,7 +110,12 @@ impl Metrics {
             truncated: register(
                 registry,
                 "observer_report_truncated",
-                "1 while we have more to report than fits and therefore do not count for the other replicas",
+                "1 while our report has no room even for the names of namespaces, so that we count for no other replica",
+            ),
+            silent: register(
+                registry,
+                "observer_report_silent_namespaces",
+                "Namespaces of which our last report says nothing, by cause (crowded: more failures than there is room for; awaited: not observed yet since the start)",
             ),
         }
     }
@@ -139,7 +150,13 @@ impl Metrics {
         let (verdicts, truncated) = match extent {
             Extent::Incomplete => (0, false),
             Extent::Truncated => (0, true),
-            Extent::Complete { verdicts } => (verdicts, false),
+            Extent::Complete { verdicts, awaited, crowded } => {
+                for (cause, namespaces) in [("awaited", awaited), ("crowded", crowded)] {
+                    let count = i64::try_from(namespaces).unwrap_or(i64::MAX);
+                    self.silent.get_or_create(&SilenceLabels { cause }).set(count);
+                }
+                (verdicts, false)
+            }
         };
         self.verdicts.set(i64::try_from(verdicts).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));

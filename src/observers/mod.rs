@@ -9,8 +9,8 @@
 //! - Liveness is judged as in `leader`: an observer counts until it was seen unchanged for its lease duration, on the
 //!   listener's own monotonic clock (`liveness`). `renewTime` and the times in a report are for people and are never
 //!   compared with a clock here.
-//! - An observer does not count before it has observed every backend once, while it sees more failures than a report
-//!   may hold, or while its report cannot be read.
+//! - An observer does not count in a namespace before it has observed every backend there once, or while its report has
+//!   no room for the failures there; nor anywhere while its report cannot be read.
 //! - A change is written at once, further ones a pause later (`publish`); a report has at most [`report::MAX_BYTES`].
 //! - The Lease also holds the endpoint at which its replica takes agents' reports ([`ENDPOINT_ANNOTATION`]); valid
 //!   while the Lease exists, so a briefly slow replica is not dropped from the agents' `ConfigMaps`.
@@ -45,7 +45,7 @@ use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::model::ResourceVersion;
 use mail_failover_runtime::clock::Clock;
 pub use metrics::Metrics;
-pub use report::{BackendVerdicts, Verdicts};
+pub use report::{BackendVerdicts, Namespaces, Verdicts};
 
 /// Marks the Lease of an observer.
 pub const OBSERVER_LABEL: &str = "mailfailover.io/observer";
@@ -103,6 +103,8 @@ pub enum PeerEvent {
         /// Highest `resourceVersion` of the backends that it knows: its silence about a later one says nothing. `None`
         /// from a version that does not say it.
         known_up_to: Option<ResourceVersion>,
+        /// Namespaces of which it says nothing.
+        silent: Arc<Namespaces>,
     },
     /// The endpoint in an observer's Lease has changed. The observer need not count for that.
     TakesReports {

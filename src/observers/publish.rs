@@ -15,7 +15,7 @@ use super::{ENDPOINT_ANNOTATION, LEASE_LABEL, Metrics, OBSERVER_LABEL, REPORT_AN
 use mail_failover_resolve::time::micro_time;
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::{CallError, status_code};
 
 /// The least pause between two reports, so that what changes at about the same time goes out together.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Limit for deleting our Lease at the end.
 // The others notice the silence anyway.
-const FAREWELL: Duration = Duration::from_secs(2);
+const WITHDRAW_DEADLINE: Duration = Duration::from_secs(2);
 /// `metadata.managedFields` name of the writer.
 const FIELD_MANAGER: &str = "mail-failover-observer";
 
@@ -143,21 +143,16 @@ impl ReportPublisher {
                 self.log_extent(extent);
                 return;
             }
-            Ok(Err(error)) => {
-                self.metrics.call("report", "error");
-                describe(&error)
-            }
-            Err(_elapsed) => {
-                self.metrics.call("report", "timeout");
-                format!("no answer within {:?}", self.schedule.deadline())
-            }
+            Ok(Err(error)) => CallError::from(error),
+            Err(_elapsed) => CallError::Timeout(self.schedule.deadline()),
         };
+        self.metrics.call("report", error.category());
         self.schedule.failed(Instant::now());
         if !std::mem::replace(&mut self.is_failing, true) {
             tracing::warn!(
                 namespace = self.settings.namespace,
                 lease = self.name,
-                error,
+                %error,
                 "this replica cannot report to the others; trying on; its service account needs create, patch, list, watch and delete on leases"
             );
         }
@@ -167,10 +162,13 @@ impl ReportPublisher {
         if std::mem::take(&mut self.is_failing) {
             tracing::info!("this replica reports to the others again");
         }
-        let is_truncated = extent == Extent::Truncated;
+        let is_truncated = matches!(extent, Extent::Truncated | Extent::Complete { crowded: 1.., .. });
         if std::mem::replace(&mut self.is_truncated, is_truncated) != is_truncated {
             if is_truncated {
-                tracing::warn!("this replica sees more failures than a report holds; it does not count for the others");
+                tracing::warn!(
+                    ?extent,
+                    "this replica sees more failures than a report has room for; it has no vote in the namespaces left out"
+                );
             } else {
                 tracing::info!("the failures that this replica sees fit into its report again");
             }
@@ -209,23 +207,15 @@ impl ReportPublisher {
     }
 
     async fn withdraw(&self) {
-        let deletion = timeout(FAREWELL, self.api.delete(&self.name, &DeleteParams::default())).await;
-        match deletion {
-            Ok(Ok(_)) => self.metrics.call("withdraw", "ok"),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => self.metrics.call("withdraw", "ok"),
-            Ok(Err(error)) => {
-                self.metrics.call("withdraw", "error");
-                tracing::warn!(
-                    lease = self.name,
-                    error = describe(&error),
-                    "our observer's Lease could not be deleted"
-                );
-            }
-            Err(_elapsed) => {
-                self.metrics.call("withdraw", "timeout");
-                tracing::warn!(lease = self.name, "our observer's Lease could not be deleted in time");
-            }
-        }
+        let deletion = timeout(WITHDRAW_DEADLINE, self.api.delete(&self.name, &DeleteParams::default())).await;
+        let error = match deletion {
+            Ok(Ok(_)) => return self.metrics.call("withdraw", "ok"),
+            Ok(Err(error)) if status_code(&error) == Some(404) => return self.metrics.call("withdraw", "ok"),
+            Ok(Err(error)) => CallError::from(error),
+            Err(_elapsed) => CallError::Timeout(WITHDRAW_DEADLINE),
+        };
+        self.metrics.call("withdraw", error.category());
+        tracing::warn!(lease = self.name, %error, "our observer's Lease could not be deleted");
     }
 }
 

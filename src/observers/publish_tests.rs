@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tower::{BoxError, service_fn};
 
 use super::super::report::tests::{key, verdicts};
-use super::super::{BackendChange, Verdicts};
+use super::super::{BackendChange, Namespaces, Verdicts};
 use super::*;
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::Health;
@@ -89,7 +89,7 @@ impl Running {
     }
 
     fn note(&self, name: &str, verdicts: Option<Verdicts>) {
-        self.local_report.note([BackendChange { backend: key(name), verdicts }], true, None);
+        self.local_report.note([BackendChange { backend: key(name), verdicts }], Some(Namespaces::new()), None);
     }
 }
 
@@ -142,7 +142,7 @@ async fn the_larger_a_report_the_longer_the_pause_after_it() {
     };
     let begun = Instant::now();
     running.since(begun);
-    running.local_report.note(many(500), true, None);
+    running.local_report.note(many(500), Some(Namespaces::new()), None);
     tokio::time::sleep(Duration::from_millis(10)).await;
     running.note("ses", Some(Verdicts::new()));
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -173,7 +173,7 @@ async fn what_was_refused_or_not_answered_is_tried_again_with_a_growing_pause_an
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_the_lease_is_deleted_and_nothing_is_written_after_that() {
-    for (mood, most) in [(Mood::Well, Duration::from_millis(1)), (Mood::Silent, DEADLINE + FAREWELL)] {
+    for (mood, most) in [(Mood::Well, Duration::from_millis(1)), (Mood::Silent, DEADLINE + WITHDRAW_DEADLINE)] {
         let running = Running::start(mood);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let begun = Instant::now();

@@ -5,8 +5,11 @@
 //! knows the backend: the report says up to which resourceVersion it has seen backends appear. Silence about some
 //! thresholds of a named backend means that the writer does not judge by them: it is another version of the
 //! operator, or the policy has just been changed. A backend that is named without any verdict is unknown.
+//!
+//! About some namespaces a report says nothing at all, and names them: those that are not observed yet, and those with
+//! more verdicts than there is room for. The writer abstains there, and votes everywhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -18,16 +21,16 @@ use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion};
 use mail_failover_resolve::text::truncated;
 use mail_failover_resolve::time::{micro_time, timestamp};
 
-/// Most verdicts in a report.
-// A replica that sees so much fail is suspect.
-// ADR-0026: A report of over a thousand verdicts does not count.
+/// Most verdicts in a report. Namespaces share them: those with the fewest come first.
+// ADR-0108: A report has room for each namespace.
 pub const MAX_VERDICTS: usize = 1000;
 /// Longest report, in bytes.
 // An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
 
 /// Longest description of a verdict, in bytes.
-const MAX_WORDS: usize = 200;
+// A report of a thousand verdicts must have room for them.
+const MAX_WORDS: usize = 60;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
 pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
@@ -35,19 +38,24 @@ pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
 /// Verdicts about each backend of which not every verdict is Healthy.
 pub type BackendVerdicts = BTreeMap<ObjectKey, Verdicts>;
 
+/// Namespaces of which nothing is said.
+pub type Namespaces = BTreeSet<Arc<str>>;
+
 /// Report of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ObserverReport {
-    /// The replica has not yet observed every backend once.
+    /// The replica has not yet observed every backend once, and says of no namespace that it has.
     Incomplete,
-    /// The replica has more verdicts than fit.
+    /// The replica has more verdicts than fit, and says of no namespace that these are all.
     Truncated,
-    /// Every backend that it does not see healthy.
+    /// Every backend that it does not see healthy, of the namespaces that it says anything about.
     Complete {
         /// The verdicts about each of them.
         reported: BackendVerdicts,
         /// Highest `resourceVersion` of the backends that it knows; `None` from a version that does not say it.
         known_up_to: Option<ResourceVersion>,
+        /// Namespaces of which it says nothing.
+        silent: Namespaces,
     },
 }
 
@@ -83,9 +91,15 @@ struct ReportDocument {
     // Silence about a later one says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     known_up_to: Option<String>,
+    /// Namespaces of which the report says nothing. With any, it is not `complete` or it is `truncated`.
+    // An earlier version of the reader, which would take silence for health, then leaves the whole report out.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    silent: Namespaces,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    backends: BTreeMap<String, BTreeMap<String, ReportedVerdict>>,
+    backends: ReportedBackends,
 }
+
+type ReportedBackends = BTreeMap<String, BTreeMap<String, ReportedVerdict>>;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,34 +119,31 @@ struct ReportedVerdict {
 }
 
 impl ObserverReport {
-    /// Renders a report as text. Returns its extent, too.
+    /// Renders a report as text. Returns its extent, too. `awaited` are the namespaces in which a backend has not been
+    /// observed yet; `None` if that is not known.
     pub(super) fn of(
-        is_complete: bool,
+        awaited: Option<&Namespaces>,
         reported: &BackendVerdicts,
         known_up_to: Option<&ResourceVersion>,
     ) -> (String, Extent) {
-        let verdicts = reported.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
-        let known_up_to = known_up_to.map(ToString::to_string);
-        let whole = ReportDocument { complete: true, truncated: false, known_up_to, backends: BTreeMap::new() };
-        let (document, mut extent) = if !is_complete {
-            (ReportDocument::default(), Extent::Incomplete)
-        } else if verdicts > MAX_VERDICTS {
-            (ReportDocument { truncated: true, known_up_to: None, ..whole }, Extent::Truncated)
-        } else {
-            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts, true)));
-            (ReportDocument { backends: backends.collect(), ..whole }, Extent::Complete { verdicts })
+        let Some(awaited) = awaited else {
+            return (json(&ReportDocument::default()), Extent::Incomplete);
         };
-        let mut text = json(&document);
-        if text.len() > MAX_BYTES {
-            // Votes before words.
-            let backends = reported.iter().map(|(key, verdicts)| (key.to_string(), entries(verdicts, false)));
-            text = json(&ReportDocument { backends: backends.collect(), ..document });
-        }
-        if text.len() > MAX_BYTES {
-            text = json(&ReportDocument { complete: true, truncated: true, ..ReportDocument::default() });
-            extent = Extent::Truncated;
-        }
-        (text, extent)
+        let Some(Selection { told, verdicts, crowded }) = Selection::of(awaited, reported) else {
+            // There is not even room for the names of the namespaces.
+            let (complete, truncated) = (awaited.is_empty(), awaited.is_empty());
+            let extent = if truncated { Extent::Truncated } else { Extent::Incomplete };
+            return (json(&ReportDocument { complete, truncated, ..ReportDocument::default() }), extent);
+        };
+        let extent = Extent::Complete { verdicts, awaited: awaited.len(), crowded: crowded.len() };
+        let document = ReportDocument {
+            complete: awaited.is_empty(),
+            truncated: !crowded.is_empty(),
+            known_up_to: known_up_to.map(ToString::to_string),
+            silent: awaited.union(&crowded).cloned().collect(),
+            backends: told,
+        };
+        (json(&document), extent)
     }
 
     /// Parses another replica's report. Unknown fields are ignored, and a verdict with an unknown name is Unknown.
@@ -144,11 +155,11 @@ impl ObserverReport {
         if text.len() > MAX_BYTES {
             return Err(ReportError::TooLong(text.len()));
         }
-        let ReportDocument { complete, truncated, known_up_to, backends } = serde_json::from_str(text)?;
-        if truncated {
+        let ReportDocument { complete, truncated, known_up_to, silent, backends } = serde_json::from_str(text)?;
+        if silent.is_empty() && truncated {
             return Ok(Self::Truncated);
         }
-        if !complete {
+        if silent.is_empty() && !complete {
             return Ok(Self::Incomplete);
         }
         let verdicts = backends.values().map(|verdicts| verdicts.len().max(1)).sum::<usize>();
@@ -165,9 +176,63 @@ impl ObserverReport {
                 None => return Err(ReportError::Key(key)),
             }
         }
-        Ok(Self::Complete { reported, known_up_to: ResourceVersion::parse(known_up_to.as_deref()).ok() })
+        Ok(Self::Complete { reported, known_up_to: ResourceVersion::parse(known_up_to.as_deref()).ok(), silent })
     }
 }
+
+/// Verdicts that a report has room for.
+struct Selection {
+    told: ReportedBackends,
+    verdicts: usize,
+    /// Namespaces that there is no room for.
+    crowded: Namespaces,
+}
+
+impl Selection {
+    /// Fills a report with whole namespaces, those with the shortest verdicts first. `None` if there is no room for the
+    /// names of the others.
+    fn of(awaited: &Namespaces, reported: &BackendVerdicts) -> Option<Self> {
+        let mut by_namespace: BTreeMap<&Arc<str>, NamespacePart> = BTreeMap::new();
+        for (key, verdicts) in reported.iter().filter(|(key, _)| !awaited.contains(&key.namespace)) {
+            let part = by_namespace.entry(&key.namespace).or_default();
+            let (name, entries) = (key.to_string(), entries(verdicts));
+            part.bytes += name.len() + EXTRA + serde_json::to_string(&entries).map_or(0, |text| text.len());
+            part.verdicts += entries.len().max(1);
+            part.backends.push((name, entries));
+        }
+        let mut room = MAX_BYTES - HEAD;
+        for name in awaited.iter().chain(by_namespace.keys().copied()) {
+            room = room.checked_sub(name.len() + EXTRA)?;
+        }
+        let mut parts: Vec<_> = by_namespace.into_iter().collect();
+        // Sorting is stable: of equals the first by name.
+        parts.sort_by_key(|(_, part)| part.bytes);
+        let mut selection = Self { told: BTreeMap::new(), verdicts: 0, crowded: Namespaces::new() };
+        for (name, NamespacePart { bytes, verdicts, backends }) in parts {
+            if bytes <= room && selection.verdicts + verdicts <= MAX_VERDICTS {
+                room -= bytes;
+                selection.verdicts += verdicts;
+                selection.told.extend(backends);
+            } else {
+                selection.crowded.insert(name.clone());
+            }
+        }
+        Some(selection)
+    }
+}
+
+/// Verdicts about the backends of one namespace.
+#[derive(Default)]
+struct NamespacePart {
+    bytes: usize,
+    verdicts: usize,
+    backends: Vec<(String, BTreeMap<String, ReportedVerdict>)>,
+}
+
+/// Octets of a report beside its lists.
+const HEAD: usize = 200;
+/// Octets beside a name in a list: quotation marks, colon and comma.
+const EXTRA: usize = 4;
 
 /// Report that does not count.
 #[derive(Debug, thiserror::Error)]
@@ -189,7 +254,13 @@ pub(super) enum ReportError {
 pub(crate) enum Extent {
     Incomplete,
     Truncated,
-    Complete { verdicts: usize },
+    Complete {
+        verdicts: usize,
+        /// Namespaces that are not observed yet.
+        awaited: usize,
+        /// Namespaces that there was no room for.
+        crowded: usize,
+    },
 }
 
 fn json(document: &ReportDocument) -> String {
@@ -197,18 +268,18 @@ fn json(document: &ReportDocument) -> String {
     serde_json::to_string(document).unwrap_or_default()
 }
 
-fn entries(verdicts: &Verdicts, has_words: bool) -> BTreeMap<String, ReportedVerdict> {
-    verdicts.iter().map(|(thresholds, verdict)| (thresholds.to_string(), entry(verdict, has_words))).collect()
+fn entries(verdicts: &Verdicts) -> BTreeMap<String, ReportedVerdict> {
+    verdicts.iter().map(|(thresholds, verdict)| (thresholds.to_string(), entry(verdict))).collect()
 }
 
-fn entry(verdict: &ObserverVerdict, has_words: bool) -> ReportedVerdict {
+fn entry(verdict: &ObserverVerdict) -> ReportedVerdict {
     ReportedVerdict {
         health: verdict.health.as_str().to_owned(),
         since: micro_time(verdict.since),
         class: verdict.class.as_str().to_owned(),
         first_failure_at: verdict.first_failure_at.map(micro_time),
         confirms: verdict.confirms.iter().map(ToString::to_string).collect(),
-        message: if has_words { truncated(&verdict.message, MAX_WORDS) } else { String::new() },
+        message: truncated(&verdict.message, MAX_WORDS),
     }
 }
 

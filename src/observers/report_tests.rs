@@ -44,30 +44,89 @@ fn a_report_looks_like_this() {
             .to_owned(),
         ),
     ] {
-        assert_eq!(ObserverReport::of(is_complete, reported, None).0, want);
+        assert_eq!(ObserverReport::of(is_complete.then(Namespaces::new).as_ref(), reported, None).0, want);
     }
 }
 
 #[test]
 fn what_does_not_fit_is_not_told() {
     let long = "x".repeat(200);
+    let complete = |verdicts, crowded| Extent::Complete { verdicts, awaited: 0, crowded };
     for (what, reported, want) in [
-        ("nothing", BackendVerdicts::new(), Extent::Complete { verdicts: 0 }),
-        ("the most", failing(MAX_VERDICTS, "b"), Extent::Complete { verdicts: MAX_VERDICTS }),
-        ("one more", failing(MAX_VERDICTS + 1, "b"), Extent::Truncated),
-        ("too many bytes", failing(MAX_VERDICTS - 1, &long), Extent::Truncated),
+        ("nothing", BackendVerdicts::new(), complete(0, 0)),
+        ("the most", failing(MAX_VERDICTS, "b"), complete(MAX_VERDICTS, 0)),
+        ("one more", failing(MAX_VERDICTS + 1, "b"), complete(0, 1)),
+        ("too many bytes", failing(MAX_VERDICTS - 1, &long), complete(0, 1)),
         (
             "too many of which nothing is known",
             (0..=MAX_VERDICTS).map(|n| (key(&n.to_string()), Verdicts::new())).collect(),
-            Extent::Truncated,
+            complete(0, 1),
         ),
     ] {
-        let (text, extent) = ObserverReport::of(true, &reported, None);
+        let (text, extent) = ObserverReport::of(Some(&Namespaces::new()), &reported, None);
         assert_eq!(extent, want, "{what}");
         assert!(text.len() <= MAX_BYTES, "{what}: {}", text.len());
         let report = ObserverReport::parse(&text).expect("we wrote it");
-        assert_eq!(report == ObserverReport::Truncated, want == Extent::Truncated, "{what}");
+        let ObserverReport::Complete { silent, .. } = report else { panic!("{what}: {report:?}") };
+        assert_eq!(silent.is_empty(), want != complete(0, 1), "{what}");
     }
+}
+
+/// So many failing backends in each namespace.
+fn failing_in(namespaces: &[(&str, usize)]) -> BackendVerdicts {
+    let backends = namespaces.iter().flat_map(|(namespace, count)| (0..*count).map(move |n| (*namespace, n)));
+    backends
+        .map(|(namespace, n)| (ObjectKey::new(namespace, format!("b{n}")), verdicts("6/10", Health::Unhealthy)))
+        .collect()
+}
+
+fn names(namespaces: &[&str]) -> Namespaces {
+    namespaces.iter().map(|name| Arc::from(*name)).collect()
+}
+
+#[test]
+fn no_namespace_takes_the_room_of_another() {
+    for (what, namespaces, told, crowded) in [
+        ("one tenant's thousand failures", vec![("evil", 1100), ("shop", 2)], 2, vec!["evil"]),
+        ("what is left is for who comes next", vec![("evil", 900), ("shop", 2)], 902, vec![]),
+        ("the largest goes first", vec![("evil", 600), ("house", 500), ("shop", 2)], 502, vec!["evil"]),
+    ] {
+        let reported = failing_in(&namespaces);
+        let (text, extent) = ObserverReport::of(Some(&Namespaces::new()), &reported, None);
+        assert_eq!(extent, Extent::Complete { verdicts: told, awaited: 0, crowded: crowded.len() }, "{what}");
+        let report = ObserverReport::parse(&text).expect("we wrote it");
+        let ObserverReport::Complete { reported, silent, .. } = report else { panic!("{what}: {report:?}") };
+        assert_eq!(silent, names(&crowded), "{what}");
+        assert!(reported.contains_key(&key("b0")), "{what}");
+        assert!(reported.keys().all(|key| !silent.contains(&key.namespace)), "{what}");
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_observed_yet_keeps_no_other_out() {
+    let reported = failing_in(&[("evil", 3), ("shop", 2)]);
+    let (text, extent) = ObserverReport::of(Some(&names(&["evil"])), &reported, None);
+    assert_eq!(extent, Extent::Complete { verdicts: 2, awaited: 1, crowded: 0 });
+    let Ok(ObserverReport::Complete { reported, silent, .. }) = ObserverReport::parse(&text) else { panic!("{text}") };
+    assert_eq!((reported.len(), silent), (2, names(&["evil"])));
+    // A version that knows no `silent` must not take that for health.
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["complete"], false);
+    let (text, _) = ObserverReport::of(Some(&Namespaces::new()), &failing_in(&[("evil", 1100)]), None);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&document["complete"], &document["truncated"]), (&true.into(), &true.into()));
+}
+
+#[test]
+fn without_room_for_the_names_of_namespaces_nothing_counts() {
+    let many: Vec<_> = (0..4000).map(|n| format!("{n:0>63}")).collect();
+    let awaited: Namespaces = many.iter().map(|name| Arc::from(name.as_str())).collect();
+    let (text, extent) = ObserverReport::of(Some(&awaited), &BackendVerdicts::new(), None);
+    assert_eq!((text.as_str(), extent), (r#"{"complete":false}"#, Extent::Incomplete));
+    let pairs: Vec<_> = many.iter().map(|name| (name.as_str(), 1)).collect();
+    let (text, extent) = ObserverReport::of(Some(&Namespaces::new()), &failing_in(&pairs), None);
+    assert_eq!(extent, Extent::Truncated);
+    assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Truncated);
 }
 
 #[test]
@@ -94,7 +153,7 @@ fn what_cannot_be_a_report_is_refused() {
 fn another_version_may_say_what_this_one_does_not_know() {
     let text = r#"{"complete":true,"region":"eu","backends":{"shop/ses":{"6/10":{"health":"Glowing",
         "since":"2023-11-14T22:13:20Z","class":"Haunted","mood":1}}}}"#;
-    let Ok(ObserverReport::Complete { reported, known_up_to: None }) = ObserverReport::parse(text) else {
+    let Ok(ObserverReport::Complete { reported, known_up_to: None, .. }) = ObserverReport::parse(text) else {
         panic!("{:?}", ObserverReport::parse(text))
     };
     let Seen::As(verdict) = seen(&reported, &key("ses"), "6/10") else { panic!("{reported:?}") };
@@ -162,8 +221,8 @@ proptest! {
     ) {
         let reported: BackendVerdicts = reported.into_iter().map(|(name, verdicts)| (key(&name), verdicts)).collect();
         let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
-        let (text, _) = ObserverReport::of(true, &reported, known_up_to.as_ref());
-        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete { reported, known_up_to });
+        let (text, _) = ObserverReport::of(Some(&Namespaces::new()), &reported, known_up_to.as_ref());
+        prop_assert_eq!(ObserverReport::parse(&text).unwrap(), ObserverReport::Complete { reported, known_up_to, silent: Namespaces::new() });
     }
 
     #[test]
@@ -175,7 +234,7 @@ proptest! {
     fn no_damaged_report_makes_the_parser_panic(
         verdicts in any_verdicts(), at in any::<prop::sample::Index>(), with in any::<char>()
     ) {
-        let (text, _) = ObserverReport::of(true, &BackendVerdicts::from([(key("ses"), verdicts)]), None);
+        let (text, _) = ObserverReport::of(Some(&Namespaces::new()), &BackendVerdicts::from([(key("ses"), verdicts)]), None);
         let mut letters: Vec<_> = text.chars().collect();
         let at = at.index(letters.len());
         letters[at] = with;

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Metrics;
 use super::liveness::LeaseVersion;
 use crate::leader::Leadership;
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::CallError;
 
 /// Limit for each deletion.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,13 +36,15 @@ pub(super) async fn sweep(
                 metrics.call("sweep", "ok");
                 tracing::info!(lease = &*name, "the Lease of an observer that died is deleted");
             }
-            Ok(Ok(Err(error))) => {
-                metrics.call("sweep", "error");
-                tracing::debug!(lease = &*name, error = describe(&error), "the Lease of a dead observer stays");
-            }
-            Ok(Err(_elapsed)) => metrics.call("sweep", "timeout"),
+            Ok(Ok(Err(error))) => failed(&name, &metrics, &CallError::from(error)),
+            Ok(Err(_elapsed)) => failed(&name, &metrics, &CallError::Timeout(DEADLINE)),
         }
     }
+}
+
+fn failed(lease: &str, metrics: &Metrics, error: &CallError) {
+    metrics.call("sweep", error.category());
+    tracing::debug!(lease, %error, "the Lease of a dead observer stays");
 }
 
 #[cfg(test)]

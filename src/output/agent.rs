@@ -10,7 +10,7 @@ use super::config_map::host_and_port;
 use super::{Led, Owner, Target, metadata};
 use mail_failover_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
 use mail_failover_contract::routing::{self, Refusal};
-use mail_failover_core::model::{AgentOutput, Backend, Policy, TlsMode, TrustAnchors};
+use mail_failover_core::model::{AgentOutput, Backend, Policy, SharedError, TlsMode, TrustAnchors};
 
 /// Content for the agents of a route beside the shares of its targets.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ fn document(
         route: document::RouteReference {
             namespace: owner.key.namespace.to_string(),
             name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
+            uid: owner.uid.to_string(),
         },
         decision: document::Decision { transition, summary: inputs.summary.clone() },
         withdrawn: backends.is_none(),
@@ -106,7 +106,7 @@ fn document(
         sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
     };
-    let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(error.to_string()))?;
+    let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(SharedError::new(error)))?;
     // ADR-0044: Check a document for agents before it is written.
     routing::parse(&text)?;
     Ok(format!("{text}\n"))

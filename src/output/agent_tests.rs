@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::*;
 use mail_failover_core::model::{
     Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ReplyRule, ReplyRules, ServicePort, SmtpHost,
-    Thresholds, Tls,
+    Thresholds, Tls, Uid,
 };
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
 
 fn owner() -> Owner {
-    Owner { key: ObjectKey::new("shop", "orders"), uid: "u-1".to_owned() }
+    Owner { key: ObjectKey::new("shop", "orders"), uid: Uid::parse(Some("u-1")).unwrap() }
 }
 
 fn backend(host: &str, port: u16, mode: TlsMode) -> Backend {
@@ -172,8 +172,9 @@ fn what_agents_would_not_read_is_not_written() {
 }
 
 proptest! {
-    /// Shares of which a part could not be placed, of backends of which some are not known, with places that several have: an agent
-    /// reads whatever is written, and what carries mail is among it.
+    /// Shares of which a part could not be placed, of backends of which some are not known, with
+    /// places that several have: an agent reads whatever is written, and what carries mail is among
+    /// it.
     #[test]
     fn an_agent_reads_whatever_is_written(
         hosts in prop::collection::vec(0_u8..6, 1..9),

@@ -73,8 +73,9 @@ fn next_hop(target: &Target<'_>) -> String {
 fn postfix(target: &Target<'_>) -> BTreeMap<&'static str, String> {
     let next_hop = next_hop(target);
     let server_name = &target.backend.tls.server_name;
-    // `secure` verifies the chain and the name, as our own probe does; `may` is Postfix's word for opportunistic. Implicit TLS is
-    // the transport's business: Debian's master.cf and ours name it `smtps`, a smtp(8) with smtp_tls_wrappermode=yes.
+    // `secure` verifies the chain and the name, as our own probe does; `may` is Postfix's word for
+    // opportunistic. Implicit TLS is the transport's business: Debian's master.cf and ours name it
+    // `smtps`, a smtp(8) with smtp_tls_wrappermode=yes.
     let (transport, policy) = match target.backend.tls.mode {
         TlsMode::None => ("smtp", "none".to_owned()),
         TlsMode::Opportunistic => ("smtp", "may".to_owned()),

@@ -19,9 +19,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use agent::{DocumentInputs, DocumentMember};
 use mail_failover_api as api;
+use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;
-use mail_failover_core::model::{Backend, ObjectKey, Route};
-pub use plan::{Desired, Observed, Obstacle, Output, OutputKey, OutputKind, Write, writes};
+use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
+pub use plan::{
+    Desired, DesiredOutput, Observed, ObservedOutput, Obstacle, Output, OutputKey, OutputKind, Write, writes,
+};
 pub use split::{ServiceSplit, service_split};
 
 /// The field manager of every output.
@@ -49,7 +52,7 @@ pub struct Owner {
     /// Namespace and name of the route.
     pub key: ObjectKey,
     /// `metadata.uid` of the route.
-    pub uid: String,
+    pub uid: Uid,
 }
 
 /// A backend that outputs lead to.
@@ -124,15 +127,19 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], inputs: &Do
     desired.places_known =
         (largest.is_place_known || route.config_maps.is_empty()) && (are_all_known || route.agents.is_empty());
     for output in &route.services {
-        desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
+        let service = Output::Service(Box::new(service::service(owner, output)));
+        desired.objects.push(wanted(owner, &output.name, service));
         for (index, part) in split.parts.iter().enumerate() {
             let slices = service::endpoint_slices(owner, output, part, index);
-            desired.objects.extend(slices.into_iter().map(|slice| Output::EndpointSlice(Box::new(slice))));
+            for (name, slice) in slices {
+                desired.objects.push(wanted(owner, &name, Output::EndpointSlice(Box::new(slice))));
+            }
         }
     }
     if largest.is_place_known {
         for output in &route.config_maps {
-            desired.objects.push(Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest))));
+            let config_map = Output::ConfigMap(Box::new(config_map::config_map(owner, output, largest)));
+            desired.objects.push(wanted(owner, &output.name, config_map));
         }
     }
     if !route.agents.is_empty() && are_all_known {
@@ -153,10 +160,12 @@ pub fn withdrawn(owner: &Owner, route: &Route, transition: i64, inputs: &Documen
         obstacles: vec![],
     };
     for output in &route.services {
-        desired.objects.push(Output::Service(Box::new(service::service(owner, output))));
+        let service = Output::Service(Box::new(service::service(owner, output)));
+        desired.objects.push(wanted(owner, &output.name, service));
     }
     for output in &route.config_maps {
-        desired.objects.push(Output::ConfigMap(Box::new(config_map::withdrawn(owner, output, transition))));
+        let config_map = Output::ConfigMap(Box::new(config_map::withdrawn(owner, output, transition)));
+        desired.objects.push(wanted(owner, &output.name, config_map));
     }
     match agent::render_withdrawn(owner, transition, inputs) {
         _ if route.agents.is_empty() => {}
@@ -181,7 +190,7 @@ fn brief(
     };
     desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
         // ADR-0042: Agents get one backend per host and port.
-        reason: "NextHopShared",
+        reason: reason::NEXT_HOP_SHARED,
         field: "spec.backends[].name",
         message: format!(
             "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
@@ -193,7 +202,8 @@ fn brief(
 
 fn tell_agents(owner: &Owner, route: &Route, led: Led<'_>, text: &str, desired: &mut Desired) {
     for output in &route.agents {
-        desired.objects.push(Output::ConfigMap(Box::new(agent::config_map(owner, output, led, text))));
+        let config_map = agent::config_map(owner, output, led, text);
+        desired.objects.push(wanted(owner, &output.config_map, Output::ConfigMap(Box::new(config_map))));
     }
 }
 
@@ -209,7 +219,11 @@ fn untold(refusal: &Refusal) -> Obstacle {
         | Refusal::Older { .. } => "",
     };
     let message = format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
-    Obstacle { reason: "AgentDocumentUnusable", field: AGENT_FIELD, message }
+    Obstacle { reason: reason::AGENT_DOCUMENT_UNUSABLE, field: AGENT_FIELD, message }
+}
+
+fn wanted(owner: &Owner, name: &str, output: Output) -> DesiredOutput {
+    DesiredOutput { key: (output.kind(), owner.key.sibling(name)), output }
 }
 
 fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], led: Option<Led<'_>>) -> ObjectMeta {
@@ -226,7 +240,7 @@ fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], led: Option<Le
             api_version: format!("{}/{}", api::GROUP, api::VERSION),
             kind: "MailRoute".to_owned(),
             name: owner.key.name.to_string(),
-            uid: owner.uid.clone(),
+            uid: owner.uid.to_string(),
             controller: Some(true),
             block_owner_deletion: Some(false),
         }]),

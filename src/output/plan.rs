@@ -1,6 +1,7 @@
 //! The plan of writes: from the observed to the desired objects, in the fewest writes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
@@ -8,7 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
-use mail_failover_core::model::{ObjectKey, ResourceVersion};
+use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion};
 
 /// Kind of an output's object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,30 +57,18 @@ impl Output {
         }
     }
 
-    /// Returns the object's metadata for changes.
-    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+    /// Returns the object's kind.
+    pub fn kind(&self) -> OutputKind {
         match self {
-            Self::Service(service) => &mut service.metadata,
-            Self::EndpointSlice(slice) => &mut slice.metadata,
-            Self::ConfigMap(config_map) => &mut config_map.metadata,
-        }
-    }
-
-    /// Returns the object's kind and key.
-    pub fn key(&self) -> OutputKey {
-        let kind = match self {
             Self::Service(_) => OutputKind::Service,
             Self::EndpointSlice(_) => OutputKind::EndpointSlice,
             Self::ConfigMap(_) => OutputKind::ConfigMap,
-        };
-        let metadata = self.metadata();
-        let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        (kind, ObjectKey::new(namespace, metadata.name.as_deref().unwrap_or_default()))
+        }
     }
 
     /// Returns true if `observed` has everything that `self` wants, no selector, and is no alias.
-    // Fields that others have added are theirs. With a selector, another controller would lead the Service elsewhere; the name
-    // of an alias leads to another name.
+    // Fields that others have added are theirs. With a selector, another controller would lead the
+    // Service elsewhere; the name of an alias leads to another name.
     fn is_satisfied_by(&self, observed: &Self) -> bool {
         let metadata = has_metadata(self.metadata(), observed.metadata());
         metadata
@@ -157,52 +146,88 @@ fn has_entries(want: Option<&BTreeMap<String, String>>, have: Option<&BTreeMap<S
     want.into_iter().flatten().all(|(key, value)| have.is_some_and(|have| have.get(key) == Some(value)))
 }
 
+/// Object that a route wants to own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredOutput {
+    /// Kind and key of the object, the same as in its metadata.
+    pub key: OutputKey,
+    /// The object, without a version.
+    pub output: Output,
+}
+
+/// Object as the API server showed it, with the identity that writes to it are conditional on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedOutput {
+    /// Key, uid and version of the object.
+    pub identity: ObjectIdentity,
+    /// The object itself.
+    pub output: Output,
+}
+
+impl ObservedOutput {
+    /// Returns the object's kind and key.
+    pub fn key(&self) -> OutputKey {
+        (self.output.kind(), self.identity.key.clone())
+    }
+
+    fn route_uid(&self) -> Option<&str> {
+        route_uid(self.output.metadata())
+    }
+
+    /// Returns true if this is a newer version of the same object than `other`.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        let (known, incoming) = (&self.identity, &other.identity);
+        known.uid == incoming.uid && known.resource_version.is_newer_than(&incoming.resource_version)
+    }
+}
+
 /// Objects that the operator made, as the API server last showed them.
 #[derive(Debug, Default)]
 pub struct Observed {
-    objects: BTreeMap<OutputKey, Arc<Output>>,
+    objects: BTreeMap<OutputKey, Arc<ObservedOutput>>,
 }
 
 impl Observed {
     /// Takes an object unless a newer version is known. Returns the uid of the route that should be reconciled.
     /// Objects that no route controls are not kept.
     // The watch event caused by a write can arrive after its response.
-    pub fn note(&mut self, object: Output) -> Option<String> {
+    pub fn note(&mut self, object: ObservedOutput) -> Option<String> {
         let key = object.key();
-        let known = self.objects.get(&key);
-        if route_uid(object.metadata()).is_none() {
-            return self.forget(&key);
-        }
-        if known.is_some_and(|known| is_newer(known.metadata(), object.metadata())) {
+        let Some(owner) = object.route_uid().map(str::to_owned) else { return self.forget(&key) };
+        if self.objects.get(&key).is_some_and(|known| known.is_newer_than(&object)) {
             return None;
         }
-        let owner = route_uid(object.metadata()).map(str::to_owned);
         self.objects.insert(key, Arc::new(object));
-        owner
+        Some(owner)
     }
 
     /// Forgets a deleted object. Returns the uid of the route that owned it.
     pub fn forget(&mut self, key: &OutputKey) -> Option<String> {
         let object = self.objects.remove(key)?;
-        route_uid(object.metadata()).map(str::to_owned)
+        object.route_uid().map(str::to_owned)
     }
 
     /// Returns the object of that key.
-    pub fn get(&self, key: &OutputKey) -> Option<&Arc<Output>> {
-        self.objects.get(key)
+    pub fn get(&self, key: &OutputKey) -> Option<&ObservedOutput> {
+        self.objects.get(key).map(Arc::as_ref)
     }
 
     /// Returns the newest transition that an output of this route names.
     pub fn newest_transition(&self, owner: &Owner) -> Option<i64> {
-        let annotations = self.owned_by(owner).filter_map(|output| output.metadata().annotations.as_ref());
+        let annotations = self.owned_by(owner).filter_map(|object| object.output.metadata().annotations.as_ref());
         annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
     }
 
-    fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
-        self.get(key).is_some_and(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
+    /// Returns true if an endpoint of this route is one of these addresses.
+    pub fn leads_to(&self, owner: &Owner, addresses: &[SocketAddr]) -> bool {
+        self.owned_by(owner).flat_map(|observed| endpoints(&observed.output)).any(|endpoint| addresses.contains(&endpoint))
     }
 
-    fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a Arc<Output>> {
+    fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {
+        self.get(key).is_some_and(|object| object.route_uid() == Some(owner.uid.as_str()))
+    }
+
+    fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a ObservedOutput> {
         let kinds = [OutputKind::Service, OutputKind::EndpointSlice, OutputKind::ConfigMap];
         let namespace = owner.key.namespace.clone();
         kinds.into_iter().flat_map(move |kind| {
@@ -210,46 +235,57 @@ impl Observed {
             let namespace = namespace.clone();
             let range =
                 self.objects.range(first..).take_while(move |((k, key), _)| *k == kind && key.namespace == namespace);
-            range.map(|(_, object)| object).filter(|object| route_uid(object.metadata()) == Some(owner.uid.as_str()))
+            range.map(|(_, object)| object.as_ref()).filter(|object| object.route_uid() == Some(owner.uid.as_str()))
         })
     }
 }
 
-/// Returns true if `known` is a newer version of the same object than `incoming`.
-fn is_newer(known: &ObjectMeta, incoming: &ObjectMeta) -> bool {
-    let known_version = ResourceVersion::parse(known.resource_version.as_deref());
-    let incoming_version = ResourceVersion::parse(incoming.resource_version.as_deref());
-    known.uid == incoming.uid
-        && match (known_version, incoming_version) {
-            (Ok(known), Ok(incoming)) => known.is_newer_than(&incoming),
-            (Ok(_), Err(_)) => true,
-            (Err(_), _) => false,
+/// The endpoints of a slice; none of any other object.
+fn endpoints(output: &Output) -> Vec<SocketAddr> {
+    let Output::EndpointSlice(slice) = output else { return vec![] };
+    let mut endpoints = vec![];
+    for port in slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok()) {
+        for address in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            endpoints.extend(address.parse().map(|address| SocketAddr::new(address, port)));
         }
+    }
+    endpoints
 }
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
     /// Create the object; fails if somebody else has created it meanwhile.
-    Create(Output),
+    Create(DesiredOutput),
     /// Server-side apply to an object of ours, on the condition that it still has the version that was seen.
-    Apply(Output),
+    Apply(DesiredOutput, ResourceVersion),
     /// Remove the selector from our Service.
     ClearSelector(OutputKey, ResourceVersion),
     /// Replace all ports of our Service, then apply: somebody's port conflicts with ours.
-    ReplacePorts(Box<Service>, Vec<ServicePort>),
+    ReplacePorts {
+        /// Kind and key of the Service.
+        key: OutputKey,
+        /// The Service as it is applied.
+        service: Box<Service>,
+        /// Ports that replace the present ones before.
+        ports: Vec<ServicePort>,
+        /// Version that was seen; the condition of the replacement.
+        version: ResourceVersion,
+    },
     /// Delete an object of ours that is no longer wanted, on the condition that it still has the version that was
     /// seen.
-    Delete(OutputKey, Box<ObjectMeta>),
+    Delete(OutputKey, ObjectIdentity),
 }
 
 impl Write {
     /// Returns the kind and key of the written object.
     pub fn key(&self) -> OutputKey {
         match self {
-            Self::Create(output) | Self::Apply(output) => output.key(),
-            Self::ClearSelector(key, _) | Self::Delete(key, _) => key.clone(),
-            Self::ReplacePorts(service, _) => Output::Service(service.clone()).key(),
+            Self::Create(DesiredOutput { key, .. })
+            | Self::Apply(DesiredOutput { key, .. }, _)
+            | Self::ReplacePorts { key, .. }
+            | Self::ClearSelector(key, _)
+            | Self::Delete(key, _) => key.clone(),
         }
     }
 }
@@ -258,7 +294,7 @@ impl Write {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Desired {
     /// Objects whose content is known.
-    pub objects: Vec<Output>,
+    pub objects: Vec<DesiredOutput>,
     /// Keys of all objects that the route wants, with known content or not. Other objects that it owns are deleted.
     pub owned_keys: Vec<OutputKey>,
     /// True if `objects` has every `EndpointSlice` there should be.
@@ -290,43 +326,30 @@ pub fn writes(
     is_refused: impl Fn(&OutputKey) -> bool,
 ) -> Vec<Write> {
     let Desired { objects, owned_keys, endpoints_known, places_known: _, obstacles: _ } = desired;
-    let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|output| (output.key(), output)).collect();
+    let mut wanted: BTreeMap<OutputKey, Output> = objects.into_iter().map(|want| (want.key, want.output)).collect();
     let mut writes = vec![];
     for object in observed.owned_by(owner) {
         let key = object.key();
-        // The API server gives every object a version. Without one, no write could be conditional.
-        let Ok(version) = ResourceVersion::parse(object.metadata().resource_version.as_deref()) else { continue };
+        let ObservedOutput { identity, output: there } = object;
         if let Some(want) = wanted.remove(&key) {
-            if is_refused(&key) || want.is_satisfied_by(object) {
+            if is_refused(&key) || want.is_satisfied_by(there) {
                 continue;
             }
-            writes.push(match (with_version(want, &version), &**object) {
-                (_, Output::Service(there)) if has_selector(there) => Write::ClearSelector(key, version),
-                (Output::Service(mut want), Output::Service(there)) if is_alias(there) => {
-                    // The API server takes `externalName` away with the type.
-                    want.spec.get_or_insert_default().type_ = Some("ClusterIP".to_owned());
-                    Write::Apply(Output::Service(want))
-                }
-                (Output::Service(want), Output::Service(there)) => match ports_without_obstacles(&want, there) {
-                    Some(ports) => Write::ReplacePorts(want, ports),
-                    None => Write::Apply(Output::Service(want)),
-                },
-                (want, Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_)) => Write::Apply(want),
-            });
-        } else if is_obsolete(&key, object, &owned_keys, endpoints_known)
-            && object.metadata().deletion_timestamp.is_none()
+            writes.push(correction(key, want, there, identity.resource_version.clone()));
+        } else if is_obsolete(&key, there, &owned_keys, endpoints_known)
+            && there.metadata().deletion_timestamp.is_none()
         {
-            writes.push(Write::Delete(key, Box::new(object.metadata().clone())));
+            writes.push(Write::Delete(key, identity.clone()));
         }
     }
     for (key, want) in wanted {
         let service = service_of(&want).map(|name| (OutputKind::Service, key.1.sibling(name)));
         if service.is_none_or(|service| observed.is_owned_by(&service, owner)) && !is_refused(&key) {
-            writes.push(Write::Create(want));
+            writes.push(Write::Create(DesiredOutput { key, output: want }));
         }
     }
-    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service has too many endpoints rather
-    // than none.
+    // Clients wait for endpoints, so these come first. Deletions come last: in between, a Service
+    // has too many endpoints rather than none.
     writes.sort_by_key(|write| match (write, write.key().0) {
         (Write::Delete(..), _) => 3,
         (_, OutputKind::EndpointSlice) => 0,
@@ -344,9 +367,23 @@ fn is_obsolete(key: &OutputKey, object: &Output, owned_keys: &[OutputKey], endpo
     }
 }
 
-fn with_version(mut output: Output, version: &ResourceVersion) -> Output {
-    output.metadata_mut().resource_version = Some(version.to_string());
-    output
+/// Returns the write that brings an object of ours nearer to what is wanted.
+fn correction(key: OutputKey, want: Output, there: &Output, version: ResourceVersion) -> Write {
+    match (want, there) {
+        (_, Output::Service(there)) if has_selector(there) => Write::ClearSelector(key, version),
+        (Output::Service(mut want), Output::Service(there)) if is_alias(there) => {
+            // The API server takes `externalName` away with the type.
+            want.spec.get_or_insert_default().type_ = Some("ClusterIP".to_owned());
+            Write::Apply(DesiredOutput { key, output: Output::Service(want) }, version)
+        }
+        (Output::Service(service), Output::Service(there)) => match ports_without_obstacles(&service, there) {
+            Some(ports) => Write::ReplacePorts { key, service, ports, version },
+            None => Write::Apply(DesiredOutput { key, output: Output::Service(service) }, version),
+        },
+        (output, Output::Service(_) | Output::EndpointSlice(_) | Output::ConfigMap(_)) => {
+            Write::Apply(DesiredOutput { key, output }, version)
+        }
+    }
 }
 
 /// Returns the Service that a slice belongs to.
@@ -363,21 +400,37 @@ fn service_of(output: &Output) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::output::metadata;
+    use mail_failover_core::model::Uid;
 
     fn owner(uid: &str) -> Owner {
-        Owner { key: ObjectKey::new("shop", "orders"), uid: uid.to_owned() }
+        Owner { key: ObjectKey::new("shop", "orders"), uid: Uid::parse(Some(uid)).unwrap() }
     }
 
-    fn config_map(uid: &str, value: &str, version: Option<&str>) -> Output {
-        let mut metadata = metadata(&owner(uid), "postfix".to_owned(), &[], None);
-        metadata.resource_version = version.map(str::to_owned);
+    fn version(text: &str) -> ResourceVersion {
+        ResourceVersion::parse(Some(text)).unwrap()
+    }
+
+    fn key(output: &Output) -> OutputKey {
+        (output.kind(), ObjectKey::new("shop", output.metadata().name.as_deref().unwrap()))
+    }
+
+    fn wanted(output: Output) -> DesiredOutput {
+        DesiredOutput { key: key(&output), output }
+    }
+
+    fn seen(output: Output, at: &str) -> ObservedOutput {
+        let uid = Uid::parse(Some("o")).unwrap();
+        ObservedOutput { identity: ObjectIdentity { key: key(&output).1, uid, resource_version: version(at) }, output }
+    }
+
+    fn config_map(uid: &str, value: &str) -> Output {
+        let metadata = metadata(&owner(uid), "postfix".to_owned(), &[], None);
         let data = [("transport".to_owned(), value.to_owned())].into();
         Output::ConfigMap(Box::new(ConfigMap { metadata, data: Some(data), ..ConfigMap::default() }))
     }
 
-    fn slice(name: &str, version: Option<&str>) -> Output {
-        let mut metadata = metadata(&owner("u"), name.to_owned(), &[(SERVICE_NAME_LABEL, "mail")], None);
-        metadata.resource_version = version.map(str::to_owned);
+    fn slice(name: &str) -> Output {
+        let metadata = metadata(&owner("u"), name.to_owned(), &[(SERVICE_NAME_LABEL, "mail")], None);
         Output::EndpointSlice(Box::new(EndpointSlice {
             metadata,
             address_type: "IPv4".to_owned(),
@@ -385,10 +438,9 @@ mod tests {
         }))
     }
 
-    fn service(version: Option<&str>, selector: Option<&str>) -> Output {
+    fn service(selector: Option<&str>) -> Output {
         let mut service =
             Service { metadata: metadata(&owner("u"), "mail".to_owned(), &[], None), ..Service::default() };
-        service.metadata.resource_version = version.map(str::to_owned);
         let spec = service.spec.get_or_insert_default();
         spec.selector = selector.map(|value| [("app".to_owned(), value.to_owned())].into());
         Output::Service(Box::new(service))
@@ -398,13 +450,14 @@ mod tests {
         objects: Vec<Output>,
         owned_keys: &[Output],
         endpoints_known: bool,
-        observed: Vec<Output>,
+        observed: Vec<ObservedOutput>,
     ) -> Vec<Write> {
         let mut store = Observed::default();
         for object in observed {
             store.note(object);
         }
-        let owned_keys = owned_keys.iter().map(Output::key).collect();
+        let owned_keys = owned_keys.iter().map(key).collect();
+        let objects = objects.into_iter().map(wanted).collect();
         writes(
             &owner("u"),
             Desired { objects, owned_keys, endpoints_known, places_known: true, obstacles: vec![] },
@@ -415,47 +468,47 @@ mod tests {
 
     #[test]
     fn what_is_as_desired_is_not_written() {
-        let want = config_map("u", "a", None);
-        let writes = planned(vec![want.clone()], &[want], true, vec![config_map("u", "a", Some("7"))]);
+        let want = config_map("u", "a");
+        let writes = planned(vec![want.clone()], &[want], true, vec![seen(config_map("u", "a"), "7")]);
         assert_eq!(writes, vec![]);
     }
 
     #[test]
     fn what_differs_is_applied_to_the_version_that_was_seen() {
-        let want = config_map("u", "a", None);
-        let writes = planned(vec![want.clone()], &[want], true, vec![config_map("u", "b", Some("7"))]);
-        assert_eq!(writes, vec![Write::Apply(config_map("u", "a", Some("7")))]);
+        let want = config_map("u", "a");
+        let writes = planned(vec![want.clone()], &[want], true, vec![seen(config_map("u", "b"), "7")]);
+        assert_eq!(writes, vec![Write::Apply(wanted(config_map("u", "a")), version("7"))]);
     }
 
     #[test]
     fn an_object_of_another_route_is_not_applied_but_met_by_a_create_that_must_fail() {
-        let want = config_map("u", "a", None);
+        let want = config_map("u", "a");
         let writes =
-            planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![config_map("other", "b", Some("7"))]);
-        assert_eq!(writes, vec![Write::Create(want)]);
+            planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![seen(config_map("other", "b"), "7")]);
+        assert_eq!(writes, vec![Write::Create(wanted(want))]);
     }
 
     #[test]
     fn endpoints_wait_for_their_service() {
-        let (service, slice) = (service(None, None), slice("mail-ipv4", None));
+        let (service, slice) = (service(None), slice("mail-ipv4"));
         let owned_keys = std::slice::from_ref(&service);
         assert_eq!(
             planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![]),
-            vec![Write::Create(service.clone())]
+            vec![Write::Create(wanted(service.clone()))]
         );
-        let there = self::service(Some("3"), None);
+        let there = seen(service.clone(), "3");
         assert_eq!(
             planned(vec![service.clone(), slice.clone()], owned_keys, true, vec![there]),
-            vec![Write::Create(slice)]
+            vec![Write::Create(wanted(slice))]
         );
     }
 
     #[test]
     fn a_selector_that_somebody_added_is_taken_away() {
-        let want = service(None, None);
-        let writes =
-            planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![service(Some("3"), Some("mta"))]);
-        assert_eq!(writes, vec![Write::ClearSelector(want.key(), ResourceVersion::parse(Some("3")).unwrap())]);
+        let want = service(None);
+        let there = seen(service(Some("mta")), "3");
+        let writes = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![there]);
+        assert_eq!(writes, vec![Write::ClearSelector(key(&want), version("3"))]);
     }
 
     #[test]
@@ -466,8 +519,8 @@ mod tests {
             protocol: Some("TCP".to_owned()),
             ..ServicePort::default()
         };
-        let with = |version: Option<&str>, ports: &[ServicePort]| {
-            let Output::Service(mut service) = service(version, None) else { unreachable!("a Service") };
+        let with = |ports: &[ServicePort]| {
+            let Output::Service(mut service) = service(None) else { unreachable!("a Service") };
             service.spec.get_or_insert_default().ports = Some(ports.to_vec());
             service
         };
@@ -483,14 +536,13 @@ mod tests {
                 Some(vec![ours.clone(), port(Some("admin"), 80)]),
             ),
         ] {
-            let want = with(None, std::slice::from_ref(&ours));
-            let claim = Output::Service(want.clone());
-            let observed = Output::Service(with(Some("3"), &there));
-            let planned = planned(vec![claim.clone()], std::slice::from_ref(&claim), true, vec![observed]);
-            let want = with(Some("3"), std::slice::from_ref(&ours));
+            let service = with(std::slice::from_ref(&ours));
+            let want = Output::Service(service.clone());
+            let observed = seen(Output::Service(with(&there)), "3");
+            let planned = planned(vec![want.clone()], std::slice::from_ref(&want), true, vec![observed]);
             let write = match expected {
-                None => Write::Apply(Output::Service(want)),
-                Some(ports) => Write::ReplacePorts(want, ports),
+                None => Write::Apply(wanted(want), version("3")),
+                Some(ports) => Write::ReplacePorts { key: key(&want), service, ports, version: version("3") },
             };
             assert_eq!(planned, vec![write], "{there:?}");
         }
@@ -498,8 +550,8 @@ mod tests {
 
     #[test]
     fn slices_stay_while_addresses_are_unknown_and_go_when_their_family_has_none() {
-        let service = service(Some("3"), None);
-        let observed = || vec![service.clone(), slice("mail-ipv6", Some("4"))];
+        let service = service(None);
+        let observed = || vec![seen(service.clone(), "3"), seen(slice("mail-ipv6"), "4")];
         let owned_keys = std::slice::from_ref(&service);
         assert_eq!(planned(vec![], owned_keys, false, observed()), vec![]);
         let gone = planned(vec![], owned_keys, true, observed());
@@ -508,27 +560,26 @@ mod tests {
 
     #[test]
     fn endpoints_are_led_elsewhere_before_anything_else_is_written() {
-        let there = [service(Some("3"), None), slice("mail-ipv4", Some("4")), config_map("u", "old", Some("5"))];
-        let wanted = vec![config_map("u", "new", None), slice("mail-ipv6", None), service(None, None)];
+        let there = vec![seen(service(None), "3"), seen(slice("mail-ipv4"), "4"), seen(config_map("u", "old"), "5")];
+        let wanted = vec![config_map("u", "new"), slice("mail-ipv6"), service(None)];
         let owned_keys = [wanted[0].clone(), wanted[2].clone()];
-        let kinds: Vec<_> =
-            planned(wanted, &owned_keys, true, there.to_vec()).iter().map(|write| write.key().0).collect();
+        let kinds: Vec<_> = planned(wanted, &owned_keys, true, there).iter().map(|write| write.key().0).collect();
         // The slice of the family that goes is taken away last.
         assert_eq!(kinds, [OutputKind::EndpointSlice, OutputKind::ConfigMap, OutputKind::EndpointSlice]);
     }
 
     #[test]
     fn outputs_that_left_the_spec_are_deleted() {
-        let gone = planned(vec![], &[], false, vec![service(Some("3"), None), slice("mail-ipv4", Some("4"))]);
+        let gone = planned(vec![], &[], false, vec![seen(service(None), "3"), seen(slice("mail-ipv4"), "4")]);
         assert_eq!(gone.len(), 2);
     }
 
     #[test]
     fn an_echo_older_than_the_answer_to_our_write_is_ignored() {
         let mut observed = Observed::default();
-        observed.note(config_map("u", "new", Some("10")));
-        observed.note(config_map("u", "old", Some("9")));
-        let key = config_map("u", "", None).key();
-        assert_eq!(**observed.get(&key).unwrap(), config_map("u", "new", Some("10")));
+        observed.note(seen(config_map("u", "new"), "10"));
+        observed.note(seen(config_map("u", "old"), "9"));
+        let newest = seen(config_map("u", "new"), "10");
+        assert_eq!(observed.get(&newest.key()), Some(&newest));
     }
 }

@@ -34,22 +34,22 @@ pub(super) fn service(owner: &Owner, output: &ServiceOutput) -> Service {
     }
 }
 
-/// Renders one slice per address family and port; `index` tells the backends of one Service apart.
+/// Renders one slice per address family and port, with its name; `index` tells the backends of one Service apart.
 // All endpoints of a slice share its ports.
 pub(super) fn endpoint_slices(
     owner: &Owner,
     output: &ServiceOutput,
     part: &ServicePart<'_, '_>,
     index: usize,
-) -> Vec<EndpointSlice> {
+) -> Vec<(String, EndpointSlice)> {
     let mut groups: BTreeMap<(bool, u16), Vec<(SocketAddr, bool)>> = BTreeMap::new();
     for (address, is_ready) in &part.endpoints {
         groups.entry((address.is_ipv6(), address.port())).or_default().push((*address, *is_ready));
     }
-    let mut slices: Vec<EndpointSlice> = vec![];
+    let mut slices: Vec<(String, EndpointSlice)> = vec![];
     for ((is_ipv6, port), endpoints) in groups {
         let (family, address_type) = if is_ipv6 { ("ipv6", "IPv6") } else { ("ipv4", "IPv4") };
-        let is_first = slices.last().is_none_or(|earlier| earlier.address_type != address_type);
+        let is_first = slices.last().is_none_or(|(_, earlier)| earlier.address_type != address_type);
         let mut name = format!("{}-{family}", output.name);
         if index > 0 {
             name = format!("{name}-{index}");
@@ -58,12 +58,13 @@ pub(super) fn endpoint_slices(
             name = format!("{name}-p{port}");
         }
         let labels = [(SERVICE_NAME_LABEL, &*output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)];
-        slices.push(EndpointSlice {
-            metadata: metadata(owner, name, &labels, Some(part.target.into())),
+        let slice = EndpointSlice {
+            metadata: metadata(owner, name.clone(), &labels, Some(part.target.into())),
             address_type: address_type.to_owned(),
             endpoints: endpoints.into_iter().map(endpoint).collect(),
             ports: Some(output.ports.iter().map(|output| endpoint_port(&output.name, port)).collect()),
-        });
+        };
+        slices.push((name, slice));
     }
     slices
 }
@@ -98,10 +99,10 @@ mod tests {
     use super::*;
     use crate::output::split::service_split;
     use crate::output::{Target, testing};
-    use mail_failover_core::model::{ObjectKey, ServiceOutputPort};
+    use mail_failover_core::model::{ObjectKey, ServiceOutputPort, Uid};
 
     fn slices(addresses: &[(&str, bool)]) -> Vec<EndpointSlice> {
-        let owner = Owner { key: ObjectKey::new("shop", "orders"), uid: "u".to_owned() };
+        let owner = Owner { key: ObjectKey::new("shop", "orders"), uid: Uid::parse(Some("u")).unwrap() };
         let output =
             ServiceOutput { name: "mail".into(), ports: vec![ServiceOutputPort { name: "smtp".into(), port: 25 }] };
         let backend = testing::backend();
@@ -116,7 +117,8 @@ mod tests {
             is_place_known,
         }];
         let split = service_split(&targets);
-        split.parts.iter().flat_map(|part| endpoint_slices(&owner, &output, part, 0)).collect()
+        let slices = split.parts.iter().flat_map(|part| endpoint_slices(&owner, &output, part, 0));
+        slices.map(|(_, slice)| slice).collect()
     }
 
     fn ready(slice: &EndpointSlice) -> Vec<(&str, bool)> {

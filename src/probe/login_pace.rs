@@ -1,7 +1,8 @@
 //! Pace of a probe's log-ins: slower and slower while the server calls them too many.
 //!
-//! Pure: time is an argument. Providers count log-ins, and refuse them for a while once there were too many. A prober that
-//! goes on at its interval keeps itself locked out, and perhaps the mail servers that share its login.
+//! Pure: time is an argument. Providers count log-ins, and refuse them for a while once there were
+//! too many. A prober that goes on at its interval keeps itself locked out, and perhaps the mail
+//! servers that share its login.
 
 use std::sync::Arc;
 use std::time::Duration;

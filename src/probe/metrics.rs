@@ -9,9 +9,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use mail_failover_runtime::dial_guard::DialRule;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
-use mail_failover_core::model::{Effect, EvidenceClass};
+use mail_failover_core::model::{DelayCause, Effect, EvidenceClass};
 
 /// The prober's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
@@ -23,20 +24,24 @@ pub struct Metrics {
     pub(super) dialogues: Gauge,
     /// Number of probes under schedule.
     pub(super) targets: Gauge,
-    /// Dialogues that had to wait because the bound on dialogues was reached.
-    pub(super) permit_waits: Counter,
+    /// Number of probes under schedule that differ.
+    pub(super) distinct_targets: Gauge,
+    place_waits: Family<CauseLabel, Counter>,
+    place_wait: Histogram,
+    late_rounds: Family<CauseLabel, Counter>,
     /// Rounds that were not started because ten of the same probe were under way.
     pub(super) skipped_rounds: Counter,
     /// Reports that had to wait for room in the queue.
     pub(super) report_waits: Counter,
-    /// Reports about a target that was changed or removed meanwhile.
-    pub(super) stale_reports: Counter,
+    /// Rounds that were ended because nobody asked for them any more.
+    pub(super) cancelled_rounds: Counter,
     /// Addresses that a round left out because the destination has more than [`super::MAX_ADDRESSES`].
     pub(super) skipped_addresses: Counter,
     /// Dialogues whose deadlines this process looked at too late to blame the backend.
     pub(super) starved_dialogues: Counter,
     /// Rounds that ended before AUTH because the backend had called the log-ins too many.
     pub(super) postponed_logins: Counter,
+    refused_destinations: Family<RuleLabel, Counter>,
     start_lag: Histogram,
 }
 
@@ -46,8 +51,18 @@ struct ClassLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabel {
+    rule: &'static str,
 }
 
 /// Result of a look-up.
@@ -84,10 +99,26 @@ impl Metrics {
             ),
             dialogues: register(registry, "dialogues", "Dialogues under way"),
             targets: register(registry, "targets", "Probes under schedule"),
-            permit_waits: register(
+            distinct_targets: register(
                 registry,
-                "permit_waits",
-                "Dialogues that waited because as many were under way as may be",
+                "distinct_targets",
+                "Probes under schedule that differ: identical ones are made once",
+            ),
+            place_waits: register(
+                registry,
+                "place_waits",
+                "Dialogues that waited for their turn, by the bound that was reached",
+            ),
+            place_wait: registered(
+                registry,
+                "place_wait_seconds",
+                "How long dialogues waited for their turn, of those that waited",
+                duration_histogram(),
+            ),
+            late_rounds: register(
+                registry,
+                "late_rounds",
+                "Rounds whose dialogues waited for half an interval or longer for their turn, by the bound that was reached",
             ),
             skipped_rounds: register(
                 registry,
@@ -99,10 +130,10 @@ impl Metrics {
                 "report_waits",
                 "Reports that waited because the queue to the controller was full",
             ),
-            stale_reports: register(
+            cancelled_rounds: register(
                 registry,
-                "stale_reports",
-                "Reports dropped because their target was changed or removed meanwhile",
+                "cancelled_rounds",
+                "Rounds that were ended because their target was changed or removed meanwhile",
             ),
             skipped_addresses: register(
                 registry,
@@ -118,6 +149,11 @@ impl Metrics {
                 registry,
                 "postponed_logins",
                 "Rounds that ended before AUTH because the backend had refused a log-in as one too many",
+            ),
+            refused_destinations: register(
+                registry,
+                "refused_destinations",
+                "Addresses that no dialogue was begun with, by the rule that refuses them (loopback, link_local, metadata, …)",
             ),
             start_lag: registered(
                 registry,
@@ -138,6 +174,21 @@ impl Metrics {
         self.round_duration.get_or_create(&ResultLabel { result }).observe(took.as_secs_f64());
     }
 
+    /// Takes note of a dialogue that has to wait.
+    pub(super) fn place_waits(&self, cause: DelayCause) {
+        self.place_waits.get_or_create(&CauseLabel { cause: cause.as_str() }).inc();
+    }
+
+    /// Takes note of the end of such a wait.
+    pub(super) fn place_wait(&self, waited: Duration) {
+        self.place_wait.observe(waited.as_secs_f64());
+    }
+
+    /// Takes note of a round that is late for such waits.
+    pub(super) fn late_round(&self, cause: DelayCause) {
+        self.late_rounds.get_or_create(&CauseLabel { cause: cause.as_str() }).inc();
+    }
+
     pub(super) fn lookup(&self, result: LookupResult) {
         let result = match result {
             LookupResult::Addresses => "addresses",
@@ -146,6 +197,10 @@ impl Metrics {
             LookupResult::Skipped => "skipped",
         };
         self.lookups.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(super) fn refused_destination(&self, rule: DialRule) {
+        self.refused_destinations.get_or_create(&RuleLabel { rule: rule.as_str() }).inc();
     }
 
     pub(super) fn start_lag(&self, lag: Duration) {

@@ -1,7 +1,7 @@
 //! The prober: probes every address of every backend at an interval, and reports the results.
 //!
 //! ```text
-//! Prober::set ─▶ schedule ─▶ round ─▶ resolve ─▶ dialogue (per address) ─▶ classify ─▶ ProbeReport
+//! Prober::set ─▶ schedule ─▶ round ─▶ resolve ─▶ place ─▶ dialogue (per address) ─▶ classify ─▶ ProbeReport
 //! ```
 //!
 //! Architecture invariants:
@@ -11,31 +11,44 @@
 //! - It sends credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No report,
 //!   message or log line contains a part of them.
 //! - A failure on our own side (no route, no socket, a silent DNS resolver, too little processor time) is reported as
-//!   `Inconclusive`; a missing login, a refused name in EHLO or a TLS that we do not speak as `ProbeBlocked`; a refusal of
+//!   `Inconclusive`; a missing login, a refused name in EHLO, a TLS that we do not speak or an address that may not be
+//!   connected to as `ProbeBlocked`; a refusal of
 //!   too many log-ins as `Throttled`. None of them is ever reported as the backend's failure.
+//! - Probes that are identical are made once, and all who asked hear of it ([`subscribers`]).
+//! - A dialogue ends when nobody asks for it any more.
+//! - No dialogue is begun with an address that [`admit`] has not admitted, in this round and after resolution.
 //!
 //! Bounds, each with a metric that shows when it is reached:
 //!
 //! | bound | beyond it | metric |
 //! |---|---|---|
-//! | [`Settings::concurrency`] dialogues under way | a dialogue waits before its timeout begins | `permit_waits` |
+//! | [`Settings::concurrency`] dialogues under way, in fair shares ([`shares`]) | a dialogue waits before its timeout begins | `place_waits{cause="Dialogues"}` |
+//! | dialogues with one address, under way and begun in a second | the same | `place_waits{cause="DialoguesAtAddress"}` |
+//! | log-ins at one address, under way and begun in a second | the same | `place_waits{cause="LoginsAtAddress"}` |
+//! | the interval (5 s to 60 s) as the longest wait for a place | the round is inconclusive | `late_rounds` |
 //! | ten rounds of one probe under way | the round is skipped | `skipped_rounds` |
 //! | [`MAX_ADDRESSES`] addresses in a round | later rounds try the others in turn | `skipped_addresses` |
 //! | look-ups under way | the last known addresses serve | `lookups{result="skipped"}` |
 //! | the queue of reports | the round waits | `report_waits` |
 //! | log-ins that the backend calls too many | rounds end before AUTH for a while ([`MAX_LOGIN_PAUSE`] at most) | `postponed_logins` |
 
+mod admission;
+mod identity;
 mod login_pace;
 mod metrics;
+mod places;
 mod resolve;
 mod round;
 mod schedule;
+mod shares;
 mod silence;
+mod subscribers;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+pub use admission::{Admitted, admit};
 pub use login_pace::MAX_LOGIN_PAUSE;
 pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
@@ -49,6 +62,7 @@ use schedule::{RoundTerms, Runner};
 
 use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, ReplyRules, Tls};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::dial_guard::DialGuard;
 
 /// A probe's destination and settings. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +88,8 @@ pub struct ProbeTarget {
     pub login: ProbeLogin,
     /// Reading of the backend's replies.
     pub replies: ReplyRules,
+    /// True if a route uses the backend: its probes then find a place when all others are taken.
+    pub is_used: bool,
 }
 
 /// Runs one round at a target, outside any schedule. Returns after its connections are closed.
@@ -82,8 +98,15 @@ pub struct ProbeTarget {
 /// DNS is not configured, or the name for EHLO cannot be sent.
 pub async fn once(settings: &Settings, clock: Clock, target: ProbeTarget) -> Result<ProbeReport, StartError> {
     let rounds = Rounds::new(settings, clock, Metrics::new(&mut Registry::default()))?;
+    let terms = RoundTerms {
+        sequence: 1,
+        postponed_login: None,
+        namespaces: [target.key.backend.namespace.clone()].into(),
+        is_used: target.is_used,
+        interval: target.interval,
+    };
     let prepared = rounds.prepare(target);
-    let report = rounds.run(&prepared, RoundTerms { sequence: 1, postponed_login: None }, &Mutex::default()).await;
+    let report = rounds.run(&prepared, terms, &Mutex::default()).await;
     rounds.wait_for_quits().await;
     Ok(report)
 }
@@ -92,14 +115,15 @@ pub async fn once(settings: &Settings, clock: Clock, target: ProbeTarget) -> Res
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Most dialogues under way over all targets. Each holds a socket, and a hanging backend holds one until its
-    /// timeout.
+    /// timeout. No namespace has more of them than it leaves free, and a quarter is for backends that a route uses.
     pub concurrency: usize,
-    /// DNS servers. If empty, those of `/etc/resolv.conf` with its search list and options. `/etc/hosts` comes first in
-    /// both cases.
+    /// DNS servers. If empty, those of `/etc/resolv.conf` with its options. `/etc/hosts` comes first in both cases.
     pub dns_servers: Vec<SocketAddr>,
     /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1). If absent, the literal of the address that
     /// each connection comes from.
     pub ehlo_name: Option<String>,
+    /// Guard on the addresses that dialogues connect to.
+    pub guard: DialGuard,
 }
 
 /// Our name in EHLO: the one that is configured, else the host's if it is a domain of several labels. Servers refuse a
@@ -114,6 +138,6 @@ impl Default for Settings {
         // 10,000 backends every 10 s that cannot be connected to within 5 s hold 5,000 sockets on average, and more in
         // the first minutes, before their rounds have drifted apart. Dialogues beyond the bound wait, as those with
         // 10,000 backends that accept connections and say nothing for 10 s.
-        Self { concurrency: 8192, dns_servers: vec![], ehlo_name: None }
+        Self { concurrency: 8192, dns_servers: vec![], ehlo_name: None, guard: DialGuard::default() }
     }
 }

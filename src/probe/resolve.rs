@@ -1,10 +1,10 @@
 //! Resolution of a host name to its addresses, anew in each round.
 //!
 //! Answers are cached for their TTL, within bounds. A negative answer and no answer are kept apart: only the first is
-//! evidence about the backend. Names are completed as resolv.conf(5) says. This module never uses an address that the
-//! last answer no longer contains, unless DNS is silent.
+//! evidence about the backend. Names are absolute: the search list of resolv.conf(5) would complete them by those of
+//! the operator's own namespace. This module never uses an address that the last answer no longer contains, unless DNS
+//! is silent.
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use super::silence::{LatestAnswers, NameSilence};
 use mail_failover_core::model::Resolution;
 use mail_failover_smtp::message::bounded;
 
-/// Deadline of a whole look-up, search list included, while last known addresses can serve. RFC 8767 §5 serves stale
+/// Deadline of a whole look-up while last known addresses can serve. RFC 8767 §5 serves stale
 /// answers after 1.8 s.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of a whole look-up without last known addresses: the time that resolv.conf(5) gives one server.
@@ -59,8 +59,6 @@ pub enum StartError {
 
 pub struct Resolver {
     dns: TokioResolver,
-    search: Vec<Name>,
-    ndots: usize,
     permits: Semaphore,
     latest: Mutex<LatestAnswers>,
     metrics: Metrics,
@@ -70,9 +68,6 @@ pub struct Resolver {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownAddresses {
     addresses: Vec<IpAddr>,
-    /// Index of the completion that the addresses belong to. It is asked first, so that the search list costs nothing
-    /// while it answers.
-    candidate: usize,
     silence: NameSilence,
 }
 
@@ -113,12 +108,6 @@ impl Resolver {
     }
 
     fn with_config(config: ResolverConfig, options: ResolverOpts, metrics: Metrics) -> Result<Self, StartError> {
-        // resolv.conf(5): `domain` is an old name for a search list of one.
-        let search = match config.search() {
-            [] => config.domain().cloned().into_iter().collect(),
-            search => search.to_vec(),
-        };
-        let ndots = options.ndots;
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
         let options = builder.options_mut();
@@ -126,14 +115,7 @@ impl Resolver {
         options.cache_size = CACHE_SIZE;
         (options.positive_min_ttl, options.positive_max_ttl) = (Some(MIN_TTL), Some(MAX_TTL));
         (options.negative_min_ttl, options.negative_max_ttl) = (Some(MIN_TTL), Some(MAX_NEGATIVE_TTL));
-        Ok(Self {
-            dns: builder.build()?,
-            search,
-            ndots,
-            permits: Semaphore::new(MAX_LOOKUPS),
-            latest: Mutex::default(),
-            metrics,
-        })
+        Ok(Self { dns: builder.build()?, permits: Semaphore::new(MAX_LOOKUPS), latest: Mutex::default(), metrics })
     }
 
     /// Looks a host up. An address is its own answer.
@@ -166,7 +148,7 @@ impl Resolver {
         known: &mut KnownAddresses,
         deadline: Duration,
     ) -> (Resolution, LookupResult) {
-        let Some(names) = completions(host, &self.search, self.ndots) else {
+        let Some(name) = absolute(host) else {
             return (Resolution::Negative(format!("{host} is no DNS name")), LookupResult::Negative);
         };
         let permit = self.permits.try_acquire();
@@ -178,23 +160,26 @@ impl Resolver {
                 Ok(permit) => Some(permit),
                 Err(_) => self.permits.acquire().await.ok(),
             };
-            first_answer(&names, known, |name, family| self.ask(name, family)).await
+            let (v4, v6) =
+                tokio::join!(self.ask(name.clone(), RecordType::A), self.ask(name.clone(), RecordType::AAAA));
+            combine(v4, v6, &known.addresses)
         };
-        let (candidate, answer) = timeout(deadline, search)
+        let answer = timeout(deadline, search)
             .await
-            .unwrap_or_else(|_| (0, DnsAnswer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}"))));
+            .unwrap_or_else(|_| DnsAnswer::Unanswered(format!("{host}: no answer from DNS within {deadline:?}")));
         match answer {
             DnsAnswer::Addresses(addresses, usable_until) => {
                 let is_fresh = known.silence.end(usable_until);
                 if is_fresh {
                     self.latest.lock().unwrap_or_else(PoisonError::into_inner).note(host, now());
                 }
-                *known = KnownAddresses { addresses, candidate, silence: known.silence.clone() };
+                *known = KnownAddresses { addresses, silence: known.silence.clone() };
                 (Resolution::Addresses(known.addresses(port)), LookupResult::Addresses)
             }
             DnsAnswer::None(why) => {
                 *known = KnownAddresses::default();
-                (Resolution::Negative(bounded(&why, 200)), LookupResult::Negative)
+                let hint = if is_short(host) { "; search domains are not used, write the whole name" } else { "" };
+                (Resolution::Negative(bounded(&why, 150) + hint), LookupResult::Negative)
             }
             DnsAnswer::Unanswered(why) => {
                 let other = self.latest.lock().unwrap_or_else(PoisonError::into_inner).other_than(host);
@@ -217,62 +202,20 @@ impl Resolver {
     }
 }
 
-/// The names to ask for (resolv.conf(5)). A host with at least `ndots` dots comes as it stands before its completions
-/// by the search list, another one after them. `None` if the host is no DNS name.
-fn completions(host: &str, search: &[Name], ndots: usize) -> Option<Vec<Name>> {
-    let name = Name::from_str_relaxed(host).ok()?;
-    let mut as_it_stands = name.clone();
-    as_it_stands.set_fqdn(true);
-    if name.is_fqdn() {
-        return Some(vec![as_it_stands]);
-    }
-    let mut completed: Vec<Name> = search
-        .iter()
-        .filter_map(|domain| {
-            let mut completed = name.clone().append_domain(domain).ok()?;
-            completed.set_fqdn(true);
-            Some(completed)
-        })
-        .collect();
-    let dots = host.matches('.').count();
-    completed.insert(if dots >= ndots { 0 } else { completed.len() }, as_it_stands);
-    Some(completed)
+/// The name to ask for. `None` if the host is no DNS name.
+// ADR-0106: Names of backends are absolute.
+// hickory's own joint look-up of both families is not used either: it returns the error of A.
+fn absolute(host: &str) -> Option<Name> {
+    let mut name = Name::from_str_relaxed(host).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
-/// Asks for one completion after another, A and AAAA at once, until one has addresses. Returns the index of that
-/// completion and the answer.
-async fn first_answer<F: Future<Output = DnsAnswer>>(
-    names: &[Name],
-    known: &KnownAddresses,
-    ask: impl Fn(Name, RecordType) -> F,
-) -> (usize, DnsAnswer) {
-    // hickory's own search and its joint look-up of both families are not used: they return the error of the last name,
-    // or of A. A name server's failure at the first name would become "no such name" if a later one does not exist.
-    let mut unanswered = None;
-    let mut none = None;
-    let last = (!known.addresses.is_empty()).then_some(known.candidate);
-    let order = last.into_iter().chain(0..names.len());
-    for (at, candidate) in order.enumerate() {
-        let Some(name) = names.get(candidate) else { continue };
-        if at > 0 && last == Some(candidate) {
-            continue;
-        }
-        let (v4, v6) = tokio::join!(ask(name.clone(), RecordType::A), ask(name.clone(), RecordType::AAAA));
-        let known: &[IpAddr] = if last == Some(candidate) { &known.addresses } else { &[] };
-        match combine(v4, v6, known) {
-            answer @ DnsAnswer::Addresses(..) => return (candidate, answer),
-            DnsAnswer::None(why) => none = none.or(Some(why)),
-            // The name that answered last time is the right one. While it is silent, no other name is asked.
-            DnsAnswer::Unanswered(why) if last == Some(candidate) => return (candidate, DnsAnswer::Unanswered(why)),
-            DnsAnswer::Unanswered(why) => unanswered = unanswered.or(Some(why)),
-        }
-    }
-    let answer = match (unanswered, none) {
-        (Some(why), _) => DnsAnswer::Unanswered(why),
-        (None, Some(why)) => DnsAnswer::None(why),
-        (None, None) => DnsAnswer::Unanswered("nothing to ask for".to_owned()),
-    };
-    (0, answer)
+/// Returns true for a host that a search list would complete in a pod: one label, or the name of a Service without the
+/// cluster's domain.
+fn is_short(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    !host.contains('.') || host.to_ascii_lowercase().ends_with(".svc")
 }
 
 /// Combines the answers of both address families. If one family is not answered, its last known addresses stay.

@@ -2,33 +2,48 @@
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::admission::{Admitted, admit};
 use super::metrics::Metrics;
+use super::places::{DialoguePlaces, PlaceRequest};
 use super::resolve::{KnownAddresses, Resolver, StartError};
 use super::schedule::{RoundTerms, Runner};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{
-    AddressOutcome, Destination, Effect, EvidenceClass, Outcome, ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
+    AddressOutcome, DelayCause, Depth, Destination, Effect, EvidenceClass, Outcome, ProbeDelay, ProbeLogin,
+    ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
 };
 use mail_failover_replies::Rulebook;
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::dialogue::{DialoguePlan, SessionEnd, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 
 /// Most addresses that a round tries. If there are more, each round tries the next ones.
 pub const MAX_ADDRESSES: usize = 16;
+/// Bounds on the time that a dialogue waits for its turn: the probe's interval, but not less and not more than these.
+// Beyond it the round says so, instead of nothing at all.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_mins(1);
+/// Shortest wait for which a round counts as late, beside half its interval.
+const LATE: Duration = Duration::from_secs(1);
 
 /// A target with everything that stays the same from round to round.
 #[derive(Debug)]
 pub struct PreparedTarget {
     pub target: ProbeTarget,
+    /// Number of the target, for its place on the floor.
+    number: u64,
+    /// Turn to ask for a place.
+    // One dialogue of a target asks at a time, so that no more wait than there are targets.
+    turn: tokio::sync::Mutex<()>,
     /// An error if there can be no dialogue.
     plan: Result<DialoguePlan, TlsSetupError>,
 }
@@ -37,9 +52,10 @@ pub struct PreparedTarget {
 pub struct Rounds {
     resolver: Resolver,
     setups: TlsSetups,
-    permits: Arc<Semaphore>,
-    concurrency: usize,
+    places: DialoguePlaces,
+    numbers: AtomicU64,
     ehlo_name: Option<Arc<str>>,
+    guard: DialGuard,
     clock: Clock,
     metrics: Metrics,
 }
@@ -55,13 +71,13 @@ impl Rounds {
         {
             return Err(StartError::EhloName(name.to_owned()));
         }
-        let concurrency = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             resolver: Resolver::new(settings, metrics.clone())?,
             setups: TlsSetups::default(),
-            permits: Arc::new(Semaphore::new(concurrency)),
-            concurrency,
+            places: DialoguePlaces::new(settings.concurrency.max(1), metrics.clone()),
+            numbers: AtomicU64::new(0),
             ehlo_name: settings.ehlo_name.as_deref().map(Into::into),
+            guard: settings.guard.clone(),
             clock,
             metrics,
         })
@@ -69,9 +85,7 @@ impl Rounds {
 
     /// Waits until every connection has been closed.
     pub async fn wait_for_quits(&self) {
-        let all = u32::try_from(self.concurrency).unwrap_or(u32::MAX);
-        // Nobody closes the semaphore.
-        drop(self.permits.acquire_many(all).await);
+        self.places.wait_until_empty().await;
     }
 
     async fn addresses(&self, target: &ProbeTarget, known: &Mutex<KnownAddresses>) -> (Resolution, Vec<SocketAddr>) {
@@ -97,31 +111,60 @@ impl Rounds {
         }
     }
 
-    async fn dialogue(&self, plan: &DialoguePlan, address: SocketAddr) -> Dialogue {
-        // The permit comes first: waiting for our own bound must not count as the backend's silence.
-        let mut permit = self.permits.clone().try_acquire_owned().ok();
-        if permit.is_none() {
-            self.metrics.permit_waits.inc();
-            permit = self.permits.clone().acquire_owned().await.ok();
+    /// Sorts out the addresses that no dialogue is begun with.
+    fn admit(&self, destination: &Destination, addresses: &[SocketAddr]) -> Admitted {
+        let admitted = admit(&self.guard, destination, addresses);
+        for refusal in &admitted.refusals {
+            self.metrics.refused_destination(refusal.rule());
         }
-        let Some(permit) = permit else {
-            // Nobody closes the semaphore.
-            let outcome = outcome(EvidenceClass::Inconclusive, Stage::Connect, "stopping");
-            return Dialogue { at: AddressOutcome { address, outcome }, is_starved: false };
+        admitted
+    }
+
+    async fn dialogue(
+        &self,
+        prepared: &PreparedTarget,
+        plan: &DialoguePlan,
+        terms: &RoundTerms,
+        address: SocketAddr,
+    ) -> Dialogue {
+        let request = PlaceRequest {
+            namespaces: terms.namespaces.clone(),
+            probe: prepared.number,
+            is_used: terms.is_used,
+            address,
+            logs_in: logs_in(plan),
         };
+        let began = Instant::now();
+        let until = began + terms.interval.clamp(*PATIENCE.start(), *PATIENCE.end());
+        // The place comes first: waiting for our own bound must not count as the backend's silence.
+        let entered = match timeout_at(until, prepared.turn.lock()).await {
+            Ok(_turn) => self.places.enter(&request, until).await.map_err(Some),
+            Err(_) => Err(None),
+        };
+        let (place, cause) = match entered {
+            Ok(entered) => entered,
+            Err(cause) => {
+                let why = cause.map_or("the dialogues before it had no turn", DelayCause::explanation);
+                let what = format!("not tried for {:.0?}: {why}", began.elapsed());
+                let outcome = outcome(EvidenceClass::Inconclusive, Stage::Connect, &what);
+                let delay = cause.map(|cause| ProbeDelay { cause, waited: began.elapsed() });
+                return Dialogue { at: AddressOutcome { address, outcome }, is_starved: false, delay };
+            }
+        };
+        let delay = cause.map(|cause| ProbeDelay { cause, waited: began.elapsed() });
         let gauge = DialogueGauge::new(&self.metrics);
         let SessionEnd { outcome, pending_quit, is_starved } = run_session(plan, address).await;
         if is_starved {
             self.metrics.starved_dialogues.inc();
         }
         if let Some(pending_quit) = pending_quit {
-            // The outcome does not wait for QUIT, the socket's permit does.
+            // The outcome does not wait for QUIT, the socket's place does.
             tokio::spawn(async move {
                 pending_quit.send().await;
-                drop((permit, gauge));
+                drop((place, gauge));
             });
         }
-        Dialogue { at: AddressOutcome { address, outcome }, is_starved }
+        Dialogue { at: AddressOutcome { address, outcome }, is_starved, delay }
     }
 }
 
@@ -130,6 +173,8 @@ struct Dialogue {
     at: AddressOutcome,
     /// True if this process looked at a deadline too late.
     is_starved: bool,
+    /// Wait for its turn.
+    delay: Option<ProbeDelay>,
 }
 
 impl Runner for Rounds {
@@ -149,7 +194,8 @@ impl Runner for Rounds {
             // What cannot work was refused when the spec was read.
             rulebook: Arc::new(Rulebook::new(&target.replies).0),
         });
-        PreparedTarget { target, plan }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        PreparedTarget { target, number, turn: tokio::sync::Mutex::default(), plan }
     }
 
     fn target(prepared: &PreparedTarget) -> &ProbeTarget {
@@ -157,28 +203,40 @@ impl Runner for Rounds {
     }
 
     async fn run(&self, prepared: &PreparedTarget, terms: RoundTerms, known: &Mutex<KnownAddresses>) -> ProbeReport {
-        let RoundTerms { sequence, postponed_login } = terms;
+        let sequence = terms.sequence;
         let started_at = self.clock.now();
         let started = Instant::now();
         let target = &prepared.target;
         let (resolution, all) = self.addresses(target, known).await;
+        let admitted = self.admit(&target.destination, &all);
+        let all = &admitted.addresses;
         let dialogues = match &prepared.plan {
             Ok(plan) => {
+                let postponed = terms.postponed_login.clone();
                 let without_login =
-                    postponed_login.map(|why| Box::new(DialoguePlan { postponed_login: Some(why), ..plan.clone() }));
+                    postponed.map(|why| Box::new(DialoguePlan { postponed_login: Some(why), ..plan.clone() }));
                 let plan = without_login.as_deref().unwrap_or(plan);
-                let chosen = in_turn(&all, sequence);
+                let chosen = in_turn(all, sequence);
                 self.metrics.skipped_addresses.inc_by((all.len() - chosen.len()) as u64);
                 match chosen.as_slice() {
-                    [address] => vec![self.dialogue(plan, *address).await],
-                    chosen => join_all(chosen.iter().map(|address| self.dialogue(plan, *address))).await,
+                    [address] => vec![self.dialogue(prepared, plan, &terms, *address).await],
+                    chosen => {
+                        join_all(chosen.iter().map(|address| self.dialogue(prepared, plan, &terms, *address))).await
+                    }
                 }
             }
             Err(_) => vec![],
         };
+        let delay = delay(&dialogues, terms.interval);
+        if let Some(delay) = delay {
+            self.metrics.late_round(delay.cause);
+        }
         let addresses = without_blame(dialogues);
         let outcome = match &prepared.plan {
-            Ok(_) => verdict(&target.destination, &resolution, &addresses),
+            Ok(_) => match admitted.refusal() {
+                Some(refusal) => outcome(EvidenceClass::ProbeBlocked, Stage::Connect, &refusal),
+                None => verdict(&target.destination, &resolution, &addresses),
+            },
             Err(error) => outcome(EvidenceClass::Inconclusive, handshake_stage(target.tls.mode), &error.to_string()),
         };
         self.metrics.round(outcome.class, started.elapsed());
@@ -191,6 +249,7 @@ impl Runner for Rounds {
             resolution,
             addresses,
             outcome,
+            delay,
         }
     }
 }
@@ -208,6 +267,21 @@ impl Drop for DialogueGauge {
     fn drop(&mut self) {
         self.0.dialogues.dec();
     }
+}
+
+/// Returns true if a dialogue gets as far as a log-in.
+fn logs_in(plan: &DialoguePlan) -> bool {
+    let has_login = match plan.login {
+        ProbeLogin::With(_) => true,
+        ProbeLogin::None | ProbeLogin::Missing { .. } => false,
+    };
+    has_login && plan.depth >= Depth::Auth && plan.postponed_login.is_none()
+}
+
+/// The longest wait of a round's dialogues for their turn, if it makes the round late.
+fn delay(dialogues: &[Dialogue], interval: Duration) -> Option<ProbeDelay> {
+    let longest = dialogues.iter().filter_map(|dialogue| dialogue.delay).max_by_key(|delay| delay.waited)?;
+    (longest.waited >= LATE.max(interval / 2)).then_some(longest)
 }
 
 fn handshake_stage(mode: TlsMode) -> Stage {
@@ -232,8 +306,8 @@ fn in_turn(all: &[SocketAddr], sequence: u64) -> Vec<SocketAddr> {
     sorted
 }
 
-/// The outcomes of a round's dialogues. If this process looked at a deadline too late in one of them, silence in another
-/// one may be of the same origin.
+/// The outcomes of a round's dialogues. If this process looked at a deadline too late in one of
+/// them, silence in another one may be of the same origin.
 fn without_blame(dialogues: Vec<Dialogue>) -> Vec<AddressOutcome> {
     let starved = dialogues.iter().find(|dialogue| dialogue.is_starved).map(|dialogue| dialogue.at.outcome.clone());
     let mut addresses: Vec<_> = dialogues.into_iter().map(|dialogue| dialogue.at).collect();

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::Prober;
 use super::*;
 use EvidenceClass::{
-    CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, Temporary, Throttled,
-    Unresolvable,
+    CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, ProbeBlocked, Temporary,
+    Throttled, Unresolvable,
 };
 use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
 use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
@@ -39,6 +39,7 @@ fn target(destination: Destination) -> ProbeTarget {
         envelope: mail_failover_core::model::Envelope::default(),
         login: mail_failover_core::model::ProbeLogin::None,
         replies: mail_failover_core::model::ReplyRules::default(),
+        is_used: false,
     }
 }
 
@@ -48,7 +49,23 @@ fn settings() -> Settings {
         dns_servers: vec!["127.0.0.1:9".parse().unwrap()],
         concurrency: 4,
         ehlo_name: Some("probe.example.net".to_owned()),
+        guard: DialGuard {
+            allow_destinations: vec!["127.0.0.0/8".parse().unwrap()],
+            allow_ports: vec!["1-65535".parse().unwrap()],
+            ..DialGuard::default()
+        },
     }
+}
+
+async fn guarded(guard: DialGuard, target: ProbeTarget) -> (ProbeReport, String) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let rounds = Rounds::new(&Settings { guard, ..settings() }, Clock::system(), metrics).unwrap();
+    let prepared = rounds.prepare(target);
+    let report = rounds.run(&prepared, terms(1), &Mutex::default()).await;
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    (report, text)
 }
 
 async fn round(target: ProbeTarget) -> (ProbeReport, String) {
@@ -63,7 +80,13 @@ async fn round(target: ProbeTarget) -> (ProbeReport, String) {
 }
 
 fn terms(sequence: u64) -> RoundTerms {
-    RoundTerms { sequence, postponed_login: None }
+    RoundTerms {
+        sequence,
+        postponed_login: None,
+        namespaces: ["shop".into()].into(),
+        is_used: false,
+        interval: Duration::from_millis(200),
+    }
 }
 
 async fn banner(text: &str) -> SocketAddr {
@@ -107,18 +130,73 @@ async fn a_host_given_by_address_is_tried_there() {
     assert_eq!(report.outcome.message, "Banner: 421 4.3.2 shutting down");
 }
 
+/// A listener that counts its connections.
+async fn counting() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::<std::sync::atomic::AtomicUsize>::default();
+    let counted = count.clone();
+    tokio::spawn(async move {
+        while let std::result::Result::Ok((_stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    (address, count)
+}
+
+#[tokio::test]
+async fn nothing_is_connected_to_that_the_guard_refuses() {
+    let (address, connections) = counting().await;
+    let every_port = DialGuard { allow_ports: vec!["1-65535".parse().unwrap()], ..DialGuard::default() };
+    for destination in [host("127.0.0.1", address.port()), host("localhost", address.port()), service(vec![address])] {
+        let (report, metrics) = guarded(every_port.clone(), target(destination.clone())).await;
+        assert_eq!((report.outcome.class, report.outcome.stage), (ProbeBlocked, Stage::Connect), "{report:?}");
+        let told =
+            "Connect: 127.0.0.1 is a loopback address (127.0.0.0/8), which is never connected to; name another host";
+        let told_too = report
+            .outcome
+            .message
+            .starts_with(&told.replace("127.0.0.1 is", "::1 is").replace("127.0.0.0/8", "::1/128"));
+        assert!(report.outcome.message.starts_with(told) || told_too, "{}", report.outcome.message);
+        assert!(metrics.contains("mail_failover_probe_refused_destinations_total{rule=\"loopback\"}"), "{metrics}");
+        assert!(report.addresses.is_empty());
+    }
+    let denying = DialGuard { deny_destinations: vec!["127.0.0.0/8".parse().unwrap()], ..settings().guard };
+    let denying = DialGuard { allow_destinations: vec![], ..denying };
+    let (report, _) = guarded(denying, target(host("127.0.0.1", address.port()))).await;
+    assert_eq!(report.outcome.class, ProbeBlocked);
+    let (report, _) =
+        guarded(DialGuard { allow_ports: vec![], ..settings().guard }, target(host("127.0.0.1", address.port()))).await;
+    assert!(report.outcome.message.contains("has none of the allowed ports"), "{}", report.outcome.message);
+    assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0, "nobody was connected to");
+}
+
+#[tokio::test]
+async fn an_address_that_is_refused_says_nothing_about_the_others() {
+    let refused: SocketAddr = "169.254.169.254:25".parse().unwrap();
+    let (works, fails) = (banner("220 mx\r\n").await, refusing().await);
+    for (endpoint, class) in [(works, Ok), (fails, ConnectionRefused)] {
+        let (report, _) = round(target(service(vec![refused, endpoint]))).await;
+        assert_eq!(report.outcome.class, class);
+        assert_eq!(report.addresses.iter().map(|at| at.address).collect::<Vec<_>>(), [endpoint]);
+    }
+}
+
 #[tokio::test]
 async fn waiting_for_a_permit_is_not_the_backends_silence() {
-    // Ten dialogues of 200 ms each, four at a time, with a timeout of 300 ms.
+    // Sixteen dialogues of 200 ms each, two at a time, with a timeout of a second.
     let addresses =
-        futures::future::join_all((0..10).map(|_| {
+        futures::future::join_all((0..16).map(|_| {
             server(vec![mail_failover_smtp::testing::Drip(b"220 mx\r\n".to_vec(), Duration::from_millis(25))])
         }))
         .await;
-    let (report, metrics) = round(target(service(addresses))).await;
+    let timeout = Duration::from_secs(1);
+    let (report, metrics) = round(ProbeTarget { timeout, ..target(service(addresses)) }).await;
     assert!(report.addresses.iter().all(|at| at.outcome.class == Ok), "{report:?}");
-    assert!(report.addresses.iter().all(|at| at.outcome.elapsed < Duration::from_millis(300)));
-    assert!(metrics.contains("mail_failover_probe_permit_waits_total 6"), "{metrics}");
+    assert!(report.addresses.iter().all(|at| at.outcome.elapsed < timeout));
+    assert!(metrics.contains("mail_failover_probe_place_waits_total{cause=\"Dialogues\"} 14"), "{metrics}");
+    let delay = report.delay.unwrap();
+    assert!(delay.cause == DelayCause::Dialogues && delay.waited < Duration::from_secs(5), "{delay:?}");
 }
 
 /// A prompt server in a thread of its own. The threads of the prober get the processor only now and then.
@@ -181,7 +259,7 @@ async fn a_deadline_that_was_noticed_too_late_makes_the_round_inconclusive() {
 
 #[test]
 fn silence_beside_a_deadline_that_was_noticed_too_late_is_no_evidence() {
-    let dialogue = |at: AddressOutcome, is_starved| Dialogue { at, is_starved };
+    let dialogue = |at: AddressOutcome, is_starved| Dialogue { at, is_starved, delay: None };
     let (silent, starved) = (at(1, NoAnswer, Stage::Banner), at(2, Inconclusive, Stage::Banner));
     let answered = at(3, Permanent, Stage::Ehlo);
     let judged = without_blame(vec![
@@ -217,6 +295,88 @@ async fn the_prober_reports_from_start_to_shutdown() {
     }
     shutdown.cancel();
     task.await.unwrap();
+}
+
+/// Probes of another namespace, all of them at servers that accept connections and say nothing.
+fn tarpits(endpoints: &[SocketAddr]) -> Vec<ProbeTarget> {
+    let mut tarpits = vec![];
+    for backend in 0..12 {
+        for probe in 0..8_u64 {
+            tarpits.push(ProbeTarget {
+                key: ProbeKey {
+                    backend: ObjectKey::new("evil", format!("tarpit-{backend}")),
+                    probe: format!("p{probe}").into(),
+                },
+                interval: Duration::from_millis(100),
+                timeout: Duration::from_secs(30) + Duration::from_millis(backend * 8 + probe),
+                ..target(service(endpoints.to_vec()))
+            });
+        }
+    }
+    tarpits
+}
+
+/// Successful rounds of the victim that end within so long.
+async fn rounds_within(limit: Duration, reported: &mut mpsc::Receiver<ProbeReport>) -> usize {
+    let mut rounds = 0;
+    let until = tokio::time::sleep(limit);
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            () = &mut until => return rounds,
+            Some(report) = reported.recv() => {
+                rounds += usize::from(&*report.key.backend.namespace == "shop" && report.outcome.class == Ok);
+            }
+        }
+    }
+}
+
+fn dialogues(registry: &Registry) -> usize {
+    let mut text = String::new();
+    encode(&mut text, registry).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("mail_failover_probe_dialogues "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn tarpits_of_another_namespace_neither_delay_a_probe_nor_outlive_their_objects() {
+    let relay = server(vec![say("220 mx\r\n"), Hear("QUIT"), say("221 bye\r\n")]).await;
+    let mut endpoints = vec![];
+    for _ in 0..16 {
+        endpoints.push(server(vec![Hang]).await);
+    }
+    for is_used in [false, true] {
+        let mut registry = Registry::default();
+        let (reports, mut reported) = mpsc::channel(1000);
+        let shutdown = CancellationToken::new();
+        let metrics = Metrics::new(&mut registry);
+        let settings = Settings { concurrency: 64, ..settings() };
+        let (prober, task) = Prober::start(&settings, Clock::system(), metrics, reports, shutdown.clone()).unwrap();
+        let tarpits = tarpits(&endpoints);
+        for tarpit in &tarpits {
+            // With a route that names all of them, they take their part of the floor as well.
+            prober.set(ProbeTarget { is_used, ..tarpit.clone() });
+        }
+        rounds_within(Duration::from_secs(1), &mut reported).await;
+        assert!(dialogues(&registry) >= 24, "they take what they get");
+        prober.set(target(host("127.0.0.1", relay.port())));
+        // Fifteen of them when alone.
+        let rounds = rounds_within(Duration::from_secs(3), &mut reported).await;
+        assert!(rounds >= 10, "{rounds} rounds");
+        for tarpit in &tarpits {
+            prober.remove(&tarpit.key);
+        }
+        // At once, and not after their timeout of 30 s.
+        for _ in 0..10 {
+            rounds_within(Duration::from_secs(1), &mut reported).await;
+            if dialogues(&registry) <= 1 {
+                break;
+            }
+        }
+        assert!(dialogues(&registry) <= 2, "{} dialogues", dialogues(&registry));
+        shutdown.cancel();
+        task.await.unwrap();
+    }
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! Schedule of the rounds: one task with one queue of timers for all targets, and a short-lived task per round.
 //!
-//! A new target starts within [`FIRST_SPREAD`], sooner if there are few targets. A changed target starts at once,
-//! unless its last round began less than half an interval ago (a rolling update changes endpoints every few seconds).
-//! Then every round starts one interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per
-//! target, so that targets that started together drift apart in proportion to time and not to its square root.
+//! Targets that are identical but for their object and interval are one target here, made at the shortest interval, and
+//! all their objects hear of it ([`Subscribers`]).
 //!
-//! Rounds of one probe may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order.
+//! A new target starts within [`FIRST_SPREAD`], sooner if there are few targets, and later if there are many at its place.
+//! A changed target starts at once, unless its last round began less than half an interval ago (a rolling update changes
+//! endpoints every few seconds). Then every round starts one interval after the one before, shifted by up to 5 %. Half of
+//! the shift is drawn once per target, so that targets that started together drift apart in proportion to time and not to
+//! its square root.
 //!
-//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
-//! a dead backend is seen all the same.
+//! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
+//! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
+//!
+//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end
+//! before AUTH, so that a dead backend is seen all the same.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,28 +26,31 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use super::identity::{ProbeIdentity, ProbedPlace};
 use super::login_pace::LoginPace;
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
+use super::subscribers::{Subscriber, Subscribers, Taker};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::model::{ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
 
-/// Most rounds of one probe under way. The schema lets a timeout be ten times the interval.
+/// Most rounds of one target under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
-/// Shortest interval that is kept, far below the 100 ms that the schema allows.
-const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// Longest interval that is kept, the longest that the schema allows.
-const MAX_INTERVAL: Duration = Duration::from_hours(24);
 /// Bound on the first start of a new target, beside a tenth of its interval.
 const FIRST_SPREAD: Duration = Duration::from_secs(2);
 /// Widening of the first spread by each target under schedule: 5,000 starts a second.
 const SPREAD_PER_TARGET: Duration = Duration::from_micros(200);
+/// Delay of the first start by each target at the same place, beyond [`SMALL_CROWD`]: half as many starts as one
+/// address takes in a second.
+const SPREAD_AT_PLACE: Duration = Duration::from_millis(40);
+/// Targets at one place that start as if they were alone.
+const SMALL_CROWD: usize = 20;
 /// Bound on the start of a changed target, beside a tenth of its interval.
 const CHANGED_SPREAD: Duration = Duration::from_millis(50);
 /// Each of the two parts of an interval's shift. Together they are 4.5 %, so that a timer's resolution of 1 ms fits
@@ -56,6 +64,12 @@ pub struct RoundTerms {
     pub sequence: u64,
     /// Reason for which it ends before its log-in.
     pub postponed_login: Option<Arc<str>>,
+    /// Namespaces that want it; at least one.
+    pub namespaces: Arc<[Arc<str>]>,
+    /// True if a route uses one of the backends that want it.
+    pub is_used: bool,
+    /// Time from its start to the start of the next.
+    pub interval: Duration,
 }
 
 /// Runner of rounds. A trait, so that the schedule is tested without a network.
@@ -66,7 +80,7 @@ pub trait Runner: Send + Sync + 'static {
     fn prepare(&self, target: ProbeTarget) -> Self::Prepared;
     /// The target of a prepared one.
     fn target(prepared: &Self::Prepared) -> &ProbeTarget;
-    /// Runs one round, and reports it.
+    /// Runs one round, and reports it. A round that is dropped ends at once.
     fn run(
         &self,
         prepared: &Self::Prepared,
@@ -117,21 +131,25 @@ impl Prober {
             changes: changes.clone(),
             metrics,
             reports,
-            entries: HashMap::new(),
+            targets: HashMap::new(),
+            by_identity: HashMap::new(),
+            by_key: HashMap::new(),
+            at_places: HashMap::new(),
             timers: DelayQueue::new(),
-            rounds: JoinSet::new(),
+            tasks: JoinSet::new(),
+            numbers: 0,
             sequence_floor: 0,
         };
         (Self { changes }, tokio::spawn(scheduler.run(shutdown)))
     }
 
-    /// Adds a target, or replaces the one with the same key. Rounds under way report nothing unless the revision is the
-    /// same.
+    /// Adds a target, or replaces the one with the same key. Rounds under way report nothing unless they are rounds of the
+    /// new target as well.
     pub fn set(&self, target: ProbeTarget) {
         self.change(target.key.clone(), Some(target));
     }
 
-    /// Removes a target. Reports of its rounds under way are dropped.
+    /// Removes a target. Its rounds under way end, unless another object asks for the same.
     pub fn remove(&self, key: &ProbeKey) {
         self.change(key.clone(), None);
     }
@@ -147,38 +165,67 @@ struct Scheduler<R: Runner> {
     changes: Arc<PendingChanges>,
     metrics: Metrics,
     reports: Sender<ProbeReport>,
-    entries: HashMap<ProbeKey, ScheduledTarget<R>>,
-    timers: DelayQueue<ProbeKey>,
-    rounds: JoinSet<()>,
-    /// Highest sequence number of all removed targets. A target that comes back continues from there.
+    /// Targets by number.
+    targets: HashMap<u64, ScheduledTarget<R>>,
+    by_identity: HashMap<Arc<ProbeIdentity>, u64>,
+    by_key: HashMap<ProbeKey, u64>,
+    /// Number of targets at each place.
+    at_places: HashMap<ProbedPlace, usize>,
+    timers: DelayQueue<u64>,
+    /// Rounds, and deliveries that wait for room in the queue.
+    tasks: JoinSet<Option<RoundEnd>>,
+    /// Number of the latest target.
+    numbers: u64,
+    /// Highest sequence number of all removed subscribers. One that comes back continues from there.
     sequence_floor: u64,
 }
 
 struct ScheduledTarget<R: Runner> {
+    identity: Arc<ProbeIdentity>,
     prepared: Arc<R::Prepared>,
-    shared: Arc<RevisionState>,
+    subscribers: Subscribers,
+    known: Arc<Mutex<KnownAddresses>>,
+    login_pace: LoginPace,
+    in_flight: Arc<AtomicUsize>,
+    /// Ends the rounds under way when the target is dropped.
+    end: CancellationToken,
+    _end_on_drop: DropGuard,
     timer: delay_queue::Key,
     due: Instant,
+    /// True if it has changed since the last round.
+    is_changed: bool,
     sequence: u64,
     last_start: Option<Instant>,
+    /// Start and report of the latest round that is over.
+    latest: Option<(Instant, ProbeReport)>,
     /// The target's own part of the shift, from -1 to 1.
     drift: f64,
 }
 
-/// State that a revision of a target shares with its rounds.
-#[derive(Debug, Default)]
-struct RevisionState {
-    in_flight: AtomicUsize,
-    known: Mutex<KnownAddresses>,
-    login_pace: Mutex<LoginPace>,
-    is_stale: AtomicBool,
+/// End of a round.
+struct RoundEnd {
+    /// Number of the target.
+    target: u64,
+    started: Instant,
+    takers: Vec<Taker>,
+    logs_in: bool,
+    report: ProbeReport,
+    in_flight: RoundInFlight,
 }
 
-struct RoundInFlight(Arc<RevisionState>);
+/// A round that is under way, or whose reports wait for room in the queue.
+struct RoundInFlight(Arc<AtomicUsize>);
+
+impl RoundInFlight {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
 
 impl Drop for RoundInFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -194,129 +241,301 @@ impl<R: Runner> Scheduler<R> {
                         self.start_round(expired.into_inner());
                     }
                 }
-                _ = self.rounds.join_next(), if !self.rounds.is_empty() => {}
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    self.end_round(ended.ok().flatten());
+                    while let Some(ended) = self.tasks.try_join_next() {
+                        self.end_round(ended.ok().flatten());
+                    }
+                }
             }
-            while self.rounds.try_join_next().is_some() {}
         }
     }
 
     fn take_changes(&mut self) {
         let pending = std::mem::take(&mut *self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        let known = pending.len() + self.entries.len();
+        let known = pending.len() + self.targets.len();
         for (key, target) in pending {
             match target {
-                Some(target) => self.set(key, target, known),
+                Some(target) => self.set(target, known),
                 None => self.remove(&key),
             }
         }
-        self.metrics.targets.set(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
+        self.metrics.targets.set(i64::try_from(self.by_key.len()).unwrap_or(i64::MAX));
+        self.metrics.distinct_targets.set(i64::try_from(self.targets.len()).unwrap_or(i64::MAX));
     }
 
-    fn set(&mut self, key: ProbeKey, target: ProbeTarget, targets: usize) {
-        let now = Instant::now();
-        let Some(entry) = self.entries.get_mut(&key) else {
-            let crowd = SPREAD_PER_TARGET.saturating_mul(u32::try_from(targets).unwrap_or(u32::MAX));
-            let due = now + random_below((interval(&target) / 10).min(FIRST_SPREAD).min(crowd));
-            let entry = ScheduledTarget {
-                prepared: Arc::new(self.runner.prepare(target)),
-                shared: Arc::default(),
-                timer: self.timers.insert_at(key.clone(), due),
-                due,
-                sequence: self.sequence_floor,
-                last_start: None,
-                drift: shift(),
-            };
-            self.entries.insert(key, entry);
-            return;
+    fn set(&mut self, target: ProbeTarget, crowd: usize) {
+        let key = target.key.clone();
+        let identity = ProbeIdentity::of(&target);
+        let Some(before) = self.by_key.get(&key).copied() else {
+            return self.subscribe(Subscriber::new(&target, self.sequence_floor), target, identity, None, crowd);
         };
-        let before = R::target(&entry.prepared);
-        if before == &target {
+        let is_same = self.targets.get(&before).is_some_and(|scheduled| *scheduled.identity == identity);
+        if is_same {
+            return self.update(before, target);
+        }
+        if let Some((subscriber, left)) = self.unsubscribe(&key) {
+            self.subscribe(subscriber.moved(&target), target, identity, Some(left), crowd);
+        }
+    }
+
+    /// Takes over what may change of a target without making another one of it.
+    fn update(&mut self, number: u64, target: ProbeTarget) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        let mut is_changed = scheduled.subscribers.update(&target);
+        is_changed |= scheduled.follow(target, &*self.runner);
+        if is_changed {
+            scheduled.is_changed = true;
+            let interval = scheduled.subscribers.interval();
+            let promptly = promptly(interval);
+            let due = match scheduled.last_start {
+                Some(last_start) => promptly.max(last_start + interval / 2),
+                None => promptly.min(scheduled.due),
+            };
+            scheduled.set_due(number, due, &mut self.timers);
+        }
+    }
+
+    /// Adds a subscriber to the target of this identity, which is made if there is none; `left` is the one that it comes
+    /// from.
+    fn subscribe(
+        &mut self,
+        subscriber: Subscriber,
+        target: ProbeTarget,
+        identity: ProbeIdentity,
+        left: Option<LeftTarget>,
+        crowd: usize,
+    ) {
+        let key = target.key.clone();
+        if let Some(number) = self.by_identity.get(&identity).copied()
+            && let Some(scheduled) = self.targets.get_mut(&number)
+        {
+            self.by_key.insert(key.clone(), number);
+            scheduled.subscribers.add(key.clone(), subscriber);
+            scheduled.follow(target, &*self.runner);
+            let interval = scheduled.subscribers.interval_of(&key);
+            let is_recent = |(started, _): &&(Instant, ProbeReport)| started.elapsed() < interval;
+            if let Some((started, latest)) = scheduled.latest.as_ref().filter(is_recent) {
+                let reports = scheduled.subscribers.reports(&[], *started, latest);
+                self.deliver(reports, None);
+            } else if let Some(last_start) = scheduled.last_start.filter(|_| scheduled.rounds_under_way() == 0) {
+                let due = scheduled.due.min(promptly(interval).max(last_start + interval / 2));
+                scheduled.set_due(number, due, &mut self.timers);
+            }
+            // With a shorter interval than all others have.
+            if let Some(scheduled) = self.targets.get_mut(&number)
+                && let Some(last_start) = scheduled.last_start
+            {
+                let due = scheduled.due.min(last_start + interval);
+                scheduled.set_due(number, due, &mut self.timers);
+            }
             return;
         }
-        if before.revision != target.revision {
-            entry.shared.is_stale.store(true, Ordering::Relaxed);
-            let known = if before.destination == target.destination {
-                entry.shared.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
-            } else {
-                KnownAddresses::default()
-            };
-            let login_pace = if before.destination == target.destination && before.login == target.login {
-                entry.shared.login_pace.lock().unwrap_or_else(PoisonError::into_inner).clone()
-            } else {
-                LoginPace::default()
-            };
-            let (known, login_pace) = (Mutex::new(known), Mutex::new(login_pace));
-            entry.shared = Arc::new(RevisionState { known, login_pace, ..RevisionState::default() });
-        }
-        let promptly = now + random_below((interval(&target) / 10).min(CHANGED_SPREAD));
-        entry.due = match entry.last_start {
-            Some(last_start) => promptly.max(last_start + interval(&target) / 2),
-            None => promptly.min(entry.due),
+        let place = self.at_places.entry(identity.place.clone()).or_default();
+        *place += 1;
+        let mut subscribers = Subscribers::default();
+        subscribers.add(key.clone(), subscriber);
+        let interval = subscribers.interval();
+        let changed = left.as_ref().and_then(|left| left.last_start);
+        let due = match changed {
+            Some(last_start) => promptly(interval).max(last_start + interval / 2),
+            None if left.is_some() => promptly(interval),
+            None => Instant::now() + first_delay(interval, crowd, *place),
         };
-        // `reset_at` would panic if the timer were gone.
-        self.timers.try_remove(&entry.timer);
-        entry.timer = self.timers.insert_at(key, entry.due);
-        entry.prepared = Arc::new(self.runner.prepare(target));
+        self.numbers += 1;
+        let number = self.numbers;
+        let is_same_place = left.as_ref().is_some_and(|left| left.identity.place == identity.place);
+        let known = left.as_ref().filter(|_| is_same_place).map(|left| left.known.clone()).unwrap_or_default();
+        let login_pace = left.filter(|left| left.identity.shares_login_with(&identity)).map(|left| left.login_pace);
+        let end = CancellationToken::new();
+        let identity = Arc::new(identity);
+        let scheduled = ScheduledTarget {
+            identity: identity.clone(),
+            prepared: Arc::new(self.runner.prepare(target)),
+            subscribers,
+            known: Arc::new(Mutex::new(known)),
+            login_pace: login_pace.unwrap_or_default(),
+            in_flight: Arc::default(),
+            _end_on_drop: end.clone().drop_guard(),
+            end,
+            timer: self.timers.insert_at(number, due),
+            due,
+            is_changed: false,
+            sequence: 0,
+            last_start: changed,
+            latest: None,
+            drift: shift(),
+        };
+        self.targets.insert(number, scheduled);
+        self.by_identity.insert(identity, number);
+        self.by_key.insert(key, number);
     }
 
     fn remove(&mut self, key: &ProbeKey) {
-        if let Some(entry) = self.entries.remove(key) {
-            entry.shared.is_stale.store(true, Ordering::Relaxed);
-            self.timers.try_remove(&entry.timer);
-            self.sequence_floor = self.sequence_floor.max(entry.sequence);
+        if let Some((subscriber, _)) = self.unsubscribe(key) {
+            self.sequence_floor = self.sequence_floor.max(subscriber.sequence());
         }
     }
 
-    fn start_round(&mut self, key: ProbeKey) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+    /// Takes a subscriber from its target, and ends the target if it was the last.
+    fn unsubscribe(&mut self, key: &ProbeKey) -> Option<(Subscriber, LeftTarget)> {
+        let number = self.by_key.remove(key)?;
+        let scheduled = self.targets.get_mut(&number)?;
+        let subscriber = scheduled.subscribers.remove(key)?;
+        let left = LeftTarget {
+            identity: scheduled.identity.clone(),
+            known: scheduled.known.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            login_pace: scheduled.login_pace.clone(),
+            last_start: scheduled.last_start,
+        };
+        if scheduled.subscribers.is_empty() {
+            self.timers.try_remove(&scheduled.timer);
+            self.by_identity.remove(&scheduled.identity);
+            if let Some(count) = self.at_places.get_mut(&scheduled.identity.place) {
+                *count -= 1;
+                if *count == 0 {
+                    self.at_places.remove(&scheduled.identity.place);
+                }
+            }
+            self.metrics.cancelled_rounds.inc_by(scheduled.rounds_under_way() as u64);
+            // Its rounds end with it.
+            self.targets.remove(&number);
+        }
+        Some((subscriber, left))
+    }
+
+    fn start_round(&mut self, number: u64) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
         let now = Instant::now();
-        self.metrics.start_lag(now.saturating_duration_since(entry.due));
-        let interval = interval(R::target(&entry.prepared));
+        self.metrics.start_lag(now.saturating_duration_since(scheduled.due));
+        let interval = scheduled.subscribers.interval();
+        let is_full = scheduled.rounds_under_way() >= MAX_IN_FLIGHT;
+        let is_changed = std::mem::take(&mut scheduled.is_changed);
+        let takers = if is_full { vec![] } else { scheduled.subscribers.begin_round(now, is_changed) };
         // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
-        entry.due = now + interval.mul_f64(1.0 + SHIFT * (entry.drift + shift()));
-        entry.timer = self.timers.insert_at(key, entry.due);
-        if entry.shared.in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT {
+        let shift = SHIFT * (scheduled.drift + shift());
+        let regular = now + interval.mul_f64(1.0 + shift);
+        scheduled.due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
+            Some(next) => next.clamp(now + interval / 20, regular),
+            None => regular,
+        };
+        scheduled.timer = self.timers.insert_at(number, scheduled.due);
+        if is_full {
             self.metrics.skipped_rounds.inc();
             return;
         }
-        entry.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        entry.sequence += 1;
-        entry.last_start = Some(now);
-        let in_flight = RoundInFlight(entry.shared.clone());
-        let postponed_login = in_flight.0.login_pace.lock().unwrap_or_else(PoisonError::into_inner).postponed(now);
+        scheduled.sequence += 1;
+        scheduled.last_start = Some(now);
+        let postponed_login = scheduled.login_pace.postponed(now);
         let logs_in = postponed_login.is_none();
         if !logs_in {
             self.metrics.postponed_logins.inc();
         }
-        let terms = RoundTerms { sequence: entry.sequence, postponed_login };
-        let (runner, prepared) = (self.runner.clone(), entry.prepared.clone());
-        let (reports, metrics) = (self.reports.clone(), self.metrics.clone());
-        self.rounds.spawn(async move {
-            let mut report = runner.run(&prepared, terms, &in_flight.0.known).await;
-            if logs_in {
-                let mut pace = in_flight.0.login_pace.lock().unwrap_or_else(PoisonError::into_inner);
-                pace.observe(now, Instant::now(), interval, &mut report.outcome);
-            }
-            if in_flight.0.is_stale.load(Ordering::Relaxed) {
-                metrics.stale_reports.inc();
-                return;
-            }
-            match reports.try_send(report) {
-                Ok(()) | Err(TrySendError::Closed(_)) => {}
+        let terms = RoundTerms {
+            sequence: scheduled.sequence,
+            postponed_login,
+            namespaces: scheduled.subscribers.namespaces(),
+            is_used: scheduled.subscribers.are_used(),
+            interval,
+        };
+        let (runner, prepared, known) = (self.runner.clone(), scheduled.prepared.clone(), scheduled.known.clone());
+        let (end, in_flight) = (scheduled.end.clone(), RoundInFlight::begin(&scheduled.in_flight));
+        self.tasks.spawn(async move {
+            let report = end.run_until_cancelled(runner.run(&prepared, terms, &known)).await?;
+            Some(RoundEnd { target: number, started: now, takers, logs_in, report, in_flight })
+        });
+    }
+
+    fn end_round(&mut self, ended: Option<RoundEnd>) {
+        let Some(RoundEnd { target, started, takers, logs_in, mut report, in_flight }) = ended else { return };
+        let Some(scheduled) = self.targets.get_mut(&target) else { return };
+        if logs_in {
+            let interval = scheduled.subscribers.interval();
+            scheduled.login_pace.observe(started, Instant::now(), interval, &mut report.outcome);
+        }
+        let reports = scheduled.subscribers.reports(&takers, started, &report);
+        if scheduled.latest.as_ref().is_none_or(|(latest, _)| *latest < started) {
+            scheduled.latest = Some((started, report));
+        }
+        self.deliver(reports, Some(in_flight));
+    }
+
+    /// Hands the reports of a round to the controller. What finds no room waits in a task of its own, and the round counts
+    /// as under way for as long.
+    fn deliver(&mut self, reports: Vec<ProbeReport>, in_flight: Option<RoundInFlight>) {
+        let mut reports = reports.into_iter();
+        let mut refused = None;
+        for report in reports.by_ref() {
+            match self.reports.try_send(report) {
+                Ok(()) => {}
+                Err(TrySendError::Closed(_)) => return,
                 Err(TrySendError::Full(report)) => {
-                    metrics.report_waits.inc();
-                    // `send` fails only during shutdown, when the receiver is gone.
-                    let _ = reports.send(report).await;
+                    refused = Some(report);
+                    break;
                 }
             }
+        }
+        let Some(refused) = refused else { return };
+        let queue = self.reports.clone();
+        let waiting: Vec<_> = std::iter::once(refused).chain(reports).collect();
+        self.metrics.report_waits.inc_by(waiting.len() as u64);
+        self.tasks.spawn(async move {
+            for report in waiting {
+                // `send` fails only during shutdown, when the receiver is gone.
+                queue.send(report).await.ok()?;
+            }
+            drop(in_flight);
+            None
         });
     }
 }
 
-/// The target's interval, within bounds.
-fn interval(target: &ProbeTarget) -> Duration {
-    // An interval of zero would be a busy loop; one of centuries would overflow an `Instant`.
-    target.interval.clamp(MIN_INTERVAL, MAX_INTERVAL)
+/// What a subscriber takes from the target that it leaves.
+struct LeftTarget {
+    identity: Arc<ProbeIdentity>,
+    known: KnownAddresses,
+    login_pace: LoginPace,
+    last_start: Option<Instant>,
+}
+
+impl<R: Runner> ScheduledTarget<R> {
+    fn rounds_under_way(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Follows the endpoints of a Service. Returns true if they are others now.
+    fn follow(&mut self, target: ProbeTarget, runner: &R) -> bool {
+        let is_elsewhere = R::target(&self.prepared).destination != target.destination;
+        if is_elsewhere {
+            self.prepared = Arc::new(runner.prepare(target));
+        }
+        is_elsewhere
+    }
+
+    fn set_due(&mut self, number: u64, due: Instant, timers: &mut DelayQueue<u64>) {
+        self.due = due;
+        // `reset_at` would panic if the timer were gone.
+        timers.try_remove(&self.timer);
+        self.timer = timers.insert_at(number, due);
+    }
+}
+
+/// Time until a new target starts first.
+fn first_delay(interval: Duration, targets: usize, at_place: usize) -> Duration {
+    let alone = (interval / 10).min(FIRST_SPREAD).min(times(SPREAD_PER_TARGET, targets));
+    let crowd = times(SPREAD_AT_PLACE, at_place.saturating_sub(SMALL_CROWD));
+    // Round and round again, if there are more than the interval has room for.
+    let in_turn = crowd.as_nanos() % interval.as_nanos().max(1);
+    random_below(alone) + Duration::from_nanos(u64::try_from(in_turn).unwrap_or(0))
+}
+
+fn times(unit: Duration, count: usize) -> Duration {
+    unit.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Start of a target that has changed.
+fn promptly(interval: Duration) -> Instant {
+    Instant::now() + random_below((interval / 10).min(CHANGED_SPREAD))
 }
 
 /// Random number from -1 to 1.

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::*;
 use mail_failover_core::model::{
-    Depth, Destination, EvidenceClass, ObjectKey, Outcome, Resolution, ServicePort, Stage, Timestamp, Tls, TlsMode,
-    TrustAnchors,
+    Depth, Destination, EvidenceClass, Login, ObjectKey, Outcome, ProbeLogin, Resolution, ServicePort, SmtpHost, Stage,
+    Timestamp, Tls, TlsMode, TrustAnchors,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ impl Runner for Fake {
             resolution: Resolution::NotNeeded,
             addresses: vec![],
             outcome: Outcome { class, stage, message: String::new(), certificate_not_after: None, elapsed: self.lasts },
+            delay: None,
         }
     }
 }
@@ -87,6 +88,10 @@ impl RunningProber {
         std::iter::from_fn(|| self.starts.try_recv().ok()).collect()
     }
 
+    fn reported(&mut self) -> Vec<ProbeReport> {
+        std::iter::from_fn(|| self.reports.try_recv().ok()).collect()
+    }
+
     fn metric(&self, name: &str) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).unwrap();
@@ -107,18 +112,30 @@ fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
         key: key(number),
         revision,
         destination: Destination::Service(ServicePort {
-            dns_name: "a.shop.svc".into(),
+            dns_name: format!("{number}.shop.svc").into(),
             port: 25,
             client_port: 25,
             endpoints,
         }),
         tls: Tls { mode: TlsMode::None, server_name: "a.shop.svc".into(), trust: TrustAnchors::WellKnown },
         interval,
-        timeout: interval / 2,
+        // Another revision is another probe.
+        timeout: interval / 2 + Duration::from_micros(revision),
         depth: Depth::Ehlo,
         envelope: mail_failover_core::model::Envelope::default(),
         login: mail_failover_core::model::ProbeLogin::None,
         replies: mail_failover_core::model::ReplyRules::default(),
+        is_used: false,
+    }
+}
+
+/// A probe of a host that many objects name.
+fn shared(namespace: &str, name: &str, interval: Duration) -> ProbeTarget {
+    ProbeTarget {
+        key: ProbeKey { backend: ObjectKey::new(namespace, name), probe: "smtp".into() },
+        destination: Destination::Host(SmtpHost { host: "smtp.provider.example".into(), port: 587 }),
+        timeout: 5 * SECOND,
+        ..target(0, 1, interval)
     }
 }
 
@@ -187,7 +204,7 @@ async fn a_changed_target_starts_at_once_but_not_twice_an_interval_too_often() {
     running.prober.set(target(0, 2, 10 * SECOND));
     sleep(Duration::from_millis(60)).await;
     let starts = running.started();
-    assert_eq!((starts.len(), starts[0].revision, starts[0].sequence), (1, 2, 2));
+    assert_eq!((starts.len(), starts[0].revision, starts[0].sequence), (1, 2, 1));
     // A rolling update: a change every second.
     for revision in 3..103 {
         running.prober.set(target(0, revision, 10 * SECOND));
@@ -251,7 +268,7 @@ async fn reports_of_what_is_changed_or_removed_meanwhile_are_dropped() {
     let report = running.reports.try_recv().unwrap();
     assert_eq!((report.key, report.revision, report.sequence), (key(0), 2, 2));
     assert!(running.reports.try_recv().is_err());
-    assert_eq!(running.metric("stale_reports_total"), "2");
+    assert_eq!(running.metric("cancelled_rounds_total"), "2");
     assert_eq!(running.metric("targets"), "1");
 }
 
@@ -260,13 +277,13 @@ async fn a_target_that_comes_back_goes_on_counting() {
     let mut running = start(Duration::ZERO, 100);
     running.prober.set(target(0, 1, SECOND));
     sleep(5 * SECOND).await;
-    let last = running.started().last().unwrap().sequence;
+    let last = running.reported().last().unwrap().sequence;
     assert!(last >= 4);
     running.prober.remove(&key(0));
     sleep(SECOND).await;
     running.prober.set(target(0, 2, SECOND));
     sleep(SECOND).await;
-    assert_eq!(running.started()[0].sequence, last + 1);
+    assert_eq!(running.reported()[0].sequence, last + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,4 +349,123 @@ async fn while_log_ins_are_too_many_rounds_go_on_and_few_of_them_log_in() {
     assert!(running.started()[0].logs_in);
     let report = std::iter::from_fn(|| running.reports.try_recv().ok()).next().unwrap();
     assert!(report.outcome.message.ends_with("the next log-in is in 60s"), "{}", report.outcome.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn identical_probes_of_many_objects_are_made_once_and_heard_by_all() {
+    let mut running = start(Duration::from_millis(50), 100_000);
+    for number in 0..2000 {
+        let namespace = format!("tenant-{}", number % 100);
+        running.prober.set(shared(&namespace, &format!("backend-{number}"), 10 * SECOND));
+    }
+    sleep(100 * SECOND).await;
+    // Ten times in 100 s, and once at the start.
+    let starts = running.started();
+    assert!((10..=11).contains(&starts.len()), "{}", starts.len());
+    let mut heard: HashMap<ProbeKey, Vec<u64>> = HashMap::new();
+    for report in running.reported() {
+        heard.entry(report.key).or_default().push(report.sequence);
+    }
+    assert_eq!(heard.len(), 2000);
+    for sequences in heard.values() {
+        assert!(sequences.len() >= 10 && sequences.iter().copied().eq(1..=sequences.len() as u64), "{sequences:?}");
+    }
+    assert_eq!((running.metric("targets"), running.metric("distinct_targets")), ("2000".to_owned(), "1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_object_hears_of_a_shared_probe_at_its_own_interval() {
+    for others in [vec![7], vec![30], vec![7, 9, 30], vec![1, 2, 3, 4]] {
+        let mut running = start(Duration::ZERO, 10_000);
+        let all: Vec<u64> = others.into_iter().chain([10]).collect();
+        for seconds in &all {
+            running.prober.set(shared("shop", &format!("every-{seconds}"), Duration::from_secs(*seconds)));
+        }
+        let mut times: HashMap<ProbeKey, Vec<Instant>> = HashMap::new();
+        let until = sleep(600 * SECOND);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = &mut until => break,
+                Some(report) = running.reports.recv() => times.entry(report.key).or_default().push(Instant::now()),
+            }
+        }
+        assert_eq!(times.len(), all.len());
+        for (key, times) in times {
+            let seconds: u64 = key.backend.name.strip_prefix("every-").unwrap().parse().unwrap();
+            let interval = Duration::from_secs(seconds);
+            for pair in times.windows(2) {
+                let gap = pair[1] - pair[0];
+                assert!(gap >= interval * 94 / 100 && gap <= interval * 112 / 100, "{seconds}: {gap:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_is_shared_within_its_namespace_only() {
+    let mut running = start(Duration::ZERO, 10_000);
+    let login = ProbeLogin::With(Login::new("shop", "secret"));
+    for (namespace, name) in [("shop", "a"), ("shop", "b"), ("shop", "c"), ("evil", "d")] {
+        let login = login.clone();
+        running.prober.set(ProbeTarget { login, depth: Depth::Auth, ..shared(namespace, name, 30 * SECOND) });
+    }
+    sleep(20 * SECOND).await;
+    assert_eq!(running.started().len(), 2);
+    assert_eq!(running.metric("distinct_targets"), "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_shared_probe_hears_of_the_latest_round_at_once() {
+    let mut running = start(Duration::from_millis(10), 100);
+    running.prober.set(shared("shop", "a", 30 * SECOND));
+    sleep(20 * SECOND).await;
+    assert_eq!((running.started().len(), running.reported().len()), (1, 1));
+    running.prober.set(shared("shop", "b", 30 * SECOND));
+    sleep(SECOND).await;
+    let reports = running.reported();
+    assert_eq!((running.started().len(), reports.len()), (0, 1));
+    assert_eq!((&*reports[0].key.backend.name, reports[0].sequence), ("b", 1));
+    // Too old for an interval of 5 s, which begins at once.
+    running.prober.set(shared("shop", "c", 5 * SECOND));
+    sleep(SECOND).await;
+    assert_eq!((running.started().len(), running.reported().len()), (1, 1));
+    sleep(30 * SECOND).await;
+    assert!((5..=7).contains(&running.started().len()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_goes_on_while_anybody_asks_for_it_and_ends_with_the_last_one() {
+    let mut running = start(5 * SECOND, 100);
+    for name in ["a", "b"] {
+        running.prober.set(shared("shop", name, 30 * SECOND));
+    }
+    let key = |name| shared("shop", name, SECOND).key;
+    sleep(3 * SECOND).await;
+    running.prober.remove(&key("a"));
+    sleep(5 * SECOND).await;
+    let reports = running.reported();
+    assert_eq!(reports.iter().map(|report| &*report.key.backend.name).collect::<Vec<_>>(), ["b"]);
+    sleep(26 * SECOND).await;
+    assert_eq!(running.started().len(), 2);
+    running.prober.remove(&key("b"));
+    sleep(60 * SECOND).await;
+    assert_eq!((running.started().len(), running.reported().len()), (0, 0));
+    assert_eq!(running.metric("cancelled_rounds_total"), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_rounds_of_many_probes_at_one_place_are_spread_over_the_interval() {
+    let mut running = start(Duration::ZERO, 10_000);
+    let began = Instant::now();
+    for number in 0..1000_u64 {
+        let timeout = SECOND + Duration::from_micros(number);
+        running.prober.set(ProbeTarget { timeout, ..shared("shop", &format!("backend-{number}"), 30 * SECOND) });
+    }
+    sleep(30 * SECOND).await;
+    let mut in_second = [0; 31];
+    for start in running.started() {
+        in_second[usize::try_from((start.at - began).as_secs()).unwrap()] += 1;
+    }
+    assert!(in_second.iter().all(|starts| *starts < 120), "{in_second:?}");
 }

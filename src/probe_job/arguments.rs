@@ -12,6 +12,7 @@ use clap::Args;
 use mail_failover_contract::document::DocumentedReplyRule;
 use mail_failover_core::model::{Backend, Depth, Destination, Probe, ReplyRules, TlsMode};
 use mail_failover_replies::{RuleProblem, Rulebook, provider_of};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::values::duration;
 
 /// Mount path of the login's Secret.
@@ -69,13 +70,19 @@ pub struct ProbeArguments {
     #[arg(long, value_name = "JSON", value_parser = reply_rules)]
     pub reply_rules: Option<Arc<[DocumentedReplyRule]>>,
 
-    /// Limit for each wait for the server; the connection has 5s at most, the whole dialogue six times the limit and 55s at most.
+    /// Limit for each wait for the server; the connection has 5s at most, the whole dialogue six
+    /// times the limit and 55s at most.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
 
-    /// Our name in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if that name has no dot.
+    /// Our name in EHLO; by default the host's name, or the literal of its address ([192.0.2.7]) if
+    /// that name has no dot.
     #[arg(long, value_name = "NAME")]
     pub ehlo_name: Option<String>,
+
+    /// Addresses that the backend may have.
+    #[command(flatten)]
+    pub guard: DialGuard,
 
     /// File for the result, one line of JSON, which is also printed.
     #[arg(long, value_name = "FILE")]
@@ -83,10 +90,19 @@ pub struct ProbeArguments {
 }
 
 /// The arguments of a pod that runs this probe at this backend.
-pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_name: Option<&str>) -> Vec<String> {
-    let (host, port) = match &backend.destination {
-        Destination::Host(host) => (&host.host, host.port),
-        Destination::Service(service) => (&service.dns_name, service.client_port),
+pub(super) fn arguments(
+    backend: &Backend,
+    probe: &Probe,
+    has_ca: bool,
+    ehlo_name: Option<&str>,
+    guard: &DialGuard,
+) -> Vec<String> {
+    let (host, port, guard) = match &backend.destination {
+        Destination::Host(host) => (&host.host, host.port, guard.clone()),
+        // The pod sees a host, and its address is among those that are denied to specs.
+        Destination::Service(service) => {
+            (&service.dns_name, service.client_port, guard.of_service(service.client_port))
+        }
     };
     let mut arguments = vec![
         "probe".to_owned(),
@@ -118,6 +134,7 @@ pub(super) fn arguments(backend: &Backend, probe: &Probe, has_ca: bool, ehlo_nam
     if let Some(name) = ehlo_name {
         arguments.push(format!("--ehlo-name={name}"));
     }
+    arguments.extend(guard.arguments());
     arguments.push(format!("--result-file={}", super::manifest::RESULT_FILE));
     arguments
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::arguments::ProbeArguments;
 use super::report;
 use crate::probe::{self, ProbeTarget, Settings, StartError};
+use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, ReplyRules,
     SmtpHost, Stage, Tls, TrustAnchors,
@@ -66,9 +67,11 @@ pub fn run(arguments: &ProbeArguments, output: &mut impl Write) -> Result<ExitCo
 
 fn run_round(arguments: &ProbeArguments, target: ProbeTarget) -> Result<Outcome, ProbeCommandError> {
     let settings = Settings {
-        concurrency: probe::MAX_ADDRESSES,
+        // More than it needs: one namespace never has all of them.
+        concurrency: 4 * probe::MAX_ADDRESSES,
         dns_servers: Vec::<SocketAddr>::new(),
         ehlo_name: probe::ehlo_name(arguments.ehlo_name.as_deref(), &hostname()),
+        guard: arguments.guard.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProbeCommandError::Runtime)?;
@@ -140,6 +143,7 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
             rules: arguments.reply_rules.iter().flat_map(|rules| rules.iter().cloned()).map(Into::into).collect(),
             rejected: vec![],
         },
+        is_used: true,
     })
 }
 
@@ -149,7 +153,7 @@ fn login(folder: &Path) -> ProbeLogin {
     match read_login(folder) {
         Ok(login) => ProbeLogin::With(login),
         Err(error) => ProbeLogin::Missing {
-            reason: "SecretMalformed",
+            reason: reason::SECRET_MALFORMED,
             message: format!("auth.secretRef: {error}; create the Secret with the keys username and password").into(),
         },
     }

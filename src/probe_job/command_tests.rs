@@ -67,6 +67,7 @@ fn one_look_is_written_down_and_a_failing_backend_is_no_failure_of_it() {
         ["--host=127.0.0.1", &format!("--port={port}"), "--depth=Auth", "--ehlo-name=pod", "--timeout=2s"]
             .map(str::to_owned)
             .into_iter()
+            .chain(["--allow-destinations=127.0.0.1".to_owned(), format!("--allow-ports={port}")])
             .chain([format!("--login-folder={}", folder.display())])
             .collect::<Vec<_>>()
     };
@@ -87,6 +88,15 @@ fn an_authority_that_is_not_mounted_is_said_before_anything_is_connected_to() {
     let seen = told(&arguments);
     assert_eq!(seen.class, EvidenceClass::ProbeBlocked);
     assert!(seen.message.starts_with("tls.caRef: it is not there"), "{}", seen.message);
+}
+
+#[test]
+fn a_host_that_may_not_be_connected_to_is_a_result() {
+    for host in ["127.0.0.1", "0.0.0.0", "localhost"] {
+        let seen = told(&[format!("--host={host}"), "--port=25".to_owned()]);
+        assert_eq!(seen.class, EvidenceClass::ProbeBlocked, "{seen:?}");
+        assert!(seen.message.contains("which is never connected to"), "{}", seen.message);
+    }
 }
 
 #[test]

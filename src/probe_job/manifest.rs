@@ -19,6 +19,7 @@ use crate::probe::FIRST_LOOKUP_DEADLINE;
 use mail_failover_api as api;
 use mail_failover_core::model::{Backend, ObjectKey, Probe};
 use mail_failover_resolve::{CaKey, CaKind};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::client::{QUIT_TIMEOUT, SessionTimeouts};
 
 /// Label of Jobs and their pods: the probe's name. Network policies can select by it.
@@ -58,6 +59,8 @@ pub struct JobParameters<'a> {
     pub image: &'a str,
     /// Our name in EHLO; the literal of the pod's address if absent.
     pub ehlo_name: Option<&'a str>,
+    /// Guard on the addresses that the pod connects to.
+    pub guard: &'a DialGuard,
 }
 
 /// The name of a probe's Job. It is fixed, so that a probe has one Job at a time, whichever replica creates it.
@@ -77,7 +80,7 @@ fn name_part(text: &str, max: usize) -> String {
 
 /// Builds the Job of a probe.
 pub fn job(parameters: &JobParameters<'_>) -> Job {
-    let JobParameters { key, uid, backend, probe, job, ca, image, ehlo_name } = parameters;
+    let JobParameters { key, uid, backend, probe, job, ca, image, ehlo_name, guard } = parameters;
     let labels = labels(key, &probe.name);
     let (mut volumes, mut mounts) = (vec![], vec![]);
     if let Some(secret) = backend.secret.as_ref().filter(|_| logs_in(backend, probe)) {
@@ -104,7 +107,7 @@ pub fn job(parameters: &JobParameters<'_>) -> Job {
     let container = Container {
         name: CONTAINER.to_owned(),
         image: Some((*image).to_owned()),
-        args: Some(arguments(backend, probe, ca.is_some(), *ehlo_name)),
+        args: Some(arguments(backend, probe, ca.is_some(), *ehlo_name, guard)),
         termination_message_path: Some(RESULT_FILE.to_owned()),
         termination_message_policy: Some("File".to_owned()),
         volume_mounts: Some(mounts),

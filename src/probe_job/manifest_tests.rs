@@ -16,6 +16,10 @@ struct CommandLine {
 
 /// The Job of the first probe of a spec.
 fn made(spec: &Value) -> (Job, Arc<Backend>) {
+    guarded(spec, &DialGuard::default())
+}
+
+fn guarded(spec: &Value, guard: &DialGuard) -> (Job, Arc<Backend>) {
     let key = ObjectKey::new("shop", "ses-eu");
     let spec: api::SendingBackendSpec = serde_json::from_value(spec.clone()).unwrap();
     let backend = Arc::new(backend(&key, &spec, &Presumed).unwrap());
@@ -28,6 +32,7 @@ fn made(spec: &Value) -> (Job, Arc<Backend>) {
         ca: ca_key(&key, &spec),
         image: "registry.example/mail-failover@sha256:1",
         ehlo_name: None,
+        guard,
     };
     (job(&order), backend.clone())
 }
@@ -83,7 +88,6 @@ fn what_is_written_on_the_command_line_is_read_back() {
     let (job, _) = made(&deep());
     let arguments = arguments_of(&job).unwrap();
     let read = CommandLine::parse_from(arguments).probe;
-    // The final dot keeps the search list of the pod away.
     assert_eq!((read.host.as_str(), read.port), ("smtp.provider.example.", 587));
     assert_eq!((read.tls, read.depth, read.timeout), (TlsMode::StartTls, Depth::RcptTo, Duration::from_secs(7)));
     assert_eq!(read.server_name.as_deref(), Some("smtp.provider.example"));
@@ -91,6 +95,23 @@ fn what_is_written_on_the_command_line_is_read_back() {
     assert_eq!(read.ca_file.unwrap().to_str(), Some("/var/run/mail-failover/ca/ca.crt"));
     assert_eq!(read.login_folder.unwrap().to_str(), Some("/var/run/mail-failover/login"));
     assert_eq!(read.result_file.unwrap().to_str(), Some("/dev/termination-log"));
+}
+
+#[test]
+fn the_pod_is_guarded_as_the_operator_is() {
+    let guard = DialGuard {
+        deny_destinations: vec!["10.0.0.0/8".parse().unwrap()],
+        allow_destinations: vec!["10.9.0.0/16".parse().unwrap()],
+        ..DialGuard::default()
+    };
+    let read = |spec: &Value| CommandLine::parse_from(arguments_of(&guarded(spec, &guard).0).unwrap()).probe;
+    assert_eq!(read(&deep()).guard, guard);
+    // A Service's address is in a network that is denied to hosts of specs.
+    let of_service =
+        json!({"service": {"name": "relay", "port": 2526}, "probes": [{"name": "zone-b", "smtp": {}, "job": {}}]});
+    let read = read(&of_service);
+    assert_eq!(read.host, "relay.shop.svc");
+    assert_eq!(read.guard, guard.of_service(2526));
 }
 
 #[test]

@@ -19,3 +19,14 @@ pub mod report;
 
 pub use arguments::ProbeArguments;
 pub use command::{ProbeCommandError, run};
+
+/// Settings of the Jobs of probes.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// The operator's own image.
+    pub image: String,
+    /// The name that their probes give in EHLO; the pod's name, when absent.
+    pub ehlo_name: Option<String>,
+    /// The limit on the Jobs under way at a time, over all backends.
+    pub limit: usize,
+}

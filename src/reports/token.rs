@@ -1,8 +1,9 @@
 //! Authentication of callers: the API server reviews a bearer token (`TokenReview`), and the result is kept for a short
 //! time under the token's hash.
 //!
-//! A token that cannot be good, by its claims, is not reviewed. The rate of reviews is bounded, and tokens that have been
-//! good in the last minutes have a share of their own, so that made-up tokens keep no known agent out (ADR-0091).
+//! A token that cannot be good, by its claims, is not reviewed. The rate of reviews is bounded, and
+//! tokens that have been good in the last minutes have a share of their own, so that made-up tokens
+//! keep no known agent out (ADR-0091).
 //!
 //! A token is never stored or logged. The API server's answer about a bad token is not passed on either, because it may
 //! quote the token.
@@ -26,8 +27,8 @@ use mail_failover_runtime::kubernetes::describe;
 
 /// Longest duration of a review, the wait for a place included.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Reviews of tokens that are not known: at a time, and in the long run. A flood of made-up tokens becomes no flood of API
-/// calls; after a restart every agent is unknown once.
+/// Reviews of tokens that are not known: at a time, and in the long run. A flood of made-up tokens
+/// becomes no flood of API calls; after a restart every agent is unknown once.
 const STRANGERS: (usize, RateLimit) = (4, RateLimit { burst: 200.0, per_second: 50.0 });
 /// Reviews of known tokens: at a time, and in the long run. Each is reviewed once in [`BELIEVED_FOR`].
 const KNOWN: (usize, RateLimit) = (4, RateLimit { burst: 400.0, per_second: 100.0 });

@@ -3,9 +3,11 @@
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
 
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ObjectKey, SharedError};
+use mail_failover_runtime::kubernetes::identity;
 
 /// Event that a watch reports.
 #[derive(Debug)]
@@ -34,28 +36,43 @@ pub enum WatchEvent {
 #[derive(Debug)]
 pub enum Change<K> {
     /// The object is new or changed.
-    Applied(Box<K>),
+    Applied(Identified<K>),
     /// The object is new or changed and cannot be read, perhaps because a newer version wrote it.
     Unreadable(Unreadable),
     /// The object does not exist any more.
     Deleted(ObjectKey),
 }
 
+/// Object with the identity that writes to it are conditional on.
+#[derive(Clone, Debug)]
+pub struct Identified<K> {
+    /// Key, uid and version of the object.
+    pub identity: ObjectIdentity,
+    /// The object itself.
+    pub object: Box<K>,
+}
+
+impl<K: Resource> Identified<K> {
+    /// Parses the identity of an object that the API server showed.
+    ///
+    /// # Errors
+    /// [`MissingIdentity`] names the field; the API server sets all of them.
+    pub fn new(object: Box<K>) -> Result<Self, MissingIdentity> {
+        Ok(Self { identity: identity(object.meta())?, object })
+    }
+}
+
 /// Object that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Namespace and name of the object.
-    pub key: ObjectKey,
-    /// `metadata.uid` of the object.
-    pub uid: String,
+    /// Key, uid and version of the object.
+    pub identity: ObjectIdentity,
     /// `metadata.generation` of the object.
     pub generation: i64,
-    /// `metadata.resourceVersion` of the object.
-    pub resource_version: String,
     /// `status` of the object; null if it has none.
     pub status: serde_json::Value,
     /// Error with the path of the field.
-    pub error: String,
+    pub error: SharedError,
 }
 
 /// Kind of object that is watched.

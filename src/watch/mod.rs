@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use event::{Change, Source, Unreadable, WatchEvent};
+pub use event::{Change, Identified, Source, Unreadable, WatchEvent};
 use kinds::Watched;
 pub use kinds::strip_metadata;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
@@ -192,7 +192,10 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                     }
                 }
                 let known = tracker.len();
-                tracker.handle(event, &mut out);
+                if let Err(error) = tracker.handle(event, &mut out) {
+                    // The API server gives every object an identity.
+                    tracing::error!(kind, namespace, %error, "an object is ignored");
+                }
                 metrics.objects(K::SOURCE, known, tracker.len());
                 for input in out.drain(..) {
                     if let WatchEvent::Synced(source) = input {

@@ -75,8 +75,8 @@ pub(super) fn word(input: &WatchEvent) -> String {
     }
     let WatchEvent::ConfigMap(change) = input else { panic!("{input:?} is not expected") };
     match change {
-        Change::Applied(object) => object.metadata.name.clone().unwrap_or_default(),
-        Change::Unreadable(unreadable) => format!("{}?", unreadable.key.name),
+        Change::Applied(applied) => applied.identity.key.name.to_string(),
+        Change::Unreadable(unreadable) => format!("{}?", unreadable.identity.key.name),
         Change::Deleted(key) => format!("-{}", key.name),
     }
 }

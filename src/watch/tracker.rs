@@ -4,20 +4,19 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::watcher::Event;
 
-use super::event::{Change, Unreadable, WatchEvent};
+use super::event::{Change, Identified, Unreadable, WatchEvent};
 use super::kinds::{Watched, strip_metadata};
-use mail_failover_core::model::ObjectKey;
-use mail_failover_runtime::kubernetes::{Guarded, Invalid};
+use mail_failover_core::model::{MissingIdentity, ObjectIdentity, ObjectKey, ResourceVersion, Uid};
+use mail_failover_runtime::kubernetes::{Guarded, Invalid, identity, object_key};
 
 /// Version of an object that was reported.
 #[derive(Debug, PartialEq, Eq)]
 struct ObjectVersion {
-    uid: Box<str>,
-    resource_version: Box<str>,
+    uid: Uid,
+    resource_version: ResourceVersion,
 }
 
 /// Keys and versions of one kind that were reported. No I/O, no clock.
@@ -43,13 +42,19 @@ impl<K: Watched> Tracker<K> {
     }
 
     /// Appends what an event means for the controller.
-    pub(super) fn handle(&mut self, event: Event<Guarded<K>>, out: &mut Vec<WatchEvent>) {
+    ///
+    /// # Errors
+    /// [`MissingIdentity`] if the event shows an object without identity, which is left out.
+    pub(super) fn handle(
+        &mut self,
+        event: Event<Guarded<K>>,
+        out: &mut Vec<WatchEvent>,
+    ) -> Result<(), MissingIdentity> {
         match event {
             // A list that broke off starts over.
             Event::Init => self.listed = Some(HashSet::new()),
             Event::InitApply(object) => {
-                let key = key(object.meta());
-                self.apply(key.clone(), object, out);
+                let key = self.apply(object, out)?;
                 if let Some(listed) = &mut self.listed {
                     listed.insert(key);
                 }
@@ -63,24 +68,25 @@ impl<K: Watched> Tracker<K> {
                     out.push(WatchEvent::Synced(K::SOURCE));
                 }
             }
-            Event::Apply(object) => self.apply(key(object.meta()), object, out),
+            Event::Apply(object) => {
+                self.apply(object, out)?;
+            }
             Event::Delete(object) => {
-                let key = key(object.meta());
+                let key = object_key(object.meta())?;
                 if self.known.remove(&key).is_some() {
                     out.push(K::event(Change::Deleted(key)));
                 }
             }
         }
+        Ok(())
     }
 
-    fn apply(&mut self, key: ObjectKey, object: Guarded<K>, out: &mut Vec<WatchEvent>) {
-        let metadata = object.meta();
-        let version = ObjectVersion {
-            uid: metadata.uid.as_deref().unwrap_or_default().into(),
-            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
-        };
+    fn apply(&mut self, object: Guarded<K>, out: &mut Vec<WatchEvent>) -> Result<ObjectKey, MissingIdentity> {
+        let identity = identity(object.meta())?;
+        let ObjectIdentity { key, uid, resource_version } = identity.clone();
+        let version = ObjectVersion { uid, resource_version };
         match self.known.entry(key.clone()) {
-            Entry::Occupied(known) if *known.get() == version => return,
+            Entry::Occupied(known) if *known.get() == version => return Ok(key),
             Entry::Occupied(mut known) => {
                 // Deleted and made anew while the watch was interrupted: nothing of the old one must live on.
                 if known.get().uid != version.uid {
@@ -96,23 +102,16 @@ impl<K: Watched> Tracker<K> {
             Ok(mut object) => {
                 strip_metadata(object.meta_mut());
                 object.strip();
-                Change::Applied(Box::new(object))
+                Change::Applied(Identified { identity, object: Box::new(object) })
             }
-            Err(Invalid { metadata, status, error }) => Change::Unreadable(Unreadable {
-                key,
-                uid: metadata.uid.unwrap_or_default(),
-                generation: metadata.generation.unwrap_or_default(),
-                resource_version: metadata.resource_version.unwrap_or_default(),
-                status,
-                error,
-            }),
+            Err(Invalid { metadata, status, error }) => {
+                // Objects without a spec have no generation.
+                let generation = metadata.generation.unwrap_or_default();
+                Change::Unreadable(Unreadable { identity, generation, status, error })
+            }
         }));
+        Ok(key)
     }
-}
-
-fn key(metadata: &ObjectMeta) -> ObjectKey {
-    let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-    ObjectKey::new(namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -138,7 +137,7 @@ mod tests {
     ) -> Vec<String> {
         let mut out = vec![];
         for event in events {
-            tracker.handle(event, &mut out);
+            tracker.handle(event, &mut out).expect("every object has an identity");
         }
         out.iter().map(word).collect()
     }
@@ -177,6 +176,17 @@ mod tests {
     }
 
     #[test]
+    fn an_object_without_a_version_is_left_out() {
+        // A write that follows from it could not be conditional.
+        let mut object = object("a", "1", 1);
+        object["metadata"]["resourceVersion"] = json!("");
+        let (mut tracker, mut out) = (Tracker::default(), vec![]);
+        let error = tracker.handle(Event::Apply(guarded(object)), &mut out).expect_err("it has no version");
+        assert_eq!(error, MissingIdentity("resourceVersion"));
+        assert!(out.is_empty() && tracker.len() == 0, "{out:?}");
+    }
+
+    #[test]
     fn what_nobody_needs_is_dropped() {
         let mut object = object("a", "1", 1);
         object["metadata"]["managedFields"] = json!([{"manager": "kubectl"}]);
@@ -189,9 +199,9 @@ mod tests {
             {"apiVersion": "v1", "kind": "MailRoute", "name": "b", "uid": "b", "controller": true},
         ]);
         let mut out = vec![];
-        Tracker::default().handle(Event::Apply(guarded(object)), &mut out);
+        Tracker::default().handle(Event::Apply(guarded(object)), &mut out).expect("it has an identity");
         let [WatchEvent::ConfigMap(Change::Applied(config_map))] = out.as_slice() else { panic!("{out:?}") };
-        let metadata = &config_map.metadata;
+        let metadata = &config_map.object.metadata;
         assert_eq!(metadata.managed_fields, None);
         let annotations: Vec<_> = metadata.annotations.iter().flatten().collect();
         assert_eq!(annotations.len(), 2, "{annotations:?}");

@@ -38,7 +38,7 @@ const APART: [(&str, &[&str]); 3] = [
 ];
 
 /// Folders and files of a crate from the lowest to the highest. None imports one above it.
-const LAYERS: [(&str, &[&str]); 5] = [
+const LAYERS: [(&str, &[&str]); 6] = [
     ("crates/core/src", &["model", "engine"]),
     (
         "crates/runtime/src",
@@ -49,6 +49,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "process",
             "findings",
             "terminal",
+            "dial_guard",
             "clock",
             "tasks",
             "http",
@@ -88,6 +89,33 @@ const LAYERS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("src", &["rbac", "output", "probe", "probe_job", "watch", "leader", "observers", "reports", "controller", "app"]),
+    (
+        "src/controller",
+        &[
+            "timers",
+            "retry",
+            "turns",
+            "status",
+            "dependencies",
+            "lane",
+            "action",
+            "reconcile",
+            "references",
+            "events",
+            "cached",
+            "policy",
+            "backend",
+            "route",
+            "input",
+            "metrics",
+            "state",
+            "read",
+            "ca",
+            "login",
+            "applier",
+            "run",
+        ],
+    ),
     ("crates/tools/src", &["manifests", "lint", "explain", "simulate"]),
 ];
 
@@ -153,15 +181,21 @@ fn no_folder_imports_one_above_it() {
     let mut upward = vec![];
     for (folder, layers) in LAYERS {
         let modules: Vec<_> = production(&format!("{folder}/")).collect();
-        let rooms: BTreeSet<_> = modules.iter().map(|module| module.room()).filter(|room| !room.is_empty()).collect();
+        // The module that the folder is: the crate, or one in it.
+        let (_, below) = folder.split_once("src").unwrap();
+        let parent: Vec<_> = below.split('/').filter(|name| !name.is_empty()).collect();
+        let floors: Vec<_> =
+            modules.iter().filter_map(|module| Some((module, module.path.get(parent.len())?.as_str()))).collect();
+        let rooms: BTreeSet<_> = floors.iter().map(|(_, room)| *room).collect();
         assert_eq!(rooms, layers.iter().copied().collect(), "{folder}: the list of layers is not that of its folders");
-        for module in modules.iter().filter(|module| !module.room().is_empty()) {
-            let floor = layers.iter().position(|layer| *layer == module.room());
+        for (module, floor) in floors {
+            let floor = layers.iter().position(|layer| *layer == floor);
             for name in &module.names {
-                let [root, room, ..] = &name.segments[..] else { continue };
+                let Some(room) = name.segments.get(parent.len() + 1) else { continue };
+                let is_inside = name.segments[0] == "crate" && name.segments[1..=parent.len()] == parent[..];
                 // A name that the root re-exports would hide its room.
                 let place = layers.iter().position(|layer| layer == room);
-                if root == "crate" && (place.is_none() || place > floor) {
+                if is_inside && (place.is_none() || place > floor) {
                     upward.push(format!("{}:{}: {}", module.file, name.line, name.segments.join("::")));
                 }
             }
@@ -383,6 +417,18 @@ fn nobody_decides_outside_the_engine() {
     }
     assert_eq!(others, Vec::<String>::new());
     assert_eq!(seen, askers.into(), "a place that asks no more");
+}
+
+/// A module that has files of its own is a folder with a `mod.rs`.
+#[test]
+fn a_module_with_files_is_a_folder() {
+    let folders = CRATES.map(|(_, folder)| source_folder(folder)).into_iter().chain(["e2e/src".to_owned()]);
+    let mut halves = vec![];
+    for folder in folders {
+        let files = rust_files(&workspace().join(folder));
+        halves.extend(files.into_iter().filter(|file| file.with_extension("").is_dir()));
+    }
+    assert!(halves.is_empty(), "make it NAME/mod.rs: {halves:#?}");
 }
 
 #[test]

@@ -108,11 +108,6 @@ impl Sources {
 }
 
 impl Module {
-    /// The folder or file below the crate's root that this module lies in; empty for the root itself.
-    pub fn room(&self) -> &str {
-        self.path.first().map_or("", String::as_str)
-    }
-
     fn scan(&mut self, tokens: &TokenStream) {
         let tokens: Vec<_> = tokens.clone().into_iter().collect();
         let mut at = 0;

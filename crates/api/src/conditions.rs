@@ -28,6 +28,8 @@ pub mod reason {
     pub const ACCEPTED: &str = "Accepted";
     /// A backend is accepted, and observed by every probe.
     pub const OBSERVED: &str = "Observed";
+    /// Probes of a backend wait for their turn among all that probe, and their evidence is late.
+    pub const PROBES_DELAYED: &str = "ProbesDelayed";
     /// Mail of a route can leave.
     pub const DELIVERING: &str = "Delivering";
     /// No backend of a route can deliver.
@@ -51,8 +53,14 @@ pub mod reason {
     pub const OUTPUT_CLAIMED: &str = "OutputClaimed";
     /// An object of an output's name exists and has another owner.
     pub const OUTPUT_CONFLICT: &str = "OutputConflict";
+    /// A backend has no address that an endpoint may be made of.
+    pub const DESTINATION_REFUSED: &str = "DestinationRefused";
     /// The API server refuses an output as it is.
     pub const OUTPUT_INVALID: &str = "OutputInvalid";
+    /// Agents could not use the document that they would be given.
+    pub const AGENT_DOCUMENT_UNUSABLE: &str = "AgentDocumentUnusable";
+    /// Two backends of a route have one host and port, by which an MTA tells backends apart.
+    pub const NEXT_HOP_SHARED: &str = "NextHopShared";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";

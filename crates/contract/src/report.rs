@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::document::{API_VERSION, RouteReference};
-use mail_failover_core::model::EvidenceClass;
 use mail_failover_core::model::text::visible;
+use mail_failover_core::model::{EvidenceClass, SharedError};
 
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
@@ -177,7 +177,7 @@ pub struct FirstDelivery {
 pub enum InvalidReport {
     /// The report is no JSON of this form.
     #[error("it cannot be read: {0}")]
-    Unreadable(String),
+    Unreadable(#[source] SharedError),
     /// The version is unknown to this operator.
     #[error("apiVersion {0:?} is not {API_VERSION:?}; run an operator of the agent's version")]
     Version(String),
@@ -198,8 +198,8 @@ impl DeliveryReport {
     /// [`InvalidReport`], which names the field.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidReport> {
         let json = &mut serde_json::Deserializer::from_slice(text);
-        let mut report: Self =
-            serde_path_to_error::deserialize(json).map_err(|error| InvalidReport::Unreadable(error.to_string()))?;
+        let mut report: Self = serde_path_to_error::deserialize(json)
+            .map_err(|error| InvalidReport::Unreadable(SharedError::new(error)))?;
         if report.api_version != API_VERSION {
             return Err(InvalidReport::Version(report.api_version));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::{self, API_VERSION, Document, MAX_BYTES};
-use mail_failover_core::model::{EvidenceClass, EvidenceClasses, ReplyRules};
+use mail_failover_core::model::{EvidenceClass, EvidenceClasses, ReplyRules, SharedError};
 use mail_failover_replies::Rulebook;
 
 /// Destination of the mail, as the operator has decided, and the freedom of the agent to act by itself.
@@ -136,10 +136,10 @@ pub enum Refusal {
     TooLarge(usize),
     /// The document is no JSON.
     #[error("it is no valid JSON: {0}")]
-    Json(String),
+    Json(#[source] SharedError),
     /// The JSON is no such document.
     #[error("it cannot be read: {0}; `mail-failover agent schema` has what is expected")]
-    Unreadable(String),
+    Unreadable(#[source] SharedError),
     /// The document has a version that this agent does not know.
     #[error("apiVersion {0:?} is not {API_VERSION:?}; run an agent of the operator's version")]
     Version(String),
@@ -242,9 +242,11 @@ fn from_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Refusal>
     serde_path_to_error::deserialize(json).map_err(|error| match error.inner().classify() {
         // The place where the text breaks off is no field that is wrong.
         serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
-            Refusal::Json(error.inner().to_string())
+            Refusal::Json(SharedError::new(error.into_inner()))
         }
-        serde_json::error::Category::Data | serde_json::error::Category::Io => Refusal::Unreadable(error.to_string()),
+        serde_json::error::Category::Data | serde_json::error::Category::Io => {
+            Refusal::Unreadable(SharedError::new(error))
+        }
     })
 }
 

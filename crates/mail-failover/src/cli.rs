@@ -94,7 +94,8 @@ pub fn print_crds(arguments: &CrdsArguments) -> Result<(), Box<dyn std::error::E
             None => io::stdout().write_all(yaml.as_bytes())?,
             Some(folder) => {
                 let path = folder.join(name);
-                std::fs::write(&path, yaml)
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| std::fs::write(&path, yaml))
                     .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
             }
         }

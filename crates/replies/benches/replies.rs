@@ -122,7 +122,8 @@ fn main() {
     assert!(percent(harmless, judged) >= 98.0 && percent(same, judged) >= 90.0 && percent(counted, neutral) <= 1.0);
 }
 
-/// A peer: what the words alone cost, as `KumoMTA`'s bounce classifier looks for them, in one set of regular expressions.
+/// A peer: what the words alone cost, as `KumoMTA`'s bounce classifier looks for them, in one set
+/// of regular expressions.
 fn nanoseconds_of_a_regex_set(replies: &[Reply<'_>]) -> u128 {
     let words = rules().iter().map(mail_failover_replies::Rule::words_as_regex).filter(|words| !words.is_empty());
     let set = regex::RegexSetBuilder::new(words)

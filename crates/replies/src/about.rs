@@ -96,7 +96,8 @@ impl About {
         }
     }
 
-    /// True if only a reply within a mail transaction can have this subject (RFC 5321 §3.3): before MAIL there is no message.
+    /// True if only a reply within a mail transaction can have this subject (RFC 5321 §3.3): before
+    /// MAIL there is no message.
     pub(crate) fn needs_a_transaction(self) -> bool {
         matches!(self, Self::Recipient | Self::Message | Self::Destination)
     }

@@ -1,9 +1,11 @@
 //! What an SMTP reply is about, and what follows from it.
 //!
-//! The question *who is it about?* comes before *how bad is it?*. Rules are data (`rules/*.yaml`): the first that applies decides, from the
-//! specific to the general; what no rule knows is decided by its codes (RFC 5321 §4.2, RFC 3463). Pure: the same reply gives the same answer.
+//! The question *who is it about?* comes before *how bad is it?*. Rules are data (`rules/*.yaml`):
+//! the first that applies decides, from the specific to the general; what no rule knows is decided
+//! by its codes (RFC 5321 §4.2, RFC 3463). Pure: the same reply gives the same answer.
 //!
-//! Rules see the words of all lines of a reply, without mail addresses, hosts and what a server quotes of another one: a stranger writes those.
+//! Rules see the words of all lines of a reply, without mail addresses, hosts and what a server
+//! quotes of another one: a stranger writes those.
 
 #![warn(missing_docs)]
 
@@ -31,6 +33,8 @@ const FILES: &[(&str, &str)] = &[
     ("cpanel", include_str!("../rules/cpanel.yaml")),
     ("qmail", include_str!("../rules/qmail.yaml")),
     ("yahoo", include_str!("../rules/yahoo.yaml")),
+    ("netease", include_str!("../rules/netease.yaml")),
+    ("tencent", include_str!("../rules/tencent.yaml")),
     ("destination", include_str!("../rules/destination.yaml")),
     ("account", include_str!("../rules/account.yaml")),
     ("identity", include_str!("../rules/identity.yaml")),

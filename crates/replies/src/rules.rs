@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::about::About;
 use crate::reply::{Answered, EnhancedCode, Reply};
-use crate::text::Words;
+use crate::text::{MAX_SENTENCES, Words};
 
 /// Phrases of one rule's word list that must stand in one sentence; more make a rule hard to read.
 const MAX_PARTS: usize = 4;
@@ -44,6 +44,9 @@ struct RuleSource {
     /// Any of these phrases. ` + ` joins phrases of one sentence, in any order; a trailing `*` leaves a word open.
     #[serde(default)]
     words: Vec<String>,
+    /// Any of these phrases, too, in a sentence that has one of `words`: subjects there, what befell them here.
+    #[serde(default)]
+    with: Vec<String>,
     /// None of these phrases.
     #[serde(default)]
     unless: Vec<String>,
@@ -144,6 +147,7 @@ pub struct Rule {
     codes: Vec<RangeInclusive<u16>>,
     enhanced: Vec<EnhancedPattern>,
     words: Vec<Phrase>,
+    with: Vec<Phrase>,
     unless: Vec<Phrase>,
     names: Vec<Phrase>,
     written: Written,
@@ -154,6 +158,7 @@ pub struct Rule {
 #[derive(Debug)]
 struct Written {
     words: Vec<String>,
+    with: Vec<String>,
     unless: Vec<String>,
 }
 
@@ -209,7 +214,12 @@ impl Rule {
 
     /// Its words as a POSIX extended regular expression, for programs that know no other rules; case does not matter.
     pub fn words_as_regex(&self) -> String {
-        regex_of_any(&self.written.words)
+        let words = regex_of_any(&self.written.words);
+        if self.written.with.is_empty() {
+            return words;
+        }
+        let with = regex_of_any(&self.written.with);
+        format!("({words}).*({with})|({with}).*({words})")
     }
 
     /// The words that keep it from deciding, in the same form; `None` if there are none.
@@ -231,27 +241,43 @@ impl Rule {
         stage_fits
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
-            && (self.words.is_empty() || self.words.iter().any(|phrase| found.in_words(phrase)))
+            && (self.words.is_empty() || self.has_words(reply.stage, found))
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && !self.unless.iter().any(|phrase| found.in_words(phrase))
+            && found.sentences_with(&self.unless) == 0
+    }
+
+    /// True if a sentence has one of the words, and what must stand beside it.
+    fn has_words(&self, stage: Option<Answered>, found: &Found) -> bool {
+        let beside = if self.with.is_empty() { u64::MAX } else { found.sentences_with(&self.with) };
+        let sentences = found.sentences_with(&self.words) & beside;
+        // ADR-0120: A server may name the recipient, whom a stranger chose: `no such user sending-paused`.
+        let may_name_a_recipient = matches!(stage, None | Some(Answered::Recipient | Answered::Data));
+        let careful = may_name_a_recipient && self.about.consequences().immediate;
+        if careful { sentences >> MAX_SENTENCES != 0 } else { sentences != 0 }
     }
 }
 
 /// For each pattern, the sentences in which it was found.
 struct Found {
-    words: Vec<u32>,
-    names: Vec<u32>,
+    /// In the upper half only the sentences where it is not a part of one token: [`Words::compounds`].
+    words: Vec<u64>,
+    names: Vec<bool>,
     /// True for each rule of which a phrase may have been found.
     candidates: Vec<bool>,
 }
 
 impl Found {
-    fn in_words(&self, Phrase(parts): &Phrase) -> bool {
-        parts.iter().fold(u32::MAX, |sentences, part| sentences & self.words[*part]) != 0
+    /// The sentences that have any of these phrases, in both halves.
+    fn sentences_with(&self, phrases: &[Phrase]) -> u64 {
+        phrases.iter().fold(0, |sentences, phrase| sentences | self.sentences_of(phrase))
+    }
+
+    fn sentences_of(&self, Phrase(parts): &Phrase) -> u64 {
+        parts.iter().fold(u64::MAX, |sentences, part| sentences & self.words[*part])
     }
 
     fn in_names(&self, Phrase(parts): &Phrase) -> bool {
-        parts.iter().all(|part| self.names[*part] != 0)
+        parts.iter().all(|part| self.names[*part])
     }
 }
 
@@ -361,17 +387,21 @@ impl Rules {
         let words = Words::of(reply.code, reply.text);
         let mut found = Found {
             words: vec![0; self.users.len()],
-            names: vec![0; self.users.len()],
+            names: vec![false; self.users.len()],
             candidates: self.wordless.clone(),
         };
         for hit in self.automaton.find_overlapping_iter(&words.plain) {
             let pattern = hit.pattern().as_usize();
-            found.words[pattern] |= 1 << words.sentence_at(hit.start());
+            // A pattern begins with the blank before its first word.
+            let start = hit.start() + 1;
+            let sentence = 1_u64 << words.sentence_at(start);
+            let careful = if words.is_within_compound(&(start..hit.end())) { 0 } else { sentence << MAX_SENTENCES };
+            found.words[pattern] |= sentence | careful;
             self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         for hit in self.automaton.find_overlapping_iter(&words.names) {
             let pattern = hit.pattern().as_usize();
-            found.names[pattern] = 1;
+            found.names[pattern] = true;
             self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         found
@@ -387,7 +417,7 @@ struct Patterns {
 
 impl Patterns {
     fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
-        let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } =
+        let RuleSource { id, about, source: document, stages, codes, enhanced, words, with, unless, names, examples } =
             source;
         let id = format!("{file}/{id}");
         if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
@@ -396,7 +426,10 @@ impl Patterns {
         if examples.is_empty() {
             return Err(invalid(file, &id, "examples", "the rule has none, so nothing tests it"));
         }
-        for (field, phrases) in [("words", &words), ("unless", &unless), ("names", &names)] {
+        if words.is_empty() && !with.is_empty() {
+            return Err(invalid(file, &id, "with", "it needs words beside it"));
+        }
+        for (field, phrases) in [("words", &words), ("with", &with), ("unless", &unless), ("names", &names)] {
             if let Some((phrase, other)) = Written::idle(phrases) {
                 return Err(invalid(file, &id, field, &format!("{phrase:?} says no more than {other:?}; take it out")));
             }
@@ -409,6 +442,7 @@ impl Patterns {
         let enhanced = enhanced.collect::<Result<_, _>>()?;
         Ok(Rule {
             words: self.phrases(file, &id, "words", &words)?,
+            with: self.phrases(file, &id, "with", &with)?,
             unless: self.phrases(file, &id, "unless", &unless)?,
             names: self.phrases(file, &id, "names", &names)?,
             id,
@@ -418,7 +452,7 @@ impl Patterns {
             stages,
             codes,
             enhanced,
-            written: Written { words, unless },
+            written: Written { words, with, unless },
             examples,
         })
     }
@@ -438,9 +472,9 @@ impl Patterns {
             }
             let mut indices = Vec::new();
             for part in parts {
-                let is_plain = part.chars().all(|letter| {
-                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ' || letter == '*'
-                });
+                let stem = part.strip_suffix('*').unwrap_or(part);
+                let is_plain =
+                    stem.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ');
                 if part.trim().is_empty() || !is_plain {
                     return Err(invalid(
                         file,
@@ -526,6 +560,7 @@ mod tests {
         is_tried
             && (!earlier.about.needs_a_transaction() || later_needs_mail)
             && earlier.names.is_empty()
+            && (earlier.written.with.is_empty() || earlier.written.with == later.written.with)
             && allows(&earlier.stages, &later.stages)
             && allows(&earlier.codes, &later.codes)
             && allows(&earlier.enhanced, &later.enhanced)

@@ -18,6 +18,9 @@ const DEFAULT_PROBE_NAME: &str = "smtp";
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// Default bound on each step of a dialogue. Greeting delays (6 s) and tarpits (5 s) of ordinary servers fit into it.
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest timeout of a probe in the operator's process, as the schema has it.
+// A dialogue that hangs holds a place among those of all namespaces for as long.
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Most intervals that a timeout spans, as the schema has it: no more rounds of one probe may overlap.
 const MAX_OVERLAP: u32 = 10;
 /// Shortest and default interval of probes that a provider counts, those deeper than a connection. A Service of the
@@ -47,7 +50,7 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
     let (destination, tls_spec, auth, default_name, field) = match (smtp, service) {
         (Some(smtp), _) => {
             let api::SmtpServer { host, port, tls, auth } = smtp;
-            // A final dot keeps a resolver's search list away. A certificate's name has none (RFC 6125 §6.4).
+            // A certificate's name has no final dot (RFC 6125 §6.4).
             let server_name: Arc<str> = host.trim_end_matches('.').into();
             let port = port_number(*port, "spec.smtp.port")?;
             let destination = Destination::Host(SmtpHost { host: host.as_str().into(), port });
@@ -318,10 +321,17 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
             };
             let interval = interval.map_or(default_interval, duration).max(least_interval);
             let default_timeout = DEFAULT_PROBE_TIMEOUT.min(interval.saturating_mul(MAX_OVERLAP));
+            let timeout = timeout.map_or(default_timeout, duration).max(Duration::from_millis(50));
+            if vantage == Vantage::Operator && timeout > LONGEST_TIMEOUT {
+                let message = format!(
+                    "{timeout:?} is more than {LONGEST_TIMEOUT:?}, the most without job; shorten it, or probe {name} in a Job"
+                );
+                return Err(Rejection::new(reason::INVALID_SPEC, "spec.probes[].timeout", &message));
+            }
             Ok(Probe {
                 name: name.as_str().into(),
                 interval,
-                timeout: timeout.map_or(default_timeout, duration).max(Duration::from_millis(50)),
+                timeout,
                 depth,
                 envelope: envelope(depth, smtp)?,
                 vantage,

@@ -16,8 +16,8 @@ impl Lookup for Nothing {
         match &*key.name {
             "relay" => Ok(Login::new("shop", "hunter2")),
             "unread" => Err(ReadProblem::Pending),
-            "broken" => Err(ReadProblem::Malformed("it has no key password".to_owned())),
-            "forbidden" => Err(ReadProblem::Unreadable("secrets is forbidden".to_owned())),
+            "broken" => Err(ReadProblem::Malformed("it has no key password".into())),
+            "forbidden" => Err(ReadProblem::Unreadable("secrets is forbidden".into())),
             _ => Err(ReadProblem::NotFound),
         }
     }

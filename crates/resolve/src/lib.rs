@@ -24,7 +24,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
-use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort};
+use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
 pub use pem::{PemError, certificates};
@@ -145,16 +145,20 @@ impl Lookup for Presumed {
 const PRESUMED_PORT: i32 = 25;
 
 /// Reason for which an object that is read by name cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadProblem {
     /// The object has not been read yet.
+    #[error("it has not been read yet")]
     Pending,
     /// The object or the key is missing.
+    #[error("it does not exist")]
     NotFound,
     /// The object does not hold what it should.
-    Malformed(String),
+    #[error(transparent)]
+    Malformed(SharedError),
     /// The API server did not let us read it.
-    Unreadable(String),
+    #[error(transparent)]
+    Unreadable(SharedError),
 }
 
 /// Reason for which a Service cannot be used.

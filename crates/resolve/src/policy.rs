@@ -151,12 +151,12 @@ fn failback_window((index, spec): (usize, &api::FailbackWindowSpec)) -> Result<F
     let duration = span(&format!("{field}.duration"), *duration, Duration::from_mins(1)..=WEEK)?;
     let time_zone = time_zone.as_deref().unwrap_or(DEFAULT_TIME_ZONE);
     FailbackWindow::new(schedule, time_zone, duration).map_err(|error| {
-        let (field, message) = match error {
-            WindowError::Schedule(why) => (
+        let (field, message) = match &error {
+            WindowError::Schedule(_) => (
                 format!("{field}.schedule"),
-                format!("`{schedule}` is no crontab of five fields: {why}; see crontab(5)"),
+                format!("`{schedule}` is no crontab of five fields: {error}; see crontab(5)"),
             ),
-            WindowError::TimeZone => (
+            WindowError::TimeZone(_) => (
                 format!("{field}.timeZone"),
                 format!("the IANA time zone database has no `{time_zone}`; use a name such as Europe/Berlin"),
             ),

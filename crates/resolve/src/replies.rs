@@ -41,6 +41,7 @@ fn reply_rule(
 
 #[cfg(test)]
 mod tests {
+    use mail_failover_replies::{About, Answered};
     use serde_json::{Value, json};
 
     use super::*;
@@ -68,6 +69,29 @@ mod tests {
         assert_eq!(of_schema, of_rules);
         for provider in api::ProviderSpec::ALL {
             assert_eq!(serde_json::to_value(provider).unwrap(), json!(provider.as_str()));
+        }
+    }
+
+    /// The names of an enum's variants in a spec, as serde lists them for a name that is none.
+    fn names<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+        let error = serde_json::from_value::<T>(json!("?")).unwrap_err().to_string();
+        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn subjects_and_stages_of_the_schema_are_those_of_the_rules() {
+        let mut subjects = names::<About>();
+        subjects.retain(|name| name != About::Unknown.as_str());
+        assert_eq!(names::<api::ReplySubject>(), subjects);
+        assert_eq!(names::<api::ReplyStageSpec>(), names::<Answered>());
+        assert_eq!((subjects.len(), names::<Answered>().len()), (12, 7));
+        for name in subjects {
+            let subject: api::ReplySubject = serde_json::from_value(json!(name)).unwrap();
+            assert_eq!(subject.as_str(), name);
+        }
+        for name in names::<Answered>() {
+            let stage: api::ReplyStageSpec = serde_json::from_value(json!(name)).unwrap();
+            assert_eq!(stage.as_str(), name);
         }
     }
 

@@ -29,6 +29,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const SESSION_STEPS: u32 = 6;
 /// Bound on a whole session. With the look-up before it, a round ends within a minute.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(55);
+/// Octets of a reply's code.
+const CODE: usize = 3;
 /// Lateness at a deadline that says nothing: timers and schedulers are not exact.
 const TOLERATED_LATENESS: Duration = Duration::from_millis(20);
 
@@ -162,6 +164,13 @@ pub enum SessionError {
     /// The peer sent bytes that are no reply.
     #[error(transparent)]
     Malformed(#[from] ReplyError),
+    /// The peer sent bytes that are no reply in place of its greeting: it does not speak SMTP.
+    // They are not quoted. Whoever names a host in a spec would read what others say only to us.
+    #[error("not an SMTP greeting ({octets} octets)")]
+    NotSmtp {
+        /// Number of octets that have come.
+        octets: usize,
+    },
     /// The peer replied with another code than the one that lets the session go on.
     #[error("{}", .0.line())]
     Refused(Reply),
@@ -199,6 +208,7 @@ impl SessionError {
             | Self::Closed
             | Self::ClosedWithinReply(_)
             | Self::Malformed(_)
+            | Self::NotSmtp { .. }
             | Self::PlainTextBeforeTls => false,
         }
     }
@@ -293,7 +303,8 @@ impl SmtpClient {
         self.refused_tls.as_ref()
     }
 
-    /// Returns true if the session has ended and the peer waits for a command, or will after its greeting: QUIT is owed.
+    /// Returns true if the session has ended and the peer waits for a command, or will after its
+    /// greeting: QUIT is owed.
     pub fn owes_quit(&self) -> bool {
         matches!(self.state, ClientState::Idle | ClientState::Ungreeted)
     }
@@ -338,10 +349,13 @@ impl SmtpClient {
     /// The part of a reply that has come.
     fn begun(&self) -> Option<BegunReply> {
         let ClientState::Reply(awaited) = self.state else { return None };
-        let kind = if let Awaited::Greeting = awaited { "greeting" } else { "reply" };
+        let is_greeting = matches!(awaited, Awaited::Greeting);
+        let kind = if is_greeting { "greeting" } else { "reply" };
         // A server quotes the login that it refuses. A piece of it would not be recognised as one.
         let is_whole = self.stage < Stage::Auth;
-        self.reader.begun(is_whole).map(|text| BegunReply { kind, text })
+        let text = self.reader.begun(is_whole)?;
+        // Before a whole code nobody knows if this is SMTP.
+        (!is_greeting || text.len() > CODE).then_some(BegunReply { kind, text })
     }
 
     /// The deadline of the present step. `None` if the session has ended, or if its timeouts are beyond any `Instant`.
@@ -362,8 +376,8 @@ impl SmtpClient {
         Some(ClientAction::Send(std::mem::take(&mut self.unsent)))
     }
 
-    /// Sends QUIT to a peer that waits for a command, after its greeting where that has not come, and RSET before it if a
-    /// mail transaction is open.
+    /// Sends QUIT to a peer that waits for a command, after its greeting where that has not come,
+    /// and RSET before it if a mail transaction is open.
     pub fn quit(&mut self, now: Instant) {
         match self.state {
             ClientState::Ungreeted => {
@@ -409,7 +423,13 @@ impl SmtpClient {
     fn handle_received(&mut self, now: Instant, bytes: &[u8]) -> Result<(), SessionError> {
         self.reader.push(bytes);
         while let ClientState::Reply(awaited) = self.state {
-            let Some(reply) = self.reader.next_reply()? else { break };
+            let reply = match (self.reader.next_reply(), awaited) {
+                (Err(ReplyError::NoCode(_)), Awaited::Greeting) => {
+                    return Err(SessionError::NotSmtp { octets: self.reader.octets() });
+                }
+                (reply, _) => reply?,
+            };
+            let Some(reply) = reply else { break };
             self.handle_reply(now, awaited, reply)?;
         }
         // Plain text after the go-ahead for TLS would be taken for something said inside TLS (CVE-2011-0411).

@@ -187,7 +187,9 @@ impl Classified {
             SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
             SessionError::Starved { .. } => EvidenceClass::Inconclusive,
             SessionError::Closed | SessionError::ClosedWithinReply(_) => EvidenceClass::ConnectionLost,
-            SessionError::Malformed(_) | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
+            SessionError::Malformed(_) | SessionError::NotSmtp { .. } | SessionError::PlainTextBeforeTls => {
+                EvidenceClass::ProtocolError
+            }
             SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
             SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
             SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
@@ -351,8 +353,9 @@ async fn ask_what_is_spoken(
 pub struct PendingQuit(SmtpConnection);
 
 impl PendingQuit {
-    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the connection. A greeting that has
-    /// not come is waited for before that, no longer than the dialogue's timeout.
+    /// Sends them, waits for the replies no longer than [`QUIT_TIMEOUT`], and closes the
+    /// connection. A greeting that has not come is waited for before that, no longer than the
+    /// dialogue's timeout.
     pub async fn send(self) {
         let Self(mut connection) = self;
         connection.client.quit(Instant::now().into_std());

@@ -90,7 +90,6 @@ async fn what_goes_wrong_is_told_by_stage() {
         steps.append(&mut rest);
         steps
     };
-    let nuls = format!("Banner: not an SMTP reply: {}", "?".repeat(100));
     let cases: Vec<(Vec<ServerStep>, EvidenceClass, &str)> = vec![
         (vec![], ConnectionLost, "Banner: connection closed"),
         (vec![Reset], ConnectionLost, "Banner: connection reset"),
@@ -104,8 +103,8 @@ async fn what_goes_wrong_is_told_by_stage() {
         (vec![say("554 no SMTP service here\r\n")], Permanent, "Banner: 554 no SMTP service here"),
         (vec![say("554-mx\r\n554 poor reputation\r\n")], Reputation, "Banner: 554 mx poor reputation"),
         (vec![say("250 ok\r\n")], ProtocolError, "Banner: 250 ok"),
-        (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP reply: SSH-2.0-OpenSSH_9.2"),
-        (vec![say([0_u8; 100])], ProtocolError, &nuls),
+        (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP greeting (22 octets)"),
+        (vec![say([0_u8; 100])], ProtocolError, "Banner: not an SMTP greeting (100 octets)"),
         (
             vec![say("220-mx.example.com\r\n220-wait\x1b[2J\r\n220 half a li"), Hang],
             NoAnswer,
@@ -116,11 +115,7 @@ async fn what_goes_wrong_is_told_by_stage() {
             ConnectionLost,
             "Banner: connection closed within a reply; greeting begun: 220 half a li",
         ),
-        (
-            vec![Drip(b"220 slow\r\n".to_vec(), Duration::from_secs(1))],
-            NoAnswer,
-            "Banner: no answer within 300ms; greeting begun: 2",
-        ),
+        (vec![Drip(b"220 slow\r\n".to_vec(), Duration::from_secs(1))], NoAnswer, "Banner: no answer within 300ms"),
         (
             vec![say([b"220 ".as_slice(), &vec![b'x'; 1_000_000]].concat())],
             ProtocolError,

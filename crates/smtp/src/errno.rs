@@ -56,8 +56,8 @@ pub const CONNECT: [ConnectErrno; 25] = [
     errno(5, Inconclusive, "Input/output error", "I/O error"),
 ];
 
-/// Words of getaddrinfo(3) for a name that has no address: `EAI_NONAME`, `EAI_NODATA`, `EAI_ADDRFAMILY`, of glibc and of
-/// musl. All its other errors are about the resolver.
+/// Words of getaddrinfo(3) for a name that has no address: `EAI_NONAME`, `EAI_NODATA`,
+/// `EAI_ADDRFAMILY`, of glibc and of musl. All its other errors are about the resolver.
 const NO_ADDRESS: [&str; 5] = [
     "Name or service not known",
     "No address associated with hostname",

@@ -29,7 +29,7 @@ pub struct Reply {
 impl Reply {
     /// The enhanced status code of the first line.
     pub fn enhanced(&self) -> Option<EnhancedCode> {
-        EnhancedCode::at_start_of(&self.text)
+        EnhancedCode::of_text(&self.text)
     }
 
     /// Returns true if an EHLO answer offers an extension.
@@ -98,6 +98,11 @@ impl ReplyReader {
     /// Returns true if there are bytes that no reply contained.
     pub fn has_leftover(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// Number of octets that no whole reply contained.
+    pub fn octets(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The part of a reply that has come, its lines joined by blanks. Of a last line that has not come whole, only the

@@ -239,8 +239,8 @@ impl TestAuthority {
         Self { issuer: Issuer::new(params, key), pem, chain, name: name.to_owned() }
     }
 
-    /// This authority, whose servers also present the certificate that another one has issued for the same name and key,
-    /// valid from and until these days.
+    /// This authority, whose servers also present the certificate that another one has issued for
+    /// the same name and key, valid from and until these days.
     pub fn cross_signed(mut self, by: &Self, from: Day, until: Day) -> Self {
         let params = issuer_params(&self.name, from, until);
         let certificate = params.signed_by(self.issuer.key(), &by.issuer).unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -31,10 +31,7 @@ use mail_failover_core::model::{EvidenceClass, NotAfter, Tls, TlsMode, TrustAnch
 #[derive(Debug)]
 pub struct TlsSetup {
     config: ClientConfig,
-    verifier: Arc<dyn ServerCertVerifier>,
-    /// Subjects of the authorities, without the header of the encoding.
-    anchors: Arc<Vec<Vec<u8>>>,
-    verifies: bool,
+    trust: Trust,
 }
 
 /// Error of trust anchors that cannot be used.
@@ -121,25 +118,24 @@ impl TlsSetups {
     }
 
     fn build(&self, key: &TrustKey) -> Result<TlsSetup, TlsSetupError> {
-        let mut anchors = vec![];
-        let verifier: Arc<dyn ServerCertVerifier> = match key {
-            TrustKey::Anyone => Arc::new(AcceptAnyone { provider: self.provider.clone() }),
+        let trust = match key {
+            TrustKey::Anyone => Trust::Anyone,
             TrustKey::SignedBy(trust) => {
                 let (roots, trusted) = root_store(trust)?;
-                anchors = roots.roots.iter().map(|anchor| anchor.subject.to_vec()).collect();
+                let subjects = roots.roots.iter().map(|anchor| anchor.subject.to_vec()).collect();
                 let by_chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone());
-                Arc::new(AnchorVerifier { by_chain: by_chain.build()?, trusted })
+                Trust::Anchored(Arc::new(Anchors { by_chain: by_chain.build()?, trusted, subjects }))
             }
         };
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(verifier.clone())
+            .with_custom_certificate_verifier(HandshakeVerifier::new(trust.clone(), &self.provider))
             .with_no_client_auth();
         // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no
         // tickets.
         config.resumption = Resumption::disabled();
-        Ok(TlsSetup { config, verifier, anchors: Arc::new(anchors), verifies: *key != TrustKey::Anyone })
+        Ok(TlsSetup { config, trust })
     }
 }
 
@@ -161,7 +157,8 @@ fn root_store(anchors: &TrustAnchors) -> Result<(RootCertStore, Vec<CertificateD
 }
 
 impl TlsSetup {
-    /// Performs the handshake. The second value is the first expiry among the served certificates, also of a refused one.
+    /// Performs the handshake. The second value is the first expiry among the served certificates,
+    /// also of a refused one.
     pub async fn handshake(
         &self,
         stream: TcpStream,
@@ -170,21 +167,20 @@ impl TlsSetup {
         let name = match (ServerName::try_from(server_name.trim_end_matches('.')), stream.peer_addr()) {
             (Ok(name), _) => name.to_owned(),
             // The name is not verified. Of an address, none is sent (RFC 6066 §3).
-            (Err(_), Ok(peer)) if !self.verifies => ServerName::IpAddress(peer.ip().into()),
+            (Err(_), Ok(peer)) if !self.trust.is_verified() => ServerName::IpAddress(peer.ip().into()),
             (Err(_), Ok(_) | Err(_)) => return (Err(TlsFailure::impossible_name(server_name)), None),
         };
-        let verifier = self.verifier.clone();
-        let served = Arc::new(Served { verifier, anchors: self.anchors.clone(), seen: Mutex::default() });
+        let verifier = HandshakeVerifier::new(self.trust.clone(), self.config.crypto_provider());
         // A copy of a few pointers, with this handshake's own place for the served certificate's expiry.
         let mut config = self.config.clone();
-        config.dangerous().set_certificate_verifier(served.clone());
+        config.dangerous().set_certificate_verifier(verifier.clone());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let seen = std::mem::take(&mut *served.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let seen = std::mem::take(&mut *verifier.seen.lock().unwrap_or_else(PoisonError::into_inner));
         (stream.map(Box::new).map_err(|error| TlsFailure::of(&error, seen.refusal)), seen.not_after)
     }
 
-    /// Asks what the server speaks, with a hello that offers everything, within `bound`. `None` if it does not answer in
-    /// TLS.
+    /// Asks what the server speaks, with a hello that offers everything, within `bound`. `None` if
+    /// it does not answer in TLS.
     pub async fn ask_what_is_spoken(
         &self,
         mut stream: TcpStream,
@@ -303,42 +299,79 @@ fn alert_name(alert: AlertDescription) -> String {
     format!("{} (alert {number})", words.to_ascii_lowercase())
 }
 
-/// Verifier that trusts a certificate because the user's authority file holds it, and any other one by its chain.
-///
-/// A self-signed certificate as `openssl req -x509` makes it says that it is an authority's. By RFC 5280 a server cannot
-/// use such a one, and every client but rustls accepts it from a server if it is trusted itself.
-// ADR-0078: A certificate that is itself configured is trusted.
-#[derive(Debug)]
-struct AnchorVerifier {
-    by_chain: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
+/// Certificates that are accepted.
+#[derive(Clone, Debug)]
+enum Trust {
+    /// Every certificate, as `mode: Opportunistic` wants it: encryption without authentication (RFC 7435).
+    Anyone,
+    /// Those that the trust anchors vouch for.
+    Anchored(Arc<Anchors>),
 }
 
-impl AnchorVerifier {
-    /// Verifies a certificate that is trusted itself: its validity, its purpose and its name. The server proves by the
-    /// handshake's signature that it has the key.
-    fn verify_trusted(
-        certificate: &CertificateDer<'_>,
+/// Trust anchors of a backend.
+///
+/// A certificate is trusted because the user's authority file holds it, and any other one by its chain. A self-signed
+/// certificate as `openssl req -x509` makes it says that it is an authority's. By RFC 5280 a server cannot use such a
+/// one, and every client but rustls accepts it from a server if it is trusted itself.
+// ADR-0078: A certificate that is itself configured is trusted.
+#[derive(Debug)]
+struct Anchors {
+    by_chain: Arc<WebPkiServerVerifier>,
+    /// Certificates in the user's file.
+    trusted: Vec<CertificateDer<'static>>,
+    /// Subjects of the authorities, without the header of the encoding.
+    subjects: Vec<Vec<u8>>,
+}
+
+impl Trust {
+    fn is_verified(&self) -> bool {
+        matches!(self, Self::Anchored(_))
+    }
+
+    fn subjects(&self) -> &[Vec<u8>] {
+        match self {
+            Self::Anyone => &[],
+            Self::Anchored(anchors) => &anchors.subjects,
+        }
+    }
+
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-        let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
-        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if at < not_before.timestamp() {
-            return Err(
-                CertificateError::NotValidYetContext { time: now, not_before: unix(not_before.timestamp()) }.into()
-            );
+        let Self::Anchored(anchors) = self else { return Ok(()) };
+        match anchors.by_chain.verify_server_cert(end_entity, intermediates, name, ocsp_response, now) {
+            Ok(_) => Ok(()),
+            Err(error) if is_about_the_chain(&error) && anchors.trusted.contains(end_entity) => {
+                verify_trusted(end_entity, name, now)
+            }
+            Err(error) => Err(error),
         }
-        if at > not_after.timestamp() {
-            return Err(CertificateError::ExpiredContext { time: now, not_after: unix(not_after.timestamp()) }.into());
-        }
-        let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
-        if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
-            return Err(CertificateError::InvalidPurpose.into());
-        }
-        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
     }
+}
+
+/// Verifies a certificate that is trusted itself: its validity, its purpose and its name. The server proves by the
+/// handshake's signature that it has the key.
+fn verify_trusted(certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let (not_before, not_after) = (parsed.validity().not_before, parsed.validity().not_after);
+    let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if at < not_before.timestamp() {
+        let not_before = unix(not_before.timestamp());
+        return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+    }
+    if at > not_after.timestamp() {
+        return Err(CertificateError::ExpiredContext { time: now, not_after: unix(not_after.timestamp()) }.into());
+    }
+    let usage = parsed.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
+    if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
 }
 
 fn unix(seconds: i64) -> UnixTime {
@@ -357,48 +390,6 @@ fn is_about_the_chain(error: &rustls::Error) -> bool {
     }
 }
 
-impl ServerCertVerifier for AnchorVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.by_chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match result {
-            Err(error) if is_about_the_chain(&error) && self.trusted.contains(end_entity) => {
-                Self::verify_trusted(end_entity, server_name, now)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            Ok(_) | Err(_) => result,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_chain.supported_verify_schemes()
-    }
-}
-
 /// Observations about the certificates of one handshake.
 #[derive(Debug, Default)]
 struct Seen {
@@ -408,15 +399,22 @@ struct Seen {
     refusal: Option<String>,
 }
 
-/// Verifier that records what it sees of the served certificates and delegates to another one.
+/// Verifier of one handshake, which records what it sees of the served certificates.
 #[derive(Debug)]
-struct Served {
-    verifier: Arc<dyn ServerCertVerifier>,
-    anchors: Arc<Vec<Vec<u8>>>,
+struct HandshakeVerifier {
+    trust: Trust,
+    algorithms: WebPkiSupportedAlgorithms,
     seen: Mutex<Seen>,
 }
 
-impl ServerCertVerifier for Served {
+impl HandshakeVerifier {
+    fn new(trust: Trust, provider: &CryptoProvider) -> Arc<Self> {
+        let algorithms = provider.signature_verification_algorithms;
+        Arc::new(Self { trust, algorithms, seen: Mutex::default() })
+    }
+}
+
+impl ServerCertVerifier for HandshakeVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -425,16 +423,16 @@ impl ServerCertVerifier for Served {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let result = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let result = self.trust.verify(end_entity, intermediates, server_name, ocsp_response, now);
         if let Some(chain) = PresentedChain::parse(end_entity, intermediates) {
             let refusal = match &result {
                 Err(rustls::Error::InvalidCertificate(error)) => Some(chain.describe(error)),
-                Ok(_) | Err(_) => None,
+                Ok(()) | Err(_) => None,
             };
-            let not_after = Some(chain.not_after(&self.anchors));
+            let not_after = Some(chain.not_after(self.trust.subjects()));
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen { not_after, refusal };
         }
-        result
+        result.map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -443,7 +441,10 @@ impl ServerCertVerifier for Served {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
+        if !self.trust.is_verified() {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -452,52 +453,14 @@ impl ServerCertVerifier for Served {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
+        if !self.trust.is_verified() {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
-/// Verifier for `mode: Opportunistic`, which accepts every certificate: encryption without authentication (RFC 7435).
-#[derive(Debug)]
-struct AcceptAnyone {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AcceptAnyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

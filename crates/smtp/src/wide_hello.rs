@@ -15,8 +15,8 @@ pub(super) const FAREWELL: [u8; 7] = [21, 3, 1, 0, 2, 2, 90];
 
 /// The versions, the newest first.
 const VERSIONS: [u16; 4] = [0x0304, 0x0303, 0x0302, 0x0301];
-/// The cipher suites with their names in IANA's registry, without `TLS_`. The strongest come first: those of TLS 1.3, those with
-/// forward secrecy, with RSA key exchange, and what is broken.
+/// The cipher suites with their names in IANA's registry, without `TLS_`. The strongest come first:
+/// those of TLS 1.3, those with forward secrecy, with RSA key exchange, and what is broken.
 const SUITES: [(u16, &str); 63] = [
     (0x1301, "AES_128_GCM_SHA256"),
     (0x1302, "AES_256_GCM_SHA384"),

@@ -30,7 +30,8 @@ const CASES: &[(Kind, &str, &str)] = &[
         "with probes at both ends of what is allowed",
         "{service: {name: relay, port: 25, tls: {mode: Opportunistic}}, suspended: true, probes: [\
          {name: fast, interval: 100ms, timeout: 50ms, smtp: {depth: Connect}}, \
-         {name: slow, interval: 24h, timeout: 5m, smtp: {depth: StartTLS}}, \
+         {name: slow, interval: 24h, timeout: 60s, smtp: {depth: StartTLS}}, \
+         {name: elsewhere, interval: 24h, timeout: 5m, smtp: {depth: StartTLS}, job: {}}, \
          {name: overlapping, interval: 500ms, timeout: 5s, smtp: {depth: Banner}}, \
          {name: fractions, interval: 1m1.5s, smtp: {}}]}",
     ),

@@ -88,11 +88,17 @@ fn aggregated(rendered: &[Value], to: &str) -> String {
 }
 
 #[test]
-fn people_with_the_usual_roles_may_see_and_change_our_resources() -> Result<()> {
-    let rendered = render(&json!({}))?;
-    assert_eq!(aggregated(&rendered, "view"), "get list watch");
-    let all = "get list watch create delete deletecollection patch update";
-    assert_eq!([aggregated(&rendered, "edit"), aggregated(&rendered, "admin")], [all, all]);
+fn people_with_the_usual_roles_may_see_our_resources_and_change_them_where_that_is_said() -> Result<()> {
+    // Who may change a route says where its Service leads: not for everybody with `edit`.
+    let (see, all) = ("get list watch", "get list watch create delete deletecollection patch update");
+    for (values, edit) in [(json!({}), see), (json!({ "rbac": { "aggregateToEdit": true } }), all)] {
+        let rendered = render(&values)?;
+        let granted = ["view", "edit", "admin"].map(|to| aggregated(&rendered, to));
+        assert_eq!(granted, [see, edit, edit]);
+        // It can be bound to people, namespace by namespace.
+        let names = of_kind(&rendered, "ClusterRole").into_iter().filter_map(|role| role["metadata"]["name"].as_str());
+        ensure!(names.filter(|name| name.ends_with("-edit")).count() == 1, "{rendered:?}");
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use mail_failover_operator::app::OperatorArguments;
+use mail_failover_runtime::dial_guard::DialGuard;
 
 use super::*;
 
@@ -46,6 +47,11 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
     assert_eq!(all.namespaces.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop", "billing"]);
     assert_eq!((all.identity.as_deref(), all.ehlo_name.as_deref()), (Some("a"), Some("mx.example")));
     assert_eq!(all.dns_servers.len(), 2);
+    assert_eq!(usual.dial_guard, DialGuard::default());
+    assert_eq!(
+        all.dial_guard.arguments(),
+        ["--deny-destinations=10.0.0.0/8,fd00::/8", "--allow-destinations=10.9.0.7/32", "--allow-ports=25,1024-65535"]
+    );
 
     ensure!(usual.probe_image.is_none());
     assert_eq!((all.probe_image.as_deref(), all.max_probe_jobs), (Some("registry.example/probe:1"), 3));

@@ -3,8 +3,8 @@
 //! A watch would need the permission to list every Secret of the cluster, and would hold them all in memory. Each
 //! object is read at once when it comes into use and about every 30 s after that, every 5 s while it is missing or
 //! malformed (somebody is waiting for it), and with a backoff when the API server fails. Of each kind there are at most
-//! `CONCURRENT` reads under way and about `READS_PER_SECOND` begun in a second; with more than 600 objects each is read
-//! less often.
+//! `CONCURRENT` reads under way and about `READS_PER_SECOND` begun in a second, of which each namespace has an equal
+//! share; with more than 600 objects in one namespace each is read less often.
 //!
 //! An input is sent only if the answer is another than before. While the API server fails, the last good answer stands;
 //! it is given up only if the API server keeps refusing. What a Secret holds appears in no error, log or metric.
@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::input::Input;
 use mail_failover_core::model::ObjectKey;
-use mail_failover_runtime::kubernetes::describe;
+use mail_failover_runtime::kubernetes::CallError;
 pub use metrics::Metrics;
 use schedule::Schedule;
-pub use schedule::{Answer, ReadOutcome};
+pub use schedule::{Answer, Namespaced, ReadOutcome};
 
 /// Bound on the reads under way.
 pub(super) const CONCURRENT: usize = 8;
@@ -41,7 +41,7 @@ const READS_PER_SECOND: u32 = 20;
 /// A kind of object that is read by name.
 pub trait Readable: Debug + Default + Send + Sync + 'static {
     /// Key of one object.
-    type Key: Clone + Ord + Debug + Send + Sync + 'static;
+    type Key: Clone + Ord + Namespaced + Debug + Send + Sync + 'static;
     /// Content of one object.
     type Value: Clone + PartialEq + Send + Sync + 'static;
 
@@ -150,7 +150,7 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
         metrics.read(&outcome);
         if let ReadOutcome::Failed { error, .. } = &outcome {
             let (kind, object) = R::object(&read.key);
-            tracing::debug!(kind, %object, error, what = R::NAME, "it could not be read");
+            tracing::debug!(kind, %object, %error, what = R::NAME, "it could not be read");
         }
         if let Some(answer) = schedule.answered(&read, Instant::now(), outcome) {
             metrics.changed();
@@ -165,9 +165,10 @@ async fn run<R: Readable>(reader: Reader<R>, client: Client, inputs: Sender<Inpu
 }
 
 /// The outcome of a read that failed.
-pub(super) fn failed<V>(error: &kube::Error) -> ReadOutcome<V> {
-    let denied = matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
-    ReadOutcome::Failed { error: describe(error), denied }
+pub(super) fn failed<V>(error: kube::Error) -> ReadOutcome<V> {
+    let error = CallError::from(error);
+    // The text alone: the cause of an answer that is not understood may quote a Secret.
+    ReadOutcome::Failed { denied: error.is_denied(), error: error.to_string().into() }
 }
 
 /// A duration up to a fifth shorter or longer.

@@ -1,12 +1,14 @@
 //! Times of the reads, and the answers that are news. No I/O; time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::jittered;
-use mail_failover_resolve::ReadProblem;
+use mail_failover_core::model::{ObjectKey, SharedError};
+use mail_failover_resolve::{CaKey, ReadProblem};
 use mail_failover_runtime::backoff::Backoff;
 
 // ADR-0032: Read CAs and logins by name every 30 s.
@@ -20,6 +22,24 @@ const FAILURES_UNTIL_REPORTED: u32 = 3;
 // An API server that has just started refuses everything for a while.
 const DENIALS_UNTIL_GIVEN_UP: u32 = 6;
 
+/// A key of an object in a namespace.
+pub trait Namespaced {
+    /// Namespace of the object.
+    fn namespace(&self) -> &Arc<str>;
+}
+
+impl Namespaced for ObjectKey {
+    fn namespace(&self) -> &Arc<str> {
+        &self.namespace
+    }
+}
+
+impl Namespaced for CaKey {
+    fn namespace(&self) -> &Arc<str> {
+        &self.object.namespace
+    }
+}
+
 /// Outcome of one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome<V> {
@@ -28,7 +48,7 @@ pub enum ReadOutcome<V> {
     /// The API server has not answered.
     Failed {
         /// Cause of the failure, for people.
-        error: String,
+        error: SharedError,
         /// True if the API server refuses, which it will do until a right is granted.
         denied: bool,
     },
@@ -57,17 +77,28 @@ struct ScheduledRead<V> {
     backoff: Backoff,
 }
 
-/// Schedule of the objects in use.
+/// Schedule of the objects in use. Namespaces take turns, and have equal shares of the reads in a second.
 #[derive(Debug)]
 pub(super) struct Schedule<K, V> {
     entries: BTreeMap<K, ScheduledRead<V>>,
+    namespaces: BTreeMap<Arc<str>, NamespaceReads>,
     reads_per_second: u32,
     numbers: u64,
+    turns: u64,
 }
 
-impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
+/// Reads of one namespace.
+#[derive(Debug, Default)]
+struct NamespaceReads {
+    /// Number of the objects in use.
+    used: u32,
+    /// Number of the latest turn; 0 before the first.
+    turn: u64,
+}
+
+impl<K: Clone + Ord + Namespaced, V: Clone + PartialEq> Schedule<K, V> {
     pub(super) fn new(reads_per_second: u32) -> Self {
-        Self { entries: BTreeMap::new(), reads_per_second, numbers: 0 }
+        Self { entries: BTreeMap::new(), namespaces: BTreeMap::new(), reads_per_second, numbers: 0, turns: 0 }
     }
 
     /// Number of the objects in use.
@@ -77,8 +108,13 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
 
     /// Replaces the objects in use. New ones are due at once.
     pub(super) fn use_only(&mut self, used: &BTreeSet<K>, now: Instant) {
+        if self.entries.len() == used.len() && self.entries.keys().eq(used) {
+            return;
+        }
         self.entries.retain(|key, _| used.contains(key));
+        self.namespaces.values_mut().for_each(|namespace| namespace.used = 0);
         for key in used {
+            self.namespaces.entry(key.namespace().clone()).or_default().used += 1;
             if !self.entries.contains_key(key) {
                 self.numbers += 1;
                 let backoff = Backoff::new(FIRST_BACKOFF, BAD_INTERVAL);
@@ -93,6 +129,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
                 self.entries.insert(key.clone(), entry);
             }
         }
+        self.namespaces.retain(|_, namespace| namespace.used > 0);
     }
 
     /// Time of the next read.
@@ -100,18 +137,30 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Schedule<K, V> {
         self.entries.values().filter_map(|entry| entry.due).min()
     }
 
-    /// Begins the read that has been due for the longest time; it is under way until it is [answered](Self::answered).
+    /// Begins the read that has been due for the longest time, of the namespace whose last turn was the longest ago; it
+    /// is under way until it is [answered](Self::answered).
     pub(super) fn next(&mut self, now: Instant) -> Option<Read<K>> {
+        let namespaces = &self.namespaces;
+        let turn = |key: &K| namespaces.get(key.namespace()).map_or(0, |namespace| namespace.turn);
         let due = self.entries.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now));
-        let (key, entry) = due.min_by_key(|(_, entry)| entry.due)?;
+        let (key, entry) = due.min_by_key(|(key, entry)| (turn(key), entry.due))?;
         entry.due = None;
-        Some(Read { key: key.clone(), number: entry.number })
+        self.turns += 1;
+        let (key, number) = (key.clone(), entry.number);
+        self.namespaces.entry(key.namespace().clone()).or_default().turn = self.turns;
+        Some(Read { key, number })
+    }
+
+    /// Shortest pause between two reads of an object, so that those of its namespace keep to their share.
+    fn least_pause(&self, key: &K) -> Duration {
+        let used = self.namespaces.get(key.namespace()).map_or(1, |namespace| namespace.used);
+        let namespaces = u32::try_from(self.namespaces.len()).unwrap_or(u32::MAX).max(1);
+        Duration::from_secs(1).saturating_mul(used).saturating_mul(namespaces) / self.reads_per_second
     }
 
     /// Ends a read. Returns the answer if it is news.
     pub(super) fn answered(&mut self, read: &Read<K>, now: Instant, outcome: ReadOutcome<V>) -> Option<Answer<V>> {
-        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let least = Duration::from_secs(1).saturating_mul(count) / self.reads_per_second;
+        let least = self.least_pause(&read.key);
         // It may have gone out of use, and come back, while it was being read.
         let entry = self.entries.get_mut(&read.key).filter(|entry| entry.number == read.number)?;
         let (pause, answer) = match outcome {
@@ -145,8 +194,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn key(name: &str) -> String {
-        name.to_owned()
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("shop", name)
     }
 
     fn good(text: &str) -> ReadOutcome<String> {
@@ -158,14 +207,14 @@ mod tests {
     }
 
     fn failed(denied: bool) -> ReadOutcome<String> {
-        ReadOutcome::Failed { error: "no answer".to_owned(), denied }
+        ReadOutcome::Failed { error: "no answer".into(), denied }
     }
 
-    fn of(names: &[&str]) -> BTreeSet<String> {
+    fn of(names: &[&str]) -> BTreeSet<ObjectKey> {
         names.iter().map(|name| key(name)).collect()
     }
 
-    fn schedule(names: &[&str], now: Instant) -> Schedule<String, String> {
+    fn schedule(names: &[&str], now: Instant) -> Schedule<ObjectKey, String> {
         let mut schedule = Schedule::new(20);
         schedule.use_only(&of(names), now);
         schedule
@@ -185,7 +234,7 @@ mod tests {
 
     #[test]
     fn only_news_is_told() {
-        let malformed = |why: &str| bad(ReadProblem::Malformed(why.to_owned()));
+        let malformed = |why: &str| bad(ReadProblem::Malformed(why.into()));
         for (what, outcomes, want) in [
             ("the same answer", vec![good("x"), good("x"), good("y"), good("y")], vec![true, false, true, false]),
             (
@@ -270,5 +319,28 @@ mod tests {
         schedule.answered(&read, now, good("x"));
         while schedule.next(now).is_some() {}
         assert_eq!(schedule.due(), Some(now + 100 * SECOND));
+    }
+
+    #[test]
+    fn thousands_of_one_namespace_do_not_keep_another_waiting() {
+        let mut used: BTreeSet<_> = (0..3000).map(|number| ObjectKey::new("evil", number.to_string())).collect();
+        let now = Instant::now();
+        let mut schedule = Schedule::<ObjectKey, String>::new(20);
+        schedule.use_only(&used, now);
+        for _ in 0..8 {
+            assert!(schedule.next(now).is_some());
+        }
+        used.insert(key("ca"));
+        schedule.use_only(&used, now + SECOND);
+        let read = schedule.next(now + SECOND).expect("it is due");
+        assert_eq!(read.key, key("ca"), "though the others have waited for longer");
+        // It does not exist yet, and is looked for as often as if it were alone.
+        schedule.answered(&read, now + SECOND, bad(ReadProblem::NotFound));
+        let due = schedule.entries[&key("ca")].due.expect("again").duration_since(now + SECOND);
+        assert!(due <= 6 * SECOND, "{due:?}");
+        // The others have half of the reads.
+        let other = schedule.next(now + SECOND).expect("it is due");
+        schedule.answered(&other, now + SECOND, bad(ReadProblem::NotFound));
+        assert_eq!(schedule.entries[&other.key].due, Some(now + SECOND + 300 * SECOND));
     }
 }

@@ -28,6 +28,7 @@ use mail_failover_core::model::{
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
+use mail_failover_runtime::dial_guard::DialGuard;
 
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
@@ -109,6 +110,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) publishing: Publishing,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
+    /// Guard on the addresses that endpoints are made of.
+    pub(super) guard: &'a DialGuard,
     /// True if the failures that the route meets are rather those of our own network.
     pub(super) is_storm: bool,
     /// Addresses to which agents report.
@@ -131,6 +134,9 @@ impl<'a> RouteContext<'a> {
         Some((entry, entry.usable.as_deref()?))
     }
 }
+
+/// Result that everything after it waits for.
+type BeforeAll = Box<Reconciled<MailRouteStatus>>;
 
 /// A decision, with the candidates that it was made from.
 struct Decided {
@@ -162,8 +168,8 @@ impl RouteEntry {
         spec.policy_ref.as_ref().map(|reference| reference.name.as_str())
     }
 
-    /// Takes over the policy as it is now. One that does not exist means the defaults; one that cannot be used leaves the
-    /// last good version in force.
+    /// Takes over the policy as it is now. One that does not exist means the defaults; one that
+    /// cannot be used leaves the last good version in force.
     // Not the last good version of one that does not exist: a process that begins afterwards does not know it, and must
     // decide the same.
     // ADR-0086: Without a policy the defaults are in force.
@@ -269,40 +275,21 @@ impl RouteEntry {
     /// The next missing action, and the time of the next reconcile: at a timer of the decision, or when evidence gets
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
-        let reconciled = match self.precondition(cx) {
-            Ok((uid, route)) => self.reconcile_usable(cx, &uid, &route),
-            Err(reconciled) => *reconciled,
-        };
+        let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         reconciled.and_at(self.next_change_of_evidence(cx))
     }
 
-    /// Status, outputs, the rest of the status: the first of these that is not as decided; Events once the outputs are.
-    fn reconcile_usable(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route) -> Reconciled<MailRouteStatus> {
-        let decided = self.decide(cx, route);
-        let next_timeout = decided.decision.next_timeout;
+    /// Status, outputs, Events, the rest of the status: the first write that is missing, as an error if others wait for
+    /// it. Events are published beside the rest.
+    fn next_missing(&mut self, cx: &RouteContext<'_>) -> Result<Reconciled<MailRouteStatus>, BeforeAll> {
+        let (uid, route) = self.precondition(cx)?;
+        let decided = self.decide(cx, &route);
         // ADR-0001: Write status before outputs.
-        if !decided.is_persisted {
-            return Reconciled::from(self.persist_decision(cx, &decided)).and_at(next_timeout);
-        }
-        let outputs = self.compare_outputs(cx, uid, route, &decided);
-        let next_timeout = next_timeout.into_iter().chain(outputs.next_timeout).min();
-        if let Some(action) = self.write_outputs(uid, &outputs) {
-            return Reconciled::from(action).and_at(next_timeout);
-        }
-        self.note_applied(cx, &outputs.state);
-        if matches!(outputs.state, OutputsState::Complete) {
-            self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
-        }
-        let publication = self.publication(cx, uid, &outputs);
-        let paused_until = cx.publishing.paused_until.filter(|_| publication.is_some());
-        // One write then says all; Events that fail are not waited for.
-        let is_awaited = cx.publishing.is_under_way && !cx.publishing.has_failed;
-        let action = (!is_awaited).then(|| self.write_status(cx, Lane::RouteStatus, Some(&decided), &outputs.state));
-        Reconciled::from(action.flatten())
-            .and_publish(publication.filter(|_| cx.publishing.may_begin()))
-            .and_at(paused_until)
-            .and_at(self.status().and_then(|status| events::next_due(&status.pending_events, cx.now)))
-            .and_at(next_timeout)
+        self.persist_decision(cx, &decided)?;
+        let outputs = self.write_outputs(cx, &uid, &route, &decided)?;
+        let events = self.publish_events(cx, &uid, &outputs);
+        let rest = self.write_rest_of_status(cx, &decided, &outputs);
+        Ok(events.and_act(rest).and_at(decided.decision.next_timeout).and_at(outputs.next_timeout))
     }
 
     /// Takes note of the time at which every output was first seen to follow the latest transition.
@@ -315,7 +302,7 @@ impl RouteEntry {
     }
 
     /// The route as it is to be decided about; the error is what comes before any decision.
-    fn precondition(&mut self, cx: &RouteContext<'_>) -> Result<(Uid, Arc<Route>), Box<Reconciled<MailRouteStatus>>> {
+    fn precondition(&mut self, cx: &RouteContext<'_>) -> Result<(Uid, Arc<Route>), BeforeAll> {
         if !self.is_confirmed {
             return Err(Box::new(PlannedAction::new(Lane::Decision, Action::Confirm).into()));
         }
@@ -430,9 +417,57 @@ impl RouteEntry {
     }
 
     /// Writes a new decision into the status, before anything acts on it.
-    fn persist_decision(&mut self, cx: &RouteContext<'_>, decided: &Decided) -> Option<PlannedAction<MailRouteStatus>> {
+    fn persist_decision(&mut self, cx: &RouteContext<'_>, decided: &Decided) -> Result<(), BeforeAll> {
+        if decided.is_persisted {
+            return Ok(());
+        }
         self.budget = None;
-        self.write_status(cx, Lane::Decision, Some(decided), &OutputsState::Waiting)
+        let write = self.write_status(cx, Lane::Decision, Some(decided), &OutputsState::Waiting);
+        Err(Box::new(Reconciled::from(write).and_at(decided.decision.next_timeout)))
+    }
+
+    /// Brings the outputs where the decision says. Returns their state once no write is left to make now.
+    fn write_outputs(
+        &mut self,
+        cx: &RouteContext<'_>,
+        uid: &Uid,
+        route: &Route,
+        decided: &Decided,
+    ) -> Result<OutputsPlan, BeforeAll> {
+        let outputs = self.compare_outputs(cx, uid, route, decided);
+        if let Some(action) = self.output_action(uid, &outputs) {
+            let next = Reconciled::from(action).and_at(decided.decision.next_timeout);
+            return Err(Box::new(next.and_at(outputs.next_timeout)));
+        }
+        self.note_applied(cx, &outputs.state);
+        if matches!(outputs.state, OutputsState::Complete) {
+            self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
+        }
+        Ok(outputs)
+    }
+
+    /// Publishes the pending Events, unless a publication is under way or must wait.
+    fn publish_events(&self, cx: &RouteContext<'_>, uid: &Uid, outputs: &OutputsPlan) -> Reconciled<MailRouteStatus> {
+        let publication = self.publication(cx, uid, outputs);
+        let paused_until = cx.publishing.paused_until.filter(|_| publication.is_some());
+        let publication = publication.filter(|_| cx.publishing.may_begin());
+        let deferred_until = self.status().and_then(|status| events::next_due(&status.pending_events, cx.now));
+        Reconciled::idle().and_publish(publication).and_at(paused_until).and_at(deferred_until)
+    }
+
+    /// Writes what follows from the outputs and the Events into the status.
+    fn write_rest_of_status(
+        &self,
+        cx: &RouteContext<'_>,
+        decided: &Decided,
+        outputs: &OutputsPlan,
+    ) -> Option<PlannedAction<MailRouteStatus>> {
+        // One write then says all; Events that fail are not waited for.
+        let is_awaited = cx.publishing.is_under_way && !cx.publishing.has_failed;
+        if is_awaited {
+            return None;
+        }
+        self.write_status(cx, Lane::RouteStatus, Some(decided), &outputs.state)
     }
 
     /// The Events that the status lists as pending, unless the outputs that they report cannot be written.

@@ -20,6 +20,7 @@ use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{Memory, Transition};
 use mail_failover_core::model::{ObjectKey, Policy, Route, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
+use mail_failover_runtime::dial_guard::DialRefusal;
 
 /// Pause before a refused output is tried again.
 // The object in the way may be gone, and not every such object is watched.
@@ -102,7 +103,7 @@ impl RouteEntry {
             self.note_reported(cx, route, decided);
         }
         let owner = owner(cx, uid);
-        let targets = self.targets(cx, &decided.decision.memory);
+        let (targets, refused_places) = self.targets(cx, &owner, &decided.decision.memory);
         let default_policy = Policy::default();
         let inputs = DocumentInputs {
             members: document_members(cx, route, decided),
@@ -130,7 +131,7 @@ impl RouteEntry {
                 in_the_way.insert(key.clone(), claimed(route, key, &rival));
             }
         }
-        let mut rejections: Vec<_> = in_the_way.values().cloned().collect();
+        let mut rejections: Vec<_> = in_the_way.values().cloned().chain(refused_places).collect();
         for Obstacle { reason, field, message } in &desired.obstacles {
             rejections.push(Rejection::new(reason, field, message));
         }
@@ -164,26 +165,49 @@ impl RouteEntry {
         }
     }
 
-    /// The backends that outputs lead to, with their addresses; none while the one that leads is not known.
-    fn targets<'a>(&self, cx: &RouteContext<'a>, memory: &'a Memory) -> Vec<Target<'a>> {
+    /// The backends that outputs lead to, with their addresses; none while the one that leads is not known. Beside them
+    /// the backends of whose addresses none may be an endpoint.
+    fn targets<'a>(
+        &self,
+        cx: &RouteContext<'a>,
+        owner: &Owner,
+        memory: &'a Memory,
+    ) -> (Vec<Target<'a>>, Vec<Rejection>) {
         let transition = memory.last_transition().map_or(0, |last| last.id);
-        let mut targets = vec![];
+        let has_services = self.usable.as_ref().is_some_and(|route| !route.services.is_empty());
+        let (mut targets, mut rejections, mut refused) = (vec![], vec![], vec![]);
         for (index, share) in memory.shares.iter().enumerate() {
             if let Some((entry, backend)) = cx.usable_backend(&share.backend) {
-                let addresses = entry.addresses(self.thresholds());
+                let known = entry.addresses(cx.guard);
+                if let Some((admitted, refusal)) = known.as_ref().and_then(|known| Some((known, known.refusal()?)))
+                    && has_services
+                {
+                    let message = format!("no endpoint can be made of {}: {refusal}", share.backend);
+                    rejections.push(Rejection::new(reason::DESTINATION_REFUSED, "spec.backends[].name", &message));
+                    let addresses = admitted.refusals.iter().map(DialRefusal::address).collect::<Vec<_>>();
+                    refused.push((targets.len(), addresses));
+                }
                 targets.push(Target {
                     percent: share.percent,
                     transition,
                     name: &share.backend,
                     backend,
-                    addresses,
+                    addresses: known.map(|known| entry.working(&known.addresses, self.thresholds())),
                     is_place_known: entry.is_place_known(),
                 });
             } else if index == 0 {
-                return vec![];
+                return (vec![], vec![]);
             }
         }
-        targets
+        // A Service goes on leading where it does while a name stands for such addresses alone: a name service that lies for
+        // an hour stops no mail. It does not lead there itself, though, and another backend takes the share.
+        let has_others = targets.iter().any(|target| target.addresses.iter().flatten().next().is_some());
+        for (index, addresses) in refused {
+            if !has_others && !cx.observed.leads_to(owner, &addresses) {
+                targets[index].addresses = None;
+            }
+        }
+        (targets, rejections)
     }
 
     fn without_writes(&self, rejections: Vec<Rejection>, is_target_known: bool) -> OutputsPlan {
@@ -197,7 +221,7 @@ impl RouteEntry {
         OutputsPlan { writes: vec![], state, split: vec![], next_timeout }
     }
 
-    pub(super) fn write_outputs(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
+    pub(super) fn output_action(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
         let OutputsPlan { writes, state: _, split: _, next_timeout: _ } = outputs;
         let has_failed = self.output_retry.error().is_some();
         let lane = if has_failed { Lane::Outputs.after_failure() } else { Lane::Outputs };
@@ -265,7 +289,7 @@ fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decid
 }
 
 pub(super) fn owner(cx: &RouteContext<'_>, uid: &Uid) -> Owner {
-    Owner { key: cx.resource.key.clone(), uid: uid.to_string() }
+    Owner { key: cx.resource.key.clone(), uid: uid.clone() }
 }
 
 fn claimed(route: &Route, key: &OutputKey, rival: &ObjectKey) -> Rejection {

@@ -385,8 +385,8 @@ impl StatusBuilder<'_> {
         }
     }
 
-    /// The backend that cannot deliver and keeps mail all the same; `None` if there is none, or if another one could not
-    /// deliver either.
+    /// The backend that cannot deliver and keeps mail all the same; `None` if there is none, or if
+    /// another one could not deliver either.
     fn held(&self) -> Option<HeldMail<'_>> {
         let decision = self.decision.filter(|decision| decision.memory.state != State::NoneHealthy)?;
         let shares = decision.memory.shares.iter().filter(|share| share.percent > 0);

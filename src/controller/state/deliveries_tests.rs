@@ -1,6 +1,7 @@
 //! Tests of agents' reports about real mail, and of their effects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -303,6 +304,7 @@ fn of_two_replicas_both_must_have_been_told() {
         identity: "other_1".into(),
         reported: BTreeMap::new().into(),
         known_up_to: None,
+        silent: Arc::default(),
     };
     env.state.handle(env.now, Input::Observer(event));
     env.run(1.0);

@@ -4,8 +4,12 @@
 //! at once. Only the leader creates Jobs: one at a time for each probe, under a name that only one can have, and a
 //! limited number over all. The time of the next Job follows from the creation of the one before, which the API server
 //! keeps.
+//!
+//! Places for Jobs are shared by namespace: none takes more of them than it leaves free, and namespaces that wait take
+//! turns. A Job counts if it is that of a backend which is there, by owner and name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
@@ -13,30 +17,23 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 
-use super::{ControllerState, object_key};
+use super::ControllerState;
+use super::lane_queue::LaneQueue;
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::controller::lane::Lane;
 use crate::probe::printable;
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
-use crate::probe_job::report;
-use crate::watch::{Change, Source};
+use crate::probe_job::{JobSettings, report};
+use crate::watch::{Change, Identified, Source};
+use mail_failover_api as api;
 use mail_failover_core::model::{
-    EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
+    EvidenceClass, ObjectIdentity, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage, Timestamp, Uid,
 };
 
-/// Pause before another attempt to create a Job while the limit is reached, or Jobs have not been listed.
-const LIMIT_RETRY: Duration = Duration::from_secs(1);
-
-/// Settings of the Jobs.
-#[derive(Clone, Debug)]
-pub struct JobSettings {
-    /// The operator's own image.
-    pub image: String,
-    /// The name that their probes give in EHLO; the pod's name, when absent.
-    pub ehlo_name: Option<String>,
-    /// The limit on the Jobs under way at a time, over all backends.
-    pub limit: usize,
-}
+/// Pause before another attempt to create a Job while Jobs have not been listed.
+const LIST_RETRY: Duration = Duration::from_secs(1);
+/// Wait for a place after which people are told of it.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Every Job of a probe that exists, with its pods.
 #[derive(Debug, Default)]
@@ -48,11 +45,19 @@ pub(super) struct Jobs {
     /// Sequence number of the last Job result.
     // Numbering by arrival is safe: a probe has one Job at a time.
     sequence: u64,
+    /// Backends that wait for a place.
+    waiting: LaneQueue,
+    /// Beginnings of these waits, with true once it was told of.
+    waiting_since: BTreeMap<ResourceRef, (Timestamp, bool)>,
+    /// Backends that have been given a place for their next Job.
+    granted: BTreeSet<ResourceRef>,
 }
 
 #[derive(Debug)]
 struct CachedJob {
     uid: Uid,
+    /// `metadata.uid` of the backend that owns it.
+    backend_uid: String,
     probe: ProbeKey,
     created: Timestamp,
     arguments: Vec<String>,
@@ -86,8 +91,18 @@ struct PodResult {
 }
 
 impl Jobs {
-    fn under_way(&self) -> usize {
-        self.cached.values().filter(|job| job.end.is_none()).count()
+    /// Forgets all waits for a place.
+    pub(super) fn forget_waits(&mut self) {
+        self.waiting.clear();
+        self.waiting_since.clear();
+        self.granted.clear();
+    }
+
+    /// Ends the wait of a backend for a place.
+    fn stop_waiting(&mut self, resource: &ResourceRef) {
+        self.waiting.leave(resource);
+        self.waiting_since.remove(resource);
+        self.granted.remove(resource);
     }
 
     fn result_of(&self, job: &CachedJob) -> Option<&PodResult> {
@@ -99,7 +114,7 @@ impl ControllerState {
     pub(super) fn handle_job(&mut self, now: Timestamp, change: Change<Job>) {
         match change {
             Change::Applied(job) => {
-                let Some((key, mut job)) = cached_job(&job) else { return };
+                let Some((key, mut job)) = cached_job(&job.identity, &job.object) else { return };
                 let backend = job.probe.backend.clone();
                 if let Some(before) = self.jobs.cached.remove(&key).filter(|before| before.uid == job.uid) {
                     (job.trouble, job.is_heard, job.reported) = (before.trouble, before.is_heard, before.reported);
@@ -116,13 +131,97 @@ impl ControllerState {
             }
             Change::Unreadable(unreadable) => return self.metrics.unreadable(Source::Jobs, &unreadable),
         }
-        self.metrics.jobs_under_way.set(i64::try_from(self.jobs.under_way()).unwrap_or(i64::MAX));
+        let under_way: usize = self.jobs_under_way().values().sum();
+        self.metrics.jobs_under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+    }
+
+    /// Number of the Jobs that are not over, by namespace.
+    fn jobs_under_way(&self) -> BTreeMap<Arc<str>, usize> {
+        let mut under_way = BTreeMap::new();
+        for (key, job) in self.jobs.cached.iter().filter(|(_, job)| job.end.is_none()) {
+            let owner = self.backends.get(&job.probe.backend).and_then(|entry| entry.object.as_ref());
+            // Whoever may create Jobs can give one our labels.
+            let is_ours = owner.is_some_and(|owner| owner.uid().as_str() == job.backend_uid)
+                && *key.name == manifest::name(&job.backend_uid, &job.probe.backend, &job.probe.probe);
+            if is_ours {
+                *under_way.entry(key.namespace.clone()).or_default() += 1;
+            }
+        }
+        under_way
+    }
+
+    /// Gives places to backends that wait, in turn.
+    pub(super) fn grant_job_places(&mut self) {
+        let Some(limit) = self.settings.jobs.as_ref().map(|settings| settings.limit) else { return };
+        if self.jobs.waiting.waiting() == 0 {
+            return;
+        }
+        let taken = self.job_places_taken(limit);
+        self.jobs.waiting.set_taken(taken);
+        while let Some(resource) = self.jobs.waiting.pop(limit, |_| true) {
+            self.jobs.waiting.take(&resource.key.namespace);
+            self.jobs.granted.insert(resource.clone());
+            self.queue.add(resource);
+        }
+    }
+
+    /// Number of the places that each namespace has taken.
+    fn job_places_taken(&self, limit: usize) -> BTreeMap<Arc<str>, usize> {
+        let mut taken = self.jobs_under_way();
+        // More than its share counts as its share: others' places are not lost to Jobs that somebody made by hand.
+        for count in taken.values_mut() {
+            *count = (*count).min(limit.div_ceil(2));
+        }
+        let begun = self.queue.resources_under_way(Lane::Jobs);
+        for resource in begun.chain(&self.jobs.granted) {
+            *taken.entry(resource.key.namespace.clone()).or_default() += 1;
+        }
+        taken
+    }
+
+    /// Returns true if a backend may create a Job now. It waits for its turn otherwise.
+    fn takes_job_place(&mut self, now: Timestamp, resource: &ResourceRef, limit: usize) -> bool {
+        if self.jobs.granted.remove(resource) {
+            self.jobs.waiting_since.remove(resource);
+            return true;
+        }
+        if self.jobs.waiting.waiting() == 0 {
+            let taken = self.job_places_taken(limit);
+            self.jobs.waiting.set_taken(taken);
+            if self.jobs.waiting.has_room(limit, &resource.key.namespace) {
+                return true;
+            }
+        }
+        if self.jobs.waiting.wait(resource) {
+            self.metrics.job_limit_reached.inc();
+            self.jobs.waiting_since.insert(resource.clone(), (now, false));
+        }
+        false
+    }
+
+    /// Tells that probes have waited for a place for long.
+    fn tell_of_long_wait(&mut self, now: Timestamp, resource: &ResourceRef, probes: Vec<Arc<str>>, limit: usize) {
+        let Some((since, is_told)) = self.jobs.waiting_since.get_mut(resource) else { return };
+        let told_at = *since + LONG_WAIT;
+        if *is_told || probes.is_empty() {
+            return;
+        }
+        if now < told_at {
+            return self.queue.set_timer(resource, told_at);
+        }
+        *is_told = true;
+        let message = format!(
+            "all places for probe Jobs are taken ({limit} in all, --max-probe-jobs); it waits for its namespace's turn"
+        );
+        for probe in probes {
+            let probe = ProbeKey { backend: resource.key.clone(), probe };
+            self.handle_job_outcome(now, probe, blocked(&message), now);
+        }
     }
 
     pub(super) fn handle_pod(&mut self, now: Timestamp, change: Change<Pod>) {
         match change {
-            Change::Applied(pod) => {
-                let Some(key) = object_key(&*pod) else { return };
+            Change::Applied(Identified { identity: ObjectIdentity { key, .. }, object: pod }) => {
                 let Some(OwnerReference { name, uid, .. }) = owner(pod.owner_references(), "Job") else { return };
                 let Ok(job_uid) = Uid::parse(Some(uid)) else { return };
                 let job = key.sibling(name.as_str());
@@ -142,6 +241,7 @@ impl ControllerState {
 
     /// Forgets the refusals of a backend that is gone; the garbage collector takes its Jobs.
     pub(super) fn forget_refusals_of(&mut self, backend: &ObjectKey) {
+        self.jobs.stop_waiting(&ResourceRef::backend(backend));
         self.jobs.refused.retain(|probe, _| probe.backend != *backend);
     }
 
@@ -187,7 +287,7 @@ impl ControllerState {
     fn is_of_present_spec(&self, key: &ObjectKey, job: &CachedJob) -> bool {
         let Some(entry) = self.backends.get(&job.probe.backend) else { return false };
         let settings = self.job_settings();
-        let orders = entry.orders(&job.probe.backend, &settings);
+        let orders = entry.orders(&job.probe.backend, &settings, &self.settings.guard);
         let order = orders.iter().find(|order| order.probe.name == job.probe.probe && job.is_of(order, key));
         order.is_some_and(|order| manifest::arguments_of(&manifest::job(order)) == Some(&job.arguments))
     }
@@ -204,6 +304,7 @@ impl ControllerState {
             resolution: Resolution::NotNeeded,
             addresses: vec![],
             outcome,
+            delay: None,
             key,
         };
         self.handle_report(now, &report);
@@ -213,7 +314,7 @@ impl ControllerState {
     pub(super) fn run_job(&mut self, now: Timestamp, resource: &ResourceRef) -> Option<Action> {
         let settings = self.job_settings();
         let entry = self.backends.get(&resource.key)?;
-        let orders = entry.orders(&resource.key, &settings);
+        let orders = entry.orders(&resource.key, &settings, &self.settings.guard);
         if self.settings.jobs.is_none() {
             let probes: Vec<_> = orders.iter().map(|order| order.probe.name.clone()).collect();
             for probe in probes {
@@ -225,10 +326,10 @@ impl ControllerState {
         }
         let are_jobs_listed = self.synced.contains(&Source::Jobs) && self.synced.contains(&Source::Pods);
         if !(orders.is_empty() || are_jobs_listed) {
-            self.queue.set_timer(resource, now + LIMIT_RETRY);
+            self.queue.set_timer(resource, now + LIST_RETRY);
             return None;
         }
-        let mut next = None;
+        let mut due_orders = vec![];
         for order in &orders {
             let probe = ProbeKey { backend: resource.key.clone(), probe: order.probe.name.clone() };
             let job = manifest::name(order.uid, order.key, &order.probe.name);
@@ -241,16 +342,23 @@ impl ControllerState {
             let due = due.max(self.jobs.refused.get(&probe).copied().unwrap_or(now));
             if due > now {
                 self.queue.set_timer(resource, due);
-            } else if self.jobs.under_way() + self.queue.load(Lane::Jobs).1 >= settings.limit {
-                self.metrics.job_limit_reached.inc();
-                self.queue.set_timer(resource, now + LIMIT_RETRY);
-            } else if next.is_none() {
+            } else {
                 let replaces = last.map(|last| last.uid.clone());
-                let job = Box::new(manifest::job(order));
-                next = Some(Action::RunJob { probe: probe.probe, replaces, job });
+                due_orders.push((last.is_none(), probe.probe, replaces, Box::new(manifest::job(order))));
             }
         }
-        next
+        if due_orders.is_empty() {
+            self.jobs.stop_waiting(resource);
+            return None;
+        }
+        if self.takes_job_place(now, resource, settings.limit) {
+            let (_, probe, replaces, job) = due_orders.swap_remove(0);
+            return Some(Action::RunJob { probe, replaces, job });
+        }
+        // One that has had a Job keeps the verdict of it.
+        let unheard = due_orders.into_iter().filter(|(is_first, ..)| *is_first).map(|(_, probe, ..)| probe).collect();
+        self.tell_of_long_wait(now, resource, unheard, settings.limit);
+        None
     }
 
     /// Handles a Job that the API server refuses: for its quota, for admission, or because the name has another owner.
@@ -281,14 +389,18 @@ impl CachedJob {
 }
 
 /// The parts of a probe's Job that matter; `None` for any other Job.
-fn cached_job(job: &Job) -> Option<(ObjectKey, CachedJob)> {
-    let key = object_key(job)?;
-    owner(job.owner_references(), ResourceKind::Backend.as_str())?;
+fn cached_job(identity: &ObjectIdentity, job: &Job) -> Option<(ObjectKey, CachedJob)> {
+    let key = identity.key.clone();
+    let owner = owner(job.owner_references(), ResourceKind::Backend.as_str())?;
+    if owner.api_version.split_once('/').is_none_or(|(group, _)| group != api::GROUP) {
+        return None;
+    }
     let backend = job.annotations().get(BACKEND_ANNOTATION)?;
     let probe = job.labels().get(PROBE_LABEL)?;
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let cached = CachedJob {
-        uid: Uid::parse(job.metadata.uid.as_deref()).ok()?,
+        uid: identity.uid.clone(),
+        backend_uid: owner.uid.clone(),
         probe: ProbeKey { backend: key.sibling(backend.as_str()), probe: probe.as_str().into() },
         created: timestamp(job.metadata.creation_timestamp.as_ref()?),
         arguments: manifest::arguments_of(job)?.clone(),

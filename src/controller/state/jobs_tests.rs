@@ -4,14 +4,16 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use super::{ControllerState, JobSettings, Settings};
+use super::{ControllerState, Settings};
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::observers::PeerEvent;
+use crate::probe_job::JobSettings;
 use crate::probe_job::report;
 use crate::watch::Source;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
 use mail_failover_core::model::{EvidenceClass, Outcome, Timestamp};
+use mail_failover_runtime::dial_guard::DialGuard;
 
 /// A backend that a Job looks at as well, with a login that is none of the operator's business.
 fn with_jobs() -> Vec<(&'static str, Value)> {
@@ -26,8 +28,13 @@ fn with_jobs() -> Vec<(&'static str, Value)> {
 
 fn state(limit: usize, leads: bool) -> ControllerState {
     let jobs = (limit > 0).then(|| JobSettings { image: "mail-failover:1".to_owned(), ehlo_name: None, limit });
-    let settings =
-        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs };
+    let settings = Settings {
+        instance: "test".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
+        reports: None,
+        jobs,
+    };
     let mut state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     state.handle(Timestamp::default(), Input::Leading(leads));
     state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
@@ -157,23 +164,81 @@ fn what_keeps_a_job_from_a_result_makes_its_probe_unknown_and_is_told() {
     assert_eq!(probe(&refused, "zone-b").0, Health::Healthy);
 }
 
-#[test]
-fn only_so_many_are_under_way_over_the_cluster() {
-    let mut objects = vec![policy()];
-    for number in 0..6 {
+/// So many backends with a Job each in a namespace.
+fn crowd(namespace: &str, count: usize) -> Vec<(&'static str, Value)> {
+    let mut objects = vec![];
+    for number in 0..count {
         let (kind, mut object) = with_jobs()[1].clone();
-        object["metadata"]["name"] = json!(format!("backend-{number}"));
+        object["metadata"] = json!({"name": format!("{namespace}-{number}"), "namespace": namespace});
         objects.push((kind, object));
     }
-    let mut env = env(&objects, 2);
+    objects
+}
+
+/// Number of the Jobs in a namespace that are not over.
+fn open_jobs(env: &TestEnv, namespace: &str) -> usize {
+    let jobs = env.store.objects.iter().filter(|((kind, _), _)| *kind == "Job").map(|(_, job)| job);
+    jobs.filter(|job| job["metadata"]["namespace"] == namespace && job["status"]["conditions"].is_null()).count()
+}
+
+#[test]
+fn only_so_many_are_under_way_over_the_cluster() {
+    let mut env = env(&crowd("shop", 6), 4);
     env.run(10.0);
-    assert_eq!(env.store.created_jobs, 2);
+    assert_eq!(env.store.created_jobs, 2, "a namespace takes no more than it leaves free");
     let name = env.store.objects.keys().find(|(kind, _)| *kind == "Job").unwrap().1.clone();
     let mut job = env.store.objects[&("Job", name.clone())].clone();
     job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
     env.store.put("Job", &name, job);
     env.run(3.0);
     assert_eq!(env.store.created_jobs, 3, "another has room");
+}
+
+#[test]
+fn a_namespace_with_many_jobs_leaves_places_for_others_and_who_waits_is_told() {
+    let mut env = env(&crowd("evil", 30), 20);
+    env.run(5.0);
+    assert_eq!(open_jobs(&env, "evil"), 10);
+    for (kind, object) in crowd("house", 1).into_iter().chain(crowd("shop", 30)) {
+        env.store.create(kind, object);
+    }
+    env.run(1.0);
+    assert_eq!(open_jobs(&env, "house"), 1, "at once");
+    assert!(open_jobs(&env, "shop") >= 3, "{}", open_jobs(&env, "shop"));
+    assert!(open_jobs(&env, "evil") + open_jobs(&env, "shop") + 1 <= 20);
+    env.run(35.0);
+    let waiting = env.store.get::<SendingBackend>("SendingBackend", "evil-29").unwrap().status.unwrap_or_default();
+    let probe = waiting.probes.iter().find(|probe| probe.name == "zone-b").unwrap();
+    let message = probe.message.clone().unwrap_or_default();
+    assert_eq!((probe.health, probe.reason.as_str()), (Health::Unknown, "ProbeBlocked"));
+    assert!(message.contains("all places for probe Jobs are taken (20 in all, --max-probe-jobs)"), "{message}");
+}
+
+#[test]
+fn jobs_that_only_look_like_ours_take_no_place() {
+    let mut env = env(&[], 4);
+    for (number, owner) in [
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "uid": "made-up"}),
+        json!({"apiVersion": "evil.example/v1", "kind": "SendingBackend", "uid": "uid-1"}),
+    ]
+    .into_iter()
+    .cycle()
+    .take(10)
+    .enumerate()
+    {
+        let mut owner = owner;
+        (owner["name"], owner["controller"]) = (json!("shop-0"), json!(true));
+        let job = json!({"metadata": {"name": format!("forged-{number}"), "namespace": "evil", "creationTimestamp": "2026-11-29T00:00:00Z",
+                "labels": {"mailfailover.io/probe": "zone-b"}, "annotations": {"mailfailover.io/sending-backend": "shop-0"},
+                "ownerReferences": [owner]},
+            "spec": {"template": {"spec": {"containers": [{"name": "probe", "args": ["probe"]}]}}}});
+        env.store.create("Job", job);
+    }
+    for (kind, object) in crowd("shop", 3) {
+        env.store.create(kind, object);
+    }
+    env.run(2.0);
+    assert_eq!(open_jobs(&env, "shop"), 2);
 }
 
 #[test]

@@ -66,11 +66,18 @@ impl LaneQueue {
     }
 
     /// Returns true if a namespace may take one more place: while it has fewer than are free.
-    // So one namespace gets half of the places, two get a third each, and the next one always finds some free: what hangs in a
-    // few namespaces holds up nobody else (the dynamic threshold of Choudhury and Hahne, with the factor 1).
+    // So one namespace gets half of the places, two get a third each, and the next one always finds
+    // some free: what hangs in a few namespaces holds up nobody else (the dynamic threshold of
+    // Choudhury and Hahne, with the factor 1).
     pub(super) fn has_room(&self, bound: usize, namespace: &str) -> bool {
         let of_namespace = self.taken.get(namespace).copied().unwrap_or_default();
         of_namespace < bound.saturating_sub(self.under_way())
+    }
+
+    /// Replaces the numbers of places that each namespace has taken.
+    pub(super) fn set_taken(&mut self, taken: BTreeMap<Arc<str>, usize>) {
+        self.taken = taken;
+        self.taken.retain(|_, count| *count > 0);
     }
 
     pub(super) fn take(&mut self, namespace: &Arc<str>) {

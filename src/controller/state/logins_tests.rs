@@ -79,8 +79,8 @@ fn without_a_login_the_probe_is_unknown_says_why_and_moves_nothing() {
             "SecretNotFound",
             "Secret relay does not exist in namespace shop; create it with the keys username and password",
         ),
-        (ReadProblem::Malformed("it has no key password".to_owned()), "SecretMalformed", "it has no key password"),
-        (ReadProblem::Unreadable("secrets is forbidden".to_owned()), "SecretUnreadable", "secrets is forbidden"),
+        (ReadProblem::Malformed("it has no key password".into()), "SecretMalformed", "it has no key password"),
+        (ReadProblem::Unreadable("secrets is forbidden".into()), "SecretUnreadable", "secrets is forbidden"),
     ];
     for (problem, reason, text) in problems {
         let mut env = TestEnv::with(&with_login());
@@ -190,8 +190,13 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     let intervals = |env: &TestEnv| (interval_of(env, "smtp").as_secs(), interval_of(env, "login").as_secs());
     assert_eq!(intervals(&env), (1, 30));
     for (observer, together) in [("b", 60), ("c", 90)] {
-        let (observer, identity) = (Arc::from(observer), Arc::from("other_1"));
-        let heard = PeerEvent::Report { observer, identity, reported: Arc::default(), known_up_to: None };
+        let heard = PeerEvent::Report {
+            observer: observer.into(),
+            identity: "other_1".into(),
+            reported: Arc::default(),
+            known_up_to: None,
+            silent: Arc::default(),
+        };
         env.state.handle(env.now, Input::Observer(heard));
         env.run(1.0);
         assert_eq!(intervals(&env), (1, together));

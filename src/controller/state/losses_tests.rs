@@ -276,6 +276,7 @@ fn report(env: &TestEnv, began_with: &[&str], sequence: u64, class: EvidenceClas
         resolution: Resolution::NotNeeded,
         addresses: addresses.collect(),
         outcome,
+        delay: None,
     }
 }
 

@@ -5,7 +5,13 @@ mod agents;
 #[cfg(test)]
 mod agents_tests;
 #[cfg(test)]
+mod delays_tests;
+#[cfg(test)]
 mod deliveries_tests;
+#[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
+mod guard_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;
@@ -18,6 +24,7 @@ mod loops;
 #[cfg(test)]
 mod losses_tests;
 mod objects;
+mod pace;
 mod peers;
 #[cfg(test)]
 mod peers_tests;
@@ -34,7 +41,6 @@ use std::sync::Arc;
 
 use agents::Agents;
 use jobs::Jobs;
-use kube::Resource;
 use peers::Peers;
 use results::ReportedUnreadable;
 use work_queue::WorkQueue;
@@ -52,6 +58,7 @@ use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
 use crate::observers;
 use crate::output::{Observed, OutputKey};
+use crate::probe_job::JobSettings;
 use crate::reports;
 use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
@@ -59,9 +66,7 @@ use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ClockDrift, ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
-use mail_failover_runtime::kubernetes;
-
-pub use jobs::JobSettings;
+use mail_failover_runtime::dial_guard::DialGuard;
 
 /// Change of the wall clock's drift that is taken into account, in microseconds.
 const DRIFT_STEP: u64 = 1_000_000;
@@ -73,6 +78,8 @@ pub struct Settings {
     pub instance: String,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
+    /// Guard on the addresses that outputs and Jobs of probes lead to.
+    pub guard: DialGuard,
     /// Address at which this replica takes reports of agents; `None` if they are not to know of it.
     pub reports: Option<OperatorEndpoint>,
     /// Settings of the probes that run as Jobs; `None` if none do.
@@ -92,9 +99,10 @@ pub struct Effects {
     pub logins: Vec<ReadChange<ObjectKey>>,
     /// Changes of this replica's verdicts, for its peers.
     pub report_changes: Vec<observers::BackendChange>,
-    /// True once this replica has observed every backend.
-    // Before that its peers do not count on its verdicts.
-    pub is_complete: bool,
+    /// Namespaces in which this replica has not observed every backend once since its start; `None` before it knows
+    /// all backends.
+    // Its peers do not count on its verdicts there.
+    pub awaited: Option<observers::Namespaces>,
     /// Highest `resourceVersion` of the backends that this replica knows.
     // Its silence about a later one says nothing to its peers.
     pub known_up_to: Option<ResourceVersion>,
@@ -256,9 +264,10 @@ impl ControllerState {
             self.weigh_observers(now);
         }
         if self.is_leading && self.is_synced() && self.peers.is_listed {
+            self.grant_job_places();
             // Who waits in a lane comes before who is new to it.
             for lane in Lane::ALL {
-                while let Some(resource) = self.queue.pop_waiting(lane) {
+                while let Some(resource) = self.queue.pop_waiting(now, lane) {
                     self.reconcile(now, &resource);
                 }
             }
@@ -294,7 +303,7 @@ impl ControllerState {
         let Some(entry) = self.policies.get(&resource.key) else { return };
         let users = self.references.users(&Reference::Policy(resource.key.clone()));
         let reconciled = entry.reconcile(users, now);
-        self.begin_next(resource, reconciled, |after| PendingStatus::Policy(*after));
+        self.begin_next(now, resource, reconciled, |after| PendingStatus::Policy(*after));
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
@@ -307,13 +316,13 @@ impl ControllerState {
             publishing: self.publishing(now, resource),
         });
         let is_idle = reconciled.action.is_none();
-        self.begin_next(resource, reconciled, |after| PendingStatus::Backend { before, after });
+        self.begin_next(now, resource, reconciled, |after| PendingStatus::Backend { before, after });
         if let Some(until) = self.queue.paused_until(now, resource, Slot::Job) {
             self.queue.set_timer(resource, until);
         } else if is_idle && !self.queue.is_under_way(resource, Slot::Job) {
             match self.run_job(now, resource) {
                 Some(action) => {
-                    self.begin_or_wait(resource, Lane::Jobs, action, None);
+                    self.begin_or_wait(now, resource, Lane::Jobs, action, None);
                 }
                 None => self.queue.leave(resource, Slot::Job),
             }
@@ -335,6 +344,7 @@ impl ControllerState {
             publishing: self.publishing(now, resource),
             backends: &self.backends,
             observed: &self.observed,
+            guard: &self.settings.guard,
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
             loops: &loops,
@@ -342,7 +352,7 @@ impl ControllerState {
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         self.routes.insert(resource.key.clone(), entry);
-        self.begin_next(resource, reconciled, |after| PendingStatus::Route { before, after });
+        self.begin_next(now, resource, reconciled, |after| PendingStatus::Route { before, after });
     }
 
     /// The Events of a resource that are being published.
@@ -357,6 +367,7 @@ impl ControllerState {
     /// Begins what a reconcile found to do, as far as its lane has room, and sets the timer of the next one.
     fn begin_next<S>(
         &mut self,
+        now: Timestamp,
         resource: &ResourceRef,
         reconciled: Reconciled<S>,
         status: impl FnOnce(Box<S>) -> PendingStatus,
@@ -367,18 +378,18 @@ impl ControllerState {
         }
         let mut is_published_now = false;
         if let Some(publication) = publication {
-            is_published_now = self.begin_or_wait(resource, Lane::Events, publication, None);
+            is_published_now = self.begin_or_wait(now, resource, Lane::Events, publication, None);
         } else {
             self.queue.leave(resource, Slot::Events);
         }
-        // The rest of a route's status waits for its Events, so that one write says all; but not for a second attempt, and not
-        // for their turn.
+        // The rest of a route's status waits for its Events, so that one write says all; but not
+        // for a second attempt, and not for their turn.
         let is_first_attempt = is_published_now && !self.queue.has_failed(resource, Slot::Events);
         match action.filter(|planned| !(is_first_attempt && planned.lane == Lane::RouteStatus)) {
             Some(planned) => {
                 let has_failed = self.queue.has_failed(resource, Slot::Write);
                 let lane = if has_failed { planned.lane.after_failure() } else { planned.lane };
-                self.begin_or_wait(resource, lane, planned.action, planned.status.map(status));
+                self.begin_or_wait(now, resource, lane, planned.action, planned.status.map(status));
             }
             None => self.queue.leave(resource, Slot::Write),
         }
@@ -387,13 +398,22 @@ impl ControllerState {
     /// Begins an action if its lane has room; lets the resource wait there otherwise. Returns true if it began.
     fn begin_or_wait(
         &mut self,
+        now: Timestamp,
         resource: &ResourceRef,
         lane: Lane,
         action: Action,
         status: Option<PendingStatus>,
     ) -> bool {
-        if self.queue.has_room(resource, lane) {
-            self.pending.actions.push(self.queue.begin(resource, lane, action, status));
+        if let Some((until, is_new)) = self.queue.put_off_until(now, resource, lane) {
+            if is_new {
+                self.metrics.put_off(lane);
+            }
+            self.queue.leave(resource, lane.slot());
+            self.queue.set_timer(resource, until);
+            return false;
+        }
+        if self.queue.has_room(now, resource, lane) {
+            self.pending.actions.push(self.queue.begin(now, resource, lane, action, status));
             return true;
         }
         if self.queue.wait(resource, lane) {
@@ -480,6 +500,7 @@ impl ControllerState {
         }
         // The actions of an earlier term are worked out again; results that still arrive are ignored.
         self.queue.abandon_actions();
+        self.jobs.forget_waits();
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;
         }
@@ -542,23 +563,12 @@ fn seed(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn object_key<K: Resource>(object: &K) -> Option<ObjectKey> {
-    kubernetes::object_key(object.meta()).ok()
-}
-
 /// The key of a resource that changed, and the resource as it is now; `None` if it is gone.
-fn cached<K: Resource>(change: Change<K>) -> Option<(ObjectKey, Option<Cached<K>>)> {
+fn cached<K>(change: Change<K>) -> (ObjectKey, Option<Cached<K>>) {
     let cached = match change {
-        Change::Applied(object) => Cached::readable_from(object),
+        Change::Applied(applied) => Cached::readable_from(applied),
         Change::Unreadable(unreadable) => Cached::unreadable_from(unreadable),
-        Change::Deleted(key) => return Some((key, None)),
+        Change::Deleted(key) => return (key, None),
     };
-    match cached {
-        Ok(cached) => Some((cached.identity().key.clone(), Some(cached))),
-        Err(error) => {
-            // No write to it could be conditional. The API server shows none such.
-            tracing::error!(%error, "an object is ignored");
-            None
-        }
-    }
+    (cached.identity().key.clone(), Some(cached))
 }

@@ -3,20 +3,20 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::{Age, ControllerState, entry_age, object_key};
+use super::{Age, ControllerState, entry_age};
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
-use crate::output::{Output, OutputKey, OutputKind, route_uid};
-use crate::watch::{Change, Source};
+use crate::output::{ObservedOutput, Output, OutputKey, OutputKind, route_uid};
+use crate::watch::{Change, Identified, Source};
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
 impl ControllerState {
     pub(super) fn handle_service(&mut self, now: Timestamp, change: Change<Service>) {
         let key = match change {
-            Change::Applied(service) => {
-                let Some(key) = object_key(&*service) else { return };
+            Change::Applied(Identified { identity, object: service }) => {
+                let key = identity.key.clone();
                 let changed = self.dependencies.cache_service(&key, &service);
-                self.note_output(Output::Service(service));
+                self.note_output(ObservedOutput { identity, output: Output::Service(service) });
                 if !changed {
                     return;
                 }
@@ -34,10 +34,9 @@ impl ControllerState {
 
     pub(super) fn handle_slice(&mut self, now: Timestamp, change: Change<EndpointSlice>) {
         let service = match change {
-            Change::Applied(slice) => {
-                let Some(key) = object_key(&*slice) else { return };
-                let service = self.dependencies.cache_slice(&key, &slice);
-                self.note_output(Output::EndpointSlice(slice));
+            Change::Applied(Identified { identity, object: slice }) => {
+                let service = self.dependencies.cache_slice(&identity.key, &slice);
+                self.note_output(ObservedOutput { identity, output: Output::EndpointSlice(slice) });
                 service
             }
             Change::Deleted(key) => {
@@ -53,13 +52,15 @@ impl ControllerState {
 
     pub(super) fn handle_config_map(&mut self, change: Change<ConfigMap>) {
         match change {
-            Change::Applied(config_map) => self.note_output(Output::ConfigMap(config_map)),
+            Change::Applied(Identified { identity, object: config_map }) => {
+                self.note_output(ObservedOutput { identity, output: Output::ConfigMap(config_map) });
+            }
             Change::Deleted(key) => self.forget_output(&(OutputKind::ConfigMap, key)),
             Change::Unreadable(unreadable) => self.metrics.unreadable(Source::ConfigMaps, &unreadable),
         }
     }
 
-    pub(super) fn note_output(&mut self, object: Output) {
+    pub(super) fn note_output(&mut self, object: ObservedOutput) {
         let key = object.key();
         let owner = self.observed.note(object);
         self.requeue_owner_and_claimants(owner, &key);
@@ -105,7 +106,7 @@ impl ControllerState {
     // ADR-0004: The route that controls an output keeps it.
     pub(super) fn rival(&self, route: &ObjectKey, age: &Age, key: &OutputKey) -> Option<ObjectKey> {
         let claimants = self.claims.get(key)?;
-        let owner = self.observed.get(key).and_then(|object| route_uid(object.metadata()));
+        let owner = self.observed.get(key).and_then(|object| route_uid(object.output.metadata()));
         let owner = owner.and_then(|uid| self.routes_by_uid.get(uid));
         if let Some(owner) = owner.filter(|owner| claimants.contains(*owner) || *owner == route) {
             return (owner != route).then(|| owner.clone());

@@ -10,7 +10,7 @@ use crate::controller::input::Unfit;
 use crate::controller::references::Reference;
 use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
-use crate::observers::{BackendChange, BackendVerdicts, PeerEvent, Verdicts};
+use crate::observers::{BackendChange, BackendVerdicts, Namespaces, PeerEvent, Verdicts};
 use mail_failover_core::engine::{FailureDomains, Health, Observer, ObserverVerdict, ThresholdsOfNamespace, Verdict};
 use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, ResourceVersion, Thresholds, Timestamp};
 
@@ -23,8 +23,8 @@ const MAX_CONFIRMED: usize = 16;
 pub(super) struct Peers {
     /// True once every peer that was there at the start was heard, or cannot be.
     pub(super) is_listed: bool,
-    /// True once every backend was observed since the start.
-    pub(super) is_complete: bool,
+    /// Namespaces in which not every backend was observed once since the start; `None` before all backends are known.
+    awaited: Option<Namespaces>,
     /// Reason for which this replica's own evidence does not count.
     unfit: Option<Unfit>,
     /// True once this replica has known any backend to be alive, by status or by its own probes.
@@ -56,6 +56,8 @@ struct PeerState {
     reported: Arc<BackendVerdicts>,
     /// Highest `resourceVersion` of the backends that it knows.
     known_up_to: Option<ResourceVersion>,
+    /// Namespaces of which it says nothing.
+    silent: Arc<Namespaces>,
     /// Time of the first report: the peer has seen healthy, for at least so long, every backend that it does not name.
     since: Timestamp,
     /// Times at which it ceased to name a backend, or began to know it.
@@ -68,6 +70,7 @@ impl PeerState {
     fn verdict(&self, backend: &ObjectKey, entry: &BackendEntry, thresholds: &str) -> ObserverVerdict {
         let (health, class) = match seen(&self.reported, backend, thresholds) {
             Seen::As(verdict) => return verdict,
+            Seen::Healthy if self.silent.contains(&backend.namespace) => (Health::Unknown, EvidenceClass::Inconclusive),
             Seen::Healthy if knows(self.known_up_to.as_ref(), entry) => (Health::Healthy, EvidenceClass::Ok),
             Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
@@ -80,15 +83,21 @@ impl PeerState {
         &mut self,
         reported: Arc<BackendVerdicts>,
         known_up_to: Option<ResourceVersion>,
+        silent: Arc<Namespaces>,
         now: Timestamp,
         backends: &BTreeMap<ObjectKey, BackendEntry>,
     ) -> Vec<ObjectKey> {
         let before = std::mem::replace(&mut self.reported, reported);
         let known_before = std::mem::replace(&mut self.known_up_to, known_up_to);
+        let silent_before = std::mem::replace(&mut self.silent, silent);
         let mut changed = vec![];
         for (key, entry) in backends {
-            if !knows(known_before.as_ref(), entry) && knows(self.known_up_to.as_ref(), entry) {
+            let was_known = knows(known_before.as_ref(), entry) && !silent_before.contains(&key.namespace);
+            let is_known = knows(self.known_up_to.as_ref(), entry) && !self.silent.contains(&key.namespace);
+            if is_known && !was_known {
                 self.recovered.insert(key.clone(), now);
+            }
+            if is_known != was_known {
                 changed.push(key.clone());
             }
         }
@@ -142,6 +151,19 @@ impl Peers {
         let mut believed = self.by_identity.iter();
         let (_, peer) = believed.find(|(name, _)| !self.suspects.contains(&Observer::Other((*name).clone())))?;
         Some(peer.identity.clone())
+    }
+
+    /// The namespaces in which not every backend was observed once since the start. None is added later.
+    // A backend that is new to an observed namespace is reported as unknown.
+    fn note_awaited(&mut self) -> Namespaces {
+        if self.awaited.as_ref().is_none_or(|awaited| !awaited.is_empty()) {
+            let unobserved: Namespaces = self.unobserved.iter().map(|key| key.namespace.clone()).collect();
+            self.awaited = Some(match self.awaited.take() {
+                Some(awaited) => awaited.intersection(&unobserved).cloned().collect(),
+                None => unobserved,
+            });
+        }
+        self.awaited.clone().unwrap_or_default()
     }
 
     /// Marks a backend that some observer may see otherwise now.
@@ -240,8 +262,8 @@ impl ControllerState {
         match event {
             PeerEvent::Listed => self.peers.is_listed = true,
             PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
-            PeerEvent::Report { observer, identity, reported, known_up_to } => {
-                self.handle_peer_report(now, observer, identity, (reported, known_up_to));
+            PeerEvent::Report { observer, identity, reported, known_up_to, silent } => {
+                self.handle_peer_report(now, observer, identity, (reported, known_up_to, silent));
             }
             PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
         }
@@ -252,15 +274,15 @@ impl ControllerState {
         now: Timestamp,
         observer: Arc<str>,
         identity: Arc<str>,
-        (reported, known_up_to): (Arc<BackendVerdicts>, Option<ResourceVersion>),
+        (reported, known_up_to, silent): (Arc<BackendVerdicts>, Option<ResourceVersion>, Arc<Namespaces>),
     ) {
         if let Some(peer) = self.peers.by_identity.get_mut(&observer) {
-            let changed = peer.update(reported, known_up_to, now, &self.backends);
+            let changed = peer.update(reported, known_up_to, silent, now, &self.backends);
             self.peers.due.extend(changed);
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence counts");
-        let peer = PeerState { identity, reported, known_up_to, since: now, recovered: BTreeMap::new() };
+        let peer = PeerState { identity, reported, known_up_to, silent, since: now, recovered: BTreeMap::new() };
         self.peers.by_identity.insert(observer, peer);
         self.peers.is_fleet_changed = true;
         self.peers.due.extend(self.backends.keys().cloned());
@@ -302,9 +324,9 @@ impl ControllerState {
         if std::mem::take(&mut self.peers.is_fleet_changed) {
             self.judge_observers(now);
         }
-        self.peers.is_complete |= self.peers.unobserved.is_empty();
-        // The others then do not count on its verdicts.
-        self.pending.is_complete = self.peers.is_complete && self.peers.unfit.is_none();
+        let awaited = self.peers.note_awaited();
+        // The others do not count on its verdicts while it is unfit.
+        self.pending.awaited = Some(awaited).filter(|_| self.peers.unfit.is_none());
         self.pending.successor = self.peers.successor();
         self.pending.known_up_to.clone_from(&self.peers.known_up_to);
     }
@@ -340,6 +362,9 @@ impl ControllerState {
             // A verdict that changed by time alone is news here, too.
             is_turned = true;
             self.pending.report_changes.push(change);
+        }
+        if let Some(entry) = self.backends.get_mut(key) {
+            entry.note_health(now);
         }
         if is_turned {
             self.requeue_users(&Reference::Backend(key.clone()));

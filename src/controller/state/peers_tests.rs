@@ -15,6 +15,7 @@ use mail_failover_api::{self as api, SendingBackend};
 use mail_failover_core::engine::{Health, ObserverVerdict};
 use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion, Thresholds, Timestamp};
 use mail_failover_resolve::time::timestamp;
+use mail_failover_runtime::dial_guard::DialGuard;
 
 /// The thresholds of the policy of the quickstart.
 fn thresholds() -> Thresholds {
@@ -38,8 +39,25 @@ fn hear_up_to(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)], vers
     let known_up_to = version.map(|version| ResourceVersion::parse(Some(&version.to_string())).unwrap());
     let key = |name: &str| ObjectKey::new("shop", name);
     let reported: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
-    let (observer, identity) = (observer.into(), format!("{observer}_1").into());
-    let event = PeerEvent::Report { observer, identity, reported: Arc::new(reported), known_up_to };
+    let event = PeerEvent::Report {
+        observer: observer.into(),
+        identity: format!("{observer}_1").into(),
+        reported: Arc::new(reported),
+        known_up_to,
+        silent: Arc::default(),
+    };
+    env.state.handle(env.now, Input::Observer(event));
+}
+
+/// Hears a report without a failure that says nothing of this namespace.
+fn hear_nothing_of(env: &mut TestEnv, observer: &str, namespace: &str) {
+    let event = PeerEvent::Report {
+        observer: observer.into(),
+        identity: format!("{observer}_1").into(),
+        reported: Arc::default(),
+        known_up_to: None,
+        silent: Arc::new([Arc::from(namespace)].into()),
+    };
     env.state.handle(env.now, Input::Observer(event));
 }
 
@@ -95,6 +113,23 @@ fn a_backend_is_not_healthy_by_the_silence_of_a_replica_that_does_not_know_it() 
     assert_eq!(status.health, Some(api::Health::Healthy), "{status:?}");
     let since = timestamp(&status.since.unwrap());
     assert!(since >= created_at, "healthy since before it existed: {since:?} {created_at:?}");
+}
+
+#[test]
+fn an_observer_abstains_where_its_report_has_no_room_and_votes_everywhere_else() {
+    let mut env = TestEnv::with(&quickstart());
+    hear_nothing_of(&mut env, "other", "evil");
+    env.run(5.0);
+    env.answer("primary", EvidenceClass::NoAnswer);
+    env.run(30.0);
+    assert_eq!(env.active(), "primary", "the other one sees it work");
+    hear_nothing_of(&mut env, "other", "shop");
+    env.run(10.0);
+    assert_eq!(env.active(), "standby", "there is no other vote any more");
+    hear_nothing_of(&mut env, "other", "evil");
+    env.run(1.0);
+    let backend = env.store.get::<SendingBackend>("SendingBackend", "primary").unwrap();
+    assert_ne!(backend.status.unwrap().health, Some(api::Health::Healthy), "its vote is as new as its word");
 }
 
 #[test]
@@ -309,6 +344,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let settings = Settings {
         instance: "standby".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
         reports: None,
         jobs: None,
     };
@@ -323,7 +359,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
         env.state.handle(env.now, Input::Synced(source));
     }
     env.settle();
-    assert_eq!(told(&env), r#"{"complete":false}"#, "nothing was probed yet");
+    assert_eq!(told(&env), r#"{"complete":false,"silent":["shop"]}"#, "nothing was probed yet");
     env.run(5.0);
     assert_eq!(told(&env), r#"{"complete":true}"#);
     // What others see is not repeated.
@@ -368,8 +404,13 @@ fn of_a_spec_that_cannot_be_read_nothing_is_told_but_that_and_of_what_is_gone_no
 #[test]
 fn nothing_is_decided_before_the_others_were_listened_to() {
     let mut env = TestEnv::new();
-    let settings =
-        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
+    let settings = Settings {
+        instance: "test".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
+        reports: None,
+        jobs: None,
+    };
     env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     env.state.handle(env.now, Input::Leading(true));
     for (kind, object) in quickstart() {

@@ -16,7 +16,7 @@ use mail_failover_resolve::{Rejection, ca_key, login_key};
 
 impl ControllerState {
     pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let Some(object) = object else { return self.backend_deleted(&key) };
         let is_synced = self.is_synced();
         let version = &object.identity().resource_version;
@@ -94,10 +94,14 @@ impl ControllerState {
         let users = self.references.users(&Reference::Backend(key.clone()));
         let mut thresholds: BTreeSet<_> =
             users.filter_map(|user| self.routes.get(&user.key)).map(RouteEntry::thresholds).collect();
-        if thresholds.is_empty() {
+        let is_used = !thresholds.is_empty();
+        if !is_used {
             thresholds.insert(Thresholds::default());
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
+        if entry.set_used(is_used) {
+            self.pending.probes.extend(entry.probe_changes(key));
+        }
         if entry.track(&thresholds, now) {
             self.peers.mark(key);
             self.queue.add(ResourceRef::backend(key));
@@ -105,7 +109,7 @@ impl ControllerState {
     }
 
     pub(super) fn handle_policy(&mut self, now: Timestamp, change: Change<FailoverPolicy>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let resource = ResourceRef::policy(&key);
         match object {
             None => {
@@ -128,7 +132,7 @@ impl ControllerState {
     }
 
     pub(super) fn handle_route(&mut self, now: Timestamp, change: Change<MailRoute>) {
-        let Some((key, object)) = cached(change) else { return };
+        let (key, object) = cached(change);
         let Some(object) = object else { return self.route_deleted(now, &key) };
         let uid = object.uid().clone();
         if self.routes.get(&key).and_then(|entry| entry.object.as_ref()).is_some_and(|cached| *cached.uid() != uid) {

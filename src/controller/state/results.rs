@@ -66,7 +66,7 @@ impl ControllerState {
         UnderWay { status, events, .. }: UnderWay,
     ) {
         match outcome {
-            ActionOutcome::Fresh(input) => self.handle_fresh(now, resource, *input),
+            ActionOutcome::Fresh(event) => self.handle_fresh(now, resource, (*event).into()),
             ActionOutcome::StatusWritten { resource_version } => {
                 self.status_written(resource, &resource_version, status);
             }
@@ -194,7 +194,7 @@ impl ControllerState {
         let Some(is_published) = reported.map(|reported| reported.is_published) else {
             let Some(write) = unreadable.status_write(identity, now) else { return };
             let lane = if resource.kind == ResourceKind::Route { Lane::RouteStatus } else { Lane::BackendStatus };
-            if self.begin_or_wait(resource, lane, write, None) {
+            if self.begin_or_wait(now, resource, lane, write, None) {
                 let reported = ReportedUnreadable { uid: uid.clone(), generation, is_published: false };
                 self.reported.insert(resource.clone(), reported);
             }
@@ -211,7 +211,7 @@ impl ControllerState {
             let mut event = events::pending(resource, EventReason::ConfigurationRejected, now, None, &message);
             event.name = format!("{}.{uid}.{generation}.unreadable", resource.key.name);
             let event = events::event(resource, uid, &self.settings.instance, &event);
-            self.begin_or_wait(resource, Lane::Events, Action::PublishEvents(vec![event]), None);
+            self.begin_or_wait(now, resource, Lane::Events, Action::PublishEvents(vec![event]), None);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -18,15 +18,17 @@ use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::observers::{LocalReport, PeerEvent};
-use crate::output::{Output, OutputKind, Write, route_uid};
+use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
 use crate::reports::Directory;
-use crate::watch::{Change, Source, Unreadable};
+use crate::watch::{Change, Identified, Source, Unreadable, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
-    AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeKey, ProbeLogin, ProbeReport,
-    Resolution, ResourceVersion, Timestamp,
+    AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
+    ProbeReport, Resolution, ResourceVersion, SharedError, Timestamp,
 };
+use mail_failover_runtime::dial_guard::DialGuard;
+use mail_failover_runtime::kubernetes::identity;
 
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -150,7 +152,7 @@ impl Store {
                 job["metadata"]["uid"] = json!(format!("uid-{}", self.version));
                 job["metadata"]["creationTimestamp"] = json!(self.time.clone());
                 self.put("Job", &of_job.1, job);
-                Ok(ActionOutcome::JobObserved(Box::new(self.get("Job", &of_job.1).unwrap())))
+                Ok(ActionOutcome::JobObserved(Identified::new(Box::new(self.get("Job", &of_job.1).unwrap())).unwrap()))
             }
             Action::PublishEvents(events) => {
                 for event in events {
@@ -171,10 +173,10 @@ impl Store {
         let id = (kind.as_str(), key.name.to_string());
         self.begin_write(format!("write {} {}", id.0, id.1))?;
         Some(match write {
-            Write::Create(output) | Write::Apply(output) => {
+            Write::Create(DesiredOutput { output, .. }) | Write::Apply(DesiredOutput { output, .. }, _) => {
                 if let Some(there) = self.objects.get(&id) {
                     let there = parse(kind, there.clone());
-                    if route_uid(there.metadata()) != Some(owner_uid) {
+                    if route_uid(there.output.metadata()) != Some(owner_uid) {
                         let message = format!("{} exists", id.1);
                         return Some(WriteOutcome::Refused { reason: "OutputConflict", message });
                     }
@@ -191,7 +193,7 @@ impl Store {
                 self.objects.get_mut(&id).unwrap()["spec"]["selector"] = Value::Null;
                 WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
             }
-            Write::ReplacePorts(_, ports) => {
+            Write::ReplacePorts { ports, .. } => {
                 self.objects.get_mut(&id).unwrap()["spec"]["ports"] = serde_json::to_value(ports).unwrap();
                 WriteOutcome::Observed(parse(kind, self.objects[&id].clone()))
             }
@@ -202,9 +204,9 @@ impl Store {
         })
     }
 
-    pub(super) fn fresh(&self, resource: &ResourceRef) -> Input {
+    pub(super) fn fresh(&self, resource: &ResourceRef) -> WatchEvent {
         let object = self.objects.get(&(resource.kind.as_str(), resource.key.name.to_string())).cloned();
-        input(resource.kind.as_str(), &resource.key, object)
+        watch_event(resource.kind.as_str(), &resource.key, object)
     }
 }
 
@@ -213,12 +215,13 @@ fn key_of(object: &Value) -> ObjectKey {
     ObjectKey::new(text("namespace"), text("name"))
 }
 
-pub(super) fn parse(kind: OutputKind, object: Value) -> Output {
-    match kind {
+pub(super) fn parse(kind: OutputKind, object: Value) -> ObservedOutput {
+    let output = match kind {
         OutputKind::Service => Output::Service(serde_json::from_value(object).unwrap()),
         OutputKind::EndpointSlice => Output::EndpointSlice(serde_json::from_value(object).unwrap()),
         OutputKind::ConfigMap => Output::ConfigMap(serde_json::from_value(object).unwrap()),
-    }
+    };
+    ObservedOutput { identity: identity(output.metadata()).unwrap(), output }
 }
 
 /// JSON merge patch (RFC 7386).
@@ -239,33 +242,34 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-pub(super) fn change<K: serde::de::DeserializeOwned>(key: &ObjectKey, object: Option<Value>) -> Change<K> {
+pub(super) fn change<K: Resource + serde::de::DeserializeOwned>(key: &ObjectKey, object: Option<Value>) -> Change<K> {
     let key = key.clone();
     let Some(object) = object else { return Change::Deleted(key) };
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     match serde_json::from_value(object.clone()) {
-        Ok(typed) => Change::Applied(Box::new(typed)),
+        Ok(typed) => Change::Applied(Identified::new(Box::new(typed)).unwrap()),
         Err(error) => Change::Unreadable(Unreadable {
-            key,
-            uid: text("uid"),
+            identity: identity(&serde_json::from_value(object["metadata"].clone()).unwrap()).unwrap(),
             generation: object["metadata"]["generation"].as_i64().unwrap_or_default(),
-            resource_version: text("resourceVersion"),
             status: object["status"].clone(),
-            error: error.to_string(),
+            error: SharedError::new(error),
         }),
     }
 }
 
 pub(super) fn input(kind: &str, key: &ObjectKey, object: Option<Value>) -> Input {
+    watch_event(kind, key, object).into()
+}
+
+fn watch_event(kind: &str, key: &ObjectKey, object: Option<Value>) -> WatchEvent {
     match kind {
-        "SendingBackend" => Input::Backend(change::<SendingBackend>(key, object)),
-        "FailoverPolicy" => Input::Policy(change::<FailoverPolicy>(key, object)),
-        "MailRoute" => Input::Route(change::<MailRoute>(key, object)),
-        "Service" => Input::Service(change::<Service>(key, object)),
-        "EndpointSlice" => Input::EndpointSlice(change::<EndpointSlice>(key, object)),
-        "Job" => Input::Job(change::<k8s_openapi::api::batch::v1::Job>(key, object)),
-        "Pod" => Input::Pod(change::<k8s_openapi::api::core::v1::Pod>(key, object)),
-        "ConfigMap" => Input::ConfigMap(change::<ConfigMap>(key, object)),
+        "SendingBackend" => WatchEvent::Backend(change::<SendingBackend>(key, object)),
+        "FailoverPolicy" => WatchEvent::Policy(change::<FailoverPolicy>(key, object)),
+        "MailRoute" => WatchEvent::Route(change::<MailRoute>(key, object)),
+        "Service" => WatchEvent::Service(change::<Service>(key, object)),
+        "EndpointSlice" => WatchEvent::EndpointSlice(change::<EndpointSlice>(key, object)),
+        "Job" => WatchEvent::Job(change::<k8s_openapi::api::batch::v1::Job>(key, object)),
+        "Pod" => WatchEvent::Pod(change::<k8s_openapi::api::core::v1::Pod>(key, object)),
+        "ConfigMap" => WatchEvent::ConfigMap(change::<ConfigMap>(key, object)),
         other => panic!("{other} is not watched"),
     }
 }
@@ -282,6 +286,8 @@ pub(super) struct TestEnv {
     pub(super) answers: BTreeMap<String, EvidenceClass>,
     /// First expiry among the certificates that every backend presents.
     pub(super) not_after: Option<NotAfter>,
+    /// Wait of every round for its turn.
+    pub(super) delay: Option<ProbeDelay>,
     pub(super) deaths: usize,
     /// The report to the other replicas.
     pub(super) board: LocalReport,
@@ -306,8 +312,13 @@ pub(super) fn state() -> ControllerState {
 }
 
 pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
-    let settings =
-        Settings { instance: "test".to_owned(), cluster_domain: "cluster.local".to_owned(), reports: None, jobs: None };
+    let settings = Settings {
+        instance: "test".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        guard: DialGuard::default(),
+        reports: None,
+        jobs: None,
+    };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
     state.handle(Timestamp::default(), Input::Observer(PeerEvent::Listed));
@@ -324,6 +335,7 @@ impl TestEnv {
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             not_after: None,
+            delay: None,
             deaths: 0,
             board: LocalReport::default(),
             directory: Directory::default(),
@@ -419,13 +431,13 @@ impl TestEnv {
                 cas: _,
                 logins,
                 report_changes,
-                is_complete,
+                awaited,
                 known_up_to,
                 successor,
                 admissions,
             } = self.state.poll(self.now);
             self.successor = successor;
-            self.board.note(report_changes, is_complete, known_up_to);
+            self.board.note(report_changes, awaited, known_up_to);
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);
@@ -447,8 +459,13 @@ impl TestEnv {
         for change in changes {
             match change {
                 ProbeChange::Set(target) => {
-                    let sequence = self.targets.get(&target.key).map_or(0, |(_, _, sequence)| *sequence);
-                    self.targets.insert(target.key.clone(), (*target, self.now, sequence));
+                    let before = self.targets.get(&target.key);
+                    let sequence = before.map_or(0, |(_, _, sequence)| *sequence);
+                    // That a route uses it makes no other probe of it.
+                    let known =
+                        before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
+                    let due = known.filter(|(known, _)| *known == *target).map_or(self.now, |(_, due)| due);
+                    self.targets.insert(target.key.clone(), (*target, due, sequence));
                 }
                 ProbeChange::Remove(key) => {
                     self.targets.remove(&key);
@@ -496,6 +513,7 @@ impl TestEnv {
                     .map(|address| AddressOutcome { address, outcome: outcome.clone() })
                     .collect(),
                 outcome,
+                delay: self.delay,
             });
         }
         for report in reports {

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use super::PendingStatus;
 use super::lane_queue::LaneQueue;
+use super::pace::Pace;
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::controller::lane::{Lane, Slot};
 use crate::controller::retry::Retry;
@@ -21,6 +22,7 @@ pub(super) struct WorkQueue {
     under_way: BTreeMap<(ResourceRef, Slot), UnderWay>,
     /// Pauses after failures; none of a slot whose latest action succeeded.
     retries: BTreeMap<(ResourceRef, Slot), Retry>,
+    pace: Pace,
     last_id: u64,
 }
 
@@ -68,10 +70,13 @@ impl WorkQueue {
             self.leave(resource, slot);
             self.retries.remove(&(resource.clone(), slot));
         }
+        self.pace.forget(resource);
     }
 
     pub(super) fn next_timeout(&self) -> Option<Timestamp> {
-        self.timers.next_timeout()
+        let closed = self.lanes.iter().filter(|(_, queue)| queue.waiting() > 0);
+        let opening = closed.filter_map(|(lane, _)| self.pace.opens_at(*lane));
+        self.timers.next_timeout().into_iter().chain(opening).min()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
@@ -101,7 +106,10 @@ impl WorkQueue {
     }
 
     /// Takes out the next resource that waits in a lane and may have a place now.
-    pub(super) fn pop_waiting(&mut self, lane: Lane) -> Option<ResourceRef> {
+    pub(super) fn pop_waiting(&mut self, now: Timestamp, lane: Lane) -> Option<ResourceRef> {
+        if !self.pace.is_open(now, lane) {
+            return None;
+        }
         let under_way = &self.under_way;
         let may_begin = |resource: &ResourceRef| !under_way.contains_key(&(resource.clone(), Slot::Write));
         let next = self.lanes.get_mut(&lane)?.pop(lane.bound(), may_begin)?;
@@ -111,8 +119,19 @@ impl WorkQueue {
     }
 
     /// Returns true if an action of a resource may begin in a lane.
-    pub(super) fn has_room(&self, resource: &ResourceRef, lane: Lane) -> bool {
-        self.lanes.get(&lane).is_none_or(|queue| queue.has_room(lane.bound(), &resource.key.namespace))
+    pub(super) fn has_room(&mut self, now: Timestamp, resource: &ResourceRef, lane: Lane) -> bool {
+        self.pace.is_open(now, lane)
+            && self.lanes.get(&lane).is_none_or(|queue| queue.has_room(lane.bound(), &resource.key.namespace))
+    }
+
+    /// The time at which a resource may write again in a lane, with true if that is new; `None` if it may now.
+    pub(super) fn put_off_until(
+        &mut self,
+        now: Timestamp,
+        resource: &ResourceRef,
+        lane: Lane,
+    ) -> Option<(Timestamp, bool)> {
+        self.pace.paused_until(now, resource, lane)
     }
 
     /// Lets a resource wait in a lane, and in no other for the same slot. Returns false if it waits there already.
@@ -137,6 +156,11 @@ impl WorkQueue {
         self.lanes.get(&lane).map_or((0, 0), |queue| (queue.waiting(), queue.under_way()))
     }
 
+    /// The resources with an action under way in a lane.
+    pub(super) fn resources_under_way(&self, lane: Lane) -> impl Iterator<Item = &ResourceRef> {
+        self.under_way.iter().filter(move |(_, under_way)| under_way.lane == lane).map(|((resource, _), _)| resource)
+    }
+
     /// Returns true if an action of a resource is under way.
     pub(super) fn is_under_way(&self, resource: &ResourceRef, slot: Slot) -> bool {
         self.under_way.contains_key(&(resource.clone(), slot))
@@ -145,6 +169,7 @@ impl WorkQueue {
     /// Puts an action under way.
     pub(super) fn begin(
         &mut self,
+        now: Timestamp,
         resource: &ResourceRef,
         lane: Lane,
         action: Action,
@@ -157,6 +182,7 @@ impl WorkQueue {
             }
         };
         self.leave(resource, lane.slot());
+        self.pace.take(now, resource, lane);
         self.lanes.entry(lane).or_default().take(&resource.key.namespace);
         self.last_id += 1;
         let under_way = UnderWay { id: self.last_id, lane, status, events, is_due_after: false };

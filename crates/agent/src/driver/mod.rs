@@ -269,8 +269,8 @@ impl Driver {
         let heard = &mut self.sources[at];
         let (state, message, text) = match event {
             SourceEvent::Document(text) => (SourceState::Following, String::new(), Some(text)),
-            SourceEvent::Missing(message) => (SourceState::Missing, message, None),
-            SourceEvent::Unreachable(message) => (SourceState::Unreachable, message, None),
+            SourceEvent::Missing(why) => (SourceState::Missing, why.to_string(), None),
+            SourceEvent::Unreachable(error) => (SourceState::Unreachable, error.to_string(), None),
             SourceEvent::ReachedAgain if heard.text.is_some() => (SourceState::Following, String::new(), None),
             SourceEvent::ReachedAgain => (SourceState::Waiting, String::new(), None),
         };

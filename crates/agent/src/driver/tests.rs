@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 use crate::reporter;
+use crate::source::{NoDocument, SourceError};
 use crate::state_writer::StateWriter;
 use crate::store::StateStore;
 use crate::testing::Folder;
@@ -144,7 +145,7 @@ impl Agent {
 async fn before_a_document_it_says_what_it_waits_for() {
     let agent = start(Folder::new()).await;
     assert!(agent.view.borrow().waiting_for.contains("file agent.json has not been read yet"));
-    agent.finds(SourceEvent::Missing("there is no such file".to_owned())).await;
+    agent.finds(SourceEvent::Missing(NoDocument::NoFile)).await;
     let status = agent.status().await;
     assert!(!status.ready);
     assert_eq!(status.waiting_for.as_deref(), Some("no document yet: file agent.json: there is no such file"));
@@ -171,8 +172,8 @@ async fn the_last_good_document_stays_whatever_comes() {
             Some("decision.transition: 1 is older than 2"),
             SourceState::Following,
         ),
-        (SourceEvent::Missing("it was deleted".to_owned()), None, SourceState::Missing),
-        (SourceEvent::Unreachable("refused".to_owned()), None, SourceState::Unreachable),
+        (SourceEvent::Missing(NoDocument::Deleted), None, SourceState::Missing),
+        (SourceEvent::Unreachable(SourceError::Io("refused".into())), None, SourceState::Unreachable),
     ] {
         agent.finds(finding.clone()).await;
         agent.finds(finding).await;

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use mail_failover_contract::document::KEY;
+use mail_failover_core::model::SharedError;
 use mail_failover_runtime::backoff::Backoff;
 use mail_failover_runtime::kubernetes::{
     FIRST_BACKOFF, Guarded, LONGEST_BACKOFF, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem,
@@ -16,7 +17,7 @@ use mail_failover_runtime::kubernetes::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{DocumentSource, SourceEvent, SourceMessage, tell};
+use super::{DocumentSource, NoDocument, SourceError, SourceEvent, SourceMessage, tell};
 use crate::arguments::ObjectReference;
 
 /// Follows the object and sends its events, until the receiver is gone.
@@ -52,7 +53,9 @@ pub async fn follow(client: Client, object: ObjectReference, sender: mpsc::Sende
                 if problem.lists_anew {
                     events = watcher(api.clone(), config.clone()).boxed();
                 }
-                let told = tell(&sender, &source, SourceEvent::Unreachable(problem.text)).await;
+                let cause = SharedError::new(error);
+                let unreachable = SourceEvent::Unreachable(SourceError::Watch { text: problem.text, cause });
+                let told = tell(&sender, &source, unreachable).await;
                 tokio::time::sleep(backoff.after_failure()).await;
                 told
             }
@@ -81,18 +84,18 @@ impl Listed {
                 Some(document(config_map))
             }
             Event::InitDone if self.found => None,
-            Event::InitDone => Some(SourceEvent::Missing(format!("there is no ConfigMap {object}"))),
-            Event::Delete(_) => Some(SourceEvent::Missing("it was deleted".to_owned())),
+            Event::InitDone => Some(SourceEvent::Missing(NoDocument::NoConfigMap(object.to_string()))),
+            Event::Delete(_) => Some(SourceEvent::Missing(NoDocument::Deleted)),
         }
     }
 }
 
 fn document(config_map: Guarded<ConfigMap>) -> SourceEvent {
     match config_map.0 {
-        Err(invalid) => SourceEvent::Missing(invalid.error),
+        Err(invalid) => SourceEvent::Missing(NoDocument::Malformed(invalid.error)),
         Ok(config_map) => match config_map.data.and_then(|mut data| data.remove(KEY)) {
             Some(text) => SourceEvent::Document(text),
-            None => SourceEvent::Missing(format!("it has no key {KEY}")),
+            None => SourceEvent::Missing(NoDocument::NoKey),
         },
     }
 }
@@ -112,15 +115,16 @@ mod tests {
     fn every_way_to_be_without_a_document_is_told() {
         let reference = ObjectReference { namespace: "shop".to_owned(), name: "x".to_owned() };
         let mut listed = Listed::default();
-        let missing = |text: &str| Some(SourceEvent::Missing(text.to_owned()));
+        let missing = |why: NoDocument| Some(SourceEvent::Missing(why));
+        assert_eq!(NoDocument::NoKey.to_string(), "it has no key agent.json");
         let good = || object(&json!({KEY: "{}"}));
         for (what, event, want) in [
             ("a list begins", Event::Init, None),
-            ("and is empty", Event::InitDone, missing("there is no ConfigMap shop/x")),
+            ("and is empty", Event::InitDone, missing(NoDocument::NoConfigMap("shop/x".to_owned()))),
             ("it is made", Event::Apply(good()), Some(SourceEvent::Document("{}".to_owned()))),
-            ("its key goes", Event::Apply(object(&json!({"other": "{}"}))), missing("it has no key agent.json")),
-            ("all of its data go", Event::Apply(object(&Value::Null)), missing("it has no key agent.json")),
-            ("it goes", Event::Delete(good()), missing("it was deleted")),
+            ("its key goes", Event::Apply(object(&json!({"other": "{}"}))), missing(NoDocument::NoKey)),
+            ("all of its data go", Event::Apply(object(&Value::Null)), missing(NoDocument::NoKey)),
+            ("it goes", Event::Delete(good()), missing(NoDocument::Deleted)),
             ("another list begins", Event::Init, None),
             ("and has it", Event::InitApply(good()), Some(SourceEvent::Document("{}".to_owned()))),
             ("and ends", Event::InitDone, None),
@@ -130,6 +134,6 @@ mod tests {
         let Some(SourceEvent::Missing(error)) = listed.take(Event::Apply(object(&json!(7))), &reference) else {
             panic!()
         };
-        assert!(error.starts_with("data: invalid type"), "{error}");
+        assert!(error.to_string().starts_with("data: invalid type"), "{error}");
     }
 }

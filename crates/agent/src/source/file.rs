@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::document::MAX_BYTES;
+use mail_failover_core::model::SharedError;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{DocumentSource, SourceEvent, SourceMessage, tell};
+use super::{DocumentSource, NoDocument, SourceError, SourceEvent, SourceMessage, tell};
 
 const PAUSE: Duration = Duration::from_millis(250);
 /// Number of further reads after a change.
@@ -40,8 +41,7 @@ pub async fn follow(path: PathBuf, events: mpsc::Sender<SourceMessage>) {
             Ok(looked) => looked,
             Err(_elapsed) => {
                 // The look goes on. A second one would hang as well, and hold another thread.
-                let slow =
-                    SourceEvent::Unreachable(format!("it has not been read within {} s", LOOK_DEADLINE.as_secs()));
+                let slow = SourceEvent::Unreachable(SourceError::Slow(LOOK_DEADLINE));
                 if tell(&events, &source, slow.clone()).await.is_err() {
                     return;
                 }
@@ -82,7 +82,7 @@ impl FileTracker {
     fn look(&mut self, path: &Path) -> Option<SourceEvent> {
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) => return Some(self.failed(&error)),
+            Err(error) => return Some(self.failed(error)),
         };
         let fingerprint = (
             metadata.dev(),
@@ -101,22 +101,22 @@ impl FileTracker {
         }
         Some(match read(path) {
             Ok(text) => SourceEvent::Document(text),
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(error),
         })
     }
 
-    fn failed(&mut self, error: &io::Error) -> SourceEvent {
+    fn failed(&mut self, error: io::Error) -> SourceEvent {
         self.seen = None;
         let kind = error.kind();
         if kind == io::ErrorKind::NotFound {
-            SourceEvent::Missing("there is no such file".to_owned())
+            SourceEvent::Missing(NoDocument::NoFile)
         } else if kind == io::ErrorKind::InvalidData {
-            SourceEvent::Missing("it is no UTF-8".to_owned())
+            SourceEvent::Missing(NoDocument::NotUtf8)
         } else if kind == io::ErrorKind::PermissionDenied {
             let uid = rustix::process::geteuid().as_raw();
-            SourceEvent::Unreachable(format!("{error}; the agent runs as uid {uid}, which must be able to read it"))
+            SourceEvent::Unreachable(SourceError::Denied { uid, cause: SharedError::new(error) })
         } else {
-            SourceEvent::Unreachable(error.to_string())
+            SourceEvent::Unreachable(SourceError::Io(SharedError::new(error)))
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
         let folder = Folder::new();
         let path = folder.path().join("agent.json");
         let mut follower = Follower::of(path.clone());
-        assert_eq!(follower.next().await, SourceEvent::Missing("there is no such file".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing(NoDocument::NoFile));
         fs::write(&path, "one").unwrap();
         assert_eq!(follower.next().await, document("one"));
         fs::write(&path, "two").unwrap();
@@ -175,9 +175,9 @@ mod tests {
         fs::rename(folder.path().join("new"), &path).unwrap();
         assert_eq!(follower.next().await, document("three"), "by a rename");
         fs::remove_file(&path).unwrap();
-        assert_eq!(follower.next().await, SourceEvent::Missing("there is no such file".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing(NoDocument::NoFile));
         fs::write(&path, [0xff]).unwrap();
-        assert_eq!(follower.next().await, SourceEvent::Missing("it is no UTF-8".to_owned()));
+        assert_eq!(follower.next().await, SourceEvent::Missing(NoDocument::NotUtf8));
     }
 
     #[tokio::test]

@@ -5,7 +5,10 @@ mod config_map;
 mod file;
 
 use std::fmt;
+use std::time::Duration;
 
+use mail_failover_contract::document::KEY;
+use mail_failover_core::model::SharedError;
 use tokio::sync::mpsc;
 
 pub use config_map::follow as follow_config_map;
@@ -52,11 +55,63 @@ pub enum SourceEvent {
     /// Text of a document, not parsed.
     Document(String),
     /// The source is reached, and there is no document.
-    Missing(String),
+    Missing(NoDocument),
     /// The source is not reached.
-    Unreachable(String),
+    Unreachable(SourceError),
     /// The source is reached again. Nothing has changed meanwhile as far as it knows.
     ReachedAgain,
+}
+
+/// Reason why a source that is reached has no document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoDocument {
+    /// The `ConfigMap` does not exist.
+    #[error("there is no ConfigMap {0}")]
+    NoConfigMap(String),
+    /// The `ConfigMap` was deleted.
+    #[error("it was deleted")]
+    Deleted,
+    /// The `ConfigMap` has no document under the key.
+    #[error("it has no key {KEY}")]
+    NoKey,
+    /// The object is no `ConfigMap` that can be read.
+    #[error(transparent)]
+    Malformed(SharedError),
+    /// The file does not exist.
+    #[error("there is no such file")]
+    NoFile,
+    /// The file is no text.
+    #[error("it is no UTF-8")]
+    NotUtf8,
+}
+
+/// Reason why a source is not reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The watch failed.
+    #[error("{text}")]
+    Watch {
+        /// Failure and remedy, for people.
+        text: String,
+        /// Error of the watch.
+        #[source]
+        cause: SharedError,
+    },
+    /// The file system does not answer.
+    #[error("it has not been read within {} s", .0.as_secs())]
+    Slow(Duration),
+    /// The file may not be read.
+    #[error("{cause}; the agent runs as uid {uid}, which must be able to read it")]
+    Denied {
+        /// User that the agent runs as.
+        uid: u32,
+        /// Error of the read.
+        #[source]
+        cause: SharedError,
+    },
+    /// The file cannot be read for another reason.
+    #[error(transparent)]
+    Io(SharedError),
 }
 
 /// Event, with its source.

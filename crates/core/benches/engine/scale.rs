@@ -255,5 +255,6 @@ fn report(class: EvidenceClass, addresses: usize, backend: &Backend, now: Timest
         resolution: Resolution::NotNeeded,
         addresses: (0..u16::try_from(addresses).unwrap_or(0)).map(at).collect(),
         outcome,
+        delay: None,
     }
 }

@@ -45,8 +45,8 @@ pub enum Eligibility {
     Suspended,
     /// The route must not use it.
     Excluded(Exclusion),
-    /// The object is missing; or it is invalid, and no earlier good version is known. A sound standby takes over after a
-    /// grace.
+    /// The object is missing; or it is invalid, and no earlier good version is known. A sound
+    /// standby takes over after a grace.
     Unusable,
 }
 

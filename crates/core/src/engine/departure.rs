@@ -213,8 +213,9 @@ impl<'a> DecisionBuilder<'a> {
     /// Returns the hold of a route of which no other backend can deliver. The policy may prefer the preferred one then.
     fn hold_without_target(&mut self, policy: &Policy, cause: &Departure) -> Hold {
         let none_healthy = Hold::open(HoldReason::NoneHealthy);
-        // The lead is suspended but can deliver, and no other backend can: mail that leaves is better than mail that waits.
-        // Mail that its backend must not carry is taken away in any case.
+        // The lead is suspended but can deliver, and no other backend can: mail that leaves is
+        // better than mail that waits. Mail that its backend must not carry is taken away in any
+        // case.
         if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy || is_excluded(lead)) {
             return none_healthy;
         }

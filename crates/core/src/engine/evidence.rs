@@ -112,7 +112,8 @@ impl Evidence {
         });
     }
 
-    /// Forgets everything because the backend is another host now. The caller has to record the verdicts of the other observers again.
+    /// Forgets everything because the backend is another host now. The caller has to record the
+    /// verdicts of the other observers again.
     pub fn reset(&mut self, now: Timestamp) {
         self.deliveries = Deliveries::default();
         for judged in self.judged.values_mut() {
@@ -207,7 +208,8 @@ impl Evidence {
         was_known
     }
 
-    /// Sets the observers whose votes do not count for now (`FailureDomains::suspects`). Returns true if the set changed.
+    /// Sets the observers whose votes do not count for now (`FailureDomains::suspects`). Returns
+    /// true if the set changed.
     pub fn suspect(&mut self, suspects: &BTreeSet<Observer>, now: Timestamp) -> bool {
         let suspicion = Suspicion::of(suspects, &self.suspicion, now);
         if suspicion == self.suspicion {

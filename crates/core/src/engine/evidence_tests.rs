@@ -52,6 +52,7 @@ pub(super) fn report(probe: &str, sequence: u64, finished_at: Timestamp, class: 
             certificate_not_after: None,
             elapsed: Duration::from_secs(1),
         },
+        delay: None,
     }
 }
 

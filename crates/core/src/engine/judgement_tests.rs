@@ -44,8 +44,8 @@ fn observation(sequence: u64, class: EvidenceClass) -> Observation<'static> {
     }
 }
 
-/// A history of one observation a second: `+` success, `-` no answer, `a` authentication refused, `t` throttled, `r` recipient-level,
-/// `i` inconclusive, a space for a second without any.
+/// A history of one observation a second: `+` success, `-` no answer, `a` authentication refused,
+/// `t` throttled, `r` recipient-level, `i` inconclusive, a space for a second without any.
 fn history(thresholds: &Thresholds, text: &str) -> Judgement {
     let mut judgement = Judgement::unknown(at(0));
     for (mark, second) in text.chars().zip(1..) {

@@ -4,8 +4,8 @@
 //! tokio nor serde (`tests/architecture/` checks it). Time is an argument. The same inputs give the same decisions,
 //! so a new leader that restores [`Memory`] from `status` goes on where the old one stopped.
 //!
-//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as [`Decision::next_timeout`]
-//! or [`Evidence::next_timeout`].
+//! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as
+//! [`Decision::next_timeout`] or [`Evidence::next_timeout`].
 
 mod candidate;
 mod decision;

@@ -273,7 +273,8 @@ struct VoteCount<'a> {
     observers: Agreement,
     /// The vote that gives class and message: our own if it agrees with the verdict, otherwise the earliest that does.
     decisive: Option<Vote<'a>>,
-    /// Start of the failure by our own clock: of our own run if we see it fail, otherwise the earliest that was reported.
+    /// Start of the failure by our own clock: of our own run if we see it fail, otherwise the
+    /// earliest that was reported.
     first_failure_at: Option<Timestamp>,
     /// Earliest start of the failure that an observer tells.
     first_evidence_at: Option<Timestamp>,

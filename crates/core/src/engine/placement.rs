@@ -65,7 +65,8 @@ fn spread(members: &[Carrier<'_>], limits: &[u8], amount: u8) -> Vec<u8> {
     let mut open: Vec<usize> = (0..members.len()).filter(|at| limits[*at] > 0).collect();
     let mut left = amount;
     let weights: Vec<_> = members.iter().map(|member| u64::from(member.candidate.weight)).collect();
-    // A member that would get more than its limit gets its limit, and the rest is split anew: at most one round per member.
+    // A member that would get more than its limit gets its limit, and the rest is split anew: at
+    // most one round per member.
     loop {
         let total: u64 = open.iter().map(|at| weights[*at]).sum();
         let full = open.iter().position(|at| u64::from(left) * weights[*at] / total.max(1) >= u64::from(limits[*at]));

@@ -63,8 +63,9 @@ pub struct Fleet {
     pub memory: Memory,
 }
 
-/// `+` is healthy, `=` slow, `%` healthy and asks for less, `-` unhealthy, `?` unknown, `~` suspended and healthy, `!` suspended and
-/// unhealthy, `x` outside the jurisdictions and healthy, `0` unusable.
+/// `+` is healthy, `=` slow, `%` healthy and asks for less, `-` unhealthy, `?` unknown, `~`
+/// suspended and healthy, `!` suspended and unhealthy, `x` outside the jurisdictions and healthy,
+/// `0` unusable.
 pub const MARKS: [&str; 9] = ["+", "=", "%", "-", "?", "~", "!", "x", "0"];
 
 fn marked(mark: &str) -> (Eligibility, Health) {

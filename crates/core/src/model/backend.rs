@@ -57,7 +57,7 @@ impl Backend {
 }
 
 /// Credentials of this process's own probes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ProbeLogin {
     /// No credentials: the backend asks for no login, or no probe goes that far.
     #[default]
@@ -129,7 +129,8 @@ pub enum Destination {
 /// Host and port of an SMTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpHost {
-    /// A DNS name or an IPv4/IPv6 address, without brackets. A name with a final dot is absolute: no search list applies.
+    /// A DNS name or an IPv4/IPv6 address, without brackets. A name is absolute, with a final dot or
+    /// without.
     pub host: Arc<str>,
     /// TCP port of the server.
     pub port: u16,
@@ -151,7 +152,7 @@ pub struct ServicePort {
 }
 
 /// Use of TLS with a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// Requirement for TLS and its verification.
     pub mode: TlsMode,
@@ -230,7 +231,7 @@ pub enum Vantage {
 }
 
 /// The addresses that a probe's dialogue names (RFC 5321 §4.1.2), without angle brackets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// Address in MAIL FROM; present for depths from there on.
     pub sender: Option<Arc<str>>,

@@ -22,9 +22,11 @@ use super::{ProbeKey, Timestamp};
 pub enum EvidenceClass {
     /// The backend did what was asked.
     Ok,
-    /// The backend is alive and asks for less (RFC 3463 x.7.0 with 454/421/450 "rate", "throttl", "too many"): neither success nor failure.
+    /// The backend is alive and asks for less (RFC 3463 x.7.0 with 454/421/450 "rate", "throttl",
+    /// "too many"): neither success nor failure.
     Throttled,
-    /// A daily or monthly allowance is used up (`451 Maximum credits exceeded`, `454 4.7.0 … Daily message quota exceeded`, 552 5.2.2 of the account).
+    /// A daily or monthly allowance is used up (`451 Maximum credits exceeded`,
+    /// `454 4.7.0 … Daily message quota exceeded`, 552 5.2.2 of the account).
     QuotaExhausted,
     /// The backend does not accept our credentials or demands some (535, 534, 530 5.7.0).
     AuthenticationRefused,
@@ -54,9 +56,11 @@ pub enum EvidenceClass {
     Unresolvable,
     /// The in-cluster Service has no ready endpoint.
     NoEndpoints,
-    /// The observation itself failed on our side (no free socket, DNS resolver silent, no route for the address family): no evidence at all.
+    /// The observation itself failed on our side (no free socket, DNS resolver silent, no route for
+    /// the address family): no evidence at all.
     Inconclusive,
-    /// The probe cannot be made as it is asked for: something that it needs is missing, and the message says what. No evidence.
+    /// The probe cannot be made as it is asked for: something that it needs is missing, and the
+    /// message says what. No evidence.
     ProbeBlocked,
     /// The backend answers, but slower than the policy allows. Concluded from many observations.
     Slow,
@@ -296,7 +300,8 @@ pub struct AddressOutcome {
 pub struct ProbeReport {
     /// The probe of the backend.
     pub key: ProbeKey,
-    /// The revision of the target (see `probe::ProbeTarget::revision`) that was probed; a report about an older revision is dropped.
+    /// The revision of the target (see `probe::ProbeTarget::revision`) that was probed; a report
+    /// about an older revision is dropped.
     pub revision: u64,
     /// Rounds of a probe may overlap; the later started one carries the newer truth.
     pub sequence: u64,
@@ -310,4 +315,42 @@ pub struct ProbeReport {
     pub addresses: Vec<AddressOutcome>,
     /// The round's verdict: success if any address succeeded, else the most telling failure.
     pub outcome: Outcome,
+    /// Longest wait of one of its dialogues for its turn; `None` if it was too short to matter.
+    pub delay: Option<ProbeDelay>,
+}
+
+/// Wait of a probe for its turn among all that want to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeDelay {
+    /// Bound that was reached.
+    pub cause: DelayCause,
+    /// Time that the dialogue waited for.
+    pub waited: Duration,
+}
+
+/// Bound of the prober that lets a probe wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum DelayCause {
+    /// Dialogues under way over all backends.
+    Dialogues,
+    /// Dialogues with one address, under way or begun in a second.
+    DialoguesAtAddress,
+    /// Log-ins at one address, under way or begun in a second.
+    LoginsAtAddress,
+}
+
+impl DelayCause {
+    /// The name used in metric labels.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Description for people.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Dialogues => "as many dialogues are under way as this namespace may have",
+            Self::DialoguesAtAddress => "as many dialogues begin at its address as one client may",
+            Self::LoginsAtAddress => "as many log-ins are made at its address as one client may",
+        }
+    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::ObjectKey;
 
-/// Identity of a Kubernetes object as the API server showed it: enough to write on the condition that nothing has changed.
+/// Identity of a Kubernetes object as the API server showed it: enough to write on the condition
+/// that nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectIdentity {
     /// Namespace and name of the object.
@@ -64,8 +65,8 @@ impl ResourceVersion {
         self.number() > other.number()
     }
 
-    /// KEP-5504 makes resource versions decimal numbers that may be compared; etcd has always made them so. Anything else is older
-    /// than every number.
+    /// KEP-5504 makes resource versions decimal numbers that may be compared; etcd has always made
+    /// them so. Anything else is older than every number.
     fn number(&self) -> Option<u64> {
         self.0.parse().ok()
     }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// User name and password. Neither Debug nor Display shows them.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Login {
     username: Arc<str>,
     password: Arc<str>,

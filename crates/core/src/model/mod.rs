@@ -13,6 +13,7 @@ mod login;
 mod policy;
 mod reply_rules;
 mod route;
+mod shared_error;
 pub mod text;
 mod time;
 mod window;
@@ -25,7 +26,9 @@ pub use deliveries::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
     ThrottledDeliveries,
 };
-pub use evidence::{AddressOutcome, Effect, EvidenceClass, NotAfter, Outcome, ProbeReport, Resolution, Stage};
+pub use evidence::{
+    AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
+};
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};
@@ -37,5 +40,6 @@ pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
+pub use shared_error::SharedError;
 pub use time::{ClockDrift, Timestamp};
 pub use window::{FailbackWindow, WindowError};

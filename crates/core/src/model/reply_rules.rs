@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 /// Reading of a backend's replies: the provider whose words they are, and the user's own rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReplyRules {
     /// Provider whose own rules apply besides the general ones; those of every provider if `None`.
     pub provider: Option<Arc<str>>,
@@ -12,7 +12,7 @@ pub struct ReplyRules {
 }
 
 /// A user's rule about replies, in the words of the spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReplyRule {
     /// Name, unique within the backend.
     pub name: Arc<str>,

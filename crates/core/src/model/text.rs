@@ -8,8 +8,9 @@ use std::fmt::Write;
 
 /// Returns the text as one line in which each character shows itself.
 ///
-/// White space becomes a blank. Control characters, bidirectional and other format characters, characters without width,
-/// combining marks and unassigned ones become an escape such as `\u{202e}`.
+/// White space becomes a blank. Control characters, bidirectional and other format characters,
+/// characters without width, combining marks and unassigned ones become an escape such as
+/// `\u{202e}`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     replaced(text, |hidden, line| {
         if hidden.is_whitespace() {

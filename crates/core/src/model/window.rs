@@ -6,7 +6,7 @@ use cronexpr::{Crontab, MakeTimestamp};
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-use super::Timestamp;
+use super::{SharedError, Timestamp};
 
 /// Recurring time in which a failback may begin: opened by a cron schedule in a time zone, for a duration.
 ///
@@ -33,12 +33,12 @@ impl FailbackWindow {
     /// # Errors
     /// [`WindowError`] names the schedule or the time zone.
     pub fn new(schedule: &str, time_zone: &str, duration: Duration) -> Result<Self, WindowError> {
-        // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a moment: cronexpr alone would lose
-        // an opening that falls into a change to summer time.
+        // The schedule runs over bare wall-clock times, as if in UTC; the zone turns each into a
+        // moment: cronexpr alone would lose an opening that falls into a change to summer time.
         let crontab = cronexpr::parse_crontab(&format!("{schedule} UTC"))
-            .map_err(|error| WindowError::Schedule(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+            .map_err(|error| WindowError::Schedule(SharedError::new(error)))?;
         // The database that is compiled in: a host's files would make the decision depend on the host.
-        let zone = ZONES.get(time_zone).map_err(|_| WindowError::TimeZone)?;
+        let zone = ZONES.get(time_zone).map_err(|error| WindowError::TimeZone(SharedError::new(error)))?;
         let window =
             Self { schedule: schedule.into(), time_zone: time_zone.into(), duration, crontab: Arc::new(crontab), zone };
         if window.next_opening(Timestamp::from_micros(0)).is_none() {
@@ -49,7 +49,8 @@ impl FailbackWindow {
 
     /// Returns the end of the opening at `now`; `None` if it is closed. Openings that overlap count as one.
     pub fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
-        // Looks back ever further, so that a schedule of every minute and one of every year are both found in a few steps.
+        // Looks back ever further, so that a schedule of every minute and one of every year are
+        // both found in a few steps.
         let mut look_back = Duration::from_mins(2);
         loop {
             let mut latest = None;
@@ -99,13 +100,17 @@ impl FailbackWindow {
 }
 
 /// Defect of a window's settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
     /// The schedule is no crontab.
-    Schedule(String),
+    // The parser's text draws the place below its first line.
+    #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
+    Schedule(#[source] SharedError),
     /// The IANA time zone database has no such zone.
-    TimeZone,
+    #[error("the IANA time zone database has no such zone")]
+    TimeZone(#[source] SharedError),
     /// The schedule names a day that never comes, such as 30 February.
+    #[error("the schedule names a day that never comes")]
     NeverOpens,
 }
 
@@ -176,7 +181,7 @@ mod tests {
         let error = |schedule, zone| FailbackWindow::new(schedule, zone, Duration::from_hours(1)).unwrap_err();
         assert!(matches!(error("61 * * * *", "UTC"), WindowError::Schedule(_)));
         assert!(matches!(error("0 2 * * * *", "UTC"), WindowError::Schedule(_)));
-        assert_eq!(error("0 2 * * *", "Europe/Atlantis"), WindowError::TimeZone);
+        assert!(matches!(error("0 2 * * *", "Europe/Atlantis"), WindowError::TimeZone(_)));
         assert_eq!(error("0 2 30 2 *", "UTC"), WindowError::NeverOpens);
     }
 }

@@ -1,6 +1,58 @@
-//! Descriptions of errors of API calls.
+//! Errors of API calls: their descriptions and categories.
 
 use std::error::Error as _;
+use std::time::Duration;
+
+/// Failed call of the API server.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The API server did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The API server refused, or could not be reached.
+    #[error("{}", describe(.0))]
+    Api(#[source] Box<kube::Error>),
+}
+
+impl From<kube::Error> for CallError {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(Box::new(error))
+    }
+}
+
+impl CallError {
+    /// Returns the label in metrics and logs; see [`category`].
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Api(error) => category(error),
+        }
+    }
+
+    /// Returns true if the API server will refuse until a right is granted.
+    pub fn is_denied(&self) -> bool {
+        self.category() == "forbidden"
+    }
+}
+
+/// Returns the HTTP status of an answer; `None` if there was no answer.
+pub fn status_code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}
+
+/// Returns the category of a failed call, as a label of metrics: `forbidden`, `not_found`, `conflict`, `throttled`,
+/// `invalid`, `server`, or `unreachable` if there was no answer.
+pub fn category(error: &kube::Error) -> &'static str {
+    match status_code(error) {
+        Some(401 | 403) => "forbidden",
+        Some(404) => "not_found",
+        Some(409) => "conflict",
+        Some(429) => "throttled",
+        Some(400..=499) => "invalid",
+        Some(_) => "server",
+        None => "unreachable",
+    }
+}
 
 /// Describes an error of an API call in one line for people.
 ///
@@ -51,6 +103,27 @@ mod tests {
             let status = Status::failure(message, reason).with_code(code);
             assert_eq!(describe(&kube::Error::Api(Box::new(status))), want);
         }
+    }
+
+    #[test]
+    fn a_call_keeps_its_cause_and_has_a_category() {
+        for (code, category, is_denied) in [
+            (401, "forbidden", true),
+            (403, "forbidden", true),
+            (404, "not_found", false),
+            (409, "conflict", false),
+            (422, "invalid", false),
+            (429, "throttled", false),
+            (503, "server", false),
+        ] {
+            let error = CallError::from(kube::Error::Api(Box::new(Status::failure("no", "").with_code(code))));
+            assert_eq!((error.category(), error.is_denied()), (category, is_denied), "{code}");
+            assert!(error.source().is_some_and(<dyn std::error::Error>::is::<kube::Error>), "{code}");
+        }
+        let silent = CallError::Timeout(Duration::from_secs(5));
+        assert_eq!((silent.category(), silent.to_string()), ("timeout", "no answer within 5s".to_owned()));
+        let unreachable = CallError::from(kube::Error::ReadEvents(std::io::Error::other("connection refused")));
+        assert_eq!(unreachable.category(), "unreachable");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
+use mail_failover_core::model::SharedError;
+
 /// Prefix of our own annotations and labels.
 const OURS: &str = "mailfailover.io/";
 /// Labels of others that are read.
@@ -19,8 +21,9 @@ const LABELS: [&str; 3] =
 /// Object, or its metadata and the error of the rest.
 ///
 /// Unlike kube's `DeserializeGuard`, the error names the path: without it, "invalid type: string, expected i32" leaves
-/// the user to guess. Of the metadata, annotations and labels of others, managed fields and finalizers are skipped while
-/// they are read, so that nobody fills the memory with them (ADR-0092).
+/// the user to guess. Of the metadata, annotations and labels of others, managed fields and
+/// finalizers are skipped while they are read, so that nobody fills the memory with them
+/// (ADR-0092).
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Invalid>);
 
@@ -32,7 +35,7 @@ pub struct Invalid {
     /// The object's `status`; null if it has none.
     pub status: Value,
     /// Error in the form `path: problem`.
-    pub error: String,
+    pub error: SharedError,
 }
 
 impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
@@ -48,7 +51,7 @@ impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Guarded<K> {
                 let metadata = value.get("metadata").map_or_else(|| Ok(ObjectMeta::default()), ObjectMeta::deserialize);
                 let metadata = metadata.map_err(D::Error::custom)?;
                 let status = value.get("status").cloned().unwrap_or_default();
-                Ok(Self(Err(Invalid { metadata, status, error: error.to_string() })))
+                Ok(Self(Err(Invalid { metadata, status, error: SharedError::new(error) })))
             }
         }
     }
@@ -181,7 +184,8 @@ mod tests {
             ),
         ] {
             let invalid = read(&spec).0.expect_err("it is malformed");
-            assert!(invalid.error.starts_with(&format!("{path}: {what}")), "{}", invalid.error);
+            let error = invalid.error.to_string();
+            assert!(error.starts_with(&format!("{path}: {what}")), "{error}");
             assert_eq!(invalid.metadata.name.as_deref(), Some("relay"));
             assert_eq!(invalid.metadata.generation, Some(3));
         }

@@ -34,7 +34,7 @@ use kube::{Client, Config};
 
 pub use config::{ConfigError, config};
 pub use deadline::DeadlineExceeded;
-pub use error::describe;
+pub use error::{CallError, category, describe, status_code};
 pub use guard::{Guarded, Invalid};
 pub use identity::{identity, object_key};
 pub use metrics::{Metrics, WatchContacts};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::runtime::watcher;
 
-use super::describe;
+use super::{describe, status_code};
 
 /// Duration of one watch request in seconds.
 pub const WATCH_SECONDS: u32 = 45;
@@ -40,9 +40,9 @@ impl WatchProblem {
     /// The meaning of an error of kube's `watcher`.
     pub fn of(error: &watcher::Error) -> Self {
         let (label, cause, code) = match error {
-            watcher::Error::InitialListFailed(cause) => ("list", describe(cause), code(cause)),
-            watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), code(cause)),
-            watcher::Error::WatchFailed(cause) => ("stream", describe(cause), code(cause)),
+            watcher::Error::InitialListFailed(cause) => ("list", describe(cause), status_code(cause)),
+            watcher::Error::WatchStartFailed(cause) => ("start", describe(cause), status_code(cause)),
+            watcher::Error::WatchFailed(cause) => ("stream", describe(cause), status_code(cause)),
             watcher::Error::WatchError(status) => {
                 // 410 Gone: the version to go on from is compacted away, and everything is listed anew. Common after an
                 // outage.
@@ -61,8 +61,4 @@ impl WatchProblem {
         let lists_anew = matches!(error, watcher::Error::WatchStartFailed(_)) && (code == Some(410) || too_new);
         Self { label, text: format!("{cause}{remedy}"), lists_anew, is_forbidden: code == Some(403) }
     }
-}
-
-fn code(error: &kube::Error) -> Option<u16> {
-    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }

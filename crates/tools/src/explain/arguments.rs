@@ -27,15 +27,18 @@ pub struct RouteArguments {
     /// Name of the route.
     pub name: String,
 
-    /// Namespace of the route; by default that of the kubeconfig's context, or with --file the only one that has such a route.
+    /// Namespace of the route; by default that of the kubeconfig's context, or with --file the only
+    /// one that has such a route.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account. It has to allow reading by name.
+    /// The kubeconfig; without it KUBECONFIG, ~/.kube/config or the pod's service account. It has
+    /// to allow reading by name.
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Read files instead of a cluster: YAML with status as kubectl prints it, folders, or - for the standard input; repeatable.
+    /// Read files instead of a cluster: YAML with status as kubectl prints it, folders, or - for
+    /// the standard input; repeatable.
     #[arg(long = "file", short = 'f', value_name = "FILE", num_args = 1..)]
     pub files: Vec<PathBuf>,
 

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::{ExplainError, messages};
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
@@ -325,7 +326,7 @@ fn candidate(
 /// Returns true if the operator says that it cannot use the object. Its reason is then neither a class of evidence nor
 /// a person's decision.
 fn is_unusable(written: &RouteBackendStatus) -> bool {
-    let is_known = ["Suspended", "Residency", "SenderDomain"].contains(&written.reason.as_str());
+    let is_known = [reason::SUSPENDED, reason::RESIDENCY, reason::SENDER_DOMAIN].contains(&written.reason.as_str());
     !is_known && EvidenceClass::from_name(&written.reason).is_none()
 }
 
@@ -367,7 +368,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
     let reason = match (written, snapshot.backends.contains_key(&*candidate.name)) {
         (Some(written), _) => written.reason.clone(),
         (None, true) => candidate.class.as_str().to_owned(),
-        (None, false) => "BackendNotFound".to_owned(),
+        (None, false) => reason::BACKEND_NOT_FOUND.to_owned(),
     };
     // The message is about the backend's own verdict, which several routes share.
     let is_same = own.and_then(|own| own.reason.as_deref()) == Some(reason.as_str());
@@ -384,8 +385,8 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
 /// Returns the text of a condition that reports a problem beyond the backends.
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
-        "OutputsApplied" | "RecoveryTimeMet" => condition.status == "False",
-        "Stalled" | "MailKept" => condition.status == "True",
+        condition::OUTPUTS_APPLIED | condition::RECOVERY_TIME_MET => condition.status == "False",
+        condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
         _ => false,
     };
     is_wrong

@@ -13,7 +13,9 @@ use super::schema::Schemas;
 use crate::manifests::Manifest;
 use mail_failover_api::{FailoverPolicySpec, MailRouteSpec, SendingBackendSpec};
 use mail_failover_core::engine::{Candidate, Eligibility};
-use mail_failover_core::model::{Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, Timestamp};
+use mail_failover_core::model::{
+    Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, SharedError, Timestamp,
+};
 use mail_failover_resolve::{
     self as resolve, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
 };
@@ -238,6 +240,11 @@ impl<'a> CoreObjects<'a> {
     }
 }
 
+/// Object of the manifests that is not of its kind's schema.
+#[derive(Debug, thiserror::Error)]
+#[error("the object cannot be read: {0}")]
+struct UnreadableObject(#[source] serde_json::Error);
+
 impl Lookup for CoreObjects<'_> {
     fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
         // Whether the Secret is there, and whole, is `SecretWithoutLogin`'s to say: agents need it as well.
@@ -250,20 +257,20 @@ impl Lookup for CoreObjects<'_> {
         let text = match key.kind {
             CaKind::ConfigMap => {
                 let object = ConfigMap::deserialize(manifest.value())
-                    .map_err(|error| ReadProblem::Malformed(format!("the object cannot be read: {error}")))?;
+                    .map_err(|error| ReadProblem::Malformed(SharedError::new(UnreadableObject(error))))?;
                 let text = object.data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
                 text.or(object.binary_data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
             CaKind::Secret => {
                 // The error of a Secret may quote it.
                 let object = Secret::deserialize(manifest.value())
-                    .map_err(|_| ReadProblem::Malformed("the Secret cannot be read".to_owned()))?;
+                    .map_err(|_| ReadProblem::Malformed("the Secret cannot be read".into()))?;
                 let text = object.string_data.and_then(|mut data| data.remove(name)).map(String::into_bytes);
                 text.or(object.data.and_then(|mut data| data.remove(name)).map(|ByteString(bytes)| bytes))
             }
         };
         let certificates = certificates(&text.ok_or(ReadProblem::NotFound)?)
-            .map_err(|error| ReadProblem::Malformed(error.to_string()))?;
+            .map_err(|error| ReadProblem::Malformed(SharedError::new(error)))?;
         Ok(certificates.into())
     }
 

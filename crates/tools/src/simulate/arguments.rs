@@ -10,7 +10,8 @@ use super::span;
 /// Arguments of a simulation.
 #[derive(Debug, Args)]
 pub struct SimulateArguments {
-    /// Manifests, folders of them, `-` for the standard input, and a scenario. A scenario can name its manifests itself.
+    /// Manifests, folders of them, `-` for the standard input, and a scenario. A scenario can name
+    /// its manifests itself.
     #[arg(value_name = "FILE", required_unless_present = "scenario")]
     pub files: Vec<PathBuf>,
 

@@ -51,7 +51,7 @@ const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: 
 }
 
 /// All suites in the order of their start: the longest first.
-static SUITES: [SuiteEntry; 21] = [
+static SUITES: [SuiteEntry; 22] = [
     SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
@@ -65,6 +65,7 @@ static SUITES: [SuiteEntry; 21] = [
     suite("postfix", SuiteKind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
     suite("replicas", SuiteKind::Control, 1, "Leases (3 s) and operators that start"),
     suite("outages", SuiteKind::Control, 1, "an API server that is away, twice"),
+    suite("red_team", SuiteKind::Control, 1, "failovers, alone and under attack"),
     suite("agents", SuiteKind::Control, 1, "a report that lapses (30 s)"),
     suite("deciding", SuiteKind::Control, 1, "probes, soaks and ramps of seconds"),
     suite("failover", SuiteKind::Control, 1, "probes and Events"),

@@ -226,6 +226,11 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "spec.probes[].timeout must be between 50ms and 5m",
     ),
     (
+        "with a timeout above 60s in the operator's process",
+        "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1h, timeout: 61s, smtp: {}}]}",
+        "spec.probes[].timeout must be at most 60s without job",
+    ),
+    (
         "with a timeout above ten intervals",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1s, timeout: 10001ms, smtp: {}}]}",
         "spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap",

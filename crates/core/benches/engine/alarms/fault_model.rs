@@ -151,8 +151,9 @@ pub fn draw_faults(fault_model: FaultModel, hours: u32, random: &mut Rng) -> Vec
             FaultModel::Random(_) | FaultModel::Slow => (Duration::ZERO, None, BOTH, BOTH),
         };
         let (from, until) = place(length);
-        // While nobody can be reached or looked up an outage cannot be told from it, and one that follows a blip without a pause is one
-        // with it. A replica that is cut off is no excuse: the other one sees.
+        // While nobody can be reached or looked up an outage cannot be told from it, and one that
+        // follows a blip without a pause is one with it. A replica that is cut off is no excuse:
+        // the other one sees.
         let may_overlap = matches!(fault_model, FaultModel::CutOff(_));
         let outage = loop {
             let (began, ended) = place(OUTAGE);

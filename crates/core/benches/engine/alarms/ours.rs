@@ -19,7 +19,8 @@ use super::probes::Probe;
 use super::profile::Profile;
 use super::timestamp;
 
-/// A route with a primary (0) and a standby (1) in two failure domains, and the evidence of one or two observers. The first decides.
+/// A route with a primary (0) and a standby (1) in two failure domains, and the evidence of one or
+/// two observers. The first decides.
 pub struct Ours {
     profile: Profile,
     thresholds: Thresholds,
@@ -296,5 +297,6 @@ fn report(backend: ObjectKey, probe: &Arc<str>) -> ProbeReport {
             certificate_not_after: None,
             elapsed: Duration::ZERO,
         },
+        delay: None,
     }
 }

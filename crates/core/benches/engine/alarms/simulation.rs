@@ -1,8 +1,10 @@
 //! One route through some hours of virtual time, by the engine and by the peer, on the same probes.
 //!
-//! Full simulation tells the engine every result. The quick one leaves out those that change nothing (`Ours::is_settled`), in stretches in
-//! which every probe of every observer can only have such results. They only renew when a backend was last seen alive, confirmed or
-//! dead, which the latest one does as well, so one more is told before anything else happens (in both, that both go on from the same).
+//! Full simulation tells the engine every result. The quick one leaves out those that change
+//! nothing (`Ours::is_settled`), in stretches in which every probe of every observer can only have
+//! such results. They only renew when a backend was last seen alive, confirmed or dead, which the
+//! latest one does as well, so one more is told before anything else happens (in both, that both go
+//! on from the same).
 //!
 //! * Where probes fail at random, each probe is drawn in both, so both meet the same failures at the same moments.
 //! * Where they do not, the schedules begin anew at a random phase shortly before the next fault begins or ends, in both, and the probes

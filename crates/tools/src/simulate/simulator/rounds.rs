@@ -89,6 +89,7 @@ impl<S: EvidenceSource> Simulator<S> {
                 resolution: Resolution::NotNeeded,
                 addresses: vec![],
                 outcome,
+                delay: None,
             },
         }
     }

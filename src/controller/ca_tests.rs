@@ -121,7 +121,7 @@ async fn a_missing_secret_is_found_within_seconds_of_its_creation() {
     running.assert_quiet(20 * SECOND).await;
     // "hunter2"
     running.set(path, json!({"metadata": {"name": "roots"}, "data": {"ca.crt": "aHVudGVyMg=="}}));
-    let malformed = ReadProblem::Malformed("there is no BEGIN CERTIFICATE line in it".to_owned());
+    let malformed = ReadProblem::Malformed("there is no BEGIN CERTIFICATE line in it".into());
     assert_eq!(running.next().await, (key.clone(), Err(malformed)));
     let begun = Instant::now();
     let text = certificate();

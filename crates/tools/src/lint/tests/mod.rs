@@ -33,7 +33,7 @@ fn sound() -> Value {
                 "warmUp": {"startedAt": "2026-11-20T00:00:00Z", "schedule": [100_000, 100_000]}},
             "senderDomains": [{"domain": "shop.example"}, {"domain": "news.example"}]}})
     };
-    let ca = include_str!("../../tests/data/ca.pem");
+    let ca = include_str!("../../../tests/data/ca.pem");
     json!({
         "a": backend("a", "north"),
         "b": backend("b", "south"),
@@ -105,6 +105,29 @@ fn a_sound_set_is_clean() {
         report.to_string(),
         "4 objects checked: 0 errors, 0 warnings, 0 hints; 1 object of other kinds skipped\n"
     );
+}
+
+/// The README shows the resources without what repeats: they are one set, of one namespace.
+#[test]
+fn the_resources_of_the_readme_are_sound() {
+    let readme = include_str!("../../../../../README.md");
+    let examples = readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut documents = vec![];
+    for example in examples {
+        let mut document = example.to_owned();
+        if !document.contains("apiVersion:") {
+            document.insert_str(0, "apiVersion: mailfailover.io/v1alpha1\n");
+        }
+        if !document.contains("metadata:") {
+            document = document.replacen("spec:", "metadata: {name: default, namespace: shop}\nspec:", 1);
+        }
+        documents.push(document);
+    }
+    assert_eq!(documents.len(), 3);
+    let report = Linter::new().unwrap().lint(&parse("README.md", &documents.join("---\n")).unwrap(), noon());
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.rule.code).collect();
+    // The second backend is left out.
+    assert_eq!(codes, ["MissingBackend"], "{report}");
 }
 
 #[test]

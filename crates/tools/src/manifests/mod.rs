@@ -338,5 +338,4 @@ fn namespaced<K: DeserializeOwned + kube::ResourceExt>(manifest: &Manifest) -> R
 }
 
 #[cfg(test)]
-#[path = "manifests/tests.rs"]
 mod tests;
