@@ -215,7 +215,8 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
     let operators =
         [OperatorEndpoint { address: "[2001:db8::1]:8443".to_owned(), certificate_sha256: "ab".repeat(32) }];
     let summary = "Withdrawn: nobody may carry the mail".to_owned();
-    let inputs = DocumentInputs { members: vec![], summary, policy: &policy, sender_domains: &[], operators: &operators };
+    let inputs =
+        DocumentInputs { members: vec![], summary, policy: &policy, sender_domains: &[], operators: &operators };
     let text = render_withdrawn(&owner(), 7, &inputs).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["withdrawn"], true);

@@ -153,7 +153,10 @@ mod tests {
 
     #[test]
     fn a_config_map_of_mail_that_nobody_may_carry_leads_nowhere_and_bounces_nothing() {
-        let owner = Owner { key: mail_failover_core::model::ObjectKey::new("shop", "orders"), uid: "u".to_owned() };
+        let owner = Owner {
+            key: mail_failover_core::model::ObjectKey::new("shop", "orders"),
+            uid: mail_failover_core::model::Uid::parse(Some("u")).unwrap(),
+        };
         let data = |format| {
             let output = ConfigMapOutput { name: "mail".into(), format };
             let data = withdrawn(&owner, &output, 7).data.unwrap();

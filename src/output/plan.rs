@@ -220,7 +220,9 @@ impl Observed {
 
     /// Returns true if an endpoint of this route is one of these addresses.
     pub fn leads_to(&self, owner: &Owner, addresses: &[SocketAddr]) -> bool {
-        self.owned_by(owner).flat_map(|observed| endpoints(&observed.output)).any(|endpoint| addresses.contains(&endpoint))
+        self.owned_by(owner)
+            .flat_map(|observed| endpoints(&observed.output))
+            .any(|endpoint| addresses.contains(&endpoint))
     }
 
     fn is_owned_by(&self, key: &OutputKey, owner: &Owner) -> bool {

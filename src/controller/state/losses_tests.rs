@@ -303,6 +303,7 @@ fn rotate(env: &mut TestEnv, second: u64) {
         finished_at: env.now,
         addresses: vec![AddressOutcome { address, outcome: outcome.clone() }],
         resolution: Resolution::Addresses(vec![address]),
+        delay: None,
         outcome,
     };
     env.state.handle(env.now, Input::Report(Box::new(report)));
