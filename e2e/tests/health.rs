@@ -328,7 +328,7 @@ fn observed_backend(health: Verdict, reason: &str, message: Option<&str>) -> Sen
         since: Some(MicroTime(moment())),
         reason: Some(reason.to_owned()),
         message: message.map(ToOwned::to_owned),
-        conditions: vec![condition("Ready", "True", "Observed", "accepted, and observed by every probe")],
+        conditions: vec![condition("Ready", "True", "Observed", "accepted, and every probe has ended a round")],
         ..SendingBackendStatus::default()
     }
 }

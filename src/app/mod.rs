@@ -9,12 +9,13 @@ mod arguments;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::applier::Applier;
@@ -123,7 +124,8 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
 
     let (server, health_server) = (operator.listen().await?, operator.listen_for_health().await?);
     let (report_server, endpoint) = operator.listen_for_reports().await?;
-    let leadership = operator.start_election(&clients)?;
+    let (successor, successor_receiver) = watch_channel::channel(None);
+    let leadership = operator.start_election(&clients, successor_receiver)?;
     operator.start_observer(&clients, endpoint.clone(), local_report.clone(), peer_events, leadership.clone());
     let prober = operator.start_prober(reports)?;
     let ca_reader = operator.start_reader::<Ca>("the reader of certificates", &clients, &inputs);
@@ -139,6 +141,8 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         agent_reports: agent_report_receiver,
         directory: directory.clone(),
         local_report,
+        watch_contacts: clients.watch_contacts.clone(),
+        successor,
         leading: leadership.subscribe(),
         applier: Applier::new(clients.call.clone(), leadership, metrics.clone()),
         prober,
@@ -169,6 +173,7 @@ struct Clients {
     watch: Client,
     call: Client,
     lease: Client,
+    watch_contacts: kubernetes::WatchContacts,
     /// Address of the API server, for logs.
     api_server: String,
 }
@@ -216,6 +221,7 @@ impl Operator {
             watch: client(&config, Purpose::Watch, &metrics)?,
             call: client(&config, Purpose::Call, &metrics)?,
             lease: client(&config, Purpose::Lease, &metrics)?,
+            watch_contacts: metrics.watch_contacts(),
             api_server: config.cluster_url.to_string(),
         })
     }
@@ -264,7 +270,11 @@ impl Operator {
         Ok((Some(server), endpoint))
     }
 
-    fn start_election(&mut self, clients: &Clients) -> Result<Leadership, AppError> {
+    fn start_election(
+        &mut self,
+        clients: &Clients,
+        successor: watch_channel::Receiver<Option<Arc<str>>>,
+    ) -> Result<Leadership, AppError> {
         let settings = leader::Settings {
             namespace: self.arguments.lease_namespace.clone(),
             name: self.arguments.lease_name.clone(),
@@ -275,7 +285,7 @@ impl Operator {
         };
         let metrics = leader::Metrics::new(&mut self.registry);
         let (leadership, election) =
-            leader::start(clients.lease.clone(), settings, self.clock, metrics, self.release.clone())?;
+            leader::start(clients.lease.clone(), settings, self.clock, metrics, successor, self.release.clone())?;
         self.tasks.add(ELECTION, election);
         Ok(leadership)
     }

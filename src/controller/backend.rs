@@ -14,6 +14,7 @@ use super::dependencies::{DependencyCache, WithoutEndpoints};
 use super::events::{self, EventReason};
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
+use super::retry::WriteBudget;
 use super::status::{Conditions, condition_message, is_true, joined};
 use super::turns::Turns;
 use crate::observers::Verdicts;
@@ -67,11 +68,14 @@ pub(super) struct BackendEntry {
     revision: u64,
     /// Latest answer of the name service that held addresses.
     resolved: Option<Vec<SocketAddr>>,
+    /// Changes of these addresses that outputs may still follow.
+    address_budget: Option<WriteBudget>,
     certificates: BTreeMap<Arc<str>, Certificate>,
     /// Name of the Event that warned of an expiry last.
     // After a restart the same warning is published under the same name.
     expiry_warning: Option<String>,
-    /// Replies to a probe that count neither way, until the probe says anything about the backend again.
+    /// Findings of a probe that count neither way, until the probe says anything about the backend again: a refused
+    /// recipient, a log-in too many, silence of DNS, a missing route from here.
     refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
     probed: BTreeSet<Arc<str>>,
     /// True if a route uses it.
@@ -278,7 +282,7 @@ impl BackendEntry {
         let was_observed = self.evidence.is_observed();
         let mut changed = self.evidence.observe(report, now) == News::Turned;
         changed |= was_observed != self.evidence.is_observed();
-        changed |= self.note_addresses(&report.resolution);
+        changed |= self.note_addresses(&report.resolution, now);
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
         changed |= self.note_delay(report);
@@ -303,14 +307,19 @@ impl BackendEntry {
         Some(Cow::Owned(ProbeReport { outcome: outcome?, addresses, ..report.clone() }))
     }
 
-    /// Keeps the reply that refused a recipient, or a log-in as one too many.
+    /// Keeps the reply that refused a recipient, or a log-in as one too many, or the reason why nothing could be found.
     // It counts neither way, but people should see it while nothing else is known of the probe.
     fn note_refusal(&mut self, report: &ProbeReport) -> bool {
         let (probe, outcome) = (&report.key.probe, &report.outcome);
         let is_of_login = outcome.class == EvidenceClass::Throttled && outcome.stage == Stage::Auth;
-        if is_of_login || outcome.class == EvidenceClass::RecipientLevel {
-            let is_known = self.refusals.contains_key(probe);
-            self.refusals.entry(probe.clone()).or_insert_with(|| (outcome.class, outcome.message.clone()));
+        let counts_neither_way =
+            is_of_login || matches!(outcome.class, EvidenceClass::RecipientLevel | EvidenceClass::Inconclusive);
+        if counts_neither_way {
+            // The first words stay, so that no status follows every round; another kind of finding replaces them.
+            let is_known = self.refusals.get(probe).is_some_and(|(class, _)| *class == outcome.class);
+            if !is_known {
+                self.refusals.insert(probe.clone(), (outcome.class, outcome.message.clone()));
+            }
             return !is_known;
         }
         outcome.class.effect() != Effect::Neutral && self.refusals.remove(probe).is_some()
@@ -343,9 +352,16 @@ impl BackendEntry {
     /// Keeps the addresses of an answer. An empty or missing answer leaves the last known ones.
     // ADR-0009: Addresses follow DNS exactly.
     // The evidence, not the name service, says if mail can leave there.
-    fn note_addresses(&mut self, resolution: &Resolution) -> bool {
+    /// Answers that rotate are followed in a burst, then once a minute; all are followed while the backend is Unhealthy.
+    // Every address of such answers works. Whoever has failed may have been replaced.
+    fn note_addresses(&mut self, resolution: &Resolution, now: Timestamp) -> bool {
         match resolution {
             Resolution::Addresses(addresses) if !addresses.is_empty() && self.resolved.as_ref() != Some(addresses) => {
+                let is_dead = self.evidence.worst(now).is_some_and(|(verdict, _)| verdict.health == Health::Unhealthy);
+                let budget = self.address_budget.get_or_insert_with(|| WriteBudget::of_addresses(now));
+                if budget.take(now).is_err() && !is_dead {
+                    return false;
+                }
                 self.resolved = Some(addresses.clone());
                 true
             }
@@ -475,6 +491,13 @@ impl BackendEntry {
             .and_at(paused_until)
             .and_at(self.evidence.next_timeout(cx.now))
             .and_at(warning_at)
+            .and_at(self.deferred_until(cx.now))
+    }
+
+    /// The time at which an Event is due that was deferred.
+    fn deferred_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let status = self.object.as_ref()?.readable()?.status.as_ref()?;
+        events::next_due(&status.pending_events, now)
     }
 
     /// First expiry among the certificates that probes have seen.
@@ -523,7 +546,7 @@ impl BackendEntry {
     fn publication(&self, cx: &BackendContext<'_>) -> Option<Action> {
         let (cached, object) = self.reportable()?;
         let pending = &object.status.as_ref()?.pending_events;
-        events::publication(cx.resource, cached.uid(), cx.instance, pending, &self.published)
+        events::publication(cx.resource, cached.uid(), cx.instance, pending, &self.published, cx.now)
     }
 
     fn write_status(&self, cx: &BackendContext<'_>) -> Option<PlannedAction<SendingBackendStatus>> {
@@ -546,7 +569,7 @@ impl BackendEntry {
         let deliveries = self.evidence.deliveries().filter(|_| worst.is_some()).map(|judgement| (&name, judgement));
         let (r#type, host) = place(&object.spec);
         let (reason, message) = match (verdict, self.rejection()) {
-            (Some(verdict), _) => (verdict.class.as_str(), &*verdict.message),
+            (Some(verdict), _) => (verdict.class.as_str(), self.words_about(verdict)),
             (None, Some(rejection)) => (rejection.reason, rejection.message.as_str()),
             (None, None) => (EvidenceClass::Inconclusive.as_str(), ""),
         };
@@ -592,15 +615,25 @@ impl BackendEntry {
             );
             conditions.set(condition::READY, Some(false), reason::PROBES_DELAYED, &message);
         } else {
-            let message = "accepted, and observed by every probe";
+            let message = "accepted, and every probe has ended a round";
             conditions.set(condition::READY, Some(true), reason::OBSERVED, message);
         }
         let (is_healthy, class, message) = healthy_condition(verdict);
+        let words =
+            verdict.filter(|verdict| verdict.message.is_empty()).map_or("", |verdict| self.words_about(verdict));
+        let message = if words.is_empty() { message } else { format!("{message}: {words}").into() };
         conditions.set(condition::HEALTHY, is_healthy, class.as_str(), &message);
         if rejections.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&rejections);
         }
         conditions.build()
+    }
+
+    /// The verdict's own words; without any, the finding of a probe that keeps it from being known.
+    fn words_about<'a>(&'a self, verdict: &'a Verdict) -> &'a str {
+        let is_unknown = verdict.health == Health::Unknown && verdict.class == EvidenceClass::Inconclusive;
+        let finding = self.refusals.values().next().filter(|_| is_unknown && verdict.message.is_empty());
+        finding.map_or(&*verdict.message, |(_, message)| message.as_str())
     }
 
     fn probe_status(&self, (name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
@@ -622,13 +655,22 @@ impl BackendEntry {
     ) -> Vec<api::PendingEvent> {
         let pending = before.pending_events.iter();
         let mut pending: Vec<_> = pending.filter(|event| !self.published.contains(&event.name)).cloned().collect();
-        if let Some((reason, note)) = verdict.and_then(|verdict| turn(before.health, verdict)) {
-            // Earlier turns that nobody was told of are a number in this one.
-            if pending.iter().filter(|event| is_of_turn(event)).count() >= MAX_PENDING_TURNS {
-                pending.retain(|event| !is_of_turn(event));
+        // What has not been told yet needs no all-clear.
+        let is_taken_back = verdict.is_none_or(|verdict| verdict.health != Health::Unhealthy)
+            && events::take_back(&mut pending, EventReason::BackendUnhealthy, cx.now);
+        if let Some((reason, note)) = verdict.and_then(|verdict| turn(before, verdict)) {
+            let has_never_worked = matches!(before.health, None | Some(api::Health::Unknown));
+            let object = self.object.as_ref().and_then(Cached::readable);
+            let object = object.filter(|_| has_never_worked && reason == EventReason::BackendUnhealthy);
+            let at = object.map_or(cx.now, |object| events::first_alarm_at(&object.metadata, cx.now));
+            if !(is_taken_back && reason == EventReason::BackendRecovered) {
+                // Earlier turns that nobody was told of are a number in this one.
+                if pending.iter().filter(|event| is_of_turn(event)).count() >= MAX_PENDING_TURNS {
+                    pending.retain(|event| !is_of_turn(event));
+                }
+                let note = format!("{note}{}", self.turns.words(cx.now));
+                events::push(&mut pending, events::pending(cx.resource, reason, at, None, &note));
             }
-            let note = format!("{note}{}", self.turns.words(cx.now));
-            events::push(&mut pending, events::pending(cx.resource, reason, cx.now, None, &note));
         }
         if let Some(event) = self.expiry_event(cx).filter(|event| !self.published.contains(&event.name)) {
             events::push(&mut pending, event);
@@ -652,6 +694,9 @@ fn healthy_condition(verdict: Option<&Verdict>) -> (Option<bool>, EvidenceClass,
     };
     match (health, class) {
         (Health::Healthy, _) => (Some(true), EvidenceClass::Ok, "mail can leave this way".into()),
+        (Health::Degraded, EvidenceClass::Throttled) => {
+            (Some(true), *class, format!("hardly any mail can leave this way: {message}").into())
+        }
         (Health::Degraded, class) => {
             (Some(true), *class, format!("mail can leave this way, slower than it should: {message}").into())
         }
@@ -662,10 +707,15 @@ fn healthy_condition(verdict: Option<&Verdict>) -> (Option<bool>, EvidenceClass,
 }
 
 /// Reason and note of the Event for a change of health.
-fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, String)> {
-    let was_unhealthy = before == Some(api::Health::Unhealthy);
+fn turn(before: &SendingBackendStatus, verdict: &Verdict) -> Option<(EventReason, String)> {
+    let was_unhealthy = before.health == Some(api::Health::Unhealthy);
+    let was_throttled = before.health == Some(api::Health::Degraded)
+        && before.reason.as_deref() == Some(EvidenceClass::Throttled.as_str());
     match verdict.health {
-        Health::Healthy | Health::Degraded if was_unhealthy => {
+        _ if is_throttled_only(verdict) => {
+            (!was_throttled).then(|| (EventReason::BackendThrottled, verdict.message.to_string()))
+        }
+        Health::Healthy | Health::Degraded if was_unhealthy || was_throttled => {
             Some((EventReason::BackendRecovered, "mail can leave this way again".to_owned()))
         }
         Health::Unhealthy if !was_unhealthy => {
@@ -676,9 +726,15 @@ fn turn(before: Option<api::Health>, verdict: &Verdict) -> Option<(EventReason, 
     }
 }
 
+/// Returns true if the backend has done nothing but ask for less, for minutes.
+fn is_throttled_only(verdict: &Verdict) -> bool {
+    verdict.health == Health::Degraded && verdict.class == EvidenceClass::Throttled
+}
+
 /// Returns true for an Event about a change of health.
 fn is_of_turn(event: &api::PendingEvent) -> bool {
-    [EventReason::BackendRecovered, EventReason::BackendUnhealthy].iter().any(|reason| event.reason == reason.as_str())
+    let reasons = [EventReason::BackendRecovered, EventReason::BackendUnhealthy, EventReason::BackendThrottled];
+    reasons.iter().any(|reason| event.reason == reason.as_str())
 }
 
 /// Returns true if a rejection is about the Service that a backend names.

@@ -1,6 +1,7 @@
 //! Kubernetes Events: decided with the status that they report, published after it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -11,7 +12,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_api::{self as api, PendingEvent};
 use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;
-use mail_failover_resolve::time::micro_time;
+use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// The controller that Events name as their reporter.
 const REPORTING_CONTROLLER: &str = "mailfailover.io/operator";
@@ -22,6 +23,34 @@ const MAX_INSTANCE: usize = 128;
 /// Bound on the Events pending at once; beyond it the oldest are dropped.
 const MAX_PENDING: usize = 16;
 
+/// Time after its creation in which nobody is alarmed that an object does not work yet.
+// Pods start, DNS records spread, a relay's volume is mounted: with a first installation everything fails for a moment.
+const STARTING: Duration = Duration::from_mins(1);
+
+/// Returns the time at which an alarm is due that an object has never worked: now, or when the object is no longer new.
+pub(super) fn first_alarm_at(metadata: &ObjectMeta, now: Timestamp) -> Timestamp {
+    let created = metadata.creation_timestamp.as_ref().map(|at| Timestamp::from_micros(at.0.as_microsecond()));
+    // A creation in the future is that of an API server with another clock, which says nothing.
+    created.filter(|created| *created <= now).map_or(now, |created| (created + STARTING).max(now))
+}
+
+/// Returns true if an Event is not to be published yet.
+fn is_deferred(event: &PendingEvent, now: Timestamp) -> bool {
+    timestamp(&event.at) > now
+}
+
+/// Returns the time at which the next deferred Event is due.
+pub(super) fn next_due(pending: &[PendingEvent], now: Timestamp) -> Option<Timestamp> {
+    pending.iter().map(|event| timestamp(&event.at)).filter(|at| *at > now).min()
+}
+
+/// Takes back a deferred Event of this reason. Returns true if there was one.
+pub(super) fn take_back(pending: &mut Vec<PendingEvent>, reason: EventReason, now: Timestamp) -> bool {
+    let before = pending.len();
+    pending.retain(|event| event.reason != reason.as_str() || !is_deferred(event, now));
+    pending.len() < before
+}
+
 /// Reasons of Events: a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventReason {
@@ -29,12 +58,14 @@ pub(super) enum EventReason {
     FailedBack,
     NoneHealthy,
     HeldOnDeadBackend,
+    ApprovalWanted,
     Recovered,
     RequestDone,
     RequestRefused,
     ConfigurationRejected,
     OutputRefused,
     BackendUnhealthy,
+    BackendThrottled,
     BackendRecovered,
     CertificateExpiring,
     MailKept,
@@ -47,12 +78,14 @@ impl EventReason {
             Self::FailedBack => "FailedBack",
             Self::NoneHealthy => "NoneHealthy",
             Self::HeldOnDeadBackend => reason::HELD_ON_DEAD_BACKEND,
+            Self::ApprovalWanted => "ApprovalWanted",
             Self::Recovered => "Recovered",
             Self::RequestDone => "RequestDone",
             Self::RequestRefused => "RequestRefused",
             Self::ConfigurationRejected => "ConfigurationRejected",
             Self::OutputRefused => "OutputRefused",
             Self::BackendUnhealthy => "BackendUnhealthy",
+            Self::BackendThrottled => "BackendThrottled",
             Self::BackendRecovered => "BackendRecovered",
             Self::CertificateExpiring => "CertificateExpiring",
             Self::MailKept => "MailKept",
@@ -64,8 +97,10 @@ impl EventReason {
             Self::FailedOver | Self::FailedBack => "Switch",
             Self::NoneHealthy
             | Self::HeldOnDeadBackend
+            | Self::ApprovalWanted
             | Self::Recovered
             | Self::BackendUnhealthy
+            | Self::BackendThrottled
             | Self::BackendRecovered
             | Self::CertificateExpiring
             | Self::MailKept => "Judge",
@@ -84,9 +119,12 @@ impl EventReason {
             | Self::ConfigurationRejected
             | Self::OutputRefused
             | Self::BackendUnhealthy
+            | Self::BackendThrottled
             | Self::CertificateExpiring
             | Self::MailKept => true,
-            Self::FailedBack | Self::Recovered | Self::RequestDone | Self::BackendRecovered => false,
+            Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
+                false
+            }
         }
     }
 }
@@ -129,8 +167,10 @@ pub(super) fn publication(
     instance: &str,
     pending: &[PendingEvent],
     published: &BTreeSet<String>,
+    now: Timestamp,
 ) -> Option<Action> {
-    let outstanding = pending.iter().filter(|pending| !published.contains(&pending.name));
+    let due = pending.iter().filter(|pending| !is_deferred(pending, now));
+    let outstanding = due.filter(|pending| !published.contains(&pending.name));
     let events: Vec<_> = outstanding.map(|pending| event(resource, uid, instance, pending)).collect();
     (!events.is_empty()).then_some(Action::PublishEvents(events))
 }

@@ -1,6 +1,8 @@
 //! Inputs of the controller.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
@@ -10,8 +12,33 @@ use super::action::ActionResult;
 use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::{AgentReport, Login, ObjectKey, ProbeReport};
+use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
 use mail_failover_resolve::{CaKey, ReadProblem};
+
+/// Reason for which a replica's evidence does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The process had no processor for so long, a moment ago.
+    Late(Duration),
+    /// No watch of this resource has heard from the API server for so long: what is probed may be outdated.
+    Outdated {
+        /// The resource.
+        resource: String,
+        /// Time since the last contact.
+        silence: Duration,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(lag) => write!(f, "it had no processor for {lag:.1?}"),
+            Self::Outdated { resource, silence } => {
+                write!(f, "its watch of {resource} has been silent for {silence:.0?}")
+            }
+        }
+    }
+}
 
 /// One event, with everything that the controller needs to know of it.
 #[derive(Debug)]
@@ -46,6 +73,10 @@ pub enum Input {
     Login(ObjectKey, Result<Login, ReadProblem>),
     /// This replica became the leader, or is no longer.
     Leading(bool),
+    /// The wall clock has drifted from the one that decisions go by.
+    Drift(ClockDrift),
+    /// What this replica sees is not to be relied on, for this reason; `None` once it is again.
+    Unfit(Option<Unfit>),
     /// An action has ended.
     Result(Box<ActionResult>),
 }

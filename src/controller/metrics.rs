@@ -1,6 +1,7 @@
 //! Metrics of the controller.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,8 +18,8 @@ use super::lane::Lane;
 use super::route::KeptTotal;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::conditions::{condition, reason};
-use mail_failover_api::{MailRouteStatus, RouteState, TransitionKind};
-use mail_failover_core::model::{BackendDeliveries, ObjectKey};
+use mail_failover_api::{Health, MailRouteStatus, RouteState, SendingBackendStatus, TransitionKind};
+use mail_failover_core::model::{BackendDeliveries, ClockDrift, EvidenceClass, ObjectKey};
 
 /// Counters, gauges and histograms of the controller; clones share them.
 #[derive(Clone, Debug)]
@@ -37,12 +38,16 @@ pub struct Metrics {
     pub(super) agents: Gauge,
     /// 1 while everything fails at once for every observer.
     pub(super) storm: Gauge,
+    /// 1 while the evidence of this replica counts.
+    pub(super) has_vote: Gauge,
+    clock_drift: Gauge<f64, AtomicU64>,
     actions: Family<ActionLabels, Counter>,
     action_errors: Family<ErrorLabels, Counter>,
     action_duration: Family<ActionNameLabels, Histogram, fn() -> Histogram>,
     unreadable: Family<SourceLabels, Counter>,
     route_state: Family<RouteStateLabels, Gauge>,
     route_delivering: Family<RouteLabels, Gauge>,
+    backend_throttled: Family<BackendLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
     deliveries: Family<DeliveryLabels, Counter>,
@@ -59,6 +64,12 @@ pub struct Metrics {
 struct RouteLabels {
     namespace: String,
     route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    namespace: String,
+    backend: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -136,7 +147,14 @@ impl Metrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("mail_failover");
+        let has_vote: Gauge = register(
+            registry,
+            "observer_has_vote",
+            "1 while the evidence of this replica counts; 0 after it had no processor for seconds, or while a watch is silent",
+        );
+        has_vote.set(1);
         Self {
+            has_vote,
             waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be reconciled"),
             lane_waiting: register(
                 registry,
@@ -166,6 +184,11 @@ impl Metrics {
                 "Agents beside MTAs that have reported to this replica within the last 30 s",
             ),
             storm: register(registry, "storm", "1 while everything fails at once for every observer"),
+            clock_drift: register(
+                registry,
+                "clock_drift_seconds",
+                "Lead of the wall clock, by which windows and days of a warm-up go, over the clock of this process, which never jumps",
+            ),
             actions: register(
                 registry,
                 "controller_actions",
@@ -192,6 +215,11 @@ impl Metrics {
                 registry,
                 "route_delivering",
                 "1 if the mail of a route can leave, 0 if it goes to a backend that cannot deliver or none can",
+            ),
+            backend_throttled: register(
+                registry,
+                "backend_throttled",
+                "1 while a backend has done nothing but ask for less for minutes; no series otherwise",
             ),
             transitions: register(
                 registry,
@@ -235,6 +263,12 @@ impl Metrics {
                 "Jobs of probes by what came of them: reported, without_result, or refused (quota, admission), as far as this process knows",
             ),
         }
+    }
+
+    /// Shows the drift of the wall clock.
+    #[expect(clippy::cast_precision_loss, reason = "a drift of years is told to the microsecond")]
+    pub(super) fn clock_drift(&self, drift: ClockDrift) {
+        self.clock_drift.set(drift.as_micros() as f64 / 1e6);
     }
 
     /// Takes note of the numbers of resources that wait in a lane, and of the actions under way there.
@@ -283,13 +317,30 @@ impl Metrics {
             self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
         }
         // Before the first choice nobody expects mail to leave.
-        if !status.active.is_empty() {
+        if !status.active.is_empty() || status.state == Some(RouteState::NoneHealthy) {
             let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
             let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY];
             let is_delivering = ready.is_none_or(|ready| !stands_still.contains(&ready.reason.as_str()))
                 && status.state != Some(RouteState::NoneHealthy);
             self.route_delivering.get_or_create(&route_labels(key)).set(i64::from(is_delivering));
         }
+    }
+
+    /// Takes over what a backend's status says of it now.
+    // A series for each backend would be too many.
+    pub(super) fn show_backend(&self, key: &ObjectKey, status: &SendingBackendStatus) {
+        let is_throttled = status.health == Some(Health::Degraded)
+            && status.reason.as_deref() == Some(EvidenceClass::Throttled.as_str());
+        if is_throttled {
+            self.backend_throttled.get_or_create(&backend_labels(key)).set(1);
+        } else {
+            self.forget_backend(key);
+        }
+    }
+
+    /// Removes the series of a backend that is gone.
+    pub(super) fn forget_backend(&self, key: &ObjectKey) {
+        self.backend_throttled.remove(&backend_labels(key));
     }
 
     /// Counts the differences between a route's status that was written and the one before.
@@ -365,6 +416,10 @@ fn counts(deliveries: &BackendDeliveries) -> [u64; RESULTS.len()] {
 fn delivery_labels(route: &ObjectKey, backend: &str, result: &'static str) -> DeliveryLabels {
     let (namespace, route) = (route.namespace.to_string(), route.name.to_string());
     DeliveryLabels { namespace, route, backend: backend.to_owned(), result }
+}
+
+fn backend_labels(key: &ObjectKey) -> BackendLabels {
+    BackendLabels { namespace: key.namespace.to_string(), backend: key.name.to_string() }
 }
 
 fn route_labels(key: &ObjectKey) -> RouteLabels {

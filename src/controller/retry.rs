@@ -53,15 +53,23 @@ pub(super) struct WriteBudget {
     refilled_at: Timestamp,
 }
 
-// ADR-0010: Ten output writes in a burst, then one a second.
-// A controller that keeps reverting our writes must not make us hammer the API server.
 const OUTPUT_BURST: u32 = 10;
 const OUTPUT_REFILL: Duration = Duration::from_secs(1);
+const ADDRESS_BURST: u32 = 5;
+const ADDRESS_REFILL: Duration = Duration::from_mins(1);
 
 impl WriteBudget {
     /// The full budget of a route's outputs.
+    // ADR-0010: Ten output writes in a burst, then one a second.
+    // A controller that keeps reverting our writes must not make us hammer the API server.
     pub(super) fn full(now: Timestamp) -> Self {
         Self::new(now, OUTPUT_BURST, OUTPUT_REFILL)
+    }
+
+    /// The full budget of the changes of a backend's addresses.
+    // ADR-0103: Answers that rotate are followed once a minute.
+    pub(super) fn of_addresses(now: Timestamp) -> Self {
+        Self::new(now, ADDRESS_BURST, ADDRESS_REFILL)
     }
 
     /// A full budget of so many writes, with one more in each `refill`.

@@ -1,6 +1,7 @@
 //! The loop that feeds the state and carries out the effects.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -10,7 +11,7 @@ use super::action::ActionResult;
 use super::applier::Applier;
 use super::backend::ProbeChange;
 use super::ca::Ca;
-use super::input::Input;
+use super::input::{Input, Unfit};
 use super::login::LoginSecret;
 use super::metrics::Metrics;
 use super::read::Reader;
@@ -21,6 +22,7 @@ use crate::reports::Directory;
 use crate::watch::WatchEvent;
 use mail_failover_core::model::{AgentReport, ProbeReport, Timestamp};
 use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::WatchContacts;
 use mail_failover_runtime::telemetry::Heartbeat;
 
 /// Bound on the inputs that are handled before the next poll.
@@ -30,6 +32,17 @@ const BATCH: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// Time that the actions under way have to end when the process does.
 const DRAIN: Duration = Duration::from_secs(6);
+
+/// Time without a turn of the loop after which the process was starved, or frozen.
+const LAG: Duration = Duration::from_secs(10);
+/// Time after a lag in which this replica's evidence does not count.
+// Rounds that began before it are over by then, and a full one has followed with the default probes.
+const LATE_FOR: Duration = Duration::from_secs(30);
+/// Silence of a watch after which its objects may be outdated.
+// A request lasts 45 s, and the next one is a contact.
+const WATCH_SILENCE: Duration = Duration::from_mins(3);
+/// Resources by which backends are observed.
+const OBSERVED_BY: [&str; 5] = ["sendingbackends", "failoverpolicies", "mailroutes", "services", "endpointslices"];
 
 /// Everything that the loop is connected to.
 #[derive(Debug)]
@@ -48,6 +61,10 @@ pub struct Connections {
     pub directory: Directory,
     /// The part of this replica in what peers are told.
     pub local_report: LocalReport,
+    /// Latest contacts by watches.
+    pub watch_contacts: WatchContacts,
+    /// Replica that is fitter to lead, for the election.
+    pub successor: watch::Sender<Option<Arc<str>>>,
     /// Number of the term in which this replica leads.
     pub leading: watch::Receiver<Option<u64>>,
     /// Writes to the API server.
@@ -83,6 +100,8 @@ pub async fn run(
         mut agent_reports,
         directory,
         local_report,
+        watch_contacts,
+        successor,
         mut leading,
         applier,
         prober,
@@ -96,15 +115,33 @@ pub async fn run(
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
+    let mut fitness = Fitness::default();
     let mut term = *leading.borrow_and_update();
     state.handle(clock.now(), Input::Leading(term.is_some()));
     loop {
         heartbeat.beat();
-        let now = clock.now();
+        let (now, drift) = (clock.now(), clock.drift());
+        metrics.clock_drift(drift);
+        state.handle(now, Input::Unfit(fitness.look(Instant::now(), &watch_contacts)));
+        state.handle(now, Input::Drift(drift));
         state.handle_timeout(now);
-        let Effects { actions: requests, probes, cas, logins, report_changes, awaited, known_up_to, admissions } =
-            state.poll(now);
+        let Effects {
+            actions: requests,
+            probes,
+            cas,
+            logins,
+            report_changes,
+            awaited,
+            known_up_to,
+            successor: fitter,
+            admissions,
+        } = state.poll(now);
         local_report.note(report_changes, awaited, known_up_to);
+        successor.send_if_modified(|known| {
+            let is_news = *known != fitter;
+            *known = fitter;
+            is_news
+        });
         directory.note(admissions);
         for change in probes {
             match change {
@@ -199,6 +236,48 @@ pub async fn run(
     Ok(())
 }
 
+/// Looks at this process: has it turned as often as it should, and do its watches hear anything.
+#[derive(Debug, Default)]
+struct Fitness {
+    looked_at: Option<Instant>,
+    /// The latest lag, and its end.
+    late: Option<(Duration, Instant)>,
+}
+
+impl Fitness {
+    fn look(&mut self, now: Instant, contacts: &WatchContacts) -> Option<Unfit> {
+        let lag = self.looked_at.replace(now).map(|last| now.duration_since(last).saturating_sub(LONGEST_SLEEP));
+        if let Some(lag) = lag.filter(|lag| *lag >= LAG) {
+            self.late = Some((lag, now));
+        }
+        self.late = self.late.filter(|(_, at)| now.duration_since(*at) < LATE_FOR);
+        if let Some((lag, _)) = self.late {
+            return Some(Unfit::Late(lag));
+        }
+        let (resource, silence) = contacts.stalest(&OBSERVED_BY, now)?;
+        (silence >= WATCH_SILENCE).then_some(Unfit::Outdated { resource, silence })
+    }
+}
+
 fn sleep_for(now: Timestamp, timeout: Option<Timestamp>) -> Duration {
     timeout.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_had_no_processor_for_long_is_unfit_for_a_while() {
+        let (mut fitness, contacts) = (Fitness::default(), WatchContacts::default());
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(fitness.look(begun, &contacts), None);
+        assert_eq!(fitness.look(begun + 10 * second, &contacts), None, "a busy machine");
+        assert_eq!(fitness.look(begun + 21 * second, &contacts), Some(Unfit::Late(10 * second)));
+        for after in 22..51 {
+            assert_eq!(fitness.look(begun + after * second, &contacts), Some(Unfit::Late(10 * second)), "{after}");
+        }
+        assert_eq!(fitness.look(begun + 51 * second, &contacts), None);
+    }
 }

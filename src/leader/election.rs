@@ -1,5 +1,6 @@
 //! The task that takes part in the election.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -7,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::SignedDuration;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,8 @@ const FIELD_MANAGER: &str = "mail-failover-leader";
 /// Starts taking part in the election, until `release`. The task then vacates the lease, so that another replica takes
 /// over at once, and ends.
 ///
+/// `successor` names the replica that is fitter to lead than this one, if there is one.
+///
 /// `release` must be cancelled only when the last write under a claim is over. A task that ends or panics earlier is a
 /// defect that must end the process. The client must not retry by itself (see `kubernetes::Purpose::Lease`).
 ///
@@ -42,6 +46,7 @@ pub fn start(
     settings: Settings,
     clock: Clock,
     metrics: Metrics,
+    successor: watch::Receiver<Option<Arc<str>>>,
     release: CancellationToken,
 ) -> Result<(Leadership, JoinHandle<()>), SettingsError> {
     settings.validate()?;
@@ -58,6 +63,7 @@ pub fn start(
         tried: false,
         failing: false,
         leaving: false,
+        successor,
         settings,
         clock,
         metrics,
@@ -81,6 +87,8 @@ struct Election {
     tried: bool,
     failing: bool,
     leaving: bool,
+    /// Replica that is fitter to lead.
+    successor: watch::Receiver<Option<Arc<str>>>,
     /// Wall clock for times that people read.
     clock: Clock,
     metrics: Metrics,
@@ -140,7 +148,11 @@ impl Election {
     async fn turn(&mut self) -> Instant {
         for _ in 0..CALLS_AT_ONCE {
             let begun = Instant::now();
-            let action = self.machine.poll(self.now());
+            let now = self.now();
+            self.machine.set_successor(now, self.successor.borrow().as_deref());
+            let action = self.machine.poll(now);
+            // Before the lease is given away, nobody may count on the claim any more.
+            self.publish();
             let then = match action {
                 LeaseAction::Read => self.read().await,
                 LeaseAction::Write(write) => self.write(write).await,
@@ -190,10 +202,19 @@ impl Election {
     }
 
     async fn write(&mut self, write: LeaseWrite) -> Result<Then, LeaseCallError> {
-        let call = match (write.takes, write.holder.is_empty()) {
-            (true, _) => "take",
-            (false, false) => "renew",
-            (false, true) => "vacate",
+        let call = match &*write.holder {
+            _ if write.takes => "take",
+            "" => "vacate",
+            holder if holder == self.settings.identity => "renew",
+            successor => {
+                let identity = &self.settings.identity;
+                tracing::warn!(
+                    identity,
+                    successor,
+                    "this replica reaches no backend; it gives the lease to another one"
+                );
+                "give"
+            }
         };
         let lease = self.desired(&write);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };

@@ -101,6 +101,7 @@ struct Replica {
     release: CancellationToken,
     task: JoinHandle<()>,
     registry: Registry,
+    successor: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Replica {
@@ -109,9 +110,10 @@ impl Replica {
         let settings = Settings::new("mail", "operator", identity);
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        let (leadership, task) =
-            start(server.client(), settings, Clock::system(), metrics, release.clone()).expect("valid settings");
-        Self { leadership, release, task, registry }
+        let (successor, receiver) = watch::channel(None);
+        let (leadership, task) = start(server.client(), settings, Clock::system(), metrics, receiver, release.clone())
+            .expect("valid settings");
+        Self { leadership, release, task, registry, successor }
     }
 
     fn leads(&self) -> bool {
@@ -186,6 +188,25 @@ async fn a_vacated_lease_changes_hands_at_the_next_look() {
     assert_eq!(claim.check(), Err(ClaimLost));
     assert_eq!(server.holder(), "");
     assert!(second.until_it_leads().await < 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_gives_the_lease_to_a_fitter_replica_which_leads_within_seconds() {
+    let server = Server::default();
+    let first = Replica::start(&server, "a");
+    first.until_it_leads().await;
+    let (second, third) = (Replica::start(&server, "b"), Replica::start(&server, "c"));
+    tokio::time::sleep(30 * SECOND).await;
+    let claim = first.leadership.claim().expect("it leads");
+    first.successor.send_replace(Some("c".into()));
+    assert!(third.until_it_leads().await < 10 * SECOND);
+    assert_eq!(claim.check(), Err(ClaimLost));
+    assert!(!first.leads() && !second.leads());
+    // Who is suspect all the time gives away what it has just got no sooner than a lease duration later.
+    third.successor.send_replace(Some("a".into()));
+    assert!(first.until_it_leads().await > 14 * SECOND);
+    let metrics = first.metrics();
+    assert!(metrics.contains("mail_failover_lease_calls_total{call=\"give\",outcome=\"ok\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]

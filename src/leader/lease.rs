@@ -52,7 +52,7 @@ pub enum LeaseAction {
 pub struct LeaseWrite {
     /// Identity of the record to replace; `None` creates the lease.
     pub over: Option<(Uid, ResourceVersion)>,
-    /// The new holder; empty to vacate.
+    /// The new holder: this replica, or the one that the lease is given to; empty to vacate.
     pub holder: String,
     /// Number of changes of the holder: `spec.leaseTransitions`.
     pub transitions: i32,
@@ -126,14 +126,46 @@ pub struct LeaseMachine {
     /// True if the last seen record is known to be outdated.
     stale: bool,
     held: Option<HeldLease>,
+    /// Start of the latest term of its own.
+    term_began_at: Duration,
+    successor: Option<Successor>,
     terms: u64,
     transitions: Option<i32>,
+}
+
+/// Replica that is fitter to lead.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Successor {
+    identity: String,
+    /// Time since which there has been one without interruption.
+    since: Duration,
 }
 
 impl LeaseMachine {
     /// One that has seen nothing yet; `identity` as in `Settings`.
     pub fn new(identity: String, timing: Timing) -> Self {
-        Self { identity, timing, sight: LeaseState::Unknown, stale: false, held: None, terms: 0, transitions: None }
+        Self {
+            identity,
+            timing,
+            sight: LeaseState::Unknown,
+            stale: false,
+            held: None,
+            term_began_at: Duration::ZERO,
+            successor: None,
+            terms: 0,
+            transitions: None,
+        }
+    }
+
+    /// Notes the replica that is fitter to lead; `None` while this one is fit itself, or no other is fitter.
+    ///
+    /// A holder gives the lease to it, and its claim ends before that is written. It does so only after half a renew
+    /// deadline, and no sooner than a lease duration after its term began. So the lease is given away at most once in a
+    /// lease duration, by whomever.
+    // ADR-0101: A suspect leader gives its Lease away.
+    pub fn set_successor(&mut self, now: Duration, successor: Option<&str>) {
+        let since = self.successor.as_ref().map_or(now, |known| known.since);
+        self.successor = successor.map(|identity| Successor { identity: identity.to_owned(), since });
     }
 
     /// Takes the result of a call. Returns the time of the next one.
@@ -169,11 +201,24 @@ impl LeaseMachine {
         self.held = None;
     }
 
-    /// Returns the call to make now.
+    /// Returns the call to make now. A claim that is given away ends here, before the write is sent.
     pub fn poll(&mut self, now: Duration) -> LeaseAction {
+        let action = self.next_action(now);
+        if let LeaseAction::Write(write) = &action
+            && write.holder != self.identity
+        {
+            self.held = None;
+        }
+        action
+    }
+
+    fn next_action(&mut self, now: Duration) -> LeaseAction {
         let held = self.held(now);
         if self.stale {
             return LeaseAction::Read;
+        }
+        if let Some(write) = self.give_away(now) {
+            return LeaseAction::Write(write);
         }
         let over = match &self.sight {
             LeaseState::Unknown => return LeaseAction::Read,
@@ -206,6 +251,19 @@ impl LeaseMachine {
         }
     }
 
+    /// Returns the write that gives the lease to the successor, if that is due.
+    fn give_away(&self, now: Duration) -> Option<LeaseWrite> {
+        let held = self.held?;
+        let Successor { identity, since } = self.successor.as_ref()?;
+        let Timing { lease_duration, renew_deadline } = self.timing;
+        if now < self.term_began_at + lease_duration || now < *since + renew_deadline / 2 {
+            return None;
+        }
+        let LeaseState::Present { record, .. } = &self.sight else { return None };
+        let over = Some((record.uid.clone(), record.resource_version.clone()));
+        Some(LeaseWrite { over, holder: identity.clone(), transitions: held.transitions, takes: false })
+    }
+
     fn read(&mut self, now: Duration, record: Option<LeaseRecord>) -> Then {
         self.stale = false;
         let sight = match record {
@@ -230,7 +288,7 @@ impl LeaseMachine {
             },
         };
         self.sight = sight;
-        match self.poll(now) {
+        match self.next_action(now) {
             LeaseAction::Write(_) => Then::Now,
             LeaseAction::Read => Then::Later,
         }
@@ -241,13 +299,14 @@ impl LeaseMachine {
         self.stale = false;
         self.transitions = Some(record.transitions);
         self.sight = LeaseState::Present { record, since: now };
-        if write.holder.is_empty() {
+        if write.holder != self.identity {
             self.held = None;
             return Then::Later;
         }
         let deadline = sent + self.timing.renew_deadline;
         if write.takes {
             self.terms += 1;
+            self.term_began_at = now;
             self.held = Some(HeldLease { term: self.terms, transitions: write.transitions, deadline });
         } else {
             // An answer that arrives after the claim has lapsed does not revive it: readers may have acted on its loss.

@@ -208,6 +208,83 @@ fn what_is_not_its_own_is_not_vacated() {
     assert_eq!(machine.vacate(), None);
 }
 
+fn given_to(successor: &str, version: u64, transitions: i32) -> LeaseAction {
+    let (over, holder) = (Some(over(version)), successor.to_owned());
+    LeaseAction::Write(LeaseWrite { over, holder, transitions, takes: false })
+}
+
+/// Renews the claim by a write that is sent and answered at this time.
+fn renew(machine: &mut LeaseMachine, now: Duration, version: u64) {
+    let LeaseAction::Write(write) = machine.poll(now) else { panic!("a holder renews") };
+    assert_eq!(write.holder, "us", "it keeps the lease at {now:?}");
+    machine.handle(now, LeaseEvent::Written { sent: now, write, record: record("us", version) });
+}
+
+#[test]
+fn a_holder_gives_the_lease_to_the_fitter_replica_and_its_claim_ends_before_that_is_written() {
+    let mut machine = leader(Duration::ZERO);
+    for second in 2..16 {
+        machine.set_successor(second * SECOND, Some("them"));
+        renew(&mut machine, second * SECOND, u64::from(second));
+    }
+    // Its term began at 1 s.
+    machine.set_successor(16 * SECOND, Some("others"));
+    assert_eq!(machine.poll(16 * SECOND), given_to("others", 15, 0), "to the one that is fit now");
+    assert_eq!(machine.held(16 * SECOND), None);
+    let LeaseAction::Write(write) = given_to("others", 15, 0) else { unreachable!() };
+    let written = LeaseEvent::Written { sent: 16 * SECOND, write, record: record("others", 16) };
+    assert_eq!(machine.handle(16 * SECOND, written), Then::Later);
+    assert_eq!(machine.poll(17 * SECOND), LeaseAction::Read, "it is a candidate");
+    assert_eq!(machine.poll((31 * SECOND).saturating_sub(MOMENT)), LeaseAction::Read);
+    assert!(matches!(machine.poll(31 * SECOND), LeaseAction::Write(_)), "the other one has not taken it");
+}
+
+#[test]
+fn a_lease_is_given_away_at_most_once_in_a_lease_duration_and_not_for_a_moments_suspicion() {
+    let mut machine = leader(Duration::ZERO);
+    for second in 2..41 {
+        // Suspect for four seconds, again and again: less than half of the renew deadline.
+        machine.set_successor(second * SECOND, (second % 5 != 0).then_some("them"));
+        renew(&mut machine, second * SECOND, u64::from(second));
+    }
+    for second in 41..46 {
+        machine.set_successor(second * SECOND, Some("them"));
+        renew(&mut machine, second * SECOND, u64::from(second));
+    }
+    assert_eq!(machine.poll(46 * SECOND), given_to("them", 45, 0));
+    // The other one gives it back at once.
+    machine.handle(47 * SECOND, LeaseEvent::Outdated);
+    machine.handle(47 * SECOND, LeaseEvent::Read(Some(record("us", 47))));
+    renew(&mut machine, 48 * SECOND, 48);
+    for second in 49..63 {
+        renew(&mut machine, second * SECOND, u64::from(second));
+    }
+    assert_eq!(machine.poll(63 * SECOND), given_to("them", 62, 4));
+}
+
+#[test]
+fn a_replica_that_finds_its_own_name_in_the_lease_takes_it_at_once() {
+    let mut machine = machine();
+    machine.handle(SECOND, LeaseEvent::Read(Some(record("them", 6))));
+    assert_eq!(machine.handle(2 * SECOND, LeaseEvent::Read(Some(record("us", 7)))), Then::Now);
+    assert_eq!(machine.poll(2 * SECOND), LeaseAction::Write(take(Some(over(7)), 4)));
+}
+
+#[test]
+fn a_gift_that_was_not_heard_to_arrive_is_looked_at_before_anything_else_is_written() {
+    let mut machine = leader(Duration::ZERO);
+    machine.set_successor(2 * SECOND, Some("them"));
+    for second in 3..16 {
+        renew(&mut machine, second * SECOND, u64::from(second));
+    }
+    assert_eq!(machine.poll(16 * SECOND), given_to("them", 15, 0));
+    machine.handle(16 * SECOND, LeaseEvent::Outdated);
+    assert_eq!(machine.poll(16 * SECOND), LeaseAction::Read);
+    machine.handle(17 * SECOND, LeaseEvent::Read(Some(record("us", 15))));
+    let LeaseAction::Write(again) = machine.poll(17 * SECOND) else { panic!("it did not arrive") };
+    assert!(again.takes, "a new term, in which it may give the lease away a lease duration later");
+}
+
 /// Several replicas with clocks of their own, a network that delays and loses, and processes that freeze, in virtual
 /// time.
 mod simulation {
@@ -340,6 +417,16 @@ mod simulation {
             if self.rng.u32(..60) == 0 {
                 self.nodes[index].frozen_until = self.now + self.rng.f64() * 40.0;
             }
+            // It takes another one for fitter, rightly or not.
+            match self.rng.u32(..40) {
+                0..4 => {
+                    let successor = format!("node-{}", self.rng.usize(..self.nodes.len()));
+                    let now = self.nodes[index].clock(self.now);
+                    self.nodes[index].machine.set_successor(now, Some(&successor));
+                }
+                4 => self.nodes[index].machine.set_successor(Duration::ZERO, None),
+                _ => {}
+            }
             let all_saw_it = self.nodes.iter().all(|node| matches!(node.machine.sight, LeaseState::Present { .. }));
             if all_saw_it && self.rng.u32(..400) == 0 {
                 self.lease = None;
@@ -451,6 +538,7 @@ mod simulation {
         simulation.faults = false;
         for node in &mut simulation.nodes {
             node.frozen_until = 0.0;
+            node.machine.set_successor(Duration::ZERO, None);
         }
         simulation.run(660.0)?;
         let leaders = simulation.nodes.iter().filter(|node| node.valid_until > simulation.now).count();

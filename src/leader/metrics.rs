@@ -45,7 +45,7 @@ impl Metrics {
             calls: register(
                 registry,
                 "lease_calls",
-                "Reads and writes of the lease: ok, conflict (somebody else had written), timeout, unreachable, server, throttled, forbidden, not_found, invalid or malformed",
+                "Reads and writes of the lease, by call (read, take, renew, give, vacate) and outcome: ok, conflict (somebody else had written), timeout, unreachable, server, throttled, forbidden, not_found, invalid or malformed",
             ),
             renewal: registered(
                 registry,

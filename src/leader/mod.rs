@@ -16,6 +16,9 @@
 //! - A lost claim does not end the process: it probes on as a candidate.
 //! - A lease with an empty `holderIdentity` is free at once. The holder clears it when its last write is over; clearing
 //!   it by hand has the same effect.
+//! - A holder that sees everything fail that others see work gives the lease to one of those: it writes their name into
+//!   `holderIdentity`, and a replica that finds its own name there takes the lease at once. That happens at most once in
+//!   a lease duration, whoever gives (ADR-0101). If the other one does not take it, it runs out as any other.
 //! - A deleted lease is created again by its holder. A candidate that has seen it before waits for a lease duration all
 //!   the same. One that has never seen it takes it at once, so that the first start need not wait.
 

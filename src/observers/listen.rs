@@ -132,7 +132,8 @@ impl PeerTracker {
                 let endpoint = lease.annotations().get(ENDPOINT_ANNOTATION).filter(|_| is_its_own);
                 self.note_endpoint(&name, endpoint.and_then(|text| endpoint::parse(text)));
                 let text = lease.annotations().get(REPORT_ANNOTATION).map_or("", String::as_str);
-                self.handle_report(&name, if is_its_own { Ok(text) } else { Err(ReportError::ForeignLease) });
+                let text = if is_its_own { Ok(text) } else { Err(ReportError::ForeignLease) };
+                self.handle_report(&name, identity, text);
             }
         }
     }
@@ -156,7 +157,7 @@ impl PeerTracker {
     }
 
     /// Takes the report of an observer that is alive.
-    fn handle_report(&mut self, name: &Arc<str>, text: Result<&str, ReportError>) {
+    fn handle_report(&mut self, name: &Arc<str>, identity: &str, text: Result<&str, ReportError>) {
         let says = *text.as_ref().unwrap_or(&"");
         let known = self.reports.get(name);
         if known.is_some_and(|known| known.status != PeerStatus::Silent && *known.text == *says) {
@@ -177,7 +178,8 @@ impl PeerTracker {
         match complete {
             Some((reported, known_up_to, silent)) => {
                 let observer = self.observer(name);
-                self.actions.events.push(PeerEvent::Report { observer, reported, known_up_to, silent });
+                let identity = identity.into();
+                self.actions.events.push(PeerEvent::Report { observer, identity, reported, known_up_to, silent });
             }
             None if before == Some(PeerStatus::Heard) => self.lose(name),
             None => {}

@@ -76,7 +76,7 @@ impl Heard {
 fn words(peer_events: &[PeerEvent]) -> String {
     let word = |hearing: &PeerEvent| match hearing {
         PeerEvent::Listed => "listed".to_owned(),
-        PeerEvent::Report { observer, reported, known_up_to: _, silent: _ } => {
+        PeerEvent::Report { observer, reported, identity: _, known_up_to: _, silent: _ } => {
             let names: Vec<_> = reported.keys().map(|key| key.name.to_string()).collect();
             format!("{observer}({})", names.join(","))
         }

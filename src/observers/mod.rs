@@ -96,6 +96,8 @@ pub enum PeerEvent {
     Report {
         /// Name from its Lease: as a rule that of the pod.
         observer: Arc<str>,
+        /// Its name in the election.
+        identity: Arc<str>,
         /// Every backend that it does not see healthy.
         reported: Arc<BackendVerdicts>,
         /// Highest `resourceVersion` of the backends that it knows: its silence about a later one says nothing. `None`

@@ -16,7 +16,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
 use mail_failover_core::engine::{Health, ObserverVerdict};
+use mail_failover_core::model::text::visible;
 use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion};
+use mail_failover_resolve::text::truncated;
 use mail_failover_resolve::time::{micro_time, timestamp};
 
 /// Most verdicts in a report. Namespaces share them: those with the fewest come first.
@@ -25,6 +27,10 @@ pub const MAX_VERDICTS: usize = 1000;
 /// Longest report, in bytes.
 // An object's annotations may have 256 KiB together.
 pub const MAX_BYTES: usize = 200_000;
+
+/// Longest description of a verdict, in bytes.
+// A report of a thousand verdicts must have room for them.
+const MAX_WORDS: usize = 60;
 
 /// The verdicts of one replica about one backend, by thresholds as `model::Thresholds` displays them.
 pub type Verdicts = BTreeMap<Arc<str>, ObserverVerdict>;
@@ -107,6 +113,9 @@ struct ReportedVerdict {
     // A report without them, of an older version, confirms nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     confirms: Vec<String>,
+    /// What the writer has seen, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
 }
 
 impl ObserverReport {
@@ -270,17 +279,19 @@ fn entry(verdict: &ObserverVerdict) -> ReportedVerdict {
         class: verdict.class.as_str().to_owned(),
         first_failure_at: verdict.first_failure_at.map(micro_time),
         confirms: verdict.confirms.iter().map(ToString::to_string).collect(),
+        message: truncated(&verdict.message, MAX_WORDS),
     }
 }
 
 fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
-    let ReportedVerdict { health, since, class, first_failure_at, confirms } = entry;
+    let ReportedVerdict { health, since, class, first_failure_at, confirms, message } = entry;
     let verdict = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
         confirms: confirms.into_iter().map(Arc::from).collect(),
+        message: truncated(&visible(&message), MAX_WORDS).into(),
     };
     (thresholds.into(), verdict)
 }

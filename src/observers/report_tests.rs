@@ -18,6 +18,7 @@ fn observer_verdict(health: Health) -> ObserverVerdict {
         class: EvidenceClass::ConnectionRefused,
         first_failure_at: Some(Timestamp::from_micros(1_700_000_000_000_001)),
         confirms: [].into(),
+        message: "connection refused".into(),
     }
 }
 
@@ -195,13 +196,14 @@ fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
     let confirms = prop::collection::vec("[a-z]{1,8}".prop_map(Arc::from), 0..3);
-    (health, time.clone(), class, prop::option::of(time), confirms).prop_map(
-        |(health, since, class, first_failure_at, confirms)| ObserverVerdict {
+    (health, time.clone(), class, prop::option::of(time), confirms, "[a-z :é]{0,20}").prop_map(
+        |(health, since, class, first_failure_at, confirms, message)| ObserverVerdict {
             health,
             since,
             class,
             first_failure_at,
             confirms: confirms.into(),
+            message: message.into(),
         },
     )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::config_map::host_and_port;
-use super::{Owner, Target, metadata};
+use super::{Led, Owner, Target, metadata};
 use mail_failover_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
 use mail_failover_contract::routing::{self, Refusal};
 use mail_failover_core::model::{AgentOutput, Backend, Policy, SharedError, TlsMode, TrustAnchors};
@@ -57,9 +57,9 @@ pub(super) struct Sharing {
     pub(super) next_hop: String,
 }
 
-pub(super) fn config_map(owner: &Owner, output: &AgentOutput, target: &Target<'_>, text: &str) -> ConfigMap {
+pub(super) fn config_map(owner: &Owner, output: &AgentOutput, led: Led<'_>, text: &str) -> ConfigMap {
     ConfigMap {
-        metadata: metadata(owner, output.config_map.to_string(), &[], Some(target)),
+        metadata: metadata(owner, output.config_map.to_string(), &[], Some(led)),
         data: Some([(KEY.to_owned(), text.to_owned())].into()),
         ..ConfigMap::default()
     }
@@ -71,6 +71,27 @@ pub(super) fn config_map(owner: &Owner, output: &AgentOutput, target: &Target<'_
 /// [`Refusal`] if an agent could not use it: the text is read again as an agent does.
 pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Result<Rendered, Refusal> {
     let (backends, left_out) = distinct(backends(targets, inputs));
+    let transition = targets.first().map_or(0, |target| target.transition);
+    let text = document(owner, transition, Some(backends), inputs)?;
+    Ok(Rendered { text, left_out })
+}
+
+/// Renders the document by which nobody may carry the mail.
+///
+/// # Errors
+/// As [`render`].
+// ADR-0100: A document can say that nobody may carry the mail.
+pub(super) fn render_withdrawn(owner: &Owner, transition: i64, inputs: &DocumentInputs<'_>) -> Result<String, Refusal> {
+    document(owner, transition, None, inputs)
+}
+
+/// Renders a document with these backends; one by which nobody may carry the mail if `None`.
+fn document(
+    owner: &Owner,
+    transition: i64,
+    backends: Option<Vec<document::Backend>>,
+    inputs: &DocumentInputs<'_>,
+) -> Result<String, Refusal> {
     let document = Document {
         api_version: API_VERSION.to_owned(),
         route: document::RouteReference {
@@ -78,11 +99,9 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInp
             name: owner.key.name.to_string(),
             uid: owner.uid.to_string(),
         },
-        decision: document::Decision {
-            transition: targets.first().map_or(0, |target| target.transition),
-            summary: inputs.summary.clone(),
-        },
-        backends,
+        decision: document::Decision { transition, summary: inputs.summary.clone() },
+        withdrawn: backends.is_none(),
+        backends: backends.unwrap_or_else(|| vec![document::Backend::nowhere()]),
         reflex: reflex(inputs.policy),
         sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
@@ -90,7 +109,7 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInp
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(SharedError::new(error)))?;
     // ADR-0044: Check a document for agents before it is written.
     routing::parse(&text)?;
-    Ok(Rendered { text: format!("{text}\n"), left_out })
+    Ok(format!("{text}\n"))
 }
 
 /// Lists every backend with its share in whole percents of the placed mail.

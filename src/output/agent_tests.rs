@@ -208,3 +208,21 @@ fn shares_keep_their_proportions() {
         assert_eq!(to_hundred(shares), percents, "{shares:?}");
     }
 }
+
+#[test]
+fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_understands() {
+    let policy = Policy::default();
+    let operators =
+        [OperatorEndpoint { address: "[2001:db8::1]:8443".to_owned(), certificate_sha256: "ab".repeat(32) }];
+    let summary = "Withdrawn: nobody may carry the mail".to_owned();
+    let inputs =
+        DocumentInputs { members: vec![], summary, policy: &policy, sender_domains: &[], operators: &operators };
+    let text = render_withdrawn(&owner(), 7, &inputs).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["withdrawn"], true);
+    assert_eq!(document["decision"], json!({"transition": 7, "summary": "Withdrawn: nobody may carry the mail"}));
+    let nowhere = json!([{"name": "withdrawn", "percent": 100, "standby": false, "host": "255.255.255.255", "port": 25,
+        "tls": {"mode": "None"}}]);
+    assert_eq!(document["backends"], nowhere);
+    assert_eq!(document["operators"][0]["address"], "[2001:db8::1]:8443", "it goes on reporting");
+}

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::{Owner, Target, metadata};
+use super::{Led, Owner, Target, metadata};
+use mail_failover_contract::document::{NOWHERE, NOWHERE_PORT};
 use mail_failover_core::model::{Backend, ConfigMapFormat, ConfigMapOutput, Destination, TlsMode};
 
 pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Target<'_>) -> ConfigMap {
@@ -12,8 +13,38 @@ pub(super) fn config_map(owner: &Owner, output: &ConfigMapOutput, target: &Targe
         ConfigMapFormat::Postfix => postfix(target),
         ConfigMapFormat::Env => env(target),
     };
+    rendered(owner, output, target.into(), data)
+}
+
+/// Renders the `ConfigMap` of a route whose mail nobody may carry.
+///
+/// Its keys are those of any other. Postfix's `transport` names the service that keeps all mail in the queue; the other
+/// values name an address to which no connection can be made.
+// ADR-0100: An empty host would be `localhost` to many clients, and one that does not exist makes Postfix bounce.
+pub(super) fn withdrawn(owner: &Owner, output: &ConfigMapOutput, transition: i64) -> ConfigMap {
+    let next_hop = format!("[{NOWHERE}]:{NOWHERE_PORT}");
+    let data = match output.format {
+        ConfigMapFormat::Postfix => [
+            ("transport", "* retry:4.7.1 nobody may carry this mail at present\n".to_owned()),
+            ("tls_policy", format!("{next_hop} none\n")),
+            ("relayhost", format!("{next_hop}\n")),
+        ]
+        .into(),
+        ConfigMapFormat::Env => [
+            ("SENDING_BACKEND", String::new()),
+            ("SMTP_HOST", NOWHERE.to_owned()),
+            ("SMTP_PORT", NOWHERE_PORT.to_string()),
+            ("SMTP_TLS", "none".to_owned()),
+            ("SMTP_TLS_SERVER_NAME", NOWHERE.to_owned()),
+        ]
+        .into(),
+    };
+    rendered(owner, output, Led { backend: None, transition }, data)
+}
+
+fn rendered(owner: &Owner, output: &ConfigMapOutput, led: Led<'_>, data: BTreeMap<&'static str, String>) -> ConfigMap {
     ConfigMap {
-        metadata: metadata(owner, output.name.to_string(), &[], Some(target)),
+        metadata: metadata(owner, output.name.to_string(), &[], Some(led)),
         data: Some(data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         ..ConfigMap::default()
     }
@@ -118,6 +149,41 @@ mod tests {
                 "transport=* smtps:[ipv6:2001:db8::1]:587\n"
             ]
         );
+    }
+
+    #[test]
+    fn a_config_map_of_mail_that_nobody_may_carry_leads_nowhere_and_bounces_nothing() {
+        let owner = Owner {
+            key: mail_failover_core::model::ObjectKey::new("shop", "orders"),
+            uid: mail_failover_core::model::Uid::parse(Some("u")).unwrap(),
+        };
+        let data = |format| {
+            let output = ConfigMapOutput { name: "mail".into(), format };
+            let data = withdrawn(&owner, &output, 7).data.unwrap();
+            data.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            data(ConfigMapFormat::Postfix),
+            [
+                "relayhost=[255.255.255.255]:25\n",
+                "tls_policy=[255.255.255.255]:25 none\n",
+                "transport=* retry:4.7.1 nobody may carry this mail at present\n",
+            ]
+        );
+        assert_eq!(
+            data(ConfigMapFormat::Env),
+            [
+                "SENDING_BACKEND=",
+                "SMTP_HOST=255.255.255.255",
+                "SMTP_PORT=25",
+                "SMTP_TLS=none",
+                "SMTP_TLS_SERVER_NAME=255.255.255.255",
+            ]
+        );
+        let output = ConfigMapOutput { name: "mail".into(), format: ConfigMapFormat::Env };
+        let annotations = withdrawn(&owner, &output, 7).metadata.annotations.unwrap();
+        let expected = [("mailfailover.io/transition".to_owned(), "7".to_owned())];
+        assert_eq!(annotations.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -73,6 +73,21 @@ pub struct Target<'a> {
     pub is_place_known: bool,
 }
 
+/// Destination of an output and the decision behind it, as its annotations tell people and later writers.
+#[derive(Clone, Copy, Debug)]
+struct Led<'a> {
+    /// Name of the `SendingBackend`; `None` if nobody may carry the mail.
+    backend: Option<&'a str>,
+    /// The id of the route's latest transition; 0 before the first.
+    transition: i64,
+}
+
+impl<'a> From<&'a Target<'_>> for Led<'a> {
+    fn from(target: &'a Target<'_>) -> Self {
+        Self { backend: Some(target.name), transition: target.transition }
+    }
+}
+
 /// Lists every object that the spec of a route wants to own, `EndpointSlices` aside.
 pub fn owned_keys<'a>(route: &'a Route, key: &'a ObjectKey) -> impl Iterator<Item = OutputKey> + 'a {
     let services = route.services.iter().map(|output| (OutputKind::Service, &output.name));
@@ -133,6 +148,33 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], inputs: &Do
     desired
 }
 
+/// Computes the outputs of a route whose mail nobody may carry: Services without endpoints, and `ConfigMaps` that lead
+/// to an address to which no connection can be made. `transition` is the id of the route's latest one.
+// ADR-0080: Residency and sender domains yield to nothing.
+pub fn withdrawn(owner: &Owner, route: &Route, transition: i64, inputs: &DocumentInputs<'_>) -> Desired {
+    let mut desired = Desired {
+        objects: vec![],
+        owned_keys: owned_keys(route, &owner.key).collect(),
+        endpoints_known: true,
+        places_known: true,
+        obstacles: vec![],
+    };
+    for output in &route.services {
+        let service = Output::Service(Box::new(service::service(owner, output)));
+        desired.objects.push(wanted(owner, &output.name, service));
+    }
+    for output in &route.config_maps {
+        let config_map = Output::ConfigMap(Box::new(config_map::withdrawn(owner, output, transition)));
+        desired.objects.push(wanted(owner, &output.name, config_map));
+    }
+    match agent::render_withdrawn(owner, transition, inputs) {
+        _ if route.agents.is_empty() => {}
+        Ok(text) => tell_agents(owner, route, Led { backend: None, transition }, &text, &mut desired),
+        Err(refusal) => desired.obstacles.push(untold(&refusal)),
+    }
+    desired
+}
+
 /// Adds the agents' documents to `desired`, or the obstacle to them.
 fn brief(
     owner: &Owner,
@@ -144,24 +186,7 @@ fn brief(
 ) {
     let rendered = match agent::render(owner, targets, inputs) {
         Ok(rendered) => rendered,
-        Err(refusal) => {
-            let remedy = match refusal {
-                Refusal::TooLarge(_) => "; use smaller bundles in tls.caRef of its backends",
-                Refusal::Empty
-                | Refusal::Json(_)
-                | Refusal::Unreadable(_)
-                | Refusal::Version(_)
-                | Refusal::Field { .. }
-                | Refusal::Older { .. } => "",
-            };
-            let message =
-                format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
-            return desired.obstacles.push(Obstacle {
-                reason: reason::AGENT_DOCUMENT_UNUSABLE,
-                field: AGENT_FIELD,
-                message,
-            });
-        }
+        Err(refusal) => return desired.obstacles.push(untold(&refusal)),
     };
     desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
         // ADR-0042: Agents get one backend per host and port.
@@ -172,28 +197,44 @@ fn brief(
              alone; give one of them another host name, or take it out of the list"
         ),
     }));
+    tell_agents(owner, route, largest.into(), &rendered.text, desired);
+}
+
+fn tell_agents(owner: &Owner, route: &Route, led: Led<'_>, text: &str, desired: &mut Desired) {
     for output in &route.agents {
-        let config_map = agent::config_map(owner, output, largest, &rendered.text);
+        let config_map = agent::config_map(owner, output, led, text);
         desired.objects.push(wanted(owner, &output.config_map, Output::ConfigMap(Box::new(config_map))));
     }
+}
+
+/// The obstacle of a document that agents could not use.
+fn untold(refusal: &Refusal) -> Obstacle {
+    let remedy = match refusal {
+        Refusal::TooLarge(_) => "; use smaller bundles in tls.caRef of its backends",
+        Refusal::Empty
+        | Refusal::Json(_)
+        | Refusal::Unreadable(_)
+        | Refusal::Version(_)
+        | Refusal::Field { .. }
+        | Refusal::Older { .. } => "",
+    };
+    let message = format!("agents could not use what they would be told, and keep what they have: {refusal}{remedy}");
+    Obstacle { reason: reason::AGENT_DOCUMENT_UNUSABLE, field: AGENT_FIELD, message }
 }
 
 fn wanted(owner: &Owner, name: &str, output: Output) -> DesiredOutput {
     DesiredOutput { key: (output.kind(), owner.key.sibling(name)), output }
 }
 
-fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], target: Option<&Target<'_>>) -> ObjectMeta {
+fn metadata(owner: &Owner, name: String, labels: &[(&str, &str)], led: Option<Led<'_>>) -> ObjectMeta {
     let labels = labels.iter().chain(&[(MANAGED_BY_LABEL, MANAGED_BY)]);
     ObjectMeta {
         name: Some(name),
         namespace: Some(owner.key.namespace.to_string()),
         labels: Some(labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
-        annotations: target.map(|target| {
-            [
-                (BACKEND_ANNOTATION.to_owned(), target.name.to_owned()),
-                (TRANSITION_ANNOTATION.to_owned(), target.transition.to_string()),
-            ]
-            .into()
+        annotations: led.map(|Led { backend, transition }| {
+            let backend = backend.map(|backend| (BACKEND_ANNOTATION.to_owned(), backend.to_owned()));
+            backend.into_iter().chain([(TRANSITION_ANNOTATION.to_owned(), transition.to_string())]).collect()
         }),
         owner_references: Some(vec![OwnerReference {
             api_version: format!("{}/{}", api::GROUP, api::VERSION),

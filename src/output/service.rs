@@ -59,7 +59,7 @@ pub(super) fn endpoint_slices(
         }
         let labels = [(SERVICE_NAME_LABEL, &*output.name), (SLICE_MANAGED_BY_LABEL, SLICE_MANAGED_BY)];
         let slice = EndpointSlice {
-            metadata: metadata(owner, name.clone(), &labels, Some(part.target)),
+            metadata: metadata(owner, name.clone(), &labels, Some(part.target.into())),
             address_type: address_type.to_owned(),
             endpoints: endpoints.into_iter().map(endpoint).collect(),
             ports: Some(output.ports.iter().map(|output| endpoint_port(&output.name, port)).collect()),

@@ -30,7 +30,8 @@ pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+    ThrottledDeliveries, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,13 +68,18 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
 }
 
 fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, BackendDeliveries) {
-    let report::BackendReport { name, verdict, failure, left, deliveries } = backend;
+    let report::BackendReport { name, verdict, failure, throttling, left, deliveries } = backend;
     let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
     let deliveries = BackendDeliveries {
-        verdict: match (verdict, failure) {
-            (report::ReportedVerdict::Failing, Some(failure)) => DeliveryVerdict::Failing(failing(&failure, now)),
-            (report::ReportedVerdict::Passing, _) => DeliveryVerdict::Passing,
-            (report::ReportedVerdict::Failing, None) | (report::ReportedVerdict::Silent, _) => DeliveryVerdict::Silent,
+        verdict: match (verdict, failure, throttling) {
+            (report::ReportedVerdict::Failing, Some(failure), _) => DeliveryVerdict::Failing(failing(&failure, now)),
+            (report::ReportedVerdict::Passing | report::ReportedVerdict::Silent, _, Some(throttling)) => {
+                DeliveryVerdict::Throttled(throttled(&throttling, now))
+            }
+            (report::ReportedVerdict::Passing, _, None) => DeliveryVerdict::Passing,
+            (report::ReportedVerdict::Failing, None, _) | (report::ReportedVerdict::Silent, _, None) => {
+                DeliveryVerdict::Silent
+            }
         },
         is_left: left,
         sent,
@@ -82,6 +88,15 @@ fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, Back
         possible_duplicates,
     };
     (name.into(), deliveries)
+}
+
+fn throttled(throttling: &report::ThrottlingReport, now: Timestamp) -> ThrottledDeliveries {
+    let report::ThrottlingReport { message, first_milliseconds, last_milliseconds } = throttling;
+    ThrottledDeliveries {
+        message: message.as_str().into(),
+        first_at: now - report::age(*first_milliseconds.max(last_milliseconds)),
+        last_at: now - report::age(*last_milliseconds),
+    }
 }
 
 fn failing(failure: &report::FailureReport, now: Timestamp) -> FailingDeliveries {

@@ -172,6 +172,8 @@ async fn take(State(shared): State<Arc<ReportContext>>, headers: HeaderMap, body
 
 impl ReportContext {
     async fn take(&self, headers: &HeaderMap, body: Body) -> Result<(), ReportRefusal> {
+        // The ages in a report count from when it came, however long the API server takes to review its token.
+        let came_at = self.clock.now();
         let token = bearer(headers).ok_or(ReportRefusal::Unauthorized)?;
         let caller = self.reviewer.review(token).await.map_err(|denial| match denial {
             Denial::Refused => ReportRefusal::Unauthorized,
@@ -189,7 +191,7 @@ impl ReportContext {
         if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(&agent, Instant::now()) {
             return Err(ReportRefusal::TooMany);
         }
-        self.reports.try_send(received(agent, report, self.clock.now())).map_err(|_full| ReportRefusal::Busy)
+        self.reports.try_send(received(agent, report, came_at)).map_err(|_full| ReportRefusal::Busy)
     }
 }
 

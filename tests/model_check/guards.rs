@@ -29,6 +29,8 @@ pub struct Faults {
     pub crashes: u8,
     /// A process is told to end, and another is started in its place.
     pub leaves: u8,
+    /// A leader finds that another replica is fitter to lead, until the storm is over.
+    pub unfit: u8,
     /// A write is slow: it arrives after any number of other things, or never, or its answer does.
     pub slow: u8,
     /// A clock stands still for a tick (`CLOCK_MONOTONIC` does while a machine is suspended).

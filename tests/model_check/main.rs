@@ -41,7 +41,7 @@ const GUARDS: Guards = Guards {
     outputs_name_their_decision: true,
 };
 
-const NO_FAULTS: Faults = Faults { crashes: 0, leaves: 0, slow: 0, stalls: 0, changes: 0 };
+const NO_FAULTS: Faults = Faults { crashes: 0, leaves: 0, unfit: 0, slow: 0, stalls: 0, changes: 0 };
 
 /// Two replicas, and a primary that is dead from the beginning. The margin between claim and lease is a tick.
 const PROTOCOL: Protocol = Protocol {
@@ -109,6 +109,29 @@ fn two_never_lead_and_one_does_in_the_end_however_slow_the_lease_is() {
     holds(
         "two replicas, nobody leads at first, and a clock is slow",
         Protocol { is_contested: true, storm: 3, end: 8, faults, ..lease },
+    );
+}
+
+#[test]
+fn a_lease_that_is_given_away_has_one_holder_at_a_time_and_a_switch_happens_once() {
+    // The term began in the first tick; the lease is given away three ticks later.
+    let lease = Protocol {
+        primary_works: true,
+        slow_lease_calls: true,
+        storm: 5,
+        end: 10,
+        properties: properties::of_the_lease,
+        ..PROTOCOL
+    };
+    let faults = Faults { unfit: 1, ..NO_FAULTS };
+    holds("two replicas, and the leader is unfit", Protocol { faults, ..lease.clone() });
+    let faults = Faults { unfit: 1, crashes: 1, ..NO_FAULTS };
+    holds("the leader is unfit, and one of the two dies", Protocol { faults, slow_lease_calls: false, ..lease });
+    let faults = Faults { unfit: 1, slow: 1, changes: 1, ..NO_FAULTS };
+    let properties = properties::of_a_return;
+    holds(
+        "the leader is unfit, a write is slow and the primary recovers",
+        Protocol { storm: 5, end: 10, faults, properties, ..PROTOCOL },
     );
 }
 

@@ -11,7 +11,7 @@ use mail_failover_operator::leader::lease::{LeaseAction, LeaseWrite, Timing};
 use stateright::{Model, Property};
 
 use super::guards::{Faults, Guards};
-use super::replica::{LeaseCall, Life, Place, Replica, Step};
+use super::replica::{LeaseCall, Life, Place, Replica, Step, identity};
 use super::server::{Process, Request, Server, Writer};
 
 /// The checked protocol.
@@ -83,6 +83,7 @@ pub enum Action {
     StepTimesOut(usize, CallOutcome),
     Crash(usize),
     Leave(usize),
+    FindsFitter(usize),
     PrimaryChanges,
 }
 
@@ -166,6 +167,9 @@ impl Protocol {
             }
             if left.leaves > 0 && replica.life == Life::Running {
                 actions.push(Action::Leave(index));
+            }
+            if left.unfit > 0 && replica.leads() {
+                actions.push(Action::FindsFitter(index));
             }
             if left.stalls > 0 {
                 actions.push(Action::TickWithout(index));
@@ -259,6 +263,13 @@ impl Protocol {
                 leave_step(state, step);
                 self.restart(state, index);
             }
+            Action::FindsFitter(index) => {
+                state.left.unfit -= 1;
+                let now = Self::clock(state, index);
+                let next = (index + 1) % state.replicas.len();
+                let successor = identity(state.replicas[next].process);
+                replica(state, index).find_fitter(now, Some(&successor));
+            }
             Action::LateArrives(index) => {
                 let server = Arc::make_mut(&mut state.server);
                 match state.late.remove(index) {
@@ -293,7 +304,12 @@ impl Protocol {
     fn tick(&self, state: &mut State, stalled: Option<usize>) {
         state.tick += 1;
         for index in 0..state.replicas.len() {
+            let now = Self::clock(state, index);
+            let is_over = state.tick >= self.storm;
             let replica = replica(state, index);
+            if is_over {
+                replica.find_fitter(now, None);
+            }
             replica.had_turn = false;
             replica.behind += u8::from(stalled == Some(index));
             self.look_at_the_claim(state, index);

@@ -146,6 +146,11 @@ impl Replica {
         }
     }
 
+    /// Notes the replica that is fitter to lead.
+    pub fn find_fitter(&mut self, now: Duration, successor: Option<&str>) {
+        self.machine.set_successor(now, successor);
+    }
+
     /// Ends the replica, which gives up its claim. Returns a call for the lease in progress, which
     /// no process waits for any more.
     pub fn leave(&mut self, now: Duration) -> Option<LeaseCall> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
-use mail_failover_core::model::{BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail};
+use mail_failover_core::model::{
+    BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, ThrottledDeliveries,
+};
 
 use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
 use super::reporter::ReportState;
@@ -89,6 +91,11 @@ fn reported(verdict: &TrafficVerdict) -> DeliveryVerdict {
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
+        }),
+        TrafficVerdict::Throttled(run) => DeliveryVerdict::Throttled(ThrottledDeliveries {
+            message: run.summary.clone(),
+            first_at: run.since,
+            last_at: run.until,
         }),
         TrafficVerdict::Working { .. } => DeliveryVerdict::Passing,
     }

@@ -20,7 +20,8 @@ use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
 use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, SwitchedMail, Timestamp,
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, SwitchedMail, ThrottledDeliveries,
+    Timestamp,
 };
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
@@ -97,6 +98,7 @@ impl ReportState {
         for (name, deliveries) in &self.backends {
             let (class, passes) = match &deliveries.verdict {
                 DeliveryVerdict::Failing(failing) => (Some(failing.class), false),
+                DeliveryVerdict::Throttled(_) => (Some(EvidenceClass::Throttled), false),
                 DeliveryVerdict::Passing => (None, true),
                 DeliveryVerdict::Silent => (None, false),
             };
@@ -131,15 +133,24 @@ impl ReportState {
 
 fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
     let BackendDeliveries { verdict, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
-    let (verdict, failure) = match verdict {
-        DeliveryVerdict::Failing(failing) => (report::ReportedVerdict::Failing, Some(failure_report(failing, now))),
-        DeliveryVerdict::Passing => (report::ReportedVerdict::Passing, None),
-        DeliveryVerdict::Silent => (report::ReportedVerdict::Silent, None),
+    let (mut failure, mut throttling) = (None, None);
+    let verdict = match verdict {
+        DeliveryVerdict::Failing(failing) => {
+            failure = Some(failure_report(failing, now));
+            report::ReportedVerdict::Failing
+        }
+        DeliveryVerdict::Throttled(throttled) => {
+            throttling = Some(throttling_report(throttled, now));
+            report::ReportedVerdict::Silent
+        }
+        DeliveryVerdict::Passing => report::ReportedVerdict::Passing,
+        DeliveryVerdict::Silent => report::ReportedVerdict::Silent,
     };
     report::BackendReport {
         name: name.to_owned(),
         verdict,
         failure,
+        throttling,
         left: *is_left,
         deliveries: report::DeliveryCounts {
             sent: *sent,
@@ -156,6 +167,14 @@ fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::Failur
         message: report::printable(&failing.message),
         first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
         last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
+    }
+}
+
+fn throttling_report(throttled: &ThrottledDeliveries, now: Timestamp) -> report::ThrottlingReport {
+    report::ThrottlingReport {
+        message: report::printable(&throttled.message),
+        first_milliseconds: milliseconds(now.since(throttled.first_at)),
+        last_milliseconds: milliseconds(now.since(throttled.last_at)),
     }
 }
 
@@ -354,8 +373,7 @@ impl Sender {
         state: &ReportState,
         sequence: u64,
     ) -> Result<(), SendError> {
-        let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
-        let result = deliver(endpoint, token_file, &report).await;
+        let result = self.deliver(endpoint, token_file, state, sequence).await;
         self.metrics.count(result.as_ref().map_or_else(SendError::outcome, |()| "sent"));
         self.note(|status| {
             let replica = status.replicas.entry(endpoint.address.clone()).or_default();
@@ -366,16 +384,24 @@ impl Sender {
         });
         result
     }
-}
 
-async fn deliver(
-    endpoint: &OperatorEndpoint,
-    token_file: &Path,
-    report: &report::DeliveryReport,
-) -> Result<(), SendError> {
-    let token = token(token_file.to_owned()).await?;
-    let body = serde_json::to_vec(report).map_err(ConnectionError::from)?;
-    post(endpoint, &token, body.into()).await
+    async fn deliver(
+        &self,
+        endpoint: &OperatorEndpoint,
+        token_file: &Path,
+        state: &ReportState,
+        sequence: u64,
+    ) -> Result<(), SendError> {
+        let token = token(token_file.to_owned()).await?;
+        let sending = async {
+            let stream = connect(endpoint).await?;
+            // Only now: a busy machine takes long for a TLS handshake, and ages count from here.
+            let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
+            let body = serde_json::to_vec(&report).map_err(ConnectionError::from)?;
+            exchange(stream, &token, body.into()).await
+        };
+        timeout(DEADLINE, sending).await.unwrap_or(Err(SendError::Deadline))
+    }
 }
 
 /// Error of a report that did not arrive. No text of it holds a token.
@@ -471,17 +497,17 @@ fn read_token(file: &Path) -> Result<String, TokenError> {
 /// # Errors
 /// When it was not accepted within the deadline.
 pub async fn post(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Result<(), SendError> {
-    timeout(DEADLINE, exchange(endpoint, token, body)).await.unwrap_or(Err(SendError::Deadline))
+    let sending = async { exchange(connect(endpoint).await?, token, body).await };
+    timeout(DEADLINE, sending).await.unwrap_or(Err(SendError::Deadline))
 }
 
-async fn exchange(endpoint: &OperatorEndpoint, token: &str, body: Bytes) -> Result<(), SendError> {
+async fn exchange(stream: TlsStream<TcpStream>, token: &str, body: Bytes) -> Result<(), SendError> {
     let request = Request::post(report::PATH)
         .header(header::HOST, SERVER_NAME)
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body))
         .map_err(|_| ConnectionError::TokenHeader)?;
-    let stream = connect(endpoint).await?;
     let (mut sender, driving) = handshake(TokioIo::new(stream)).await.map_err(ConnectionError::from)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(ConnectionError::from)?;

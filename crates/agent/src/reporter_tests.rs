@@ -52,3 +52,18 @@ fn a_turn_is_news_and_a_count_is_none() {
     let after = ReportState { last_switch: Some(switched(Some(now))), ..passing.clone() };
     assert!(before.is_news_after(&passing) && after.is_news_after(&before));
 }
+
+#[test]
+fn throttling_is_told_beside_a_word_that_an_older_operator_understands() {
+    let now = Timestamp::from_micros(1_000_000_000);
+    let throttled = DeliveryVerdict::Throttled(ThrottledDeliveries {
+        message: "454 slow down, anna@shop.example".into(),
+        first_at: now - Duration::from_secs(301),
+        last_at: now - Duration::from_secs(1),
+    });
+    let told = backend_report("ses-eu", &backends(throttled)["ses-eu"], now);
+    assert_eq!((told.verdict, told.failure), (report::ReportedVerdict::Silent, None));
+    let throttling = told.throttling.unwrap();
+    assert_eq!((throttling.first_milliseconds, throttling.last_milliseconds), (301_000, 1_000));
+    assert_eq!(throttling.message, "454 slow down, <address>");
+}

@@ -15,6 +15,8 @@ use mail_failover_agent::log::follow;
 use mail_failover_agent::metrics::{LogMetrics, MtaMetrics};
 use mail_failover_agent::mta::{Postfix, switch};
 use mail_failover_agent::shield;
+use mail_failover_agent::socketmap::{self, LocalDomains, MapAnswer, MapReply, MapSettings, SocketmapView};
+use mail_failover_contract::document::Backend;
 use mail_failover_contract::routing::{Routing, parse};
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
@@ -103,7 +105,7 @@ async fn answer(socket: PathBuf, answers: Arc<Mutex<Option<Arc<Answers>>>>) {
                 let (map, key) = query.split_once(' ').unwrap();
                 let known = answers.lock().unwrap().clone();
                 let found = known.and_then(|answers| match map {
-                    "transport" if key != "*" => Some(format!("smtp:{}", answers.backend_for(key, |_| true)?.next_hop)),
+                    "transport" if key != "*" => Some(route(&answers, key)?),
                     "delivery-status" => shield::replacement(key, &answers),
                     _ => None,
                 });
@@ -111,6 +113,20 @@ async fn answer(socket: PathBuf, answers: Arc<Mutex<Option<Arc<Answers>>>>) {
                 stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).await.unwrap();
             }
         });
+    }
+}
+
+/// The agent's own answer to a question for the transport of a recipient.
+fn route(answers: &Arc<Answers>, recipient: &str) -> Option<String> {
+    let view = SocketmapView { answers: Some(answers.clone()), ..SocketmapView::default() };
+    let settings = MapSettings {
+        local_domains: LocalDomains::new(&[]),
+        shield: |_, _| None,
+        intake: mail_failover_agent::supervise::Intake::default(),
+    };
+    match socketmap::answer(&view, &settings, format!("transport {recipient}").as_bytes()) {
+        (Some(_), MapAnswer::Reply(MapReply::Found(transport))) => Some(transport),
+        _ => None,
     }
 }
 
@@ -194,12 +210,16 @@ impl Drop for Instance {
 
 fn routing(transition: i64, backends: &[(&str, u16, u8)]) -> Routing {
     let backend = |(name, port, percent): &(&str, u16, u8)| serde_json::json!({"name": name, "percent": percent, "standby": true, "host": "127.0.0.1", "port": port, "tls": {"mode": "None"}});
-    let document = serde_json::json!({
+    let backends: Vec<_> = backends.iter().map(backend).collect();
+    parse(&document(transition, &backends.into()).to_string()).unwrap()
+}
+
+fn document(transition: i64, backends: &serde_json::Value) -> serde_json::Value {
+    serde_json::json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
-        "decision": {"transition": transition}, "backends": backends.iter().map(backend).collect::<Vec<_>>(),
+        "decision": {"transition": transition}, "backends": backends,
         "reflex": {"consecutive": 1000, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"], "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
-    });
-    parse(&document.to_string()).unwrap()
+    })
 }
 
 /// Core, log reader and executor, wired.
@@ -338,4 +358,40 @@ async fn the_first_refusal_of_a_paused_account_moves_all_mail_and_none_bounces()
     assert_eq!((view.backends[0].carries, view.backends[1].carries), (0, 100));
     assert_eq!(instance.log().matches("status=bounced").count(), 0);
     assert_eq!(counted(&received), (50, 0));
+}
+
+/// Beside an agent that knows `withdrawn`, and beside an older one, which takes the only backend of the document.
+#[tokio::test(flavor = "multi_thread")]
+async fn withdrawn_mail_waits_in_the_queue_and_leaves_as_soon_as_somebody_may_carry_it() {
+    for knows_the_field in [true, false] {
+        let Some(instance) = Instance::start(if knows_the_field { "withdrawn" } else { "withdrawn-older" }) else {
+            return;
+        };
+        let (works, received) = serve(Server::Works).await;
+        let agent = Agent::start(&instance);
+        let decide = |routing| agent.with(|core, now| core.handle(now, CoreInput::Routing(routing)));
+        decide(routing(1, &[("a", works, 100)]));
+        instance.send(0);
+        wait_for("it leaves", Duration::from_secs(20), || counted(&received).0 == 1).await;
+        let mut nowhere = document(1, &serde_json::json!([Backend::nowhere()]));
+        if knows_the_field {
+            nowhere["withdrawn"] = true.into();
+        }
+        decide(parse(&nowhere.to_string()).unwrap());
+        for number in 1..=5 {
+            instance.send(number);
+        }
+        let words = if knows_the_field { "4.7.1 nobody may carry" } else { "Network is unreachable" };
+        wait_for("all are deferred", Duration::from_secs(20), || {
+            let log = instance.log();
+            let deferred = log.lines().filter(|line| line.contains("status=deferred") && line.contains("to=<u"));
+            deferred.filter(|line| line.contains(words) || line.contains("suspended")).count() >= 5
+        })
+        .await;
+        assert_eq!(counted(&received), (1, 0), "none leaves");
+        decide(routing(1, &[("a", works, 100)]));
+        wait_for("all leave", Duration::from_secs(40), || counted(&received).0 == 6).await;
+        assert_eq!(counted(&received), (6, 0));
+        assert_eq!(instance.log().matches("status=bounced").count(), 0);
+    }
 }

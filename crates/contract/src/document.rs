@@ -17,6 +17,13 @@ pub const KEY: &str = "agent.json";
 pub const API_VERSION: &str = "agent.mailfailover.io/v1alpha1";
 /// Longest document that is read. A ConfigMap may have 1 MiB.
 pub const MAX_BYTES: usize = 1_000_000;
+/// Host of the only backend of a document by which nobody may carry the mail: the limited broadcast address (RFC 919).
+// Linux refuses a TCP connection there with ENETUNREACH and sends no packet, so a reader that does not know
+// `withdrawn` keeps the mail in its queue. A name that does not exist would make Postfix bounce it.
+// ADR-0100: A document can say that nobody may carry the mail.
+pub const NOWHERE: &str = "255.255.255.255";
+/// Port beside [`NOWHERE`].
+pub const NOWHERE_PORT: u16 = 25;
 
 /// Returns the JSON schema of [`Document`], as `schemas/agent.schema.json` holds it.
 pub fn schema_json() -> String {
@@ -37,6 +44,11 @@ pub struct Document {
 
     /// The decision that the shares below carry out.
     pub decision: Decision,
+
+    /// True if nobody may carry the mail: an agent then keeps all of it in the queue, and `backends` has one entry that
+    /// leads nowhere, for agents that do not know this field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 
     /// Every backend of the route, the most preferred first; at least one has a share.
     #[schemars(length(min = 1, max = 100))]
@@ -127,6 +139,25 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub replies: Vec<DocumentedReplyRule>,
+}
+
+impl Backend {
+    /// The only backend of a document by which nobody may carry the mail.
+    pub fn nowhere() -> Self {
+        Self {
+            name: "withdrawn".to_owned(),
+            percent: 100,
+            standby: false,
+            alternate: false,
+            host: NOWHERE.to_owned(),
+            port: NOWHERE_PORT,
+            tls: Tls { mode: TlsMode::None, server_name: None, ca: None },
+            secret: None,
+            sender_domains: vec![],
+            provider: None,
+            replies: vec![],
+        }
+    }
 }
 
 /// A rule of the user about replies, as `spec.replies` of a SendingBackend has it.

@@ -79,6 +79,10 @@ pub struct BackendReport {
     /// Failure of the latest deliveries; set with `Failing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
+    /// Throttling, if deliveries have met nothing else for minutes; set with `Silent` or `Passing`.
+    // Not a verdict of its own: an older operator would refuse the whole report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttling: Option<ThrottlingReport>,
     /// True if the agent has left this backend by its own decision.
     #[serde(default)]
     pub left: bool,
@@ -110,6 +114,18 @@ pub struct FailureReport {
     // ADR-0053: Reports hold ages and totals.
     pub first_milliseconds: u64,
     /// Age of the latest failure, in milliseconds.
+    pub last_milliseconds: u64,
+}
+
+/// Deliveries that met nothing but replies that ask for less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThrottlingReport {
+    /// Latest reply in one line, as [`FailureReport::message`].
+    pub message: String,
+    /// Age of the first such reply since the last success, in milliseconds.
+    pub first_milliseconds: u64,
+    /// Age of the latest one, in milliseconds.
     pub last_milliseconds: u64,
 }
 
@@ -213,6 +229,9 @@ impl DeliveryReport {
             }
             if let Some(failure) = &mut backend.failure {
                 failure.message = printable(&failure.message);
+            }
+            if let Some(throttling) = &mut backend.throttling {
+                throttling.message = printable(&throttling.message);
             }
         }
         Ok(report)

@@ -24,6 +24,8 @@ pub struct Routing {
     pub transition: i64,
     /// Summary of the transition, for people; may be empty.
     pub summary: Arc<str>,
+    /// True if nobody may carry the mail, which then waits in the queue. `backends` has one entry that leads nowhere.
+    pub is_withdrawn: bool,
     /// Backends, the most preferred first; at least one. Names and next hops are unique; the shares add up to 100.
     pub backends: Vec<RouteBackend>,
     /// Conditions under which the agent leaves a backend by itself.
@@ -260,7 +262,7 @@ pub fn may_replace(known: &Routing, offered: &Routing) -> Result<(), Refusal> {
 }
 
 fn check(document: Document) -> Result<Routing, Refusal> {
-    let Document { api_version: _, route, decision, backends, reflex, sender_domains, operators } = document;
+    let Document { api_version: _, route, decision, withdrawn, backends, reflex, sender_domains, operators } = document;
     if backends.is_empty() {
         return Err(field("backends", "there is none"));
     }
@@ -289,6 +291,7 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         route_uid: route.uid.into(),
         transition: decision.transition,
         summary: decision.summary.into(),
+        is_withdrawn: withdrawn,
         backends: checked,
         reflex: self::reflex(&reflex)?,
         sender_domains: lower_case(&sender_domains),

@@ -126,6 +126,43 @@ fn an_agent_from_before_these_rules_reads_the_document_as_ever() {
     assert_eq!(may_replace(&plain, &ruled), Ok(()));
 }
 
+/// A document by which nobody may carry the mail, as the operator writes it.
+fn withdrawn() -> Value {
+    let mut text = document();
+    text["withdrawn"] = json!(true);
+    text["backends"] = json!([document::Backend::nowhere()]);
+    text
+}
+
+#[test]
+fn a_document_can_say_that_nobody_may_carry_the_mail() {
+    assert!(!parse(&document().to_string()).unwrap().is_withdrawn);
+    let routing = parse(&withdrawn().to_string()).unwrap();
+    assert_eq!((routing.is_withdrawn, routing.ignored), (true, vec![]));
+    assert!(document::schema_json().contains("\"withdrawn\""));
+    // A document without the field stays as it was, byte by byte.
+    let plain: Document = serde_json::from_value(document()).unwrap();
+    assert!(!serde_json::to_string(&plain).unwrap().contains("withdrawn"));
+}
+
+/// A reader from before the field drops it, and checks the rest as ever.
+#[test]
+fn an_older_agent_sends_withdrawn_mail_to_an_address_that_nobody_can_connect_to() {
+    let mut text = withdrawn();
+    text.as_object_mut().unwrap().remove("withdrawn");
+    let routing = parse(&text.to_string()).unwrap();
+    assert_eq!(routing.backends.len(), 1, "there is no other way out, not even for a message to one recipient");
+    let nowhere = &routing.backends[0];
+    assert_eq!((nowhere.percent, nowhere.standby), (100, false));
+    assert_eq!(nowhere.next_hop.to_string(), "[255.255.255.255]:25");
+    assert_eq!(may_replace(&parse(&document().to_string()).unwrap(), &routing), Ok(()), "it is not refused as older");
+    let refused = std::net::TcpStream::connect_timeout(
+        &std::net::SocketAddr::new(nowhere.next_hop.host.parse().unwrap(), nowhere.next_hop.port),
+        Duration::from_secs(5),
+    );
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::NetworkUnreachable, "the kernel sends nothing");
+}
+
 #[test]
 fn alternates_and_sender_domains_are_read_and_a_document_from_before_them_has_none() {
     let earlier = parse(&document().to_string()).unwrap();

@@ -14,7 +14,8 @@ use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
 use mail_failover_contract::testing::{example, token};
 use mail_failover_core::model::{
-    AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey, Timestamp,
+    AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey,
+    ThrottledDeliveries, Timestamp,
 };
 use mail_failover_operator::reports::{
     AgentsChange, Directory, ReportConnections, ReportServer, RouteAgents, ServerCertificate,
@@ -48,6 +49,10 @@ fn api_server() -> Client {
             match review["spec"]["token"].as_str().and_then(|token| token.rsplit('.').next()).unwrap_or_default() {
                 "postfix" => user("system:serviceaccount:shop:default"),
                 "foreign" => user("system:serviceaccount:other:default"),
+                "slow" => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    user("system:serviceaccount:shop:default")
+                }
                 "stuck" => return std::future::pending().await,
                 _ => json!({"authenticated": false, "error": "it quotes secret-token"}),
             };
@@ -102,6 +107,22 @@ async fn a_report_of_the_right_caller_reaches_the_controller_with_times_for_ages
     let received_at = failing.first_failure_at + Duration::from_millis(300);
     assert!(before <= received_at && received_at <= Clock::system().now(), "{received_at:?}");
     assert_eq!(report.backends["sendgrid"].verdict, DeliveryVerdict::Passing);
+}
+
+#[tokio::test]
+async fn ages_count_from_when_a_report_came_and_not_from_when_its_token_was_reviewed() {
+    let mut running = start().await;
+    let before = Clock::system().now();
+    let (endpoint, token) = (running.endpoint.clone(), token("slow"));
+    let posted = reporter::post(&endpoint, &token, example().to_string().into());
+    let (posted, report) = tokio::join!(posted, running.reports.recv());
+    posted.unwrap();
+    let report = report.unwrap();
+    let reviewed_after = Clock::system().now().since(before);
+    let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].verdict else { panic!("{report:?}") };
+    let came_after = (failing.first_failure_at + Duration::from_millis(300)).since(before);
+    assert!(reviewed_after >= Duration::from_secs(1));
+    assert!(came_after <= reviewed_after - Duration::from_secs(1), "{came_after:?} of {reviewed_after:?}");
 }
 
 #[tokio::test]
@@ -239,6 +260,23 @@ async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartb
     let status = reporting.reporter.status();
     assert_eq!((status.nothing_sent, status.replicas.len()), (None, 2));
     assert!(status.replicas.values().all(|replica| replica.accepted_at.is_some() && replica.error.is_none()));
+}
+
+#[tokio::test]
+async fn throttling_arrives_as_a_verdict_of_its_own() {
+    let mut one = start().await;
+    let reporting = reporting(HEARTBEAT);
+    let now = reporting.clock.now();
+    let throttled = ThrottledDeliveries {
+        message: "454 Throttling failure".into(),
+        first_at: now - Duration::from_mins(6),
+        last_at: now,
+    };
+    reporting.reporter.publish(state(&[&one], DeliveryVerdict::Throttled(throttled)));
+    let report = timeout(SOON, one.reports.recv()).await.unwrap().unwrap();
+    let DeliveryVerdict::Throttled(reported) = &report.backends["ses-eu"].verdict else { panic!("{report:?}") };
+    assert_eq!(&*reported.message, "454 Throttling failure");
+    assert!(reported.last_at.since(reported.first_at) >= Duration::from_mins(6), "{reported:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use mail_failover_api::MailRoute;
 use mail_failover_core::engine::{Request, RequestAction};
+use mail_failover_core::model::ObjectKey;
 use mail_failover_core::model::text::visible;
 
 /// Name of the annotation that holds a request.
@@ -20,6 +21,42 @@ pub const MAX_REQUEST: usize = 4096;
 /// The API's bound on `status.request.id`, in bytes.
 const MAX_ID: usize = 64;
 const EXAMPLE: &str = r#"{"id":"2026-11-24-1","action":"Switch","to":"sendgrid","for":"2h"}"#;
+
+/// Request by which a person lifts a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy<'a> {
+    /// Ends a pause.
+    Resume,
+    /// Returns at once, or ends a requested switch.
+    Failback,
+    /// Lets a Manual failback begin.
+    ApproveFailback,
+    /// Moves the mail.
+    Switch {
+        /// Backend that it moves to.
+        to: &'a str,
+        /// True if that backend is not known to be alive.
+        is_forced: bool,
+    },
+}
+
+impl Remedy<'_> {
+    /// Returns the shell command that makes this request of a route.
+    pub fn command(&self, route: &ObjectKey) -> String {
+        let request = match self {
+            Self::Resume => r#""action":"Resume""#.to_owned(),
+            Self::Failback => r#""action":"Failback""#.to_owned(),
+            Self::ApproveFailback => r#""action":"ApproveFailback""#.to_owned(),
+            Self::Switch { to, is_forced: false } => format!(r#""action":"Switch","to":"{to}""#),
+            Self::Switch { to, is_forced: true } => format!(r#""action":"Switch","to":"{to}","force":true"#),
+        };
+        let ObjectKey { namespace, name } = route;
+        format!(
+            "kubectl -n {namespace} annotate --overwrite mailroute {name} \
+             {REQUEST_ANNOTATION}='{{\"id\":\"'$(date +%s)'\",{request}}}'"
+        )
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -122,6 +159,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_remedy_is_a_command_whose_request_the_operator_understands() {
+        let route = ObjectKey::new("shop", "orders");
+        for (remedy, action) in [
+            (Remedy::Resume, RequestAction::Resume),
+            (Remedy::Failback, RequestAction::Failback),
+            (Remedy::ApproveFailback, RequestAction::ApproveFailback),
+            (
+                Remedy::Switch { to: "sendgrid", is_forced: true },
+                RequestAction::Switch { to: "sendgrid".into(), duration: None, is_forced: true },
+            ),
+            (
+                Remedy::Switch { to: "sendgrid", is_forced: false },
+                RequestAction::Switch { to: "sendgrid".into(), duration: None, is_forced: false },
+            ),
+        ] {
+            let command = remedy.command(&route);
+            let (before, request) = command.split_once('=').unwrap();
+            assert_eq!(before, "kubectl -n shop annotate --overwrite mailroute orders mailfailover.io/request");
+            // As a shell reads it.
+            let request = request.trim_matches('\'').replace("'$(date +%s)'", "1790000000");
+            assert_eq!(parse(&request), Request { id: "1790000000".into(), action }, "{command}");
+        }
+    }
 
     #[test]
     fn each_action_is_read_with_what_belongs_to_it() {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{ClockDrift, Timestamp};
 
 /// Wall-clock time that never jumps: it is read once at the start and advanced by the monotonic clock.
 ///
@@ -29,6 +29,13 @@ impl Clock {
     /// Returns the present time.
     pub fn now(&self) -> Timestamp {
         self.at(Instant::now())
+    }
+
+    /// Returns the lead of the system's clock over this one: steps and slews since the start, and the time for which the
+    /// machine was suspended.
+    pub fn drift(&self) -> ClockDrift {
+        let wall = i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX);
+        ClockDrift::from_micros(wall.saturating_sub(self.now().as_micros()))
     }
 
     /// Converts a monotonic instant to a timestamp.

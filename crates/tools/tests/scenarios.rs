@@ -50,6 +50,32 @@ fn every_scenario_that_ships_goes_as_it_says() {
 }
 
 #[test]
+fn a_standby_with_deep_probes_delays_no_failover_whatever_the_number_of_replicas() {
+    let shipped = fs::read_to_string(folder().join("deep-standby.yaml")).unwrap();
+    let fleet = fs::canonicalize(folder().join("fleets/deep-standby.yaml")).unwrap();
+    for observers in 1..=5 {
+        let names: Vec<_> = (0..observers).map(|number| format!("replica-{number}")).collect();
+        let text = shipped
+            .replace("fleets/deep-standby.yaml", fleet.to_str().unwrap())
+            .replace("[replica-0, replica-1, replica-2]", &format!("[{}]", names.join(", ")));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deep-{observers}.yaml"));
+        fs::write(&path, text).unwrap();
+        let outcome = loaded(&path).run(true);
+        let unmet: Vec<_> = outcome.checked.iter().filter(|checked| !checked.is_met).collect();
+        assert!(unmet.is_empty(), "{observers} replicas: {unmet:#?}");
+    }
+}
+
+#[test]
+fn a_message_that_is_throttled_is_counted_as_not_sent() {
+    let simulation = loaded(&folder().join("throttled-for-hours.yaml"));
+    let outcome = simulation.run(true);
+    // One minute from 0:10, and from 0:20 until the route has left five minutes later.
+    let refused = outcome.summaries[0].refused;
+    assert!(refused >= Duration::from_mins(6) && refused < Duration::from_mins(8), "{refused:?}");
+}
+
+#[test]
 fn what_is_printed_and_drawn_can_be_read() {
     for path in scenarios() {
         let simulation = loaded(&path);

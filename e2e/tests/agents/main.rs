@@ -163,7 +163,12 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     ensure!(decided < 2_000_000, "it took {decided} µs");
     ensure!(last.reason == "AccountPaused", "{last:?}");
     let evidence = last.first_evidence_at.context("evidence")?.0.as_microsecond() - said_at.as_micros();
-    ensure!((-1_100_000..=-900_000).contains(&evidence), "the first failure was a second before, not {evidence} µs");
+    // Its age counts from when the report came, which was before the decision. Ages are in whole milliseconds.
+    let latest = decided - 1_000_000 + 1_000;
+    ensure!(
+        (-1_001_000..=latest).contains(&evidence),
+        "the first failure was a second before the report, not {evidence} µs"
+    );
     let backend = wait_health(&env, "primary", Health::Unhealthy, "AccountPaused").await?;
     let told = "deliveries: 554 Message rejected: Sending paused for this account";
     ensure!(backend.message.as_deref() == Some(told), "{backend:?}");

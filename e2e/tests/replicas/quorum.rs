@@ -23,7 +23,7 @@ use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::wait_holder;
+use super::{holder, wait_holder};
 
 const NAME: &str = "relay.provider.example";
 /// A time longer than any failover of these trials.
@@ -32,6 +32,7 @@ const A_WHILE: Duration = Duration::from_secs(4);
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("a replica that ends takes back what it told, and what a killed one told is swept", leases).listens(),
+        trial("a leader that reaches no backend gives its lease to a replica that does, once", gives_away).listens(),
         trial("two replicas agree on a failure in about the time that one needs to see it", cost).listens(),
     ];
     for leads in [Which::Blind, Which::Seeing] {
@@ -78,11 +79,9 @@ impl Views {
         let timings = PolicyTimings::default();
         let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
         let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
-        let probe = json!({ "name": "smtp", "interval": timings.interval, "timeout": timings.timeout, "smtp": {} });
-        let by_name = json!({ "smtp": { "host": NAME, "port": 25 }, "probes": [probe] });
         let manifests = [
             policy(&timings),
-            manifest("SendingBackend", "primary", &by_name),
+            by_name("primary", NAME, &timings),
             backend("standby", standby.address(), &timings),
             route("orders", &["primary", "standby"], "mail"),
         ];
@@ -144,6 +143,58 @@ impl Views {
         ensure!(events(&self.env, "orders").await? == ["FailedOver"]);
         Ok(())
     }
+}
+
+/// A backend that is known by its name.
+fn by_name(backend: &str, host: &str, timings: &PolicyTimings) -> String {
+    let probe = json!({ "name": "smtp", "interval": timings.interval, "timeout": timings.timeout, "smtp": {} });
+    manifest("SendingBackend", backend, &json!({ "smtp": { "host": host, "port": 25 }, "probes": [probe] }))
+}
+
+async fn gives_away(env: Arc<TestEnv>) -> Result<()> {
+    const STANDBY: &str = "standby.provider.example";
+    let timings = PolicyTimings::default();
+    let primary = SmtpServer::start(Options::new("primary", SocketAddr::new(env.ipv4(), 25))).await?;
+    let standby = SmtpServer::start(Options::new("standby", SocketAddr::new(env.ipv4(), 25))).await?;
+    let manifests = [
+        policy(&timings),
+        by_name("primary", NAME, &timings),
+        by_name("standby", STANDBY, &timings),
+        route("orders", &["primary", "standby"], "mail"),
+    ];
+    env.apply(&manifests.concat()).await?;
+    let names = [
+        DnsServer::start(SocketAddr::new(env.ipv4(), 53)).await?,
+        DnsServer::start(SocketAddr::new(env.ipv4(), 53)).await?,
+    ];
+    for server in &names {
+        server.set(NAME, vec![primary.address().ip()])?;
+        server.set(STANDBY, vec![standby.address().ip()])?;
+    }
+    let cut_off = start(&env, "cut-off", &names[0]).await?;
+    wait_holder(&env, "cut-off").await?;
+    let seeing = start(&env, "seeing", &names[1]).await?;
+    wait_active(&env, "orders", "primary").await?;
+    for replica in [&cut_off, &seeing] {
+        wait_heard(replica, 1.0).await?;
+    }
+
+    // Where nobody listens.
+    let nowhere = env.ipv4();
+    for name in [NAME, STANDBY] {
+        names[0].set(name, vec![nowhere])?;
+    }
+    wait_holder(&env, "seeing").await?;
+    primary.crash().await?;
+    let status = wait_active(&env, "orders", "standby").await?;
+    ensure!(status.history.len() == 1, "{:?}", status.history);
+    // There is no condition to wait for: the trial shows that the lease stays for longer than its duration.
+    sleep(A_WHILE).await;
+    ensure!(holder(&env).await?.as_deref() == Some("seeing"));
+    let gifts = |labels: &str| labels.contains("\"give\"");
+    ensure!((metric_sum(&cut_off.metrics().await?, "mail_failover_lease_calls_total", gifts) - 1.0).abs() < 0.1);
+    ensure!(metric_sum(&seeing.metrics().await?, "mail_failover_lease_calls_total", gifts) < 0.1);
+    Ok(())
 }
 
 /// Starts a replica with a name server of its own.

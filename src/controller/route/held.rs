@@ -4,6 +4,7 @@ use std::fmt;
 
 use mail_failover_core::engine::{Hold, HoldReason};
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
+use mail_failover_resolve::request::Remedy;
 
 /// Mail that goes to a backend that cannot deliver, though another one might.
 #[derive(Debug)]
@@ -23,19 +24,18 @@ impl HeldMail<'_> {
         self.hold.is_some_and(|hold| hold.reason == HoldReason::AwaitingConfirmation)
     }
 
-    /// The request that lifts the hold, as JSON without its id; `None` if there is none.
-    fn remedy(&self) -> Option<String> {
+    /// The request that lifts the hold; `None` if there is none.
+    fn remedy(&self) -> Option<Remedy<'_>> {
         if self.hold.is_some_and(|hold| hold.reason == HoldReason::Paused) {
-            return Some(r#""action":"Resume""#.to_owned());
+            return Some(Remedy::Resume);
         }
-        let force = if self.is_to_alive { "" } else { r#","force":true"# };
-        self.to.map(|to| format!(r#""action":"Switch","to":"{to}"{force}"#))
+        self.to.map(|to| Remedy::Switch { to, is_forced: !self.is_to_alive })
     }
 }
 
 impl fmt::Display for HeldMail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { route: ObjectKey { namespace, name }, backend, class, hold, .. } = self;
+        let Self { route, backend, class, hold, .. } = self;
         write!(f, "{backend} cannot send mail ({}), and mail stays there", class.as_str())?;
         if let Some(Hold { reason, until }) = hold {
             write!(f, ": {}, {}", reason.as_str(), reason.meaning())?;
@@ -44,11 +44,7 @@ impl fmt::Display for HeldMail<'_> {
             }
         }
         let Some(remedy) = self.remedy() else { return Ok(()) };
-        write!(
-            f,
-            "; to lift it: kubectl -n {namespace} annotate --overwrite mailroute {name} \
-             mailfailover.io/request=\'{{\"id\":\"\'$(date +%s)\'\",{remedy}}}\'"
-        )
+        write!(f, "; to lift it: {}", remedy.command(route))
     }
 }
 

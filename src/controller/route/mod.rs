@@ -22,7 +22,8 @@ use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{Candidate, Decision, Eligibility, HoldReason, Memory, Situation, decide};
 use mail_failover_core::model::{
-    Backend, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
+    Backend, ClockDrift, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds,
+    Timestamp, Uid,
 };
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
@@ -102,6 +103,8 @@ pub(super) enum LongKept {
 /// Everything beside its own entry that the reconcile of a route depends on.
 pub(super) struct RouteContext<'a> {
     pub(super) now: Timestamp,
+    /// Lead of the wall clock.
+    pub(super) drift: ClockDrift,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
     pub(super) publishing: Publishing,
@@ -373,6 +376,7 @@ impl RouteEntry {
         let decision = decide(
             &Situation {
                 now: cx.now,
+                drift: cx.drift,
                 policy: self.policy.as_ref().unwrap_or(&defaults),
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
@@ -401,6 +405,9 @@ impl RouteEntry {
         let is_loop = cx.loops.contains(&member.name);
         let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_loop);
         let mut candidate = Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now);
+        if let Some(usable) = usable {
+            candidate = candidate.by_wall_clock(usable, route, cx.now, cx.drift);
+        }
         // It is left after a minute, or when it is seen to fail before that; no mail moves to it.
         // ADR-0083: What is missing holds up nothing.
         if entry.is_none_or(|entry| entry.object.is_none()) && candidate.eligibility == Eligibility::InService {
@@ -443,8 +450,9 @@ impl RouteEntry {
     fn publish_events(&self, cx: &RouteContext<'_>, uid: &Uid, outputs: &OutputsPlan) -> Reconciled<MailRouteStatus> {
         let publication = self.publication(cx, uid, outputs);
         let paused_until = cx.publishing.paused_until.filter(|_| publication.is_some());
-        let events = publication.filter(|_| cx.publishing.may_begin());
-        Reconciled::idle().and_publish(events).and_at(paused_until)
+        let publication = publication.filter(|_| cx.publishing.may_begin());
+        let deferred_until = self.status().and_then(|status| events::next_due(&status.pending_events, cx.now));
+        Reconciled::idle().and_publish(publication).and_at(paused_until).and_at(deferred_until)
     }
 
     /// Writes what follows from the outputs and the Events into the status.
@@ -469,7 +477,7 @@ impl RouteEntry {
             return None;
         }
         let pending = &self.status()?.pending_events;
-        events::publication(cx.resource, uid, cx.instance, pending, &self.published)
+        events::publication(cx.resource, uid, cx.instance, pending, &self.published, cx.now)
     }
 
     /// Defects of the spec, and of the objects that it refers to.
@@ -508,6 +516,7 @@ impl RouteEntry {
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),
+            first_alarm_at: events::first_alarm_at(&object.metadata, cx.now),
             now: cx.now,
             before: &before,
             published: &self.published,

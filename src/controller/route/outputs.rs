@@ -26,6 +26,9 @@ use mail_failover_runtime::dial_guard::DialRefusal;
 // The object in the way may be gone, and not every such object is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);
 
+/// Summary for the agents of a route whose mail nobody may carry.
+const WITHDRAWN: &str = "Withdrawn: nobody may carry the mail";
+
 /// The part of its agents' document that changes without a decision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LastReported {
@@ -109,16 +112,17 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
         };
-        let mut desired = desired(&owner, route, &targets, &inputs);
+        let is_withdrawn = decided.decision.is_withdrawn();
+        let mut desired = if is_withdrawn {
+            let transition = decided.decision.memory.last_transition().map_or(0, |last| last.id);
+            output::withdrawn(&owner, route, transition, &DocumentInputs { summary: WITHDRAWN.to_owned(), ..inputs })
+        } else {
+            desired(&owner, route, &targets, &inputs)
+        };
         // What is not known of one that carries mail stays as it is.
         desired.endpoints_known &= targets.len() == decided.decision.memory.shares.len();
         let are_endpoints_known = desired.endpoints_known || route.services.is_empty();
-        let mut is_target_known = !targets.is_empty() && are_endpoints_known && desired.places_known;
-        if decided.decision.is_withdrawn() {
-            // ADR-0080: A Service leads nowhere then. A ConfigMap and an agents' document cannot say that, and stay.
-            desired.endpoints_known = true;
-            is_target_known = route.config_maps.is_empty() && route.agents.is_empty();
-        }
+        let is_target_known = (is_withdrawn || !targets.is_empty()) && are_endpoints_known && desired.places_known;
         let split = service_split(&targets).percents();
 
         let mut in_the_way = BTreeMap::new();

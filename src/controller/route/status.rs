@@ -20,6 +20,7 @@ use mail_failover_core::engine::{
 };
 use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp};
 use mail_failover_resolve::Rejection;
+use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::route_memory::{memory, remember};
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
@@ -46,6 +47,8 @@ pub(super) enum OutputsState {
 pub(super) struct StatusBuilder<'a> {
     pub(super) resource: &'a ResourceRef,
     pub(super) generation: i64,
+    /// Time at which it may be told that the route has never worked.
+    pub(super) first_alarm_at: Timestamp,
     pub(super) now: Timestamp,
     pub(super) before: &'a MailRouteStatus,
     pub(super) published: &'a BTreeSet<String>,
@@ -150,6 +153,9 @@ impl StatusBuilder<'_> {
         match self.outputs {
             OutputsState::Complete => {
                 let carriers: Vec<_> = status.active.iter().map(|active| active.backend.as_str()).collect();
+                if carriers.is_empty() {
+                    return (Some(true), reason::APPLIED, "no output leads to any backend".to_owned());
+                }
                 (Some(true), reason::APPLIED, format!("every output leads to {}", carriers.join(", ")))
             }
             OutputsState::Refused(rejections) => {
@@ -257,9 +263,17 @@ impl StatusBuilder<'_> {
     fn pending_events(&self, status: &MailRouteStatus) -> Vec<PendingEvent> {
         let before = self.before.pending_events.iter();
         let mut pending: Vec<_> = before.filter(|event| !self.published.contains(&event.name)).cloned().collect();
+        // What has not been told yet needs no all-clear.
+        let is_taken_back = status.state != Some(RouteState::NoneHealthy)
+            && events::take_back(&mut pending, EventReason::NoneHealthy, self.now);
         for announcement in self.decision.iter().flat_map(|decision| &decision.notices) {
+            if is_taken_back && *announcement == Notice::Recovered {
+                continue;
+            }
             if let Some((reason, backend, note)) = self.announced(*announcement, status) {
-                events::push(&mut pending, self.event(reason, backend.as_deref(), &note));
+                let is_first = matches!(self.before.state, None | Some(RouteState::Unknown));
+                let at = if *announcement == Notice::NoneHealthy && is_first { self.first_alarm_at } else { self.now };
+                events::push(&mut pending, events::pending(self.resource, reason, at, backend.as_deref(), &note));
             }
         }
         if let Some(held) = self.held().filter(|held| !held.is_momentary()) {
@@ -271,6 +285,15 @@ impl StatusBuilder<'_> {
                 let note = held.to_string();
                 events::push(&mut pending, self.event(EventReason::HeldOnDeadBackend, Some(held.backend), &note));
             }
+        }
+        let waits_for = status.waiting_for.as_ref().map(|hold| hold.reason.as_str());
+        let waited_for = self.before.waiting_for.as_ref().map(|hold| hold.reason.as_str());
+        if waits_for == Some(HoldReason::ManualFailback.as_str()) && waited_for != waits_for {
+            let note = format!(
+                "a more preferred backend has recovered, and a person has to approve the return: {}",
+                Remedy::ApproveFailback.command(&self.resource.key)
+            );
+            events::push(&mut pending, self.event(EventReason::ApprovalWanted, None, &note));
         }
         let defects = joined(&self.problems);
         if !self.problems.is_empty() && !self.is_reported(condition::READY, &defects) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::testing::*;
@@ -14,7 +15,7 @@ use mail_failover_api::{Health, SendingBackend};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey,
-    SwitchedMail,
+    SwitchedMail, ThrottledDeliveries,
 };
 use mail_failover_resolve::time::timestamp;
 
@@ -300,6 +301,7 @@ fn of_two_replicas_both_must_have_been_told() {
     let mut env = env();
     let event = PeerEvent::Report {
         observer: "other".into(),
+        identity: "other_1".into(),
         reported: BTreeMap::new().into(),
         known_up_to: None,
         silent: Arc::default(),
@@ -359,4 +361,48 @@ fn mail_that_waits_for_long_is_a_condition_and_one_event() {
         assert_eq!((mail_kept(&env), events_of_kept_mail(&env)), (condition, events), "{minutes:?}");
         assert!(is_news || env.store.writes == writes, "{:?}", &env.store.log[writes..]);
     }
+}
+
+#[test]
+fn mail_that_is_only_throttled_makes_a_backend_degraded_which_is_left_and_told_of() {
+    let mut registry = Registry::default();
+    let mut env = env();
+    env.state = state_with(&mut registry);
+    env.seen.clear();
+    env.targets.clear();
+    env.sync();
+    env.run(60.0);
+    let throttled = |env: &TestEnv| {
+        DeliveryVerdict::Throttled(ThrottledDeliveries {
+            message: "454 Maximum sending rate exceeded".into(),
+            first_at: env.now - Duration::from_secs(300),
+            last_at: env.now,
+        })
+    };
+    let gauge = |registry: &Registry| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        let line = text.lines().find(|line| line.starts_with("mail_failover_backend_throttled{")).map(str::to_owned);
+        line.unwrap_or_default()
+    };
+    let verdict = throttled(&env);
+    say(&mut env, "a", 1, verdict);
+    env.settle();
+    let status = primary(&env);
+    assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Degraded), Some("Throttled")));
+    let words = "deliveries: nothing but throttling for 300s: 454 Maximum sending rate exceeded";
+    assert_eq!(status.message.as_deref(), Some(words));
+    assert_eq!(
+        (env.active(), env.store.route("orders").last_transition.unwrap().reason),
+        ("standby".to_owned(), "Throttled".to_owned())
+    );
+    assert_eq!(env.store.events(), ["BackendThrottled", "FailedOver"]);
+    assert_eq!(gauge(&registry), r#"mail_failover_backend_throttled{namespace="shop",backend="primary"} 1"#);
+    // Its mail has moved away. It is healthy when the last word has lapsed.
+    say(&mut env, "a", 2, DeliveryVerdict::Silent);
+    env.run(31.0);
+    assert_eq!((primary(&env).health, gauge(&registry)), (Some(Health::Healthy), String::new()));
+    env.run(40.0);
+    assert_eq!(env.active(), "primary");
+    assert_eq!(env.store.events(), ["BackendThrottled", "FailedOver", "BackendRecovered", "FailedBack"]);
 }

@@ -192,6 +192,7 @@ fn replicas_share_out_what_providers_count_and_nothing_else() {
     for (observer, together) in [("b", 60), ("c", 90)] {
         let heard = PeerEvent::Report {
             observer: observer.into(),
+            identity: "other_1".into(),
             reported: Arc::default(),
             known_up_to: None,
             silent: Arc::default(),

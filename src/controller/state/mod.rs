@@ -37,6 +37,7 @@ mod tests;
 mod work_queue;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use agents::Agents;
 use jobs::Jobs;
@@ -63,9 +64,12 @@ use crate::watch::{Change, Source};
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
-use mail_failover_core::model::{ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
+use mail_failover_core::model::{ClockDrift, ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey};
 use mail_failover_runtime::dial_guard::DialGuard;
+
+/// Change of the wall clock's drift that is taken into account, in microseconds.
+const DRIFT_STEP: u64 = 1_000_000;
 
 /// Settings of the whole process.
 #[derive(Clone, Debug)]
@@ -102,6 +106,8 @@ pub struct Effects {
     /// Highest `resourceVersion` of the backends that this replica knows.
     // Its silence about a later one says nothing to its peers.
     pub known_up_to: Option<ResourceVersion>,
+    /// Name in the election of a replica that is fitter to lead, while there is one.
+    pub successor: Option<Arc<str>>,
     /// Changes of the service accounts that may report on a route.
     pub admissions: Vec<reports::AgentsChange>,
 }
@@ -142,6 +148,7 @@ pub struct ControllerState {
     random: fastrand::Rng,
     synced: BTreeSet<Source>,
     is_leading: bool,
+    drift: ClockDrift,
     backends: BTreeMap<ObjectKey, BackendEntry>,
     policies: BTreeMap<ObjectKey, PolicyEntry>,
     routes: BTreeMap<ObjectKey, RouteEntry>,
@@ -171,6 +178,7 @@ impl ControllerState {
             metrics,
             synced: BTreeSet::new(),
             is_leading: false,
+            drift: ClockDrift::default(),
             backends: BTreeMap::new(),
             policies: BTreeMap::new(),
             routes: BTreeMap::new(),
@@ -222,7 +230,18 @@ impl ControllerState {
                 }
             }
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
+            Input::Drift(drift) => self.handle_drift(drift),
+            Input::Unfit(unfit) => self.handle_unfit(now, unfit),
             Input::Result(result) => self.handle_result(now, *result),
+        }
+    }
+
+    /// Takes over the drift of the wall clock, in steps of a second at least.
+    // A clock that is slewed drifts by microseconds all the time.
+    fn handle_drift(&mut self, drift: ClockDrift) {
+        if drift.as_micros().abs_diff(self.drift.as_micros()) >= DRIFT_STEP {
+            self.drift = drift;
+            self.queue.extend(self.routes.keys().map(ResourceRef::route));
         }
     }
 
@@ -319,6 +338,7 @@ impl ControllerState {
         let left_by_agents = self.left_by_agents(now, &resource.key, &entry);
         let reconciled = entry.reconcile(&RouteContext {
             now,
+            drift: self.drift,
             resource,
             instance: &self.settings.instance,
             publishing: self.publishing(now, resource),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ControllerState;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::BackendEntry;
+use crate::controller::input::Unfit;
 use crate::controller::references::Reference;
 use crate::controller::timers::KeyedTimers;
 use crate::observers::report::{Seen, seen};
@@ -24,10 +25,17 @@ pub(super) struct Peers {
     pub(super) is_listed: bool,
     /// Namespaces in which not every backend was observed once since the start; `None` before all backends are known.
     awaited: Option<Namespaces>,
+    /// Reason for which this replica's own evidence does not count.
+    unfit: Option<Unfit>,
+    /// True once this replica has known any backend to be alive, by status or by its own probes.
+    // Before that everything starts for the first time, which alarms nobody.
+    has_reached: bool,
     by_identity: BTreeMap<Arc<str>, PeerState>,
     fleet: FailureDomains,
     is_fleet_changed: bool,
     suspects: BTreeSet<Observer>,
+    /// True if this replica sees everything fail that another one sees work.
+    is_cut_off: bool,
     storms: BTreeSet<ThresholdsOfNamespace>,
     /// Backends that some observer, this one included, may see otherwise now.
     due: BTreeSet<ObjectKey>,
@@ -43,6 +51,8 @@ pub(super) struct Peers {
 /// Latest report of a peer.
 #[derive(Debug)]
 struct PeerState {
+    /// Its name in the election.
+    identity: Arc<str>,
     reported: Arc<BackendVerdicts>,
     /// Highest `resourceVersion` of the backends that it knows.
     known_up_to: Option<ResourceVersion>,
@@ -65,7 +75,7 @@ impl PeerState {
             Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
         let since = self.recovered.get(backend).copied().unwrap_or(self.since);
-        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() }
+        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into(), message: Arc::default() }
     }
 
     /// Takes over a report. Returns those backends that exist and of which it says something new.
@@ -129,6 +139,18 @@ impl Peers {
     /// Number of the replicas that share what providers count: this one and the peers whose evidence counts.
     pub(super) fn replicas(&self) -> u32 {
         u32::try_from(self.by_identity.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Returns the name in the election of a replica that is fitter to lead: its report is fresh, and it is believed while
+    /// this replica is not.
+    // ADR-0101: A suspect leader gives its Lease away.
+    fn successor(&self) -> Option<Arc<str>> {
+        if !self.is_cut_off {
+            return None;
+        }
+        let mut believed = self.by_identity.iter();
+        let (_, peer) = believed.find(|(name, _)| !self.suspects.contains(&Observer::Other((*name).clone())))?;
+        Some(peer.identity.clone())
     }
 
     /// The namespaces in which not every backend was observed once since the start. None is added later.
@@ -215,6 +237,7 @@ impl Peers {
         for (of, _) in thresholds {
             own.extend(entry.evidence.own_verdict(*of, now).map(|verdict| (*of, verdict)));
         }
+        self.has_reached |= own.iter().any(|(_, own)| matches!(own.health, Health::Healthy | Health::Degraded));
         let own = own.iter().map(|(of, verdict)| (*of, verdict));
         self.is_fleet_changed |= self.fleet.note(key, domain, &Observer::Own, own);
         for (name, peer) in &self.by_identity {
@@ -239,8 +262,8 @@ impl ControllerState {
         match event {
             PeerEvent::Listed => self.peers.is_listed = true,
             PeerEvent::TakesReports { observer, endpoint } => self.handle_endpoint(observer, endpoint),
-            PeerEvent::Report { observer, reported, known_up_to, silent } => {
-                self.handle_peer_report(now, observer, reported, known_up_to, silent);
+            PeerEvent::Report { observer, identity, reported, known_up_to, silent } => {
+                self.handle_peer_report(now, observer, identity, (reported, known_up_to, silent));
             }
             PeerEvent::Lost { observer } => self.handle_peer_loss(now, observer),
         }
@@ -250,9 +273,8 @@ impl ControllerState {
         &mut self,
         now: Timestamp,
         observer: Arc<str>,
-        reported: Arc<BackendVerdicts>,
-        known_up_to: Option<ResourceVersion>,
-        silent: Arc<Namespaces>,
+        identity: Arc<str>,
+        (reported, known_up_to, silent): (Arc<BackendVerdicts>, Option<ResourceVersion>, Arc<Namespaces>),
     ) {
         if let Some(peer) = self.peers.by_identity.get_mut(&observer) {
             let changed = peer.update(reported, known_up_to, silent, now, &self.backends);
@@ -260,8 +282,9 @@ impl ControllerState {
             return;
         }
         tracing::info!(observer = &*observer, "another replica's evidence counts");
-        let peer = PeerState { reported, known_up_to, silent, since: now, recovered: BTreeMap::new() };
+        let peer = PeerState { identity, reported, known_up_to, silent, since: now, recovered: BTreeMap::new() };
         self.peers.by_identity.insert(observer, peer);
+        self.peers.is_fleet_changed = true;
         self.peers.due.extend(self.backends.keys().cloned());
         self.share_out_probes(now);
     }
@@ -301,7 +324,10 @@ impl ControllerState {
         if std::mem::take(&mut self.peers.is_fleet_changed) {
             self.judge_observers(now);
         }
-        self.pending.awaited = Some(self.peers.note_awaited());
+        let awaited = self.peers.note_awaited();
+        // The others do not count on its verdicts while it is unfit.
+        self.pending.awaited = Some(awaited).filter(|_| self.peers.unfit.is_none());
+        self.pending.successor = self.peers.successor();
         self.pending.known_up_to.clone_from(&self.peers.known_up_to);
     }
 
@@ -380,8 +406,28 @@ impl ControllerState {
         confirmed.into()
     }
 
+    /// Takes over if this replica's own evidence counts.
+    // ADR-0102: A replica that lags has no vote.
+    pub(super) fn handle_unfit(&mut self, now: Timestamp, unfit: Option<Unfit>) {
+        if self.peers.unfit.is_some() == unfit.is_some() {
+            return;
+        }
+        match &unfit {
+            Some(why) => tracing::warn!(%why, "the votes of this replica do not count"),
+            None => tracing::info!("the votes of this replica count again"),
+        }
+        self.metrics.has_vote.set(i64::from(unfit.is_none()));
+        self.peers.unfit = unfit;
+        self.judge_observers(now);
+    }
+
     fn judge_observers(&mut self, now: Timestamp) {
-        let suspects = self.peers.fleet.suspects();
+        let mut suspects = self.peers.fleet.suspects();
+        self.peers.is_cut_off = suspects.contains(&Observer::Own);
+        // A replica that is alone has nobody else to believe.
+        if self.peers.unfit.is_some() && !self.peers.by_identity.is_empty() {
+            suspects.insert(Observer::Own);
+        }
         if suspects != self.peers.suspects {
             self.replace_suspects(now, suspects);
         }
@@ -397,8 +443,9 @@ impl ControllerState {
         let changed = before.symmetric_difference(after).map(|(namespace, _)| namespace);
         let changed: BTreeSet<_> = changed.cloned().collect();
         match (before.is_empty(), after.is_empty()) {
-            (true, false) => tracing::warn!(?changed, "every failure domain fails at once for every observer"),
-            (false, true) => tracing::info!("not everything fails any more"),
+            (true, false) if !self.peers.has_reached => tracing::info!(?changed, "no backend has answered yet"),
+            (true, false) => tracing::warn!(?changed, "no replica reaches any backend of these namespaces"),
+            (false, true) => tracing::info!("in every namespace some backend is reached"),
             (true, true) | (false, false) => {}
         }
         self.metrics.storm.set(i64::from(!after.is_empty()));
@@ -408,14 +455,19 @@ impl ControllerState {
 
     fn replace_suspects(&mut self, now: Timestamp, suspects: BTreeSet<Observer>) {
         if suspects.is_empty() {
-            tracing::info!("every observer is believed again");
+            tracing::info!("the votes of every replica count again");
         } else {
             let names = suspects.iter().map(|suspect| match suspect {
                 Observer::Own => "this replica",
                 Observer::Other(name) => name,
             });
             let suspects = names.collect::<Vec<_>>().join(", ");
-            tracing::warn!(suspects, "an observer that sees everything fail that others see work is not believed");
+            let message = "a replica sees all backends fail while another one reaches some; its votes are ignored";
+            if self.peers.has_reached {
+                tracing::warn!(suspects, "{message}");
+            } else {
+                tracing::info!(suspects, "{message}");
+            }
         }
         for entry in self.backends.values_mut() {
             entry.evidence.suspect(&suspects, now);

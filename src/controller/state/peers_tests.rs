@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::testing::*;
 use super::{ControllerState, Settings};
-use crate::controller::input::Input;
+use crate::controller::input::{Input, Unfit};
 use crate::controller::metrics::Metrics;
 use crate::observers::{BackendVerdicts, PeerEvent, Verdicts};
 use crate::watch::Source;
@@ -25,7 +25,8 @@ fn thresholds() -> Thresholds {
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {
     let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
     let since = Timestamp::from_micros(1_000_000_000);
-    let verdict = ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into() };
+    let verdict =
+        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into(), message: Arc::default() };
     Verdicts::from([(of.to_string().into(), verdict)])
 }
 
@@ -40,6 +41,7 @@ fn hear_up_to(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)], vers
     let reported: BackendVerdicts = said.iter().map(|(name, verdicts)| (key(name), verdicts.clone())).collect();
     let event = PeerEvent::Report {
         observer: observer.into(),
+        identity: format!("{observer}_1").into(),
         reported: Arc::new(reported),
         known_up_to,
         silent: Arc::default(),
@@ -51,6 +53,7 @@ fn hear_up_to(env: &mut TestEnv, observer: &str, said: &[(&str, Verdicts)], vers
 fn hear_nothing_of(env: &mut TestEnv, observer: &str, namespace: &str) {
     let event = PeerEvent::Report {
         observer: observer.into(),
+        identity: format!("{observer}_1").into(),
         reported: Arc::default(),
         known_up_to: None,
         silent: Arc::new([Arc::from(namespace)].into()),
@@ -262,6 +265,60 @@ fn a_leader_without_a_network_of_its_own_obeys_the_others() {
         env.run(1.0);
         assert_eq!(env.active(), "standby", "{others:?}");
     }
+}
+
+#[test]
+fn a_suspect_replica_names_a_believed_one_to_lead_and_no_other() {
+    let all = [("primary", failing()), ("standby", failing())];
+    let mut env = TestEnv::with(&quickstart());
+    report(&mut env, "a-suspect", &all);
+    report(&mut env, "b-fine", &[]);
+    env.run(5.0);
+    assert_eq!(env.successor, None, "this one is fit itself");
+    for backend in ["primary", "standby"] {
+        env.answer(backend, EvidenceClass::NoAnswer);
+    }
+    env.run(5.0);
+    assert_eq!(env.successor.as_deref(), Some("b-fine_1"), "by its name in the election");
+    let lost = PeerEvent::Lost { observer: "b-fine".into() };
+    env.state.handle(env.now, Input::Observer(lost));
+    env.run(1.0);
+    assert_eq!(env.successor, None, "nobody has a fresh report that contradicts it");
+    report(&mut env, "b-fine", &[]);
+    env.answer("standby", EvidenceClass::Ok);
+    env.run(5.0);
+    assert_eq!(env.successor, None, "it reaches something again");
+}
+
+#[test]
+fn a_replica_that_lags_has_no_vote_and_says_so() {
+    let mut env = TestEnv::with(&quickstart());
+    report(&mut env, "b", &[]);
+    report(&mut env, "c", &[]);
+    env.run(5.0);
+    assert!(told(&env).contains(r#""complete":true"#));
+    let unfit = Unfit::Late(std::time::Duration::from_secs(20));
+    env.state.handle(env.now, Input::Unfit(Some(unfit)));
+    env.answer("primary", EvidenceClass::NoAnswer);
+    report(&mut env, "b", &[("primary", failing_and_confirmed())]);
+    env.run(10.0);
+    assert!(told(&env).contains(r#""complete":false"#), "the others do not count on it");
+    assert_eq!(env.active(), "primary", "one of the two that have a vote sees it fail");
+    assert_eq!(env.successor, None, "its network leads to the backends");
+    env.state.handle(env.now, Input::Unfit(None));
+    env.run(5.0);
+    assert_eq!(env.active(), "standby", "two of three");
+    assert!(told(&env).contains(r#""complete":true"#));
+}
+
+#[test]
+fn a_replica_that_is_alone_votes_though_it_lags() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.state.handle(env.now, Input::Unfit(Some(Unfit::Late(std::time::Duration::from_secs(20)))));
+    env.answer("primary", EvidenceClass::NoAnswer);
+    env.run(10.0);
+    assert_eq!(env.active(), "standby");
 }
 
 #[test]

@@ -26,6 +26,9 @@ impl ControllerState {
             entry.appeared_at = Some(version.clone());
             self.peers.appeared(now, &key);
         }
+        if let Some(status) = object.readable().and_then(|object| object.status.as_ref()) {
+            self.metrics.show_backend(&key, status);
+        }
         if cache(&mut entry.object, object) && is_synced {
             self.refresh_backend(now, &key);
         }
@@ -36,6 +39,7 @@ impl ControllerState {
             entry.object = None;
             self.peers.mark(key);
         }
+        self.metrics.forget_backend(key);
         self.forget_refusals_of(key);
         self.set_references(&ResourceRef::backend(key), BTreeSet::new());
         self.requeue_users(&Reference::Backend(key.clone()));

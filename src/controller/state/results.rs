@@ -113,6 +113,7 @@ impl ControllerState {
                 }
             }
             Some(PendingStatus::Backend { before, after }) => {
+                self.metrics.show_backend(&resource.key, &after);
                 log_backend(resource, before, &after);
                 if let Some(entry) = self.backends.get_mut(&resource.key) {
                     entry.status_written(version, *after);

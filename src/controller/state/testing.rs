@@ -1,6 +1,7 @@
 //! The state against a small API server in memory and backends that do as they are told, in virtual time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -296,6 +297,8 @@ pub(super) struct TestEnv {
     pub(super) is_echo_first: bool,
     /// The logins that were requested and released.
     pub(super) logins: Vec<ReadChange<ObjectKey>>,
+    /// Name in the election of a replica that is fitter to lead.
+    pub(super) successor: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -338,6 +341,7 @@ impl TestEnv {
             directory: Directory::default(),
             is_echo_first: false,
             logins: vec![],
+            successor: None,
         }
     }
 
@@ -421,8 +425,18 @@ impl TestEnv {
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             self.state.handle_timeout(self.now);
-            let Effects { actions, probes, cas: _, logins, report_changes, awaited, known_up_to, admissions } =
-                self.state.poll(self.now);
+            let Effects {
+                actions,
+                probes,
+                cas: _,
+                logins,
+                report_changes,
+                awaited,
+                known_up_to,
+                successor,
+                admissions,
+            } = self.state.poll(self.now);
+            self.successor = successor;
             self.board.note(report_changes, awaited, known_up_to);
             self.directory.note(admissions);
             self.set_probes(probes);

@@ -12,8 +12,8 @@ use crate::controller::action::{Action, ActionError, ActionResult, ResourceKind}
 use crate::controller::input::Input;
 use crate::leader::ClaimLost;
 use crate::watch::Source;
-use mail_failover_api::{MailRoute, RouteState};
-use mail_failover_core::model::EvidenceClass;
+use mail_failover_api::{Health, MailRoute, RouteState, SendingBackend};
+use mail_failover_core::model::{ClockDrift, EvidenceClass};
 
 #[test]
 fn a_dead_primary_is_left_and_returned_to_when_it_has_soaked() {
@@ -452,7 +452,7 @@ fn a_half_deleted_route_still_fails_over_and_makes_nothing_anew() {
 }
 
 #[test]
-fn a_service_leads_nowhere_while_no_backend_may_carry_the_mail() {
+fn no_output_leads_anywhere_while_no_backend_may_carry_the_mail() {
     let mut env = TestEnv::with(&quickstart());
     let locate = |env: &mut TestEnv, jurisdiction: &str| {
         for backend in ["primary", "standby"] {
@@ -461,22 +461,174 @@ fn a_service_leads_nowhere_while_no_backend_may_carry_the_mail() {
             });
         }
     };
+    let value = |env: &TestEnv, config_map: &str, key: &str| {
+        let config_map: ConfigMap = env.store.get("ConfigMap", config_map).unwrap();
+        config_map.data.unwrap().remove(key).unwrap()
+    };
     locate(&mut env, "EU");
     env.edit("MailRoute", "orders", |route| {
         route["spec"]["residency"] = json!({ "jurisdictions": ["EU"] });
         let outputs = route["spec"]["outputs"].as_array_mut().unwrap();
-        outputs.retain(|output| output.get("service").is_some());
+        outputs.push(json!({ "agent": { "configMap": "mail-agent", "serviceAccountName": "postfix" } }));
+        outputs.push(json!({ "configMap": { "name": "mail-postfix", "format": "Postfix" } }));
     });
     env.run(5.0);
     assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+    assert!(!value(&env, "mail-agent", "agent.json").contains("withdrawn"));
     locate(&mut env, "US");
     env.run(5.0);
     let status = env.store.route("orders");
     assert_eq!(status.waiting_for.map(|hold| hold.reason), Some("Withdrawn".to_owned()));
     assert_eq!(env.store.leads_to("mail-ipv4"), Vec::<String>::new());
     assert!(env.store.get::<Service>("Service", "mail").is_some(), "clients keep the name and its address");
-    assert_eq!(env.condition("OutputsApplied").0, "True");
+    let routing = mail_failover_contract::routing::parse(&value(&env, "mail-agent", "agent.json")).unwrap();
+    assert!(routing.is_withdrawn && routing.backends.len() == 1, "{routing:?}");
+    assert_eq!(value(&env, "mail", "SMTP_HOST"), "255.255.255.255");
+    assert!(value(&env, "mail-postfix", "transport").starts_with("* retry:4.7.1 "));
+    let applied = status.conditions.iter().find(|condition| condition.type_ == "OutputsApplied").unwrap();
+    assert_eq!((applied.status.as_str(), applied.message.as_str()), ("True", "no output leads to any backend"));
+    assert_eq!(env.condition("Ready").0, "False");
+    assert_eq!(status.outputs.len(), 4, "{:?}", status.outputs);
+    assert!(status.outputs.iter().all(|output| output.active.is_empty()), "{:?}", status.outputs);
+    let writes = env.store.writes;
+    env.restart();
+    env.run(60.0);
+    assert_eq!(env.store.writes, writes, "it is at rest, over a restart, too: {:?}", &env.store.log[writes..]);
     locate(&mut env, "EU");
     env.run(70.0);
     assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+    assert!(!value(&env, "mail-agent", "agent.json").contains("withdrawn"));
+    assert_eq!(value(&env, "mail", "SENDING_BACKEND"), "primary");
+}
+
+/// The objects of the quickstart, made just now.
+fn just_made() -> TestEnv {
+    let mut env = TestEnv::new();
+    for (kind, mut object) in quickstart() {
+        object["metadata"]["creationTimestamp"] = json!(env.now.to_string());
+        env.store.create(kind, object);
+    }
+    env.sync();
+    env
+}
+
+#[test]
+fn nobody_is_alarmed_while_everything_starts_for_the_first_time() {
+    let mut env = just_made();
+    for backend in ["primary", "standby"] {
+        env.answer(backend, EvidenceClass::ConnectionRefused);
+    }
+    env.run(20.0);
+    assert_eq!(env.condition("Ready"), ("False".to_owned(), "NoneHealthy".to_owned()), "the status tells the truth");
+    env.restart();
+    env.run(10.0);
+    for backend in ["primary", "standby"] {
+        env.answer(backend, EvidenceClass::Ok);
+    }
+    env.run(60.0);
+    assert_eq!(env.condition("Ready").0, "True");
+    assert_eq!(env.store.events(), Vec::<String>::new(), "no alarm, and no all-clear");
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    assert_eq!(env.store.events(), ["BackendUnhealthy", "FailedOver"], "what has worked alarms at once");
+}
+
+#[test]
+fn what_has_not_started_after_a_minute_alarms_once() {
+    let mut env = just_made();
+    for backend in ["primary", "standby"] {
+        env.answer(backend, EvidenceClass::ConnectionRefused);
+    }
+    env.run(55.0);
+    assert_eq!(env.store.events(), Vec::<String>::new());
+    env.run(10.0);
+    assert_eq!(env.store.events(), ["BackendUnhealthy", "BackendUnhealthy", "NoneHealthy"]);
+    env.run(300.0);
+    env.restart();
+    env.run(300.0);
+    assert_eq!(env.store.events().len(), 3, "{:?}", env.store.events());
+    assert_eq!(env.store.route("orders").pending_events, vec![]);
+}
+
+#[test]
+fn a_young_backend_that_has_worked_alarms_at_once() {
+    let mut env = just_made();
+    env.run(10.0);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    assert_eq!(env.store.events(), ["BackendUnhealthy", "FailedOver"]);
+}
+
+#[test]
+fn a_backend_of_which_nothing_can_be_found_out_says_why() {
+    let mut env = TestEnv::with(&quickstart());
+    env.answer("primary", EvidenceClass::Inconclusive);
+    env.run(10.0);
+    let status = env.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap();
+    assert_eq!((status.health, status.reason.as_deref()), (Some(Health::Unknown), Some("Inconclusive")));
+    let said = status.message.unwrap_or_default();
+    assert!(!said.is_empty(), "silent DNS was never named");
+    assert_eq!(status.probes[0].message.as_deref(), Some(said.as_str()));
+    let healthy = status.conditions.iter().find(|condition| condition.type_ == "Healthy").unwrap();
+    assert_eq!(healthy.message, format!("not enough evidence yet: {said}"));
+    env.answer("primary", EvidenceClass::Ok);
+    env.run(5.0);
+    let status = env.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap();
+    assert_eq!((status.health, status.message.as_deref()), (Some(Health::Healthy), None), "{:?}", status.message);
+}
+
+#[test]
+fn a_return_waits_for_its_window_by_the_wall_clock_though_that_was_set_meanwhile() {
+    let mut objects = quickstart();
+    objects[0].1["spec"]["failback"]["windows"] =
+        json!([{"schedule": "0 2 * * *", "timeZone": "UTC", "duration": "1h"}]);
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(10.0);
+    env.answer("primary", EvidenceClass::Ok);
+    env.run_by(Duration::from_secs(1), 60.0);
+    let until = |env: &TestEnv| env.store.route("orders").waiting_for.unwrap().until.unwrap().0.to_string();
+    // It is 00:17 by the clock of the process.
+    assert_eq!((env.active(), until(&env)), ("standby".to_owned(), "1970-01-01T02:00:00Z".to_owned()));
+    let drift = |hours: i64| ClockDrift::from_micros(hours * 3_600_000_000);
+    env.state.handle(env.now, Input::Drift(drift(1)));
+    env.run(1.0);
+    assert_eq!((env.active(), until(&env)), ("standby".to_owned(), "1970-01-01T01:00:00Z".to_owned()));
+    let writes = env.store.writes;
+    env.state.handle(env.now, Input::Drift(ClockDrift::from_micros(drift(1).as_micros() + 900_000)));
+    env.run(1.0);
+    assert_eq!(env.store.writes, writes, "a clock that is slewed is no news");
+    env.state.handle(env.now, Input::Drift(drift(2)));
+    env.run(1.0);
+    assert_eq!(env.active(), "primary", "it is 02:18");
+}
+
+#[test]
+fn somebody_is_told_once_that_an_approval_is_wanted_with_the_command() {
+    let mut objects = quickstart();
+    objects[0].1["spec"]["failback"]["mode"] = json!("Manual");
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(10.0);
+    env.answer("primary", EvidenceClass::Ok);
+    env.run(60.0);
+    assert_eq!(env.store.events(), ["BackendUnhealthy", "FailedOver", "BackendRecovered", "ApprovalWanted"]);
+    let mut events = env.store.objects.iter().filter(|((kind, _), _)| *kind == "Event");
+    let wanted = events.find(|(_, event)| event["reason"] == "ApprovalWanted").unwrap().1;
+    assert!(wanted["note"].as_str().unwrap().contains(r#""action":"ApproveFailback""#), "{wanted}");
+    env.run(600.0);
+    assert_eq!(env.store.events().len(), 4);
+}
+
+#[test]
+fn a_misspelt_standby_keeps_no_output_of_a_healthy_primary_from_being_made() {
+    let mut objects = quickstart();
+    objects[3].1["spec"]["backends"][1]["name"] = json!("stnadby");
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    assert_eq!((env.active(), env.store.leads_to("mail-ipv4")), ("primary".to_owned(), vec!["192.0.2.1".to_owned()]));
+    assert_eq!(env.condition("OutputsApplied").0, "True");
+    assert_eq!(env.condition("Ready"), ("False".to_owned(), "BackendNotFound".to_owned()));
 }

@@ -164,6 +164,9 @@ pub(super) fn differs(before: &Answers, after: &Answers) -> bool {
 pub(super) fn mark(answers: &Answers) -> String {
     use fmt::Write;
     let mut mark = answers.routing.route_uid.to_string();
+    if answers.routing.is_withdrawn {
+        mark.push_str(" withdrawn");
+    }
     let mut hash = StableHash::default();
     for VisibleBackend { backend, percent } in visible(answers) {
         // The rules about replies are the agent's own business.

@@ -239,7 +239,7 @@ impl AgentCore {
     /// Orders a report if the verdict on any backend has changed.
     fn report_news(&mut self) {
         let verdicts: Vec<_> =
-            self.verdicts().into_iter().map(|verdict| (verdict.backend, verdict.verdict.failing_for())).collect();
+            self.verdicts().into_iter().map(|verdict| (verdict.backend, verdict.verdict.troubled_by())).collect();
         if verdicts != self.reported {
             self.reported = verdicts;
             self.actions.push(CoreAction::Report);

@@ -39,7 +39,7 @@ pub use change::{Cause, SwitchOrder, SwitchProgress};
 pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal, Place};
 pub use memory::{CoreMemory, Ejection, SavedEjection};
 pub use refusals::KeptView;
-pub use traffic::FailureRun;
+pub use traffic::{FailureRun, ThrottledRun};
 pub use view::{
     AlternateUse, BackendVerdict, BackendView, BreakerView, CoreView, EjectionBlocker, PendingEjection, SwitchView,
     TrafficVerdict,

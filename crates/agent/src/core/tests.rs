@@ -219,7 +219,7 @@ fn the_operator_is_told_when_a_verdict_turns_and_it_lapses_with_the_cooldown() {
     let failing = core
         .verdicts()
         .iter()
-        .map(|verdict| (verdict.backend.to_string(), verdict.verdict.failing_for()))
+        .map(|verdict| (verdict.backend.to_string(), verdict.verdict.troubled_by()))
         .collect::<Vec<_>>();
     assert_eq!(failing, [("a".to_owned(), Some(EvidenceClass::AccountPaused))]);
     core.handle(at(2.0), CoreInput::Routing(usual(2, &[(0, false), (100, false)])));
@@ -463,4 +463,47 @@ fn the_summary_of_a_refusal_names_the_rule_within_its_bound() {
     assert_eq!(read.refusal, Some(MessageRefusal { about: About::Quota, text: 7 }));
     assert!(read.summary.ends_with("x (by spec.replies[house])"), "{}", read.summary);
     assert_eq!(read.summary.chars().count(), log_event::MAX_SUMMARY);
+}
+
+fn troubles(core: &AgentCore) -> Vec<Option<EvidenceClass>> {
+    core.verdicts().iter().map(|verdict| verdict.verdict.troubled_by()).collect()
+}
+
+#[test]
+fn nothing_but_throttling_for_five_minutes_is_told_to_the_operator_and_moves_nothing_by_itself() {
+    let mut core = started(usual(1, &[(100, false), (0, true)]));
+    send(&mut core, 0, EvidenceClass::Ok, 1.0, 10.0, 1.0);
+    core.poll();
+    send(&mut core, 0, EvidenceClass::Throttled, 10.0, 309.0, 1.0);
+    assert_eq!((core.poll(), troubles(&core)), (vec![], vec![None]), "a busy minute is no news");
+    send(&mut core, 0, EvidenceClass::Throttled, 310.0, 312.0, 1.0);
+    assert_eq!((core.poll(), troubles(&core)), (vec![CoreAction::Report], vec![Some(EvidenceClass::Throttled)]));
+    let [BackendVerdict { verdict: TrafficVerdict::Throttled(run), .. }] = &core.verdicts()[..] else { panic!() };
+    assert_eq!((run.since, run.until), (at(10.0), at(311.0)));
+    assert_eq!(percents(&core), [100, 0]);
+    send(&mut core, 0, EvidenceClass::Ok, 320.0, 321.0, 1.0);
+    assert_eq!((core.poll(), troubles(&core)), (vec![CoreAction::Report], vec![None]), "a message was taken");
+    // Time alone ends it, too: mail has moved away.
+    send(&mut core, 0, EvidenceClass::Throttled, 330.0, 640.0, 1.0);
+    assert_eq!(troubles(&core), [Some(EvidenceClass::Throttled)]);
+    core.handle_timeout(at(1240.0));
+    assert_eq!(troubles(&core), []);
+}
+
+#[test]
+fn what_asks_our_own_log_ins_for_less_is_no_throttling_of_mail() {
+    let mut core = started(usual(1, &[(100, false), (0, true)]));
+    for second in 0..600 {
+        let CoreInput::LogEvent(LogEvent::Delivery(mut delivery)) =
+            delivery(0, EvidenceClass::Throttled, second, SECOND / 10)
+        else {
+            unreachable!()
+        };
+        let text = "4.7.0 Too many login attempts, please try again later".into();
+        let answered = Some(Answered::Auth);
+        delivery.logged = Some(LoggedReply { answered, code: 454, text, sender: Sender::default() });
+        #[expect(clippy::cast_precision_loss, reason = "minutes")]
+        core.handle(at(second as f64), CoreInput::LogEvent(LogEvent::Delivery(delivery)));
+    }
+    assert_eq!(troubles(&core), []);
 }

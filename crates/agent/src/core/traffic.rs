@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::EjectionPolicy;
+use mail_failover_core::engine::THROTTLED_ONLY;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
+use mail_failover_replies::Answered;
 
 use super::TrafficVerdict;
 use super::breaker::Breaker;
@@ -44,12 +46,32 @@ impl FailureRun {
     }
 }
 
+/// Replies that ask for less, without a success between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThrottledRun {
+    /// Time of the first.
+    pub since: Timestamp,
+    /// Time of the latest.
+    pub until: Timestamp,
+    /// Summary of the latest: see [`Delivery::summary`].
+    pub summary: Arc<str>,
+}
+
+impl ThrottledRun {
+    /// Returns true if a backend that does nothing else counts as Degraded.
+    // ADR-0084: Nothing but throttling for five minutes is Degraded.
+    fn is_long(&self) -> bool {
+        self.until.since(self.since) >= THROTTLED_ONLY
+    }
+}
+
 /// The deliveries of one backend.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BackendTraffic {
     /// Time since which mail goes there without interruption. Attempts that began earlier do not count.
     given_at: Option<Timestamp>,
     run: Option<FailureRun>,
+    throttled: Option<ThrottledRun>,
     last_success: Option<Timestamp>,
     /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
@@ -80,7 +102,14 @@ impl BackendTraffic {
         match delivery.class.effect() {
             Effect::Success => {
                 self.run = None;
+                self.throttled = None;
                 self.last_success = Some(now);
+            }
+            Effect::Neutral if is_throttling(delivery) => {
+                self.handle_timeout(now, policy);
+                let first = || ThrottledRun { since: now, until: now, summary: delivery.summary.clone() };
+                let run = self.throttled.get_or_insert_with(first);
+                (run.until, run.summary) = (now, delivery.summary.clone());
             }
             Effect::Neutral => {}
             Effect::Failure if is_repeated => {
@@ -137,6 +166,9 @@ impl BackendTraffic {
         if self.run.as_ref().is_some_and(|run| lapses_at(run.until, policy) <= now) {
             self.run = None;
         }
+        if self.throttled.as_ref().is_some_and(|run| lapses_at(run.until, policy) <= now) {
+            self.throttled = None;
+        }
         if self.last_success.is_some_and(|at| lapses_at(at, policy) <= now) {
             self.last_success = None;
         }
@@ -148,7 +180,8 @@ impl BackendTraffic {
     /// Returns the time at which the next part of it lapses.
     pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
-        let lapses = run.into_iter().chain(self.last_success).map(|at| lapses_at(at, policy));
+        let throttled = self.throttled.as_ref().map(|run| run.until);
+        let lapses = run.into_iter().chain(throttled).chain(self.last_success).map(|at| lapses_at(at, policy));
         lapses.chain(self.breaker.next_timeout()).min()
     }
 
@@ -172,16 +205,27 @@ impl BackendTraffic {
 
     /// Returns the verdict on the backend; `None` if no delivery says enough.
     pub(super) fn verdict(&self, policy: &EjectionPolicy) -> Option<TrafficVerdict> {
-        match &self.run {
-            Some(run) => Some(TrafficVerdict::Failing { class: self.condemned(policy)?, run: run.clone() }),
-            None => Some(TrafficVerdict::Working { at: self.last_success? }),
+        let condemned = self.run.as_ref().and_then(|run| Some((self.condemned(policy)?, run)));
+        if let Some((class, run)) = condemned {
+            return Some(TrafficVerdict::Failing { class, run: run.clone() });
         }
+        if let Some(run) = self.throttled.as_ref().filter(|run| run.is_long()) {
+            return Some(TrafficVerdict::Throttled(run.clone()));
+        }
+        let at = self.last_success.filter(|_| self.run.is_none())?;
+        Some(TrafficVerdict::Working { at })
     }
 
     /// Time of the last success.
     pub(super) fn last_success(&self) -> Option<Timestamp> {
         self.last_success
     }
+}
+
+/// Returns true if a backend asks for less mail. What it says to a log-in may be about the number of our own.
+fn is_throttling(delivery: &Delivery) -> bool {
+    let is_of_login = delivery.logged.as_ref().is_some_and(|reply| reply.answered == Some(Answered::Auth));
+    delivery.class == EvidenceClass::Throttled && !is_of_login
 }
 
 /// Returns the least time that a backend stays left: the policy's cooldown.

@@ -7,7 +7,7 @@ use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use crate::answers::Answers;
 
-use super::{AgentCore, Ejection, FailureRun, KeptView, SwitchOrder, SwitchProgress};
+use super::{AgentCore, Ejection, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +174,8 @@ pub enum TrafficVerdict {
         /// Failures that the verdict rests on.
         run: FailureRun,
     },
+    /// For minutes it has met nothing but replies that ask for less.
+    Throttled(ThrottledRun),
     /// The latest delivery that says anything went well.
     Working {
         /// Time of that delivery.
@@ -182,10 +184,11 @@ pub enum TrafficVerdict {
 }
 
 impl TrafficVerdict {
-    /// Returns the class for which the backend fails, if it does.
-    pub fn failing_for(&self) -> Option<EvidenceClass> {
+    /// Returns the class of the trouble that deliveries meet, if they do.
+    pub fn troubled_by(&self) -> Option<EvidenceClass> {
         match self {
             Self::Failing { class, .. } => Some(*class),
+            Self::Throttled(_) => Some(EvidenceClass::Throttled),
             Self::Working { .. } => None,
         }
     }

@@ -180,6 +180,7 @@ pub fn answer(
         return (Some(map), temporary(format!("mail-failover agent: {}", view.waiting_for)));
     };
     let answer = match map {
+        Map::Transport | Map::SenderTransport if answers.routing.is_withdrawn => withdrawn(&answers.routing),
         Map::Transport => transport(&answers.ways_for_recipient(key), &answers.routing),
         Map::SenderTransport => sender_transport(answers, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
@@ -229,6 +230,13 @@ fn sender_transport(answers: &Answers, sender: &str) -> MapAnswer {
         return temporary(format!("mail-failover agent: no backend of {route} with a share may send for this domain"));
     }
     transport(&ways, &answers.routing)
+}
+
+/// Answers with Postfix's own way to defer (error(8)): mail is accepted and waits in the queue, with these words.
+// A temporary error of the map would make smtpd refuse new mail.
+// ADR-0100: A document can say that nobody may carry the mail.
+fn withdrawn(routing: &Routing) -> MapAnswer {
+    MapReply::Found(format!("retry:4.7.1 nobody may carry the mail of {} at present", routing.route)).into()
 }
 
 /// Answers as `smtp_tls_policy_maps` in postconf(5) has it.

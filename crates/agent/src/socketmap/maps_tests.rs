@@ -152,6 +152,20 @@ fn mail_waits_when_nobody_has_a_share() {
 }
 
 #[test]
+fn mail_that_nobody_may_carry_is_kept_by_postfix_and_mail_on_its_way_still_finds_its_login() {
+    let before = view(&two());
+    let mut routing = document(&json!([mail_failover_contract::document::Backend::nowhere()]));
+    routing.is_withdrawn = true;
+    let view = before.next(Arc::new(Answers::as_decided(Arc::new(routing))), AuthorityFiles::new());
+    let want = "OK retry:4.7.1 nobody may carry the mail of shop/orders at present";
+    for request in ["transport x@example.net", "sender-transport x@example.net", "sender-transport <>"] {
+        assert_eq!(asked(&view, request), want, "{request}");
+    }
+    assert_eq!(asked(&view, "transport x@local.example"), "NOTFOUND ", "Postfix delivers it by its own rules");
+    assert_eq!(asked(&view, "sasl [a.example]:587"), "login a-login");
+}
+
+#[test]
 fn a_backend_sends_only_for_domains_that_it_may_send_for() {
     let backend = |name: &str, percent: u8, domains: &[&str]| {
         json!({"name": name, "percent": percent, "standby": true, "host": format!("{name}.example"), "port": 25,

@@ -10,9 +10,9 @@ use mail_failover_core::engine::{
     TransitionReason, decide,
 };
 use mail_failover_core::model::{
-    AddressOutcome, Backend, Depth, Destination, EvidenceClass, FailureWindow, LatencyLimit, Limits, Location, Member,
-    ObjectKey, Outcome, Policy, Probe, ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage, Strategy, Timestamp,
-    Tls, TlsMode, Traffic, TrustAnchors,
+    AddressOutcome, Backend, ClockDrift, Depth, Destination, EvidenceClass, FailureWindow, LatencyLimit, Limits,
+    Location, Member, ObjectKey, Outcome, Policy, Probe, ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage,
+    Strategy, Timestamp, Tls, TlsMode, Traffic, TrustAnchors,
 };
 
 /// The numbers of backends.
@@ -157,6 +157,7 @@ impl ScaleFixture {
         let candidates: [Candidate; MEMBERS] = std::array::from_fn(candidate);
         let situation = Situation {
             now: self.now,
+            drift: ClockDrift::default(),
             policy: &self.policy,
             strategy: route.strategy,
             preferred_regions: &route.preferred_regions,
@@ -192,6 +193,7 @@ fn peer_verdict(now: Timestamp) -> ObserverVerdict {
         class: EvidenceClass::Ok,
         first_failure_at: None,
         confirms: [].into(),
+        message: Arc::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Health, Verdict};
-use crate::model::{Backend, EvidenceClass, Limits, Member, Route, Timestamp, Traffic};
+use crate::model::{Backend, ClockDrift, EvidenceClass, Limits, Member, Route, Timestamp, Traffic};
 
 /// A backend of a route, as the decision sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +125,14 @@ impl Candidate {
             capacity: backend
                 .map_or(Capacity::FULL, |backend| Capacity::of(&backend.limits, quota_left, route.traffic, now)),
         }
+    }
+
+    /// Returns the candidate with the capacity that it has by a wall clock with this drift, whose days the warm-up
+    /// follows.
+    #[must_use]
+    pub fn by_wall_clock(self, backend: &Backend, route: &Route, now: Timestamp, drift: ClockDrift) -> Self {
+        let Capacity { percent, until } = Capacity::of(&backend.limits, None, route.traffic, drift.wall(now));
+        Self { capacity: Capacity { percent, until: until.map(|until| drift.at_wall(until)) }, ..self }
     }
 
     /// Returns the rank by region: 0 in the most preferred one; a region that is not preferred ranks after all that

@@ -10,13 +10,15 @@ use super::{
     Candidate, Capacity, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request,
     RequestAnswer, State, Transition, TransitionKind, TransitionReason, holds,
 };
-use crate::model::{Policy, Route, Strategy, Timestamp};
+use crate::model::{ClockDrift, Policy, Route, Strategy, Timestamp};
 
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// Time of the decision.
     pub now: Timestamp,
+    /// Lead of the wall clock, by which windows open.
+    pub drift: ClockDrift,
     /// The policy in force; [`Policy::default`] while there is none that can be used.
     pub policy: &'a Policy,
     /// The way mail is spread over the backends.

@@ -482,6 +482,24 @@ fn a_return_begins_in_a_window_only() {
     assert_eq!(fleet.decide(hours(4)).hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(26)))));
 }
 
+#[test]
+fn windows_follow_the_wall_clock_and_holds_the_clock_that_never_jumps() {
+    let hours = |hours: u64| hours * 3600;
+    let micros = |hours: i64| ClockDrift::from_micros(hours * 3_600_000_000);
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    let window = FailbackWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
+    fleet.policy.as_mut().unwrap().failback.windows = vec![window];
+    // The machine slept for five hours: at 01:00 of the process it is 06:00.
+    fleet.drift = micros(5);
+    assert_eq!(fleet.decide(hours(1)).hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(21)))));
+    assert_eq!(fleet.decide(hours(21)).memory.lead().map(|lead| &**lead), Some("a"));
+    // The clock was set back by an hour.
+    fleet.drift = micros(-1);
+    assert_eq!(fleet.decide(hours(2)).hold, Some(Hold::until(HoldReason::FailbackWindow, at(hours(3)))));
+    let soaking = Fleet { drift: micros(5), ..Fleet::of("a+ b+").on("b") };
+    assert_eq!(soaking.decide(10), Fleet::of("a+ b+").on("b").decide(10), "a soak does not end early");
+}
+
 fn ramped() -> Fleet {
     let mut fleet = Fleet::of("a+ b+").on("b");
     fleet.policy.as_mut().unwrap().failback.ramp = vec![

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Health, Judgement};
-use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, Timestamp};
+use super::{Health, Judgement, THROTTLED_ONLY};
+use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, ThrottledDeliveries, Timestamp};
 
 /// An agent's verdict lapses after this long without a report. Agents report every 10 s.
 // ADR-0051: Agents' verdicts are not judged again.
@@ -15,9 +15,10 @@ pub const DELIVERIES: &str = "deliveries";
 /// Verdict about one backend from real deliveries, as the agents beside MTAs report them. It counts like one more
 /// probe.
 ///
-/// It is Unhealthy while more than half of the agents with a verdict say Failing. It ends when more than half say
-/// Passing, or when no delivery has failed for so long that the reports have lapsed: mail that has moved away meets no
-/// failure any more. There is no verdict before the first Failing, so agents alone make no backend Healthy.
+/// It is Unhealthy while more than half of the agents with a verdict say Failing, and Degraded while more than half say
+/// Throttled. It ends when more than half say Passing, or when no delivery has met that for so long that the reports
+/// have lapsed: mail that has moved away meets nothing any more. There is no verdict before the first trouble, so agents
+/// alone make no backend Healthy.
 ///
 /// Memory is bounded by the number of agents; [`Self::handle_timeout`] drops agents that have fallen silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,22 +31,47 @@ pub struct Deliveries {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct AgentVerdict {
-    /// The failure that the agent reports; `None` for Passing.
-    failing: Option<Failing>,
+    /// The trouble that the agent reports; `None` for Passing.
+    trouble: Option<Trouble>,
     holds_until: Timestamp,
 }
 
+/// Trouble that an agent's deliveries meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Failing {
-    deliveries: FailingDeliveries,
-    /// End of this failure's effect, unless further deliveries fail.
+struct Trouble {
+    /// Unhealthy or Degraded.
+    health: Health,
+    class: EvidenceClass,
+    message: Arc<str>,
+    began_at: Timestamp,
+    /// End of its effect, unless further deliveries meet it.
     lapses_at: Timestamp,
+}
+
+impl Trouble {
+    fn failing(deliveries: FailingDeliveries, cooldown: Duration, now: Timestamp) -> Self {
+        let FailingDeliveries { class, message, first_failure_at, last_failure_at } = deliveries;
+        let lapses_at = lapses_at(last_failure_at.min(now), cooldown);
+        Self { health: Health::Unhealthy, class, message, began_at: first_failure_at.min(now), lapses_at }
+    }
+
+    // ADR-0084: Nothing but throttling for five minutes is Degraded.
+    fn throttled(deliveries: &ThrottledDeliveries, cooldown: Duration, now: Timestamp) -> Self {
+        let ThrottledDeliveries { message, first_at, last_at } = deliveries;
+        Self {
+            health: Health::Degraded,
+            class: EvidenceClass::Throttled,
+            message: format!("nothing but throttling for {THROTTLED_ONLY:?}: {message}").into(),
+            began_at: (*first_at).min(now),
+            lapses_at: lapses_at((*last_at).min(now), cooldown),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct DeliveriesVerdict {
     judgement: Judgement,
-    /// End of an Unhealthy verdict without further failures.
+    /// End of a verdict that is not Healthy, without further trouble.
     lapses_at: Timestamp,
 }
 
@@ -53,17 +79,18 @@ impl Deliveries {
     /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
     /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
     pub fn record(&mut self, agent: &Agent, verdict: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
-        let failing = match verdict {
+        let trouble = match verdict {
             DeliveryVerdict::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
-                Some(Failing { lapses_at: lapses_at(deliveries.last_failure_at.min(now), cooldown), deliveries })
+                Some(Trouble::failing(deliveries, cooldown, now))
             }
+            DeliveryVerdict::Throttled(deliveries) => Some(Trouble::throttled(&deliveries, cooldown, now)),
             DeliveryVerdict::Passing => None,
             DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => {
                 self.verdicts.remove(agent);
                 return self.handle_timeout(now);
             }
         };
-        self.verdicts.insert(agent.clone(), AgentVerdict { failing, holds_until: now + REPORT_HOLDS });
+        self.verdicts.insert(agent.clone(), AgentVerdict { trouble, holds_until: now + REPORT_HOLDS });
         self.handle_timeout(now);
     }
 
@@ -78,7 +105,7 @@ impl Deliveries {
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
-            None if self.verdicts.is_empty() && (earlier.health != Health::Unhealthy || lapses_at > now) => {
+            None if self.verdicts.is_empty() && (earlier.health == Health::Healthy || lapses_at > now) => {
                 self.verdict = Some(Box::new(DeliveriesVerdict { judgement: earlier.carried_over(), lapses_at }));
             }
             Some(_) | None => {}
@@ -89,35 +116,44 @@ impl Deliveries {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.verdicts.retain(|_, agent| agent.holds_until > now);
         let voting: Vec<_> = self.voting(now).collect();
-        let (voters, failing) = (voting.len(), voting.into_iter().flatten().collect::<Vec<_>>());
-        let is_failing = failing.len() * 2 > voters;
-        let is_passing = (voters - failing.len()) * 2 > voters;
-        let failures = failing.iter().map(|failing| &failing.deliveries);
-        let first = failures.min_by_key(|deliveries| deliveries.first_failure_at).cloned();
-        let lapses_at = failing.iter().map(|failing| failing.lapses_at).max();
-        if let (true, Some(first), Some(lapses_at)) = (is_failing, first, lapses_at) {
-            match self.verdict.as_deref_mut() {
-                Some(standing) if standing.judgement.health == Health::Unhealthy => {
-                    standing.lapses_at = standing.lapses_at.max(lapses_at);
-                }
-                Some(_) | None => {
-                    let message = format!("{DELIVERIES}: {}", first.message);
-                    let mut judgement = Judgement::restored(Health::Unhealthy, now, first.class, message);
-                    judgement.first_failure_at = Some(first.first_failure_at.min(now));
-                    self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at }));
+        let [failing, throttled] = [Health::Unhealthy, Health::Degraded].map(|health| majority(&voting, health));
+        let passing = voting.iter().filter(|trouble| trouble.is_none()).count();
+        let is_passing = passing * 2 > voting.len();
+        let standing = self.verdict.as_deref();
+        let lasts = standing.is_some_and(|standing| standing.lapses_at > now);
+        match (standing.map(|standing| standing.judgement.health), failing.or(throttled)) {
+            (_, Some(trouble)) if trouble.health == Health::Unhealthy => self.meet(&trouble, now),
+            // Deliveries that fail no more, and are asked for less instead, do not succeed either.
+            (Some(Health::Unhealthy), _) if lasts && !is_passing => {}
+            (_, Some(trouble)) => self.meet(&trouble, now),
+            (Some(Health::Degraded), None) if lasts && !is_passing => {}
+            (Some(Health::Unhealthy | Health::Degraded), None) => {
+                let why = if is_passing {
+                    "deliveries succeed again"
+                } else {
+                    "no delivery has failed for the policy's cooldown"
+                };
+                if let Some(standing) = &mut self.verdict {
+                    standing.judgement = Judgement::restored(Health::Healthy, now, EvidenceClass::Ok, Arc::from(why));
                 }
             }
-        } else if let Some(standing) = &mut self.verdict
-            && standing.judgement.health == Health::Unhealthy
-        {
-            let why = if is_passing {
-                "deliveries succeed again"
-            } else if standing.lapses_at <= now {
-                "no delivery has failed for the policy's cooldown"
-            } else {
-                return;
-            };
-            standing.judgement = Judgement::restored(Health::Healthy, now, EvidenceClass::Ok, Arc::from(why));
+            (Some(Health::Healthy | Health::Unknown) | None, None) => {}
+        }
+    }
+
+    /// Makes a trouble of the majority the verdict, or puts its end off.
+    fn meet(&mut self, trouble: &Trouble, now: Timestamp) {
+        let Trouble { health, class, message, began_at, lapses_at } = trouble;
+        match self.verdict.as_deref_mut() {
+            Some(standing) if standing.judgement.health == *health => {
+                standing.lapses_at = standing.lapses_at.max(*lapses_at);
+            }
+            Some(_) | None => {
+                let message = format!("{DELIVERIES}: {message}");
+                let mut judgement = Judgement::restored(*health, now, *class, message);
+                judgement.first_failure_at = (*health == Health::Unhealthy).then_some(*began_at);
+                self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at: *lapses_at }));
+            }
         }
     }
 
@@ -129,16 +165,25 @@ impl Deliveries {
     /// Returns the next time at which the verdict may change without a report.
     pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let verdicts = self.verdicts.values().map(|agent| agent.holds_until);
-        let lapses = self.verdicts.values().filter_map(|agent| Some(agent.failing.as_ref()?.lapses_at));
-        let standing = self.verdict.iter().filter(|standing| standing.judgement.health == Health::Unhealthy);
+        let lapses = self.verdicts.values().filter_map(|agent| Some(agent.trouble.as_ref()?.lapses_at));
+        let standing = self.verdict.iter().filter(|standing| standing.judgement.health != Health::Healthy);
         verdicts.chain(lapses).chain(standing.map(|standing| standing.lapses_at)).filter(|at| *at > now).min()
     }
 
-    /// Iterates over the verdicts of agents that have one: the failure, or `None` for Passing.
-    fn voting(&self, now: Timestamp) -> impl Iterator<Item = Option<&Failing>> {
-        let voting = self.verdicts.values().map(|agent| agent.failing.as_ref());
-        voting.filter(move |failing| failing.is_none_or(|failing| failing.lapses_at > now))
+    /// Iterates over the verdicts of agents that have one: the trouble, or `None` for Passing.
+    fn voting(&self, now: Timestamp) -> impl Iterator<Item = Option<&Trouble>> {
+        let voting = self.verdicts.values().map(|agent| agent.trouble.as_ref());
+        voting.filter(move |trouble| trouble.is_none_or(|trouble| trouble.lapses_at > now))
     }
+}
+
+/// Returns the trouble of this kind that began first, until the latest time that any of its kind lasts; `None` if no
+/// majority meets it.
+fn majority(voting: &[Option<&Trouble>], health: Health) -> Option<Trouble> {
+    let troubles = voting.iter().flatten().filter(|trouble| trouble.health == health);
+    let first = troubles.clone().min_by_key(|trouble| trouble.began_at)?;
+    let lapses_at = troubles.clone().map(|trouble| trouble.lapses_at).max()?;
+    (troubles.count() * 2 > voting.len()).then(|| Trouble { lapses_at, ..(*first).clone() })
 }
 
 /// Returns the time at which a failure ceases to count.

@@ -129,7 +129,11 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
 fn any_word() -> impl Strategy<Value = (u8, DeliveryVerdict)> {
     let class = prop::sample::select(EvidenceClass::ALL);
     let failing = (class, 0_u64..100).prop_map(|(class, since)| of_class(class, since));
-    (0_u8..5, prop_oneof![3 => failing, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)])
+    let throttled = (0_u64..100).prop_map(|since| throttled(since, since + 300));
+    (
+        0_u8..5,
+        prop_oneof![3 => failing, 2 => throttled, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)],
+    )
 }
 
 proptest! {
@@ -138,8 +142,12 @@ proptest! {
     fn without_a_failure_of_the_backend_there_is_never_a_verdict(words in prop::collection::vec((any_word(), 0_u64..60), 0..40)) {
         let (mut deliveries, mut now) = (Deliveries::default(), at(100));
         for ((name, verdict), pause) in words {
-            let is_failure = matches!(&verdict, DeliveryVerdict::Failing(failing) if failing.class.effect() == Effect::Failure);
-            if !is_failure {
+            let is_trouble = match &verdict {
+                DeliveryVerdict::Failing(failing) => failing.class.effect() == Effect::Failure,
+                DeliveryVerdict::Throttled(_) => true,
+                DeliveryVerdict::Passing | DeliveryVerdict::Silent => false,
+            };
+            if !is_trouble {
                 deliveries.record(&agent(&name.to_string()), verdict, COOLDOWN, now);
             }
             now = now + Duration::from_secs(pause);
@@ -161,6 +169,9 @@ proptest! {
                     let lapses_at = failing.last_failure_at + COOLDOWN;
                     Some((lapses_at.min(now + REPORT_HOLDS), true))
                 }
+                DeliveryVerdict::Throttled(throttled) => {
+                    Some(((throttled.last_at.min(now) + COOLDOWN).min(now + REPORT_HOLDS), false))
+                }
                 DeliveryVerdict::Passing => Some((now + REPORT_HOLDS, false)),
                 DeliveryVerdict::Failing(_) | DeliveryVerdict::Silent => None,
             };
@@ -176,7 +187,69 @@ proptest! {
             now = now + Duration::from_secs(pause);
         }
         deliveries.handle_timeout(at(10_000));
-        prop_assert_ne!(health(&deliveries), Some(Health::Unhealthy));
+        prop_assert!(matches!(health(&deliveries), None | Some(Health::Healthy)));
         prop_assert_eq!(deliveries.next_timeout(at(10_000)), None);
     }
+}
+
+/// Deliveries that were asked for less since one second, and in another one last.
+fn throttled(since: u64, last: u64) -> DeliveryVerdict {
+    DeliveryVerdict::Throttled(ThrottledDeliveries {
+        message: "454 Throttling failure: Maximum sending rate exceeded".into(),
+        first_at: at(since),
+        last_at: at(last),
+    })
+}
+
+#[test]
+fn real_mail_that_most_agents_see_throttled_only_makes_a_backend_degraded_until_it_passes_or_nothing_is_sent() {
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), throttled(100, 400), COOLDOWN, at(400));
+    let judgement = deliveries.judgement().unwrap();
+    assert_eq!(
+        (judgement.health, judgement.class, judgement.since),
+        (Health::Degraded, EvidenceClass::Throttled, at(400))
+    );
+    assert_eq!(judgement.first_failure_at, None, "it has not failed");
+    let words = "deliveries: nothing but throttling for 300s: 454 Throttling failure: Maximum sending rate exceeded";
+    assert_eq!(&*judgement.message, words);
+    deliveries.record(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(410));
+    assert_eq!(health(&deliveries), Some(Health::Healthy));
+
+    deliveries.record(&agent("a"), throttled(420, 720), COOLDOWN, at(720));
+    deliveries.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(730));
+    assert_eq!(health(&deliveries), Some(Health::Degraded), "its mail has moved away");
+    assert_eq!(deliveries.next_timeout(at(730)), Some(at(1320)));
+    deliveries.handle_timeout(at(1320));
+    assert_eq!(health(&deliveries), Some(Health::Healthy));
+}
+
+#[test]
+fn a_majority_decides_about_throttling_and_a_failure_weighs_more() {
+    for (words, wanted) in [
+        (vec![throttled(0, 300), DeliveryVerdict::Passing], None),
+        (vec![throttled(0, 300), throttled(0, 300), DeliveryVerdict::Passing], Some(Health::Degraded)),
+        (vec![throttled(0, 300), DeliveryVerdict::Silent], Some(Health::Degraded)),
+        (vec![failing(300), failing(300), throttled(0, 300)], Some(Health::Unhealthy)),
+        (vec![failing(300), throttled(0, 300)], None),
+    ] {
+        let mut deliveries = Deliveries::default();
+        for name in ["a", "b", "c"].iter().take(words.len()) {
+            deliveries.record(&agent(name), DeliveryVerdict::Passing, COOLDOWN, at(290));
+        }
+        for (name, verdict) in ["a", "b", "c"].iter().zip(&words) {
+            deliveries.record(&agent(name), verdict.clone(), COOLDOWN, at(300));
+        }
+        assert_eq!(health(&deliveries), wanted, "{words:?}");
+    }
+}
+
+#[test]
+fn who_is_throttled_after_a_failure_has_not_recovered() {
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), failing(9), COOLDOWN, at(10));
+    deliveries.record(&agent("a"), throttled(20, 330), COOLDOWN, at(330));
+    assert_eq!(health(&deliveries), Some(Health::Unhealthy), "the failure has not lapsed");
+    deliveries.record(&agent("a"), throttled(20, 609), COOLDOWN, at(609));
+    assert_eq!(health(&deliveries), Some(Health::Degraded));
 }

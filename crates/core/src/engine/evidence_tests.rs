@@ -85,7 +85,8 @@ fn record(evidence: &mut Evidence, observer: &str, health: Health, since: u64, n
     let class = if health == Health::Unhealthy { EvidenceClass::ConnectionRefused } else { EvidenceClass::Ok };
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
     let confirms = [].into();
-    let verdict = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms };
+    let message = Arc::default();
+    let verdict = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms, message };
     evidence.record_peer(&observer.into(), TWO_THREE, verdict, at(now));
 }
 
@@ -242,6 +243,7 @@ fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
         class: EvidenceClass::NoAnswer,
         first_failure_at: Some(at(first_failure_at)),
         confirms: confirms.iter().map(|name| Arc::from(*name)).collect(),
+        message: "EHLO: no answer within 10s".into(),
     };
     for (observer, confirms) in [("b", &["sendgrid"][..]), ("c", &["mailgun", "sendgrid"])] {
         evidence.record_peer(&observer.into(), TWO_THREE, peer_verdict(5, confirms), at(605));
@@ -249,6 +251,7 @@ fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
     let failed = verdict(&evidence, 606);
     assert_eq!((failed.health, failed.first_failure_at), (Health::Unhealthy, Some(at(605))), "as it was heard");
     assert_eq!(failed.first_evidence_at, Some(at(5)));
+    assert_eq!(&*failed.message, "seen by b: EHLO: no answer within 10s", "what it saw, and not only who");
     assert_eq!(failed.confirmed_standbys, ["mailgun", "sendgrid"].map(Arc::from));
     // The same run of failures, another answer; then another run.
     evidence.record_peer(&"b".into(), TWO_THREE, peer_verdict(5, &[]), at(700));

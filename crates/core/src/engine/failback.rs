@@ -21,7 +21,8 @@ impl DecisionBuilder<'_> {
         };
         let (mut ready, mut held) = (vec![], vec![]);
         for candidate in better.into_iter().filter(|candidate| candidate.is_sound()) {
-            match holds::on_return(policy, self.situation.strategy, &self.memory, candidate, self.now()) {
+            let (strategy, drift) = (self.situation.strategy, self.situation.drift);
+            match holds::on_return(policy, strategy, &self.memory, candidate, self.now(), drift) {
                 Some(hold) => held.push(hold),
                 None => ready.push(candidate),
             }

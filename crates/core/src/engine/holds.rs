@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Candidate, Memory, TransitionKind, TransitionReason};
-use crate::model::{EvidenceClass, Policy, Strategy, Timestamp};
+use crate::model::{ClockDrift, EvidenceClass, Policy, Strategy, Timestamp};
 
 /// Failures of a preferred backend within this time before its recovery lengthen the soak.
 const FLAP_MEMORY: Duration = Duration::from_hours(24);
@@ -49,7 +49,7 @@ pub enum HoldReason {
     /// The active backend's object is missing or cannot be used: the last good decision stays, for a grace if a standby
     /// is sound.
     ConfigurationRejected,
-    /// No backend may carry the mail, or none that may is known to deliver: Services lead nowhere.
+    /// No backend may carry the mail, or none that may is known to deliver: outputs lead nowhere.
     Withdrawn,
 }
 
@@ -84,9 +84,7 @@ impl HoldReason {
             Self::AwaitingConfirmation => "no standby has answered since the failure began",
             Self::AwaitingEvidence => "verdicts on the backends are missing",
             Self::ConfigurationRejected => "the configuration cannot be used as written",
-            Self::Withdrawn => {
-                "no backend may carry the mail: Services lead nowhere, other outputs name the last backend"
-            }
+            Self::Withdrawn => "no backend may carry the mail: outputs lead nowhere, and mail waits in queues",
         }
     }
 }
@@ -262,6 +260,7 @@ pub(super) fn on_return(
     memory: &Memory,
     candidate: &Candidate,
     now: Timestamp,
+    drift: ClockDrift,
 ) -> Option<Hold> {
     let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
     let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, strategy, memory, now, false)];
@@ -276,10 +275,10 @@ pub(super) fn on_return(
     if policy.failback.mode == crate::model::FailbackMode::Manual && !is_approved {
         return Some(Hold::open(HoldReason::ManualFailback));
     }
-    let windows = &policy.failback.windows;
-    if windows.is_empty() || windows.iter().any(|window| window.open_until(now).is_some()) {
+    let (windows, wall) = (&policy.failback.windows, drift.wall(now));
+    if windows.is_empty() || windows.iter().any(|window| window.open_until(wall).is_some()) {
         return None;
     }
-    let next = windows.iter().filter_map(|window| window.next_opening(now)).min();
-    Some(Hold { reason: HoldReason::FailbackWindow, until: next })
+    let next = windows.iter().filter_map(|window| window.next_opening(wall)).min();
+    Some(Hold { reason: HoldReason::FailbackWindow, until: next.map(|next| drift.at_wall(next)) })
 }

@@ -29,6 +29,8 @@ pub struct ObserverVerdict {
     /// clock; sorted. Empty unless Unhealthy.
     // Not the times of the answers: those would change with every observation, and be compared with another clock.
     pub confirms: Arc<[Arc<str>]>,
+    /// Description of the evidence, for people; empty if the verdict is Healthy or Unknown.
+    pub message: Arc<str>,
 }
 
 /// Number of observers that a verdict rests on.
@@ -289,7 +291,8 @@ fn reason(
     match (health, decisive) {
         (_, Some(Vote { observer: None, .. })) => (own.class, own.message.clone()),
         (Health::Degraded | Health::Unhealthy, Some(Vote { observer: Some(name), verdict, .. })) => {
-            (verdict.class, format!("seen by {name}").into())
+            let words = if verdict.message.is_empty() { String::new() } else { format!(": {}", verdict.message) };
+            (verdict.class, format!("seen by {name}{words}").into())
         }
         (Health::Healthy, _) if observers.unhealthy > 0 => (EvidenceClass::Ok, observers.disagreement()),
         (Health::Healthy, _) => (EvidenceClass::Ok, Arc::default()),
@@ -305,7 +308,7 @@ fn without_voters(own: Verdict, suspicion: &Suspicion) -> Verdict {
             health: Health::Unknown,
             since,
             class: EvidenceClass::Inconclusive,
-            message: "we see everything fail and others do not: our own network is suspect".into(),
+            message: "what this replica sees does not count: its own network is suspect, or it lags".into(),
             first_failure_at: None,
             first_evidence_at: None,
             observers: Agreement::default(),

@@ -8,8 +8,8 @@ use super::{
     State, Transition, TransitionKind, TransitionReason, decide,
 };
 use crate::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives, Policy, Reflex, Strategy, Thresholds,
-    Timestamp, WhenNoneHealthy,
+    Budget, ClockDrift, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives, Policy, Reflex, Strategy,
+    Thresholds, Timestamp, WhenNoneHealthy,
 };
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -58,6 +58,7 @@ pub struct Fleet {
     pub preferred_regions: Vec<Arc<str>>,
     pub candidates: Vec<Candidate>,
     pub is_storm: bool,
+    pub drift: ClockDrift,
     pub request: Option<Request>,
     pub memory: Memory,
 }
@@ -111,6 +112,7 @@ impl Fleet {
             preferred_regions: vec![],
             candidates: candidates.collect(),
             is_storm: false,
+            drift: ClockDrift::default(),
             request: None,
             memory: Memory::default(),
         }
@@ -153,6 +155,7 @@ impl Fleet {
         let defaults = Policy::default();
         let situation = Situation {
             now,
+            drift: self.drift,
             policy: self.policy.as_ref().unwrap_or(&defaults),
             strategy: self.strategy,
             preferred_regions: &self.preferred_regions,

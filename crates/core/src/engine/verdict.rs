@@ -61,7 +61,8 @@ impl Verdict {
 
     pub(super) fn as_reported(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
-        ObserverVerdict { health, since, class, first_failure_at, confirms: [].into() }
+        let message = words_of(health, || self.message.clone());
+        ObserverVerdict { health, since, class, first_failure_at, confirms: [].into(), message }
     }
 }
 
@@ -84,7 +85,16 @@ impl ObserverVerdict {
             class: decisive.class,
             first_failure_at: decisive.first_failure_at(),
             confirms: [].into(),
+            message: words_of(decisive.health, || decisive.message()),
         })
+    }
+}
+
+/// Returns the words that other observers are told with a verdict.
+fn words_of(health: Health, message: impl FnOnce() -> Arc<str>) -> Arc<str> {
+    match health {
+        Health::Unhealthy | Health::Degraded => message(),
+        Health::Healthy | Health::Unknown => Arc::default(),
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Agent {
 pub enum DeliveryVerdict {
     /// Deliveries by the backend fail.
     Failing(FailingDeliveries),
+    /// Deliveries by the backend have met nothing but requests for less, for minutes.
+    Throttled(ThrottledDeliveries),
     /// Deliveries by the backend succeed.
     Passing,
     /// Too few deliveries lately for a verdict.
@@ -35,6 +37,17 @@ pub struct FailingDeliveries {
     pub first_failure_at: Timestamp,
     /// Time of the latest failure.
     pub last_failure_at: Timestamp,
+}
+
+/// Deliveries that met nothing but requests for less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThrottledDeliveries {
+    /// Latest reply, one line for people, printable, without mail addresses.
+    pub message: Arc<str>,
+    /// Time of the first such reply since the last success.
+    pub first_at: Timestamp,
+    /// Time of the latest one.
+    pub last_at: Timestamp,
 }
 
 /// Deliveries of an agent by one backend.

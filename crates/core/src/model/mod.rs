@@ -24,6 +24,7 @@ pub use backend::{
 };
 pub use deliveries::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+    ThrottledDeliveries,
 };
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
@@ -40,5 +41,5 @@ pub use route::{
     AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
 };
 pub use shared_error::SharedError;
-pub use time::Timestamp;
+pub use time::{ClockDrift, Timestamp};
 pub use window::{FailbackWindow, WindowError};

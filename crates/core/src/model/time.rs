@@ -31,6 +31,35 @@ impl Timestamp {
     }
 }
 
+/// Lead of the wall clock over the clock that decisions go by, in microseconds.
+///
+/// That one never jumps, so that no step of the wall clock ends a hold early or makes one last for years. What is of the
+/// wall clock by nature (an opening hour, a day of the warm-up) is asked by [`ClockDrift::wall`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockDrift(i64);
+
+impl ClockDrift {
+    /// Creates a drift from microseconds; negative if the wall clock is behind.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Returns the lead of the wall clock in microseconds.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the time of the wall clock.
+    pub fn wall(self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add(self.0))
+    }
+
+    /// Returns the time at which the wall clock shows this.
+    pub fn at_wall(self, wall: Timestamp) -> Timestamp {
+        Timestamp(wall.0.saturating_sub(self.0))
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 

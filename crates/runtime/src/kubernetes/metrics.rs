@@ -1,6 +1,8 @@
 //! Metrics of requests to the API server.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +42,30 @@ pub struct Metrics {
     durations: Family<ApiRequestLabels, Histogram, fn() -> Histogram>,
     deadlines: Family<ApiRequestLabels, Counter>,
     contacts: Family<ApiResourceLabels, Gauge>,
+    latest: WatchContacts,
+}
+
+/// Times at which the API server last sent anything on a watch, by resource. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct WatchContacts(Arc<Mutex<BTreeMap<String, Instant>>>);
+
+impl WatchContacts {
+    /// Returns the resource among these whose watches have been silent for longest, and for how long. A resource that
+    /// was never heard of is left out.
+    pub fn stalest(&self, resources: &[&str], now: Instant) -> Option<(String, Duration)> {
+        let contacts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = contacts.iter().filter(|(resource, _)| resources.contains(&resource.as_str()));
+        let (resource, at) = known.min_by_key(|(_, at)| **at)?;
+        Some((resource.clone(), now.saturating_duration_since(*at)))
+    }
+
+    fn note(&self, resource: &str, at: Instant) {
+        let mut contacts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match contacts.get_mut(resource) {
+            Some(known) => *known = at,
+            None => _ = contacts.insert(resource.to_owned(), at),
+        }
+    }
 }
 
 impl Metrics {
@@ -63,6 +89,7 @@ impl Metrics {
                 "deadlines",
                 "Requests given up because they had no answer, or no complete one, in time",
             ),
+            latest: WatchContacts::default(),
             contacts: register(
                 registry,
                 "watch_contact_timestamp_seconds",
@@ -81,7 +108,32 @@ impl Metrics {
         self.deadlines.get_or_create(request).inc();
     }
 
+    /// Returns the times of the latest contacts by watches.
+    pub fn watch_contacts(&self) -> WatchContacts {
+        self.latest.clone()
+    }
+
     pub(super) fn watch_contact(&self, request: &ApiRequestLabels, unix_seconds: i64) {
+        self.latest.note(&request.resource, Instant::now());
         self.contacts.get_or_create(&ApiResourceLabels { resource: request.resource.clone() }).set(unix_seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stalest_of_the_watches_that_matter_is_told() {
+        let (contacts, begun) = (WatchContacts::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        assert_eq!(contacts.stalest(&["services"], begun), None, "nothing was heard yet");
+        contacts.note("jobs", begun);
+        contacts.note("services", begun + second);
+        contacts.note("endpointslices", begun + 2 * second);
+        let resources = ["services", "endpointslices", "mailroutes"];
+        assert_eq!(contacts.stalest(&resources, begun + 5 * second), Some(("services".to_owned(), 4 * second)));
+        contacts.note("services", begun + 4 * second);
+        assert_eq!(contacts.stalest(&resources, begun + 5 * second), Some(("endpointslices".to_owned(), 3 * second)));
     }
 }

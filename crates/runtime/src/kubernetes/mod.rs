@@ -37,7 +37,7 @@ pub use deadline::DeadlineExceeded;
 pub use error::{CallError, category, describe, status_code};
 pub use guard::{Guarded, Invalid};
 pub use identity::{identity, object_key};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, WatchContacts};
 pub use watching::{FIRST_BACKOFF, LONGEST_BACKOFF, PAGE, RECOVERED_AFTER, WATCH_SECONDS, WatchProblem};
 
 /// Limit for a TCP connection with its TLS handshake.

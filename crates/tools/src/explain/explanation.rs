@@ -12,10 +12,11 @@ use mail_failover_api::{
     FailoverPolicy, MailRoute, MailRouteStatus, RouteBackendStatus, SendingBackend, SendingBackendStatus,
 };
 use mail_failover_core::engine::{
-    Agreement, Candidate, Decision, Health, HoldReason, NextChange, Reason, Situation, Verdict, decide,
+    Agreement, Candidate, Decision, Eligibility, Health, HoldReason, NextChange, Reason, Situation, Verdict, decide,
 };
-use mail_failover_core::model::{Backend, EvidenceClass, Member, ObjectKey, Policy, Route, Timestamp};
+use mail_failover_core::model::{Backend, ClockDrift, EvidenceClass, Member, ObjectKey, Policy, Route, Timestamp};
 use mail_failover_resolve::persisted_verdict;
+use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Presumed, Rejection, Unresolved};
 use mail_failover_resolve::{request, time};
@@ -50,6 +51,8 @@ pub struct RouteExplanation {
     pub messages: Vec<String>,
     /// Notes that limit what the explanation is worth, such as a stale status.
     pub notes: Vec<String>,
+    /// Shell command that lifts the hold, if there is a hold that a person may lift.
+    pub remedy: Option<String>,
 }
 
 /// Evidence behind a verdict about one backend.
@@ -98,6 +101,7 @@ impl RouteExplanation {
         let decision = decide(
             &Situation {
                 now: at,
+                drift: ClockDrift::default(),
                 policy: &policy,
                 strategy: route.strategy,
                 preferred_regions: &route.preferred_regions,
@@ -127,7 +131,8 @@ impl RouteExplanation {
             backends.extend(usable.map(|backend| (member.name.clone(), backend)));
         }
         let messages = messages::ways(&route, &decision, &candidates, &backends);
-        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, messages, notes })
+        let remedy = remedy(&decision, &candidates).map(|remedy| remedy.command(&snapshot.key));
+        Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, messages, notes, remedy })
     }
 
     /// Returns true if the operator has seen the route at least once.
@@ -162,6 +167,7 @@ impl RouteExplanation {
             })).collect::<Vec<_>>(),
             "reasons": self.reasons(),
             "prospects": self.prospects(),
+            "remedy": self.remedy,
             "messages": self.messages,
             "history": status.history,
             "request": status.request,
@@ -213,6 +219,36 @@ impl RouteExplanation {
         });
         let explained = self.decision.explanation.next_changes.iter().map(prospect);
         awaited.map(str::to_owned).into_iter().chain(explained).collect()
+    }
+}
+
+/// Returns the request that lifts the hold of a decision, if one can.
+fn remedy<'a>(decision: &Decision, candidates: &'a [Candidate]) -> Option<Remedy<'a>> {
+    let hold = decision.hold?;
+    let lead = decision.memory.shares.first().map(|share| &share.backend);
+    let mut others = candidates.iter().filter(|candidate| Some(&candidate.name) != lead);
+    let is_lead_sound = candidates.iter().any(|one| Some(&one.name) == lead && one.health == Health::Healthy);
+    let standby = others.clone().find(|other| other.is_eligible());
+    let to = standby.or_else(|| others.find(|other| other.eligibility == Eligibility::InService));
+    let switch = to.map(|to| Remedy::Switch { to: &to.name, is_forced: standby.is_none() });
+    match hold.reason {
+        HoldReason::Paused => Some(Remedy::Resume),
+        HoldReason::Switched | HoldReason::Soak | HoldReason::FailbackWindow | HoldReason::Ramp => {
+            Some(Remedy::Failback)
+        }
+        HoldReason::ManualFailback => Some(Remedy::ApproveFailback),
+        HoldReason::Cooldown | HoldReason::MinimumStay | HoldReason::SwitchBudget if is_lead_sound => {
+            Some(Remedy::Failback)
+        }
+        HoldReason::Cooldown
+        | HoldReason::MinimumStay
+        | HoldReason::SwitchBudget
+        | HoldReason::StormBrake
+        | HoldReason::AwaitingConfirmation
+        | HoldReason::ConfigurationRejected => switch,
+        HoldReason::AwaitingEvidence => switch.filter(|_| standby.is_some()),
+        // Nobody else can deliver, or may.
+        HoldReason::NoneHealthy | HoldReason::Withdrawn => None,
     }
 }
 

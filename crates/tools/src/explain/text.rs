@@ -20,6 +20,7 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
     section(&mut text, "Note", &explanation.notes);
     section(&mut text, "Why", &explanation.reasons());
     section(&mut text, "What would change it", &explanation.prospects());
+    section(&mut text, "To lift the hold", explanation.remedy.as_slice());
     section(&mut text, "Messages", &explanation.messages);
     let certificates: Vec<_> = explanation.evidence.iter().filter_map(certificate).collect();
     section(&mut text, "Certificates expire", &certificates);

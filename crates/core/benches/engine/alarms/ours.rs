@@ -10,7 +10,7 @@ use mail_failover_core::engine::{
     Transition, decide,
 };
 use mail_failover_core::model::{
-    Backend, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
+    Backend, ClockDrift, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
     Probe as ProbeSpec, ProbeKey, ProbeReport, Resolution, Route, SmtpHost, Stage, Strategy, Thresholds, Timestamp,
     Tls, TlsMode, Traffic, TrustAnchors,
 };
@@ -236,6 +236,7 @@ impl Ours {
         });
         let situation = Situation {
             now,
+            drift: ClockDrift::default(),
             policy: &self.profile.policy,
             strategy: self.route.strategy,
             preferred_regions: &[],

@@ -12,7 +12,7 @@ use mail_failover_core::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
     Situation, ThresholdsOfNamespace, Verdict,
 };
-use mail_failover_core::model::{EvidenceClass, Stage, Thresholds, Timestamp};
+use mail_failover_core::model::{ClockDrift, EvidenceClass, Stage, Thresholds, Timestamp};
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
@@ -450,6 +450,7 @@ impl<S: EvidenceSource> Simulator<S> {
         }
         let situation = Situation {
             now,
+            drift: ClockDrift::default(),
             policy: &known.policy,
             strategy: known.route.strategy,
             preferred_regions: &known.route.preferred_regions,
