@@ -121,12 +121,14 @@ impl Deliveries {
         let is_passing = passing * 2 > voting.len();
         let standing = self.verdict.as_deref();
         let lasts = standing.is_some_and(|standing| standing.lapses_at > now);
-        match (standing.map(|standing| standing.judgement.health), failing.or(throttled)) {
+        let health = standing.map(|standing| standing.judgement.health);
+        let trouble = failing.or(throttled);
+        // Deliveries that fail no more, and are asked for less instead, do not succeed either.
+        let stays = health == Some(Health::Unhealthy) || (health == Some(Health::Degraded) && trouble.is_none());
+        match (health, trouble) {
             (_, Some(trouble)) if trouble.health == Health::Unhealthy => self.meet(&trouble, now),
-            // Deliveries that fail no more, and are asked for less instead, do not succeed either.
-            (Some(Health::Unhealthy), _) if lasts && !is_passing => {}
+            _ if stays && lasts && !is_passing => {}
             (_, Some(trouble)) => self.meet(&trouble, now),
-            (Some(Health::Degraded), None) if lasts && !is_passing => {}
             (Some(Health::Unhealthy | Health::Degraded), None) => {
                 let why = if is_passing {
                     "deliveries succeed again"
