@@ -57,7 +57,7 @@ pub fn passed_on(line: &str, whole: &str, answers: &Answers) -> Option<String> {
     let text = whole.get(4..).unwrap_or_default();
     let has_alternates =
         answers.usable_backends().count() > 1 && answers.usable_backends().any(|backend| backend.alternate);
-    let reply = Reply { stage: None, code, enhanced: EnhancedCode::at_start_of(text), text };
+    let reply = Reply { stage: None, code, enhanced: EnhancedCode::of_text(text), text };
     let mut rulebooks = answers.usable_backends().map(|backend| &backend.rulebook);
     let is_kept =
         rulebooks.any(|rulebook| reading::of_delivery(rulebook, &reply, Sender::Other).about.consequences().deferred);

@@ -412,9 +412,10 @@ impl ControllerState {
         if self.peers.unfit.is_some() == unfit.is_some() {
             return;
         }
-        match &unfit {
-            Some(why) => tracing::warn!(%why, "the votes of this replica do not count"),
-            None => tracing::info!("the votes of this replica count again"),
+        if let Some(why) = &unfit {
+            tracing::warn!(%why, "the votes of this replica do not count");
+        } else {
+            tracing::info!("the votes of this replica count again");
         }
         self.metrics.has_vote.set(i64::from(unfit.is_none()));
         self.peers.unfit = unfit;
