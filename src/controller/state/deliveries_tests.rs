@@ -375,7 +375,7 @@ fn mail_that_is_only_throttled_makes_a_backend_degraded_which_is_left_and_told_o
     let throttled = |env: &TestEnv| {
         DeliveryVerdict::Throttled(ThrottledDeliveries {
             message: "454 Maximum sending rate exceeded".into(),
-            first_at: env.now - Duration::from_secs(300),
+            first_at: env.now - Duration::from_mins(5),
             last_at: env.now,
         })
     };
