@@ -14,7 +14,7 @@ use mail_failover_agent::core::{AgentCore, CoreAction, CoreInput, SwitchOrder, S
 use mail_failover_agent::log::follow;
 use mail_failover_agent::metrics::{LogMetrics, MtaMetrics};
 use mail_failover_agent::mta::{Postfix, switch};
-use mail_failover_agent::shield;
+use mail_failover_agent::shield::{self, ReplyLines};
 use mail_failover_agent::socketmap::{self, LocalDomains, MapAnswer, MapReply, MapSettings, SocketmapView};
 use mail_failover_contract::document::Backend;
 use mail_failover_contract::routing::{Routing, parse};
@@ -124,7 +124,8 @@ fn route(answers: &Arc<Answers>, recipient: &str) -> Option<String> {
         shield: |_, _| None,
         intake: mail_failover_agent::supervise::Intake::default(),
     };
-    match socketmap::answer(&view, &settings, format!("transport {recipient}").as_bytes()) {
+    let request = format!("transport {recipient}");
+    match socketmap::answer(&view, &settings, &mut ReplyLines::default(), request.as_bytes()) {
         (Some(_), MapAnswer::Reply(MapReply::Found(transport))) => Some(transport),
         _ => None,
     }

@@ -147,7 +147,7 @@ fn trials_that_fail_for_long_are_an_outage_though_failures_are_rare() {
     core.handle_timeout(at(79.0));
     order(&core, "trial@example.net");
     fail(&mut core, 79.5, EvidenceClass::ConnectionRefused, 20);
-    assert_eq!(core.verdicts()[0].verdict.failing_for(), Some(EvidenceClass::ConnectionRefused));
+    assert_eq!(core.verdicts()[0].verdict.troubled_by(), Some(EvidenceClass::ConnectionRefused));
 }
 
 /// Result of a stream of messages that follow the agent's lists while the first backend fails for a while.
