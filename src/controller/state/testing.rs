@@ -69,6 +69,11 @@ impl Store {
     pub(super) fn put(&mut self, kind: &'static str, name: &str, mut object: Value) {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        // The server gives an identity to whatever it keeps.
+        if object["metadata"]["uid"].is_null() {
+            let known = self.objects.get(&(kind, name.to_owned())).map(|there| there["metadata"]["uid"].clone());
+            object["metadata"]["uid"] = known.unwrap_or_else(|| json!(format!("uid-{}", self.version)));
+        }
         self.objects.insert((kind, name.to_owned()), object);
     }
 
