@@ -63,7 +63,7 @@ impl Arena {
         let metadata = ObjectMeta { name: Some(evil.clone()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         Api::<Namespace>::all(env.client()).create(&PostParams::default(), &namespace).await?;
-        env.apply(&rights(&evil).to_string()).await?;
+        env.kubectl_with_input(&["apply", "--namespace", &evil, "-f", "-"], &rights(&evil).to_string()).await?;
         let timings = PolicyTimings { interval: "500ms", ..PolicyTimings::with_failback() };
         let victim = TwoBackendFixture::create(env.clone(), &timings).await?;
         let namespaces = format!("{},{evil}", env.namespace());
