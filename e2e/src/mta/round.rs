@@ -47,6 +47,10 @@ pub struct RoundOutcome {
     pub unsure_by_log: usize,
     /// The same number as the agent counts it, since its last start.
     pub unsure_by_agent: Option<usize>,
+    /// Copies that each of these deliveries can make: one for each recipient of the message.
+    pub recipients: usize,
+    /// Messages that may have been on their way when Postfix was stopped.
+    pub interrupted: usize,
     /// Messages still queued, by the queue's name.
     pub queued_in: BTreeMap<String, usize>,
     pub bounces: usize,
@@ -72,10 +76,11 @@ impl RoundOutcome {
         if !account.by_server.contains_key(STANDBY) {
             complaints.push("nothing went by the standby".to_owned());
         }
-        if account.extra_copies > 0 && !self.cell.may_duplicate() {
+        if account.extra_copies > self.interrupted && !self.cell.may_duplicate() {
             complaints.push(format!("{} copies too many where there is no excuse", account.extra_copies));
         }
-        if account.extra_copies > unsure_by_agent.unwrap_or(0) {
+        let excused = unsure_by_agent.unwrap_or(0) * self.recipients + self.interrupted;
+        if account.extra_copies > excused {
             complaints.push(format!(
                 "{} copies too many, of which the agent has counted {unsure_by_agent:?}",
                 account.extra_copies
@@ -207,6 +212,8 @@ pub async fn run_round_and(
             .await?
             .zip(unsure_before)
             .map(|(after, before)| after.saturating_sub(before)),
+        recipients: plan.recipients,
+        interrupted: 0,
         queued_in,
         bounces: providers.bounces.received_count(),
         refusals: sent.refusals,

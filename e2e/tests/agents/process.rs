@@ -92,7 +92,7 @@ impl RestrictedAgent {
         Ok(Self { agent, client, socket, mail_log, _short: short })
     }
 
-    /// Asks the agent's socketmap for the transport of this recipient, as Postfix does.
+    /// Asks the agent's socketmap for the transport of this recipient, as Postfix does. Returns the first of its list.
     async fn transport(&self, recipient: &str) -> Result<String> {
         let request = format!("transport {recipient}");
         let mut stream = UnixStream::connect(&self.socket).await?;
@@ -100,7 +100,8 @@ impl RestrictedAgent {
         stream.shutdown().await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        Ok(answer.split_once(':').context("a netstring")?.1.trim_end_matches(',').to_owned())
+        let answer = answer.split_once(':').context("a netstring")?.1.trim_end_matches(',');
+        Ok(answer.split_once(", ").map_or(answer, |(leading, _alternates)| leading).to_owned())
     }
 
     async fn wait_transport(&self, expected: &str) -> Result<()> {

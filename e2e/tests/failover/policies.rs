@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use mail_failover_api::{FailoverPolicy, Health, RouteState, SendingBackend};
 use mail_failover_e2e::assertions::{change, manifest, notes, wait_event, wait_leads_to, wait_route};
+use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::fixture::{
     PolicyTimings, TwoBackendFixture, condition, events, route_status, wait_active, wait_health,
 };
@@ -39,7 +40,14 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
     // A failing active backend is left in either mode.
     change::<FailoverPolicy>(&env, "fast", &json!({ "spec": { "failback": { "mode": "Automatic" } } })).await?;
     fixture.wait_active("primary").await?;
-    ensure!(events(&env, "orders").await? == ["FailedOver", "FailedBack"]);
+    // Events follow the outputs.
+    eventually_is(
+        WAIT_TIMEOUT,
+        "an Event of each way",
+        async || events(&env, "orders").await,
+        |events| *events == ["FailedOver", "FailedBack"],
+    )
+    .await?;
     Ok(())
 }
 

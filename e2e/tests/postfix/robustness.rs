@@ -48,6 +48,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Limit of deliveries to one destination at a time (`default_destination_concurrency_limit`, postconf(5)).
+const SENDERS: usize = 20;
+
 /// The whole system, with mail that leaves by the primary.
 pub struct System {
     pub env: Arc<TestEnv>,
@@ -110,12 +113,14 @@ async fn restarted_postfix(env: Arc<TestEnv>) -> Result<()> {
     let system = System::start(env, Demands::default()).await?;
     let postfix = &system.mta.postfix;
     let plan = plan(Point::Mail, FaultKind::Temporary);
-    let outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
+    let mut outcome = run_round_and(&system.mta, &system.providers, &plan, async || {
         sleep(Duration::from_millis(50)).await;
         postfix.stop().await?;
         postfix.start_again().await
     })
     .await?;
+    // A stop kills smtp(8). What a backend has taken and its smtp(8) has not yet noted is delivered once more.
+    outcome.interrupted = SENDERS;
     no_complaints(&outcome)
 }
 

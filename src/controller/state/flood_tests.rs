@@ -31,7 +31,7 @@ fn a_backend_that_flaps_is_told_of_as_a_number_and_holds_up_no_mail() {
     }
     let count = |env: &TestEnv, what: &str| env.store.log.iter().filter(|line| *line == what).count();
     let statuses = count(&env, "status SendingBackend flapping");
-    assert!((20..=35).contains(&statuses), "{statuses} statuses in ten minutes");
+    assert!((60..=75).contains(&statuses), "{statuses} statuses in ten minutes");
     let told = count(&env, "event BackendUnhealthy") + count(&env, "event BackendRecovered");
     // Each turn is a status with its Event, and a status without it; later the status says the same each minute.
     assert!((8..=35).contains(&told), "{told} Events in ten minutes");

@@ -20,7 +20,8 @@ fn of_object(lane: Lane) -> Option<Bound> {
         Lane::Outputs | Lane::Decision | Lane::Retry | Lane::Jobs => None,
         // It also says when the outputs of a switch were written.
         Lane::RouteStatus => Some((60, Duration::from_secs(2))),
-        Lane::BackendStatus | Lane::Events => Some((20, Duration::from_mins(1))),
+        Lane::BackendStatus => Some((60, Duration::from_mins(1))),
+        Lane::Events => Some((20, Duration::from_mins(1))),
     }
 }
 

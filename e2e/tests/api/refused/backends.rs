@@ -228,7 +228,7 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
     (
         "with a timeout above 60s in the operator's process",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1h, timeout: 61s, smtp: {}}]}",
-        "spec.probes[].timeout must be at most 60s without job",
+        "spec.probes[].timeout must be at most 60s without job: a dialogue that hangs holds a place among those of all namespaces",
     ),
     (
         "with a timeout above ten intervals",
