@@ -7,7 +7,7 @@ use mail_failover_api::{FailoverPolicy, Health, RouteState, SendingBackend};
 use mail_failover_e2e::assertions::{change, manifest, notes, wait_event, wait_leads_to, wait_route};
 use mail_failover_e2e::eventually::eventually_is;
 use mail_failover_e2e::fixture::{
-    PolicyTimings, TwoBackendFixture, condition, events, route_status, wait_active, wait_health,
+    PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT, condition, events, route_status, wait_active, wait_health,
 };
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::suite::{Trial, trial};
