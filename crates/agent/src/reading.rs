@@ -58,7 +58,7 @@ mod tests {
 
     fn class(rulebook: &Rulebook, stage: Option<Answered>, sender: Sender) -> EvidenceClass {
         let text = "5.1.8 no more letters of this week";
-        let reply = Reply { stage, code: 553, enhanced: EnhancedCode::at_start_of(text), text };
+        let reply = Reply { stage, code: 553, enhanced: EnhancedCode::of_text(text), text };
         of_delivery(rulebook, &reply, sender).class
     }
 

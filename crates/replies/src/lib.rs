@@ -31,6 +31,8 @@ const FILES: &[(&str, &str)] = &[
     ("cpanel", include_str!("../rules/cpanel.yaml")),
     ("qmail", include_str!("../rules/qmail.yaml")),
     ("yahoo", include_str!("../rules/yahoo.yaml")),
+    ("netease", include_str!("../rules/netease.yaml")),
+    ("tencent", include_str!("../rules/tencent.yaml")),
     ("destination", include_str!("../rules/destination.yaml")),
     ("account", include_str!("../rules/account.yaml")),
     ("identity", include_str!("../rules/identity.yaml")),

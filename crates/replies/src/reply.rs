@@ -79,14 +79,26 @@ impl fmt::Display for Answered {
     }
 }
 
+/// An enhanced code further back is a number that the text speaks of.
+const MAX_WORDS_BEFORE_CODE: usize = 4;
+
 /// An enhanced status code (RFC 3463): class, subject, detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnhancedCode(pub u8, pub u16, pub u16);
 
 impl EnhancedCode {
+    /// The code of a reply's text: at its start (RFC 2034), after a few words of the server's own
+    /// (`cuda_nsu 5.1.1 …`), or marked at its end as qmail does (`… (#5.1.1)`). What the server quotes is not read.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let own = text.split("said:").next().unwrap_or_default();
+        Self::at_start_of(text)
+            .or_else(|| own.split_whitespace().take(MAX_WORDS_BEFORE_CODE).skip(1).find_map(Self::parse))
+            .or_else(|| own.match_indices('#').find_map(|(at, _)| Self::at_start_of(&own[at..])))
+    }
+
     /// The code at the start of a text, before anything but a letter or a digit. Servers also write `#5.7.1` and
     /// `(5.7.1)`.
-    pub fn at_start_of(text: &str) -> Option<Self> {
+    fn at_start_of(text: &str) -> Option<Self> {
         let text = text.trim_start_matches(['#', '(', ' ', '-']);
         let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
         if text[end..].starts_with(|letter: char| letter.is_ascii_alphanumeric()) {
@@ -147,7 +159,7 @@ impl<'a> Reply<'a> {
             return Err(NoReply);
         }
         let rest = rest.trim_start_matches([' ', '-', '\t']);
-        Ok(Self { stage, code, enhanced: EnhancedCode::at_start_of(rest), text: rest })
+        Ok(Self { stage, code, enhanced: EnhancedCode::of_text(rest), text: rest })
     }
 }
 
@@ -173,9 +185,14 @@ mod tests {
             ("192.0.2.7 is an address", None),
             ("mx.example.com", None),
             ("", None),
+            ("cuda_nsu 5.1.1 no mailbox", Some(EnhancedCode(5, 1, 1))),
+            ("sorry, no mailbox here by that name (#5.1.1 - chkusr)", Some(EnhancedCode(5, 1, 1))),
+            ("sorry, no mailbox here by that name. (#5.1.1)", Some(EnhancedCode(5, 1, 1))),
+            ("this server runs version 5.7.1", None),
+            ("refused: host said: 5.1.1 #5.1.1", None),
         ];
         for (text, code) in cases {
-            assert_eq!(EnhancedCode::at_start_of(text), code, "{text}");
+            assert_eq!(EnhancedCode::of_text(text), code, "{text}");
         }
     }
 }

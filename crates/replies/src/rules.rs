@@ -44,6 +44,9 @@ struct RuleSource {
     /// Any of these phrases. ` + ` joins phrases of one sentence, in any order; a trailing `*` leaves a word open.
     #[serde(default)]
     words: Vec<String>,
+    /// Any of these phrases, too, in a sentence that has one of `words`: subjects there, what befell them here.
+    #[serde(default)]
+    with: Vec<String>,
     /// None of these phrases.
     #[serde(default)]
     unless: Vec<String>,
@@ -144,6 +147,7 @@ pub struct Rule {
     codes: Vec<RangeInclusive<u16>>,
     enhanced: Vec<EnhancedPattern>,
     words: Vec<Phrase>,
+    with: Vec<Phrase>,
     unless: Vec<Phrase>,
     names: Vec<Phrase>,
     written: Written,
@@ -154,6 +158,7 @@ pub struct Rule {
 #[derive(Debug)]
 struct Written {
     words: Vec<String>,
+    with: Vec<String>,
     unless: Vec<String>,
 }
 
@@ -209,7 +214,12 @@ impl Rule {
 
     /// Its words as a POSIX extended regular expression, for programs that know no other rules; case does not matter.
     pub fn words_as_regex(&self) -> String {
-        regex_of_any(&self.written.words)
+        let words = regex_of_any(&self.written.words);
+        if self.written.with.is_empty() {
+            return words;
+        }
+        let with = regex_of_any(&self.written.with);
+        format!("({words}).*({with})|({with}).*({words})")
     }
 
     /// The words that keep it from deciding, in the same form; `None` if there are none.
@@ -231,9 +241,14 @@ impl Rule {
         stage_fits
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
-            && (self.words.is_empty() || self.words.iter().any(|phrase| found.in_words(phrase)))
+            && (self.words.is_empty() || found.sentences_with(&self.words) & self.sentences_of_with(found) != 0)
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && !self.unless.iter().any(|phrase| found.in_words(phrase))
+            && found.sentences_with(&self.unless) == 0
+    }
+
+    /// The sentences that have what the words must stand beside: all of them where there is no such condition.
+    fn sentences_of_with(&self, found: &Found) -> u32 {
+        if self.with.is_empty() { u32::MAX } else { found.sentences_with(&self.with) }
     }
 }
 
@@ -246,8 +261,13 @@ struct Found {
 }
 
 impl Found {
-    fn in_words(&self, Phrase(parts): &Phrase) -> bool {
-        parts.iter().fold(u32::MAX, |sentences, part| sentences & self.words[*part]) != 0
+    /// The sentences that have any of these phrases.
+    fn sentences_with(&self, phrases: &[Phrase]) -> u32 {
+        phrases.iter().fold(0, |sentences, phrase| sentences | self.sentences_of(phrase))
+    }
+
+    fn sentences_of(&self, Phrase(parts): &Phrase) -> u32 {
+        parts.iter().fold(u32::MAX, |sentences, part| sentences & self.words[*part])
     }
 
     fn in_names(&self, Phrase(parts): &Phrase) -> bool {
@@ -366,7 +386,8 @@ impl Rules {
         };
         for hit in self.automaton.find_overlapping_iter(&words.plain) {
             let pattern = hit.pattern().as_usize();
-            found.words[pattern] |= 1 << words.sentence_at(hit.start());
+            // A pattern begins with the blank before its first word.
+            found.words[pattern] |= 1 << words.sentence_at(hit.start() + 1);
             self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         for hit in self.automaton.find_overlapping_iter(&words.names) {
@@ -387,8 +408,19 @@ struct Patterns {
 
 impl Patterns {
     fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
-        let RuleSource { id, about, source: document, stages, codes, enhanced, words, unless, names, examples } =
-            source;
+        let RuleSource {
+            id,
+            about,
+            source: document,
+            stages,
+            codes,
+            enhanced,
+            words,
+            with,
+            unless,
+            names,
+            examples,
+        } = source;
         let id = format!("{file}/{id}");
         if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
             return Err(invalid(file, &id, "words", "the rule has no condition"));
@@ -396,7 +428,10 @@ impl Patterns {
         if examples.is_empty() {
             return Err(invalid(file, &id, "examples", "the rule has none, so nothing tests it"));
         }
-        for (field, phrases) in [("words", &words), ("unless", &unless), ("names", &names)] {
+        if words.is_empty() && !with.is_empty() {
+            return Err(invalid(file, &id, "with", "it needs words beside it"));
+        }
+        for (field, phrases) in [("words", &words), ("with", &with), ("unless", &unless), ("names", &names)] {
             if let Some((phrase, other)) = Written::idle(phrases) {
                 return Err(invalid(file, &id, field, &format!("{phrase:?} says no more than {other:?}; take it out")));
             }
@@ -409,6 +444,7 @@ impl Patterns {
         let enhanced = enhanced.collect::<Result<_, _>>()?;
         Ok(Rule {
             words: self.phrases(file, &id, "words", &words)?,
+            with: self.phrases(file, &id, "with", &with)?,
             unless: self.phrases(file, &id, "unless", &unless)?,
             names: self.phrases(file, &id, "names", &names)?,
             id,
@@ -418,7 +454,7 @@ impl Patterns {
             stages,
             codes,
             enhanced,
-            written: Written { words, unless },
+            written: Written { words, with, unless },
             examples,
         })
     }
@@ -438,8 +474,9 @@ impl Patterns {
             }
             let mut indices = Vec::new();
             for part in parts {
-                let is_plain = part.chars().all(|letter| {
-                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ' || letter == '*'
+                let stem = part.strip_suffix('*').unwrap_or(part);
+                let is_plain = stem.chars().all(|letter| {
+                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' '
                 });
                 if part.trim().is_empty() || !is_plain {
                     return Err(invalid(
@@ -526,6 +563,7 @@ mod tests {
         is_tried
             && (!earlier.about.needs_a_transaction() || later_needs_mail)
             && earlier.names.is_empty()
+            && (earlier.written.with.is_empty() || earlier.written.with == later.written.with)
             && allows(&earlier.stages, &later.stages)
             && allows(&earlier.codes, &later.codes)
             && allows(&earlier.enhanced, &later.enhanced)

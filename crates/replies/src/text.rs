@@ -9,6 +9,12 @@ const MAX_SENTENCES: usize = 32;
 /// Phrases after which a server quotes another one.
 const QUOTES: [&str; 4] = ["unverified address:", "undeliverable address:", "unverified address :", "said:"];
 
+/// Words with which Postfix begins every refusal at RCPT, whatever it is about: a rule reads them as one word, and what
+/// follows decides.
+const FRAMES: [&str; 2] = ["recipient address rejected", "recipient addresses rejected"];
+/// The word for [`FRAMES`].
+const FRAME: &str = "rcptframe";
+
 /// The words of a reply, in a form in which phrases can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Words {
@@ -23,7 +29,12 @@ pub(crate) struct Words {
 impl Words {
     /// Reads the text of a reply with this code.
     pub(crate) fn of(code: u16, text: &str) -> Self {
-        let own = own_words(&lowered(text));
+        let mut own = own_words(&lowered(text));
+        for frame in FRAMES {
+            if own.contains(frame) {
+                own = own.replace(frame, FRAME);
+            }
+        }
         let mut words = Self { plain: " ".to_owned(), sentences: Vec::new(), names: " ".to_owned() };
         let code = code.to_string();
         for token in own.split_whitespace() {
@@ -34,6 +45,7 @@ impl Words {
     }
 
     fn push_token(&mut self, token: &str, code: &str) {
+        let token = without_line_code(token, code);
         if is_mail_address(token) {
             for words in [&mut self.plain, &mut self.names] {
                 words.push_str("addr ");
@@ -70,7 +82,7 @@ pub(crate) fn plain(code: u16, text: &str) -> String {
     let own = own_words(&lowered(text));
     let code = code.to_string();
     let mut plain = String::with_capacity(own.len());
-    for token in own.split_whitespace() {
+    for token in own.split_whitespace().map(|token| without_line_code(token, &code)) {
         if is_mail_address(token) {
             push_token(&mut plain, &["addr", after_address(token)]);
         } else if !is_code(token, &code) {
@@ -116,14 +128,19 @@ fn after_address(token: &str) -> &str {
     end.map_or("", |at| &host[at..])
 }
 
+/// A token without the code of its line: `550-no` begins a line with `no` (RFC 5321 §4.2.1).
+fn without_line_code<'a>(token: &'a str, code: &str) -> &'a str {
+    let rest = token.strip_prefix(code).and_then(|rest| rest.strip_prefix('-'));
+    rest.filter(|rest| !rest.is_empty()).unwrap_or(token)
+}
+
 /// True for a code that begins a line, and for an enhanced code.
 fn is_code(token: &str, code: &str) -> bool {
     // Most tokens are words.
     if !token.starts_with(|letter: char| letter.is_ascii_digit() || letter == '-') {
         return false;
     }
-    let is_continuation = token.strip_prefix(code).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-    is_continuation || EnhancedCode::parse(token.trim_start_matches(code).trim_start_matches('-')).is_some()
+    token.trim_end_matches('-') == code || EnhancedCode::parse(token.trim_start_matches('-')).is_some()
 }
 
 /// Brings letters of Western European languages to ASCII.

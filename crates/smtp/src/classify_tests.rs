@@ -289,7 +289,7 @@ const REPLIES: &[(&str, Answered, &str, EvidenceClass)] = &[
 fn classify_line(answered: Answered, line: &str) -> EvidenceClass {
     let (code, text) = line.split_at(3);
     let text = text.trim_start();
-    classify(answered, code.parse().unwrap(), EnhancedCode::at_start_of(text), text)
+    classify(answered, code.parse().unwrap(), EnhancedCode::of_text(text), text)
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn any_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_reply_has_a_class(answered in any_answered(), code in any::<u16>(), text in any_text()) {
-        let class = classify(answered, code, EnhancedCode::at_start_of(&text), &text);
+        let class = classify(answered, code, EnhancedCode::of_text(&text), &text);
         prop_assert_eq!(class == Ok, (200..400).contains(&code));
         prop_assert_eq!(class == ProtocolError, !(200..600).contains(&code));
     }
@@ -333,7 +333,7 @@ proptest! {
     fn before_a_recipient_is_named_nothing_is_the_recipients_fault(
         answered in prop::sample::select(vec![Connection, Hello, StartTls, Auth]), code in 400..600_u16, text in any_text(),
     ) {
-        prop_assert_ne!(classify(answered, code, EnhancedCode::at_start_of(&text), &text), RecipientLevel);
+        prop_assert_ne!(classify(answered, code, EnhancedCode::of_text(&text), &text), RecipientLevel);
     }
 
     // A 5xx that asks for less is throttling, as a 4xx is; one about our name in EHLO is our own fault; everything else
@@ -342,7 +342,7 @@ proptest! {
     fn a_permanent_refusal_before_any_recipient_counts_unless_it_asks_for_less_or_is_our_fault(
         answered in prop::sample::select(vec![Connection, Hello, StartTls, Auth]), code in 500..600_u16, text in any_text(),
     ) {
-        let class = classify(answered, code, EnhancedCode::at_start_of(&text), &text);
+        let class = classify(answered, code, EnhancedCode::of_text(&text), &text);
         prop_assert!(matches!(class, Throttled | ProbeBlocked) || class.effect() == Effect::Failure);
     }
 }

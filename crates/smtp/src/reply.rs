@@ -29,7 +29,7 @@ pub struct Reply {
 impl Reply {
     /// The enhanced status code of the first line.
     pub fn enhanced(&self) -> Option<EnhancedCode> {
-        EnhancedCode::at_start_of(&self.text)
+        EnhancedCode::of_text(&self.text)
     }
 
     /// Returns true if an EHLO answer offers an extension.

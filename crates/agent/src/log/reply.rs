@@ -46,7 +46,7 @@ impl<'a> Quoted<'a> {
 
     /// The reply as rules see it.
     pub fn as_reply(&self) -> Reply<'a> {
-        let enhanced = EnhancedCode::at_start_of(self.text);
+        let enhanced = EnhancedCode::of_text(self.text);
         Reply { stage: self.answered, code: self.code, enhanced, text: self.text }
     }
 
@@ -58,7 +58,7 @@ impl<'a> Quoted<'a> {
     /// Hash of its codes and words, without those that differ from one message to the next: identifiers, addresses,
     /// times.
     pub fn fingerprint(&self) -> u64 {
-        let code = format!("{} {:?}", self.code, EnhancedCode::at_start_of(self.text));
+        let code = format!("{} {:?}", self.code, EnhancedCode::of_text(self.text));
         let words = self.text.split_ascii_whitespace().filter(|word| is_of_the_server(word)).take(FINGERPRINT_WORDS);
         words.fold(StableHash::default().part(code.as_bytes()), |hash, word| hash.part(word.as_bytes())).finish()
     }
