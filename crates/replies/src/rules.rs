@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::about::About;
 use crate::reply::{Answered, EnhancedCode, Reply};
-use crate::text::Words;
+use crate::text::{MAX_SENTENCES, Words};
 
 /// Phrases of one rule's word list that must stand in one sentence; more make a rule hard to read.
 const MAX_PARTS: usize = 4;
@@ -241,37 +241,43 @@ impl Rule {
         stage_fits
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
-            && (self.words.is_empty() || found.sentences_with(&self.words) & self.sentences_of_with(found) != 0)
+            && (self.words.is_empty() || self.has_words(reply.stage, found))
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
             && found.sentences_with(&self.unless) == 0
     }
 
-    /// The sentences that have what the words must stand beside: all of them where there is no such condition.
-    fn sentences_of_with(&self, found: &Found) -> u32 {
-        if self.with.is_empty() { u32::MAX } else { found.sentences_with(&self.with) }
+    /// True if a sentence has one of the words, and what must stand beside it.
+    fn has_words(&self, stage: Option<Answered>, found: &Found) -> bool {
+        let beside = if self.with.is_empty() { u64::MAX } else { found.sentences_with(&self.with) };
+        let sentences = found.sentences_with(&self.words) & beside;
+        // ADR-0120: A server may name the recipient, whom a stranger chose: `no such user sending-paused`.
+        let may_name_a_recipient = matches!(stage, None | Some(Answered::Recipient | Answered::Data));
+        let careful = may_name_a_recipient && self.about.consequences().immediate;
+        if careful { sentences >> MAX_SENTENCES != 0 } else { sentences != 0 }
     }
 }
 
 /// For each pattern, the sentences in which it was found.
 struct Found {
-    words: Vec<u32>,
-    names: Vec<u32>,
+    /// In the upper half only the sentences where it is not a part of one token: [`Words::compounds`].
+    words: Vec<u64>,
+    names: Vec<bool>,
     /// True for each rule of which a phrase may have been found.
     candidates: Vec<bool>,
 }
 
 impl Found {
-    /// The sentences that have any of these phrases.
-    fn sentences_with(&self, phrases: &[Phrase]) -> u32 {
+    /// The sentences that have any of these phrases, in both halves.
+    fn sentences_with(&self, phrases: &[Phrase]) -> u64 {
         phrases.iter().fold(0, |sentences, phrase| sentences | self.sentences_of(phrase))
     }
 
-    fn sentences_of(&self, Phrase(parts): &Phrase) -> u32 {
-        parts.iter().fold(u32::MAX, |sentences, part| sentences & self.words[*part])
+    fn sentences_of(&self, Phrase(parts): &Phrase) -> u64 {
+        parts.iter().fold(u64::MAX, |sentences, part| sentences & self.words[*part])
     }
 
     fn in_names(&self, Phrase(parts): &Phrase) -> bool {
-        parts.iter().all(|part| self.names[*part] != 0)
+        parts.iter().all(|part| self.names[*part])
     }
 }
 
@@ -381,18 +387,21 @@ impl Rules {
         let words = Words::of(reply.code, reply.text);
         let mut found = Found {
             words: vec![0; self.users.len()],
-            names: vec![0; self.users.len()],
+            names: vec![false; self.users.len()],
             candidates: self.wordless.clone(),
         };
         for hit in self.automaton.find_overlapping_iter(&words.plain) {
             let pattern = hit.pattern().as_usize();
             // A pattern begins with the blank before its first word.
-            found.words[pattern] |= 1 << words.sentence_at(hit.start() + 1);
+            let start = hit.start() + 1;
+            let sentence = 1_u64 << words.sentence_at(start);
+            let careful = if words.is_within_compound(&(start..hit.end())) { 0 } else { sentence << MAX_SENTENCES };
+            found.words[pattern] |= sentence | careful;
             self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         for hit in self.automaton.find_overlapping_iter(&words.names) {
             let pattern = hit.pattern().as_usize();
-            found.names[pattern] = 1;
+            found.names[pattern] = true;
             self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         found
@@ -408,19 +417,8 @@ struct Patterns {
 
 impl Patterns {
     fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
-        let RuleSource {
-            id,
-            about,
-            source: document,
-            stages,
-            codes,
-            enhanced,
-            words,
-            with,
-            unless,
-            names,
-            examples,
-        } = source;
+        let RuleSource { id, about, source: document, stages, codes, enhanced, words, with, unless, names, examples } =
+            source;
         let id = format!("{file}/{id}");
         if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
             return Err(invalid(file, &id, "words", "the rule has no condition"));
@@ -475,9 +473,8 @@ impl Patterns {
             let mut indices = Vec::new();
             for part in parts {
                 let stem = part.strip_suffix('*').unwrap_or(part);
-                let is_plain = stem.chars().all(|letter| {
-                    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' '
-                });
+                let is_plain =
+                    stem.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ');
                 if part.trim().is_empty() || !is_plain {
                     return Err(invalid(
                         file,

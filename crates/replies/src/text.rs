@@ -1,13 +1,31 @@
 //! The words of a reply, without what a stranger may have put there.
 
+use std::ops::Range;
+
 use crate::reply::EnhancedCode;
 
 /// No more of a reply is read: RFC 5321 §4.5.3.1.5 allows 512 octets a line, and what decides stands at the front.
 const MAX_LENGTH: usize = 2048;
 /// No more sentences are told apart; the last one holds the rest.
-const MAX_SENTENCES: usize = 32;
+pub(crate) const MAX_SENTENCES: usize = 32;
 /// Phrases after which a server quotes another one.
-const QUOTES: [&str; 4] = ["unverified address:", "undeliverable address:", "unverified address :", "said:"];
+const QUOTES: [&str; 14] = [
+    "unverified address:",
+    "undeliverable address:",
+    "unverified address :",
+    "said:",
+    // Exim's callouts, and what gateways tell of the next server.
+    "callout verification failed:",
+    "response: 4",
+    "response: 5",
+    "replied: 4",
+    "replied: 5",
+    "answered: 4",
+    "answered: 5",
+    "returned: 5",
+    "-> 4",
+    "-> 5",
+];
 
 /// Words with which Postfix begins every refusal at RCPT, whatever it is about: a rule reads them as one word, and what
 /// follows decides.
@@ -22,6 +40,8 @@ pub(crate) struct Words {
     pub(crate) plain: String,
     /// Offsets in `plain` at which sentences end.
     pub(crate) sentences: Vec<usize>,
+    /// Places in `plain` that hold the words of one token, such as `sending-paused`: it may be a recipient's name.
+    pub(crate) compounds: Vec<Range<usize>>,
     /// The same with hosts and URLs: the only place of many a block list's name.
     pub(crate) names: String,
 }
@@ -35,7 +55,8 @@ impl Words {
                 own = own.replace(frame, FRAME);
             }
         }
-        let mut words = Self { plain: " ".to_owned(), sentences: Vec::new(), names: " ".to_owned() };
+        let mut words =
+            Self { plain: " ".to_owned(), sentences: Vec::new(), compounds: Vec::new(), names: " ".to_owned() };
         let code = code.to_string();
         for token in own.split_whitespace() {
             words.push_token(token, &code);
@@ -47,10 +68,15 @@ impl Words {
     fn push_token(&mut self, token: &str, code: &str) {
         let token = without_line_code(token, code);
         if is_mail_address(token) {
-            for words in [&mut self.plain, &mut self.names] {
-                words.push_str("addr ");
-                push_words(words, after_address(token));
-            }
+            self.names.push_str("addr ");
+            push_words(&mut self.names, after_address(token));
+            self.plain.push_str("addr ");
+            self.push_plain(after_address(token));
+            return;
+        }
+        if is_quoted_name(token) {
+            self.names.push_str("addr ");
+            self.plain.push_str("addr ");
             return;
         }
         push_words(&mut self.names, token);
@@ -61,11 +87,24 @@ impl Words {
             self.plain.push_str(kind);
             self.plain.push(' ');
         } else {
-            push_words(&mut self.plain, token);
+            self.push_plain(token);
         }
         if token.ends_with(['.', ';', '!', '?']) && self.sentences.len() < MAX_SENTENCES - 1 {
             self.sentences.push(self.plain.len());
         }
+    }
+
+    fn push_plain(&mut self, token: &str) {
+        let start = self.plain.len();
+        push_words(&mut self.plain, token);
+        if self.plain[start..].trim_end().contains(' ') && !is_name_of_exchange(token) {
+            self.compounds.push(start..self.plain.len());
+        }
+    }
+
+    /// True if the words at this place, without the blank before them, are of one token with more words.
+    pub(crate) fn is_within_compound(&self, place: &Range<usize>) -> bool {
+        self.compounds.iter().any(|compound| compound.start <= place.start && place.end <= compound.end)
     }
 
     /// The sentence that holds this offset of `plain`.
@@ -163,10 +202,11 @@ fn own_words(lower: &str) -> String {
     // A relay that hands on another server's reply says so once for itself: what follows is not its own word.
     let cut = QUOTES.iter().filter_map(|quote| lower.find(quote).map(|at| at + quote.len())).min();
     let mut own = lower[..cut.unwrap_or(lower.len())].to_owned();
+    // First, because there may be a `>` in one.
+    blank_quoted_local_parts(&mut own);
     if own.contains('<') {
         blank_between(&mut own, '<', '>', " addr ");
     }
-    blank_quoted_local_parts(&mut own);
     own
 }
 
@@ -193,7 +233,8 @@ fn blank_between(text: &mut String, open: char, close: char, by: &str) {
 /// Replaces `"…"@host`: a quoted local part may hold anything (RFC 5321 §4.1.2).
 fn blank_quoted_local_parts(text: &mut String) {
     while let Some(end) = text.find("\"@") {
-        let start = text[..end].rfind('"').unwrap_or(end);
+        let opening = text[..end].rmatch_indices('"').find(|(at, _)| !text[..*at].ends_with('\\'));
+        let start = opening.map_or(end, |(at, _)| at);
         let host = text[end + 2..].find(char::is_whitespace).map_or(text.len(), |length| end + 2 + length);
         text.replace_range(start..host, " addr ");
     }
@@ -206,6 +247,20 @@ fn is_mail_address(token: &str) -> bool {
     let token = token.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
     token.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty())
         || (token.contains('@') && token.len() > 3)
+}
+
+/// True for one token in quotes, which is the name of something: of a mailbox, say.
+fn is_quoted_name(token: &str) -> bool {
+    let token = token.trim_end_matches(['.', ',', ':', ';', ')', '(']);
+    token.len() > 2
+        && ['"', '\'', '`']
+            .iter()
+            .any(|quote| token.strip_prefix(*quote).is_some_and(|rest| rest.ends_with(*quote) || rest.ends_with('\'')))
+}
+
+/// True for `resolver.rst.notauthorized`: a name of Exchange's transport, not of a host.
+fn is_name_of_exchange(token: &str) -> bool {
+    ["resolver.", "storedrv.", "transport.", "smtpsend.", "routing."].iter().any(|prefix| token.starts_with(prefix))
 }
 
 /// A word for what only machines read: an address, a host, a URL, an identifier.
@@ -229,11 +284,14 @@ fn machine_token(token: &str) -> Option<&'static str> {
     let labels = core.split('[').next().unwrap_or(core);
     let is_host = labels.split('.').count() > 1
         && labels.split('.').all(|label| {
-            !label.is_empty() && label.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
+            !label.is_empty()
+                && label.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
         })
-        && labels.rsplit('.').next().is_some_and(|last| last.len() >= 2 && last.chars().all(|letter| letter.is_ascii_alphabetic()))
-        // `resolver.rst.notauthorized` is a name of Exchange's transport, not of a host.
-        && !["resolver.", "storedrv.", "transport.", "smtpsend.", "routing."].iter().any(|prefix| labels.starts_with(prefix));
+        && labels
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.len() >= 2 && last.chars().all(|letter| letter.is_ascii_alphabetic()))
+        && !is_name_of_exchange(labels);
     is_host.then_some("host")
 }
 

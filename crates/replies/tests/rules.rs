@@ -80,6 +80,21 @@ fn what_a_stranger_wrote_decides_nothing() {
         "RCPT 550 5.1.1 <\"sending paused\"@a.example>: user unknown",
         "RCPT 550 <relay-access-denied@a.example>: no such user",
         "RCPT 550 5.1.1 your.account.suspended@a.example: user unknown",
+        "RCPT 550 No such user: sending-paused",
+        "RCPT 550 no such user your_account_suspended",
+        "DATA 550 5.7.1 no such user daily-quota-exceeded",
+        "RCPT 550 unknown user not-logged-in",
+        "RCPT 550 Unknown local part \"payment\" in this domain",
+        "RCPT 550 No user invoice here",
+        "RCPT 550 5.1.1 <\"a> your account is suspended <b\"@a.example>: user unknown",
+        "RCPT 550 <\"a> your account is suspended <b\"@a.example>: user unknown",
+        "RCPT 550 \"a\\\" your account is suspended \\\"b\"@a.example unknown",
+        "RCPT 501 Bad address syntax: x@a.example/your/account/suspended",
+        "RCPT 550 Mailbox 'dmarc-reports' unknown",
+        // Exim's callouts, and gateways.
+        "RCPT 550-Callout verification failed: 550 550 Sending paused",
+        "RCPT 550-Called: 192.0.2.66 550-Sent: RCPT TO:<x@a.example> 550-Response: 550 Your account is suspended 550 no",
+        "RCPT 550 5.1.351 Remote server returned unknown recipient -> 550 Sending paused for this account",
     ];
     for case in cases {
         assert_eq!(subject(&parse(case), None).0, About::Recipient, "{case}");
@@ -90,8 +105,47 @@ fn what_a_stranger_wrote_decides_nothing() {
 fn a_reply_of_several_lines_is_read_as_one() {
     let reply = "DATA 550-5.7.26 Unauthenticated email from example.com is not accepted due to domain's 550-5.7.26 DMARC policy. 550 5.7.26 See";
     assert_eq!(subject(&parse(reply), None).0, About::Identity);
+    for reply in [
+        // The first word of a line counts, too.
+        "DATA 554-Message refused 554-Daily 554 quota of messages is used up",
+        "MAIL 550-Your 550-account 550 is suspended",
+    ] {
+        assert!(subject(&parse(reply), None).0.consequences().immediate, "{reply}");
+    }
     let split = "RCPT 550-no such 550 user here";
     assert_eq!(subject(&parse(split), None).0, About::Recipient);
+}
+
+#[test]
+fn a_word_belongs_to_the_sentence_that_it_begins() {
+    // `user` and `not exist` stand in one sentence, though what is before them ends with a full stop.
+    assert_eq!(subject(&parse("RCPT 554 5.7.1 <x@a.example>... User not exist here"), None).0, About::Recipient);
+    // `ip` and `blocked` do not.
+    let reply = "RCPT 554 5.7.1 Attachment blocked. Your message came from 192.0.2.1";
+    assert_ne!(subject(&parse(reply), None).0, About::Address);
+}
+
+#[test]
+fn a_rule_may_ask_for_one_word_beside_another() {
+    let file = "rules:\n- {id: a, about: Account, source: s, words: [house, home], with: [shut], unless: [open], examples: [\"MAIL 550 x\"]}\n";
+    let rules = Rules::read(&[("f", file)]).unwrap();
+    let applies = |reply: &str| rules.decide(&parse(reply), None).is_some();
+    assert!(applies("MAIL 550 the home is shut") && applies("MAIL 550 shut: the house"));
+    for reply in
+        ["MAIL 550 the house", "MAIL 550 shut", "MAIL 550 the house. It is shut", "MAIL 550 house shut, open later"]
+    {
+        assert!(!applies(reply), "{reply}");
+    }
+    let regex = regex::bytes::RegexBuilder::new(&rules.iter().next().unwrap().words_as_regex())
+        .case_insensitive(true)
+        .unicode(false)
+        .build();
+    let regex = regex.unwrap();
+    assert!(regex.is_match(b"The House was Shut") && regex.is_match(b"shut (home)") && !regex.is_match(b"the house"));
+    let alone = file.replace("words: [house, home], ", "codes: [5xx], ");
+    assert!(Rules::read(&[("f", &alone)]).unwrap_err().to_string().contains("with: it needs words"));
+    let misplaced = file.replace("shut", "shut* now");
+    assert!(Rules::read(&[("f", &misplaced)]).unwrap_err().to_string().contains("a last *"));
 }
 
 #[test]

@@ -89,3 +89,16 @@ fn an_explanation_obeys_nobody_who_writes_a_status() {
         assert_eq!(text.lines().filter(|line| line.starts_with("Why")).count(), usize::from(more.is_empty()), "{text}");
     }
 }
+
+/// A rule of a backend's `spec.replies` is named where it has decided.
+#[test]
+fn the_rule_that_has_decided_is_named() {
+    let dump = fs::read_to_string(data("failed-over.yaml")).unwrap();
+    let decided = "MAIL: 554 5.7.1 no more letters this week (by spec.replies[house-quota])";
+    let changed = dump.replace("Connect: no answer within 5s", decided).replace("NoAnswer", "QuotaExhausted");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("own-rule.yaml");
+    fs::write(&file, changed).unwrap();
+    let text = explained(&file, &[]).unwrap();
+    let reason = format!("  - ses-eu is Unhealthy (QuotaExhausted) since 2026-11-24T07:45:00Z: {decided}\n");
+    assert!(text.contains(&reason), "{text}");
+}

@@ -63,7 +63,7 @@ impl Delivery {
     /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
     pub(crate) fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
         let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return Cow::Borrowed(self) };
-        let enhanced = EnhancedCode::at_start_of(text);
+        let enhanced = EnhancedCode::of_text(text);
         let reply = Reply { stage: *answered, code: *code, enhanced, text };
         let reading = reading::of_delivery(rulebook, &reply, *sender);
         let own = reading.rule.and_then(DecidingRule::own_id);

@@ -59,6 +59,8 @@ fn every_header_is_understood() {
         "<22>1 2026-11-25T15:43:37Z mx postfix/mail-failover-smtps/smtp 9926 - - \u{feff}",
         "Nov 25 15:43:37 mx postfix/mail-failover-smtps/smtp[9926]: ",
         "postfix/smtp[9926]: ",
+        // bokysan/docker-postfix, LOG_FORMAT=plain.
+        "2026-11-25T15:43:37.123456+01:00 INFO    postfix/smtp[9926]: ",
         "2026-11-25T15:43:37.123456789Z stdout F Nov 25 15:43:37 mx postfix/smtp[9926]: ",
         "<22>1 2026-11-25T15:43:37Z mx postfix/smtp 9926 - [meta sequenceId=\"1\"][x@1 a=\"b \\] \\\" c\"] ",
         "1 2026-11-25T15:43:37+01:00 mx postfix/smtp 9926 - - ",
@@ -132,6 +134,16 @@ fn json_is_read_as_journald_rsyslog_and_images_write_it() {
         ),
         format!(
             r#"{{"programname":"postfix","app-name":"postfix/smtp","procid":"9926","msg":" {}"}}"#,
+            &quoted[1..quoted.len() - 1]
+        ),
+        // bokysan/docker-postfix, image_root/etc/rsyslog.conf, LOG_FORMAT=json.
+        format!(
+            r#"{{"@timestamp":"2026-11-25T15:43:37+01:00","type":"syslog_json","tag":"postfix/smtp[9926]:","relayhost":"mx","relayip":"127.0.0.1","logsource":"mx","hostname":"mx","program":"postfix","priority":"22","severity":"6","facility":"2","severity_label":"info","facility_label":"mail","message":" {}","end_msg":""}}"#,
+            &quoted[1..quoted.len() - 1]
+        ),
+        // rsyslog's %jsonmesg%.
+        format!(
+            r#"{{"msg":" {0}","rawmsg":"<22>Nov 25 15:43:37 mx postfix/smtp[9926]: {0}","hostname":"mx","syslogtag":"postfix/smtp[9926]:","inputname":"imuxsock","pri":"22","programname":"postfix","protocol-version":"0","structured-data":"-","app-name":"postfix","procid":"9926","msgid":"-","uuid":null,"$!":null}}"#,
             &quoted[1..quoted.len() - 1]
         ),
         format!(r#"{{"host":"mx","tag":"postfix/mail-failover-smtps/smtp[9926]","message":{quoted}}}"#),

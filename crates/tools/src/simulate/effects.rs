@@ -63,8 +63,7 @@ pub(super) fn reply(answers: &CommandReply, backend: &Backend) -> Result<ReadRep
         ReplyStage::Data => Answered::Data,
     };
     let (rulebook, _) = Rulebook::new(&backend.replies);
-    let reading =
-        rulebook.read(&Reply { stage: Some(answered), code, enhanced: EnhancedCode::at_start_of(text), text });
+    let reading = rulebook.read(&Reply { stage: Some(answered), code, enhanced: EnhancedCode::of_text(text), text });
     if reading.class == EvidenceClass::Ok {
         return Err(EventError::new("answers.reply", "is a success: nothing would happen"));
     }
