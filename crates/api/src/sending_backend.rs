@@ -470,11 +470,15 @@ pub enum ProviderSpec {
     Qmail,
     /// Yahoo.
     Yahoo,
+    /// NetEase: 163, 126, yeah.net.
+    NetEase,
+    /// Tencent: QQ and Exmail.
+    Tencent,
 }
 
 impl ProviderSpec {
     /// Every provider.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Microsoft,
         Self::Google,
         Self::Zoho,
@@ -484,6 +488,8 @@ impl ProviderSpec {
         Self::Cpanel,
         Self::Qmail,
         Self::Yahoo,
+        Self::NetEase,
+        Self::Tencent,
     ];
 
     /// Name in specs.
@@ -498,6 +504,8 @@ impl ProviderSpec {
             Self::Cpanel => "cPanel",
             Self::Qmail => "qmail",
             Self::Yahoo => "Yahoo",
+            Self::NetEase => "NetEase",
+            Self::Tencent => "Tencent",
         }
     }
 }
