@@ -243,17 +243,17 @@ impl Rule {
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
             && (self.words.is_empty() || self.has_words(reply.stage, found))
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && found.sentences_with(&self.unless) == 0
+            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) != 0)
     }
 
     /// True if a sentence has one of the words, and what must stand beside it.
     fn has_words(&self, stage: Option<Answered>, found: &Found) -> bool {
-        let beside = if self.with.is_empty() { u64::MAX } else { found.sentences_with(&self.with) };
-        let sentences = found.sentences_with(&self.words) & beside;
         // ADR-0120: A server may name the recipient, whom a stranger chose: `no such user sending-paused`.
         let may_name_a_recipient = matches!(stage, None | Some(Answered::Recipient | Answered::Data));
         let careful = may_name_a_recipient && self.about.consequences().immediate;
-        if careful { sentences >> MAX_SENTENCES != 0 } else { sentences != 0 }
+        let allowed = if careful { u64::MAX << MAX_SENTENCES } else { u64::MAX };
+        let beside = if self.with.is_empty() { allowed } else { allowed & found.sentences_with(&self.with) };
+        beside != 0 && self.words.iter().any(|phrase| found.sentences_of(phrase) & beside != 0)
     }
 }
 
@@ -281,13 +281,36 @@ impl Found {
     }
 }
 
+/// An automaton, and for each of its patterns the rules that may apply where it is found.
+#[derive(Debug)]
+struct Automaton {
+    searcher: AhoCorasick,
+    users: Vec<Vec<usize>>,
+}
+
+impl Automaton {
+    fn new(patterns: &Patterns) -> Result<Self, RuleError> {
+        let searcher = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::DFA))
+            .match_kind(MatchKind::Standard)
+            .build(&patterns.texts)
+            .map_err(|error| invalid("all files", "", "words", &error.to_string()))?;
+        Ok(Self { searcher, users: vec![Vec::new(); patterns.texts.len()] })
+    }
+
+    fn add_user(&mut self, phrases: &[Phrase], rule: usize) {
+        for Phrase(parts) in phrases {
+            self.users[parts[0]].push(rule);
+        }
+    }
+}
+
 /// All rules, in order of precedence.
 #[derive(Debug)]
 pub struct Rules {
     ordered: Vec<Rule>,
-    automaton: AhoCorasick,
-    /// For each pattern of the automaton, the rules that may apply where it is found.
-    users: Vec<Vec<usize>>,
+    in_words: Automaton,
+    in_names: Automaton,
     /// True for rules that need no word.
     wordless: Vec<bool>,
     /// Patterns of hosts, each with its provider.
@@ -300,7 +323,7 @@ impl Rules {
     /// # Errors
     /// When a file or a rule cannot work; the error names it.
     pub fn read(files: &[(&str, &str)]) -> Result<Self, RuleError> {
-        let mut patterns = Patterns::default();
+        let (mut patterns, mut names) = (Patterns::default(), Patterns::default());
         let mut rules: Vec<Rule> = Vec::new();
         let mut hosts = Vec::new();
         for (file, text) in files {
@@ -317,27 +340,21 @@ impl Rules {
                 hosts.push((host, provider.clone()));
             }
             for source in parsed.rules {
-                let rule = patterns.compile(file, provider.clone(), source)?;
+                let rule = patterns.compile(&mut names, file, provider.clone(), source)?;
                 if rules.iter().any(|other| other.id == rule.id) {
                     return Err(invalid(file, &rule.id, "id", "another rule has it"));
                 }
                 rules.push(rule);
             }
         }
-        let automaton = AhoCorasick::builder()
-            .kind(Some(AhoCorasickKind::DFA))
-            .match_kind(MatchKind::Standard)
-            .build(&patterns.texts)
-            .map_err(|error| invalid("all files", "", "words", &error.to_string()))?;
-        let mut users = vec![Vec::new(); patterns.texts.len()];
+        let (mut in_words, mut in_names) = (Automaton::new(&patterns)?, Automaton::new(&names)?);
         let mut wordless = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
-            for Phrase(parts) in rule.words.iter().chain(&rule.names) {
-                users[parts[0]].push(index);
-            }
+            in_words.add_user(&rule.words, index);
+            in_names.add_user(&rule.names, index);
             wordless.push(rule.words.is_empty() && rule.names.is_empty());
         }
-        Ok(Self { ordered: rules, automaton, users, wordless, hosts })
+        Ok(Self { ordered: rules, in_words, in_names, wordless, hosts })
     }
 
     /// The first rule that applies to a reply of this provider, or of any.
@@ -386,23 +403,23 @@ impl Rules {
     fn find(&self, reply: &Reply<'_>) -> Found {
         let words = Words::of(reply.code, reply.text);
         let mut found = Found {
-            words: vec![0; self.users.len()],
-            names: vec![false; self.users.len()],
+            words: vec![0; self.in_words.users.len()],
+            names: vec![false; self.in_names.users.len()],
             candidates: self.wordless.clone(),
         };
-        for hit in self.automaton.find_overlapping_iter(&words.plain) {
+        for hit in self.in_words.searcher.find_overlapping_iter(&words.plain) {
             let pattern = hit.pattern().as_usize();
             // A pattern begins with the blank before its first word.
             let start = hit.start() + 1;
             let sentence = 1_u64 << words.sentence_at(start);
             let careful = if words.is_within_compound(&(start..hit.end())) { 0 } else { sentence << MAX_SENTENCES };
             found.words[pattern] |= sentence | careful;
-            self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+            self.in_words.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
-        for hit in self.automaton.find_overlapping_iter(&words.names) {
+        for hit in self.in_names.searcher.find_overlapping_iter(&words.names) {
             let pattern = hit.pattern().as_usize();
             found.names[pattern] = true;
-            self.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+            self.in_names.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
         }
         found
     }
@@ -416,7 +433,13 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn compile(&mut self, file: &str, provider: Option<Arc<str>>, source: RuleSource) -> Result<Rule, RuleError> {
+    fn compile(
+        &mut self,
+        of_names: &mut Self,
+        file: &str,
+        provider: Option<Arc<str>>,
+        source: RuleSource,
+    ) -> Result<Rule, RuleError> {
         let RuleSource { id, about, source: document, stages, codes, enhanced, words, with, unless, names, examples } =
             source;
         let id = format!("{file}/{id}");
@@ -444,7 +467,7 @@ impl Patterns {
             words: self.phrases(file, &id, "words", &words)?,
             with: self.phrases(file, &id, "with", &with)?,
             unless: self.phrases(file, &id, "unless", &unless)?,
-            names: self.phrases(file, &id, "names", &names)?,
+            names: of_names.phrases(file, &id, "names", &names)?,
             id,
             provider,
             about,

@@ -1,6 +1,9 @@
 //! The words of a reply, without what a stranger may have put there.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 use crate::reply::EnhancedCode;
 
@@ -27,9 +30,16 @@ const QUOTES: [&str; 14] = [
     "-> 5",
 ];
 
+static QUOTE: LazyLock<AhoCorasick> = LazyLock::new(|| match AhoCorasick::new(QUOTES) {
+    Ok(searcher) => searcher,
+    // A dozen short texts.
+    Err(error) => unreachable!("{error}"),
+});
 /// Words with which Postfix begins every refusal at RCPT, whatever it is about: a rule reads them as one word, and what
 /// follows decides.
 const FRAMES: [&str; 2] = ["recipient address rejected", "recipient addresses rejected"];
+/// The words with which all of them begin.
+const FRAME_BEGINS: &str = "recipient address";
 /// The word for [`FRAMES`].
 const FRAME: &str = "rcptframe";
 
@@ -50,8 +60,8 @@ impl Words {
     /// Reads the text of a reply with this code.
     pub(crate) fn of(code: u16, text: &str) -> Self {
         let mut own = own_words(&lowered(text));
-        for frame in FRAMES {
-            if own.contains(frame) {
+        if own.contains(FRAME_BEGINS) {
+            for frame in FRAMES {
                 own = own.replace(frame, FRAME);
             }
         }
@@ -157,6 +167,9 @@ pub(crate) fn folded(text: &str) -> String {
 }
 
 fn lowered(text: &str) -> String {
+    if text.is_ascii() {
+        return text[..text.len().min(MAX_LENGTH)].to_ascii_lowercase();
+    }
     text.chars().take(MAX_LENGTH).map(|letter| fold(letter).to_ascii_lowercase()).collect()
 }
 
@@ -200,8 +213,8 @@ fn fold(letter: char) -> char {
 /// The text without quoted strangers and without what stands in angle brackets.
 fn own_words(lower: &str) -> String {
     // A relay that hands on another server's reply says so once for itself: what follows is not its own word.
-    let cut = QUOTES.iter().filter_map(|quote| lower.find(quote).map(|at| at + quote.len())).min();
-    let mut own = lower[..cut.unwrap_or(lower.len())].to_owned();
+    let cut = QUOTE.find(lower).map_or(lower.len(), |quote| quote.end());
+    let mut own = lower[..cut].to_owned();
     // First, because there may be a `>` in one.
     blank_quoted_local_parts(&mut own);
     if own.contains('<') {
