@@ -123,7 +123,7 @@ impl Journal {
         self.totals.attempts += 1;
         match attempt.endpoint {
             Some(endpoint) if attempt.outcome.is_accepted() => {
-                self.end(attempt.message, MessageState::Accepted(endpoint))
+                self.end(attempt.message, MessageState::Accepted(endpoint));
             }
             Some(_) | None => self.totals.failed_attempts += 1,
         }
