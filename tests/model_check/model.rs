@@ -326,7 +326,7 @@ impl Protocol {
         let call = state.replicas[index].lease_call.clone();
         match (outcome, &call) {
             (CallOutcome::Done, Some(LeaseCall { place: Place::Travelling, .. })) => {
-                self.lease_call_arrives(state, index)
+                self.lease_call_arrives(state, index);
             }
             (CallOutcome::Late, _) => leave_lease_call(state, index, call),
             (CallOutcome::Lost | CallOutcome::Done, _) => {}
