@@ -288,10 +288,10 @@ async fn leases(env: Arc<TestEnv>) -> Result<()> {
     Ok(())
 }
 
-/// The mean time from the first evidence to the decision over some crashes, in seconds. Each time
+/// The median time from the first evidence to the decision over some crashes, in seconds. Each time
 /// there is a new route: one that has switched often is held back.
 async fn decided_after(fixture: &TwoBackendFixture, rounds: usize, name: &str) -> Result<f64> {
-    let mut total = 0.0;
+    let mut took = vec![];
     for round in 0..rounds {
         let name = format!("{name}-{round}");
         fixture.env.apply(&route(&name, &["primary", "standby"], &name)).await?;
@@ -304,13 +304,13 @@ async fn decided_after(fixture: &TwoBackendFixture, rounds: usize, name: &str) -
         ensure!(since_crash < Duration::from_secs(15), "it took {since_crash:?}");
         let last = status.last_transition.context("a transition")?;
         let evidence = last.first_evidence_at.context("evidence")?;
-        total += last.decided_at.0.duration_since(evidence.0).as_secs_f64();
+        took.push(last.decided_at.0.duration_since(evidence.0).as_secs_f64());
         fixture.primary.repair().await?;
         wait_health(&fixture.env, "primary", Health::Healthy, "Ok").await?;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a handful of rounds")]
-    let mean = total / rounds as f64;
-    Ok(mean)
+    // Of a mean, one replica that a busy machine held up once would be the most.
+    took.sort_by(f64::total_cmp);
+    Ok(took[took.len() / 2])
 }
 
 async fn cost(env: Arc<TestEnv>) -> Result<()> {

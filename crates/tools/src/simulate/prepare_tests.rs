@@ -264,7 +264,7 @@ fn a_backends_own_rules_say_what_its_replies_mean() {
         let fleet =
             SimulatedFleet::from_objects(&Objects::of(&manifests::parse("f", &fleet).unwrap()).unwrap()).unwrap();
         let event =
-            "{at: 10m, for: 40m, all: true, answers: {stage: Banner, reply: '554 5.7.1 no more letters today'}}";
+            "{at: 10m, for: 40m, all: true, answers: {stage: Banner, reply: '554 5.7.1 go away, albatross'}}";
         let scenario = parse("s.yaml", &format!("title: A test\nduration: 1h\nevents:\n- {event}\n")).unwrap();
         let simulation = prepare("s.yaml", scenario, fleet, Overrides::default()).unwrap();
         let outcome = simulation.run(true);
@@ -273,7 +273,7 @@ fn a_backends_own_rules_say_what_its_replies_mean() {
     let reputation = Some(EvidenceClass::Reputation);
     assert_eq!(ruled("{name: other, about: Rate, words: [slow]}"), (reputation, reputation));
     assert_eq!(
-        ruled("{name: spent, about: Quota, words: [letters today]}"),
+        ruled("{name: spent, about: Quota, words: [albatross]}"),
         (Some(EvidenceClass::QuotaExhausted), reputation)
     );
 }
