@@ -11,7 +11,7 @@ use mail_failover_core::model::text::{visible_json, visible_lines};
 // Whoever else writes one changes no more than a colour; none of them hides or moves anything.
 const STYLES: [&str; 9] = ["[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m"];
 
-/// Form of a text; hidden characters are written in its way.
+/// Notation of hidden characters in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextForm {
     /// Lines for people.

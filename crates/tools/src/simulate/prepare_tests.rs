@@ -263,8 +263,7 @@ fn a_backends_own_rules_say_what_its_replies_mean() {
         let fleet = FLEET.replace(spec, &format!("port: 25, tls: {{mode: None}}}}, replies: [{rules}]}}"));
         let fleet =
             SimulatedFleet::from_objects(&Objects::of(&manifests::parse("f", &fleet).unwrap()).unwrap()).unwrap();
-        let event =
-            "{at: 10m, for: 40m, all: true, answers: {stage: Banner, reply: '554 5.7.1 go away, albatross'}}";
+        let event = "{at: 10m, for: 40m, all: true, answers: {stage: Banner, reply: '554 5.7.1 go away, albatross'}}";
         let scenario = parse("s.yaml", &format!("title: A test\nduration: 1h\nevents:\n- {event}\n")).unwrap();
         let simulation = prepare("s.yaml", scenario, fleet, Overrides::default()).unwrap();
         let outcome = simulation.run(true);
