@@ -355,7 +355,7 @@ async fn the_first_refusal_of_a_paused_account_leads_all_mail_to_the_alternate_a
     let (standby, received) = serve(Server::Works).await;
     let agent = Agent::start(&instance);
     agent.with(|core, now| {
-        core.handle(now, CoreInput::Routing(with_alternates(routing(1, &[("a", paused, 100), ("b", standby, 0)]))))
+        core.handle(now, CoreInput::Routing(with_alternates(routing(1, &[("a", paused, 100), ("b", standby, 0)]))));
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
     let began = Instant::now();
