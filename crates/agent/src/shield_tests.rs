@@ -2,7 +2,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mail_failover_contract::routing::parse;
+use mail_failover_contract::routing::{Routing, parse};
 use mail_failover_core::model::{ReplyRule, ReplyRules};
 
 use super::*;

@@ -254,7 +254,13 @@ impl Rule {
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
             && (self.words.is_empty() || self.has_words(reply.stage, found))
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) != 0)
+            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) & self.excepting() != 0)
+    }
+
+    /// Sentences in which an exception counts.
+    // A filter quotes words of a message: they do not make it a reply about something else.
+    fn excepting(&self) -> u64 {
+        if self.about == About::Message { u64::MAX << MAX_SENTENCES } else { u64::MAX }
     }
 
     /// True if a sentence has one of the words, and what must stand beside it.
