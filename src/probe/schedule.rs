@@ -12,10 +12,12 @@
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
 //!
-//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end
-//! before AUTH, so that a dead backend is seen all the same.
+//! Looks come beside the rounds: to confirm a first failure ([`Confirmation`]), and where the controller asks for one.
+//!
+//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
+//! a dead backend is seen all the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +38,7 @@ use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
 use super::subscribers::{Subscriber, Subscribers, Taker};
 use super::{ProbeTarget, Settings};
+use mail_failover_core::engine::{Confirmation, Look};
 use mail_failover_core::model::{ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
@@ -68,8 +71,10 @@ pub struct RoundTerms {
     pub namespaces: Arc<[Arc<str>]>,
     /// True if a route uses one of the backends that want it.
     pub is_used: bool,
-    /// Time from its start to the start of the next.
+    /// Time from its start to the start of the next at the interval.
     pub interval: Duration,
+    /// True if it comes beside those at the interval, and goes no deeper than nobody counts.
+    pub is_look: bool,
 }
 
 /// Runner of rounds. A trait, so that the schedule is tested without a network.
@@ -99,6 +104,8 @@ pub struct Prober {
 #[derive(Debug, Default)]
 struct PendingChanges {
     pending: Mutex<HashMap<ProbeKey, Option<ProbeTarget>>>,
+    /// Probes that are to look at once.
+    looks: Mutex<HashSet<ProbeKey>>,
     notify: Notify,
 }
 
@@ -154,6 +161,12 @@ impl Prober {
         self.change(key.clone(), None);
     }
 
+    /// Looks at a target at once, beside its interval; once in an interval at most.
+    pub fn look(&self, key: ProbeKey) {
+        self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.changes.notify.notify_one();
+    }
+
     fn change(&self, key: ProbeKey, target: Option<ProbeTarget>) {
         self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, target);
         self.changes.notify.notify_one();
@@ -191,7 +204,11 @@ struct ScheduledTarget<R: Runner> {
     end: CancellationToken,
     _end_on_drop: DropGuard,
     timer: delay_queue::Key,
+    /// Start of the next round at the interval.
     due: Instant,
+    confirmation: Confirmation<Instant>,
+    /// Start of the latest look that was asked for.
+    looked_at: Option<Instant>,
     /// True if it has changed since the last round.
     is_changed: bool,
     sequence: u64,
@@ -208,6 +225,8 @@ struct RoundEnd {
     target: u64,
     started: Instant,
     takers: Vec<Taker>,
+    /// True if it came beside those at the interval.
+    is_look: bool,
     logs_in: bool,
     report: ProbeReport,
     in_flight: RoundInFlight,
@@ -238,7 +257,7 @@ impl<R: Runner> Scheduler<R> {
                 () = self.changes.notify.notified() => self.take_changes(),
                 expired = poll_fn(|context| self.timers.poll_expired(context)), if has_timers => {
                     if let Some(expired) = expired {
-                        self.start_round(expired.into_inner());
+                        self.handle_timer(expired.into_inner());
                     }
                 }
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
@@ -259,6 +278,10 @@ impl<R: Runner> Scheduler<R> {
                 Some(target) => self.set(target, known),
                 None => self.remove(&key),
             }
+        }
+        let looks = std::mem::take(&mut *self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in looks {
+            self.look(&key);
         }
         self.metrics.targets.set(i64::try_from(self.by_key.len()).unwrap_or(i64::MAX));
         self.metrics.distinct_targets.set(i64::try_from(self.targets.len()).unwrap_or(i64::MAX));
@@ -360,6 +383,8 @@ impl<R: Runner> Scheduler<R> {
             end,
             timer: self.timers.insert_at(number, due),
             due,
+            confirmation: Confirmation::default(),
+            looked_at: None,
             is_changed: false,
             sequence: 0,
             last_start: changed,
@@ -404,9 +429,44 @@ impl<R: Runner> Scheduler<R> {
         Some((subscriber, left))
     }
 
-    fn start_round(&mut self, number: u64) {
+    /// Makes a look that was asked for.
+    fn look(&mut self, key: &ProbeKey) {
+        let Some(number) = self.by_key.get(key).copied() else { return };
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        let (now, interval) = (Instant::now(), scheduled.subscribers.interval());
+        if scheduled.looked_at.is_none_or(|at| now >= at + interval) {
+            scheduled.looked_at = Some(now);
+            self.begin_look(number, now);
+        }
+    }
+
+    fn handle_timer(&mut self, number: u64) {
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
         let now = Instant::now();
+        let is_planned = scheduled.confirmation.next().is_some_and(|look| look <= now);
+        scheduled.confirmation.begin(now);
+        if is_planned && scheduled.due > now {
+            let due = scheduled.due;
+            scheduled.set_due(number, due, &mut self.timers);
+            self.begin_look(number, now);
+        } else {
+            self.start_round(number, now);
+        }
+    }
+
+    fn begin_look(&mut self, number: u64, now: Instant) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        if scheduled.rounds_under_way() >= MAX_IN_FLIGHT {
+            self.metrics.skipped_rounds.inc();
+            return;
+        }
+        self.metrics.looks.inc();
+        let takers = scheduled.subscribers.begin_look();
+        self.spawn_round(number, now, takers, true);
+    }
+
+    fn start_round(&mut self, number: u64, now: Instant) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
         self.metrics.start_lag(now.saturating_duration_since(scheduled.due));
         let interval = scheduled.subscribers.interval();
         let is_full = scheduled.rounds_under_way() >= MAX_IN_FLIGHT;
@@ -415,20 +475,25 @@ impl<R: Runner> Scheduler<R> {
         // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
         let shift = SHIFT * (scheduled.drift + shift());
         let regular = now + interval.mul_f64(1.0 + shift);
-        scheduled.due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
+        let due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
             Some(next) => next.clamp(now + interval / 20, regular),
             None => regular,
         };
-        scheduled.timer = self.timers.insert_at(number, scheduled.due);
+        scheduled.set_due(number, due, &mut self.timers);
         if is_full {
             self.metrics.skipped_rounds.inc();
             return;
         }
-        scheduled.sequence += 1;
         scheduled.last_start = Some(now);
+        self.spawn_round(number, now, takers, false);
+    }
+
+    fn spawn_round(&mut self, number: u64, now: Instant, takers: Vec<Taker>, is_look: bool) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        scheduled.sequence += 1;
         let postponed_login = scheduled.login_pace.postponed(now);
-        let logs_in = postponed_login.is_none();
-        if !logs_in {
+        let logs_in = postponed_login.is_none() && !is_look;
+        if !logs_in && !is_look {
             self.metrics.postponed_logins.inc();
         }
         let terms = RoundTerms {
@@ -436,22 +501,34 @@ impl<R: Runner> Scheduler<R> {
             postponed_login,
             namespaces: scheduled.subscribers.namespaces(),
             is_used: scheduled.subscribers.are_used(),
-            interval,
+            interval: scheduled.subscribers.interval(),
+            is_look,
         };
         let (runner, prepared, known) = (self.runner.clone(), scheduled.prepared.clone(), scheduled.known.clone());
         let (end, in_flight) = (scheduled.end.clone(), RoundInFlight::begin(&scheduled.in_flight));
         self.tasks.spawn(async move {
             let report = end.run_until_cancelled(runner.run(&prepared, terms, &known)).await?;
-            Some(RoundEnd { target: number, started: now, takers, logs_in, report, in_flight })
+            Some(RoundEnd { target: number, started: now, takers, is_look, logs_in, report, in_flight })
         });
     }
 
     fn end_round(&mut self, ended: Option<RoundEnd>) {
-        let Some(RoundEnd { target, started, takers, logs_in, mut report, in_flight }) = ended else { return };
+        let Some(RoundEnd { target, started, takers, is_look, logs_in, mut report, in_flight }) = ended else { return };
         let Some(scheduled) = self.targets.get_mut(&target) else { return };
         if logs_in {
             let interval = scheduled.subscribers.interval();
             scheduled.login_pace.observe(started, Instant::now(), interval, &mut report.outcome);
+        }
+        let look = Look { started, effect: report.outcome.class.effect(), stage: report.outcome.stage };
+        let (rule, interval) = (scheduled.subscribers.confirmation(), scheduled.subscribers.interval());
+        if scheduled.confirmation.observe(&rule, interval, look, Instant::now()) {
+            let due = scheduled.due;
+            scheduled.set_due(target, due, &mut self.timers);
+        }
+        if is_look {
+            // It may have gone less deep than a round.
+            let reports = scheduled.subscribers.reports_to(&takers, &report);
+            return self.deliver(reports, Some(in_flight));
         }
         let reports = scheduled.subscribers.reports(&takers, started, &report);
         if scheduled.latest.as_ref().is_none_or(|(latest, _)| *latest < started) {
@@ -514,9 +591,10 @@ impl<R: Runner> ScheduledTarget<R> {
 
     fn set_due(&mut self, number: u64, due: Instant, timers: &mut DelayQueue<u64>) {
         self.due = due;
+        let next = self.confirmation.next().map_or(due, |look| look.min(due));
         // `reset_at` would panic if the timer were gone.
         timers.try_remove(&self.timer);
-        self.timer = timers.insert_at(number, due);
+        self.timer = timers.insert_at(number, next);
     }
 }
 

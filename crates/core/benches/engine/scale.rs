@@ -256,5 +256,6 @@ fn report(class: EvidenceClass, addresses: usize, backend: &Backend, now: Timest
         addresses: (0..u16::try_from(addresses).unwrap_or(0)).map(at).collect(),
         outcome,
         delay: None,
+        is_extra: false,
     }
 }

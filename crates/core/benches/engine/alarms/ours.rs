@@ -298,5 +298,6 @@ fn report(backend: ObjectKey, probe: &Arc<str>) -> ProbeReport {
             elapsed: Duration::ZERO,
         },
         delay: None,
+        is_extra: false,
     }
 }

@@ -30,7 +30,7 @@ impl Profile {
         Self {
             name: "fast",
             policy: Policy {
-                thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
+                thresholds: Thresholds { failure: 3, lasting: None, recovery: 5, ..Thresholds::default() },
                 hold: HoldPolicy {
                     cooldown: Duration::from_secs(5),
                     minimum_stay: Duration::from_secs(2),

@@ -69,6 +69,8 @@ pub struct Simulator<S> {
 enum Due {
     /// A round of this stream begins.
     Round(usize),
+    /// A look of this stream begins, beside its rounds.
+    Look(usize),
     /// The result of a round is known.
     Result(usize, RoundFinding),
     /// A timer of this route ends.
@@ -148,7 +150,8 @@ impl<S: EvidenceSource> Simulator<S> {
             self.now = at;
             match due {
                 Due::Round(index) => self.begin_round(index, end, recorder),
-                Due::Result(index, finding) => self.observe(index, &finding, recorder),
+                Due::Look(index) => self.begin_planned_look(index),
+                Due::Result(index, finding) => self.end_round(index, &finding, recorder),
                 Due::Wake(route) => {
                     if self.routes[route].wake_at == Some(at) {
                         self.routes[route].wake_at = None;
@@ -240,7 +243,9 @@ impl<S: EvidenceSource> Simulator<S> {
         self.streams[index].sequence += 1;
         let (sequence, message) = (self.streams[index].sequence, message.clone());
         let elapsed = Duration::ZERO;
-        let finding = RoundFinding { sequence, started_at: self.now, class, is_before_login: true, elapsed, message };
+        let started_at = self.now;
+        let finding =
+            RoundFinding { sequence, started_at, class, is_before_login: true, elapsed, message, is_extra: false };
         self.observe(index, &finding, recorder);
         self.decide_touched(recorder);
     }
@@ -252,6 +257,7 @@ impl<S: EvidenceSource> Simulator<S> {
         report.sequence = finding.sequence;
         report.started_at = finding.started_at;
         report.finished_at = self.now;
+        report.is_extra = finding.is_extra;
         report.outcome.class = finding.class;
         report.outcome.stage = if finding.is_before_login { Stage::Banner } else { Stage::Auth };
         report.outcome.elapsed = finding.elapsed;
