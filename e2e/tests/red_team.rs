@@ -16,7 +16,7 @@ use mail_failover_api::{MailRoute, SendingBackend};
 use mail_failover_e2e::assertions::metric_sum;
 use mail_failover_e2e::environment::{exhaustive, is_exhaustive};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT};
+use mail_failover_e2e::fixture::{PolicyTimings, TwoBackendFixture, WAIT_TIMEOUT};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::server::{self, SmtpServer};
 use mail_failover_e2e::operator::Operator;
@@ -71,10 +71,10 @@ impl Arena {
         // No loopback address is allowed, other than in all other suites.
         let scope =
             ["--namespaces", &namespaces, "--allow-destinations", "198.51.100.0/24", "--allow-ports", "1-65535"];
-        let arguments = [&QUICK_LEASE[..], &scope].concat();
+        // With the Lease of production: on a busy machine a quick one is lost, and that is not what is tried.
         let mut replicas = vec![];
         for identity in ["a", "b"] {
-            let replica = env.start_operator(identity, &arguments)?;
+            let replica = env.start_operator(identity, &scope)?;
             replica.wait_ready(WAIT_TIMEOUT).await?;
             replicas.push(replica);
         }
@@ -168,7 +168,8 @@ fn tarpits(address: SocketAddr) -> String {
 
 /// More verdicts than a report has room for.
 fn thousand_failures(closed: SocketAddr) -> String {
-    let probe = json!([{ "name": "smtp", "interval": "1s", "timeout": "1s", "smtp": { "depth": "Connect" } }]);
+    let interval = exhaustive("10s", "1s");
+    let probe = json!([{ "name": "smtp", "interval": interval, "timeout": "1s", "smtp": { "depth": "Connect" } }]);
     let backend = json!({ "smtp": { "host": closed.ip(), "port": closed.port() }, "probes": probe });
     let names: Vec<_> = (0..100).map(|number| json!({ "name": format!("dead-{number}") })).collect();
     let mut text = String::new();
@@ -186,13 +187,14 @@ fn thousand_failures(closed: SocketAddr) -> String {
 
 /// Backends that turn with each look at them.
 fn flapping(address: SocketAddr) -> String {
-    let probe = json!([{ "name": "smtp", "interval": "200ms", "timeout": "200ms", "smtp": { "depth": "Banner" } }]);
+    let (count, interval) = exhaustive((8, "500ms"), (20, "200ms"));
+    let probe = json!([{ "name": "smtp", "interval": interval, "timeout": "200ms", "smtp": { "depth": "Banner" } }]);
     let backend = json!({ "smtp": { "host": address.ip(), "port": address.port() }, "probes": probe });
-    let names: Vec<_> = (0..20).map(|number| json!({ "name": format!("flapping-{number}") })).collect();
+    let names: Vec<_> = (0..count).map(|number| json!({ "name": format!("flapping-{number}") })).collect();
     let policy = json!({ "failure": { "consecutive": 1 }, "recovery": { "consecutive": 1 } });
     let route = json!({ "policyRef": { "name": "nervous" }, "backends": names, "outputs": [{ "configMap": { "name": "nervous", "format": "Env" } }] });
     let mut text = object("FailoverPolicy", "nervous", &policy) + &object("MailRoute", "nervous", &route);
-    for number in 0..20 {
+    for number in 0..count {
         text += &object("SendingBackend", &format!("flapping-{number}"), &backend);
     }
     text
