@@ -109,7 +109,7 @@ struct Delayed {
 pub(super) struct RoundNews {
     /// True if anything that status or outputs show may have changed.
     pub(super) is_changed: bool,
-    /// True if a backend that answered fails now.
+    /// True if a backend that answered fails now, before any login.
     pub(super) began_to_fail: bool,
 }
 
@@ -306,7 +306,8 @@ impl BackendEntry {
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
         changed |= self.note_delay(report);
-        let is_failure = report.outcome.class.effect() == Effect::Failure;
+        // A look at another backend goes no further than to the login, and would say nothing about what fails from there on.
+        let is_failure = report.outcome.class.effect() == Effect::Failure && report.outcome.stage < Stage::Auth;
         RoundNews { is_changed: changed, began_to_fail: is_failure && matches!(news, News::Doubted | News::Turned) }
     }
 

@@ -43,6 +43,7 @@ mod schedule;
 mod shares;
 mod silence;
 mod subscribers;
+mod timing;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;

@@ -26,7 +26,9 @@ struct Start {
 struct Fake {
     starts: UnboundedSender<Start>,
     lasts: Duration,
-    /// Class and stage of every round that logs in.
+    /// Class and stage of the first rounds.
+    first_answers: Mutex<Vec<(EvidenceClass, Stage)>>,
+    /// Class and stage of every other round that logs in.
     answer: (EvidenceClass, Stage),
 }
 
@@ -47,8 +49,9 @@ impl Runner for Fake {
         let logs_in = terms.postponed_login.is_none();
         let is_look = terms.is_look;
         self.starts.send(Start { key, revision, sequence, at: Instant::now(), logs_in, is_look }).unwrap();
+        let answer = self.first_answers.lock().unwrap().pop().unwrap_or(self.answer);
         sleep(self.lasts).await;
-        let (class, stage) = if logs_in { self.answer } else { (EvidenceClass::Throttled, Stage::Auth) };
+        let (class, stage) = if logs_in { answer } else { (EvidenceClass::Throttled, Stage::Auth) };
         ProbeReport {
             key: target.key.clone(),
             revision: target.revision,
@@ -78,12 +81,24 @@ fn start(lasts: Duration, queue: usize) -> RunningProber {
 }
 
 fn start_answering(answer: (EvidenceClass, Stage), lasts: Duration, queue: usize) -> RunningProber {
+    start_answering_first(vec![], answer, lasts, queue)
+}
+
+/// Starts a prober whose first rounds have other answers, the last one of these first.
+fn start_answering_first(
+    first_answers: Vec<(EvidenceClass, Stage)>,
+    answer: (EvidenceClass, Stage),
+    lasts: Duration,
+    queue: usize,
+) -> RunningProber {
+    let first_answers = Mutex::new(first_answers);
     let mut registry = Registry::default();
     let (starts, started) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::channel(queue);
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new(&mut registry);
-    let (prober, task) = Prober::start_with(Fake { starts, lasts, answer }, metrics, reports, shutdown.clone());
+    let runner = Fake { starts, lasts, first_answers, answer };
+    let (prober, task) = Prober::start_with(runner, metrics, reports, shutdown.clone());
     RunningProber { prober, starts: started, reports: reported, registry, shutdown, task }
 }
 
@@ -509,15 +524,55 @@ async fn after_a_first_failure_the_next_looks_come_at_once_and_one_when_it_has_l
 }
 
 #[tokio::test(start_paused = true)]
-async fn looks_of_a_silent_server_overlap() {
+async fn looks_of_a_silent_server_begin_before_its_timeout_and_overlap() {
     let mut running = start_answering((EvidenceClass::NoAnswer, Stage::Banner), 5 * SECOND, 1000);
     running.prober.set(confirmed(3, 0));
     sleep(9 * SECOND).await;
-    let reports = running.reported();
-    // 5 s for the first, and 5.2 s for the two others together.
-    assert_eq!(reports.len(), 1);
-    sleep(2 * SECOND).await;
-    assert_eq!(running.reported().len(), 2);
+    let starts = running.started();
+    let looks: Vec<_> = starts.iter().filter(|start| start.is_look).map(|start| start.at - starts[0].at).collect();
+    let expected = [1250, 1450].map(Duration::from_millis);
+    assert!(looks.len() == 2 && looks.iter().zip(expected).all(|(look, at)| *look - at < SECOND / 10), "{looks:?}");
+    // 5 s for the first, and 1.45 s more for the two others together.
+    assert_eq!(running.reported().len(), 3);
+    // What is known to be silent is probed at its interval.
+    sleep(50 * SECOND).await;
+    assert!(running.started().iter().all(|start| !start.is_look));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_always_takes_its_time_is_not_suspect() {
+    let mut running = start(2 * SECOND, 1000);
+    running.prober.set(confirmed(3, 0));
+    sleep(10 * SECOND).await;
+    running.started();
+    sleep(60 * SECOND).await;
+    let starts = running.started();
+    assert!((5..=7).contains(&starts.len()) && starts.iter().all(|start| !start.is_look), "{starts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_the_looks_and_brings_no_round_early() {
+    let ok = (EvidenceClass::Ok, Stage::Ehlo);
+    let mut running = start_answering_first(vec![REFUSED], ok, Duration::from_millis(10), 1000);
+    running.prober.set(confirmed(4, 0));
+    sleep(60 * SECOND).await;
+    let starts = running.started();
+    assert_eq!(starts.iter().filter(|start| start.is_look).count(), 1);
+    let rounds: Vec<_> = starts.iter().filter(|start| !start.is_look).cloned().collect();
+    assert!(gaps(&rounds).iter().all(|gap| *gap >= 9 * SECOND), "{:?}", gaps(&rounds));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_rounds_that_fail_at_the_login_waits_until_the_failure_has_lasted() {
+    for _ in 0..10 {
+        let mut running = start_answering((EvidenceClass::Temporary, Stage::Auth), Duration::from_millis(10), 1000);
+        running.prober.set(confirmed(6, 50));
+        sleep(60 * SECOND).await;
+        let starts = running.started();
+        assert!(starts.iter().all(|start| !start.is_look));
+        let lasted = starts[5].at - starts[0].at;
+        assert!(lasted >= 50 * SECOND && lasted < 53 * SECOND, "{lasted:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,9 @@ const PART_OF_INTERVAL: u32 = 50;
 const APART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Delay of the look that ends a time, so that it has not begun before.
 const AFTER_THE_TIME: Duration = Duration::from_millis(5);
+/// Part of the interval that a round waits for the end of a time.
+// As much as six rounds may be early by: five periods, each up to 4.5 % short.
+const PART_OF_WAIT: u32 = 4;
 
 /// Looks that thresholds ask for after a first failure.
 // ADR-0112: A failure is confirmed at once, and counts when it has lasted.
@@ -73,16 +76,32 @@ pub struct Look<T> {
 pub struct Confirmation<T> {
     /// Start of the first look that failed; `None` after a success.
     since: Option<T>,
-    planned: VecDeque<T>,
+    /// Looks close together.
+    at_once: VecDeque<T>,
+    /// Ends of the times that the failure must have lasted for.
+    ends: VecDeque<T>,
+    /// True if the latest failure was at AUTH or later.
+    is_at_login: bool,
+    /// Start of the looks at once, if they were planned before the round was over.
+    suspected_at: Option<T>,
 }
 
 impl<T> Default for Confirmation<T> {
     fn default() -> Self {
-        Self { since: None, planned: VecDeque::new() }
+        Self { since: None, at_once: VecDeque::new(), ends: VecDeque::new(), is_at_login: false, suspected_at: None }
     }
 }
 
 impl<T: Copy + Ord + Add<Duration, Output = T>> Confirmation<T> {
+    /// Plans looks at once for a round that has begun, in case it has no result until then.
+    // Otherwise a silent server costs a timeout before the first of them, and another one for the last.
+    pub fn suspect(&mut self, rule: &ConfirmationRule, interval: Duration, at: T) {
+        if self.since.is_none() && rule.at_once > 0 {
+            self.suspected_at = Some(at);
+            self.plan(rule, interval, at);
+        }
+    }
+
     /// Takes the result of a look into account, and plans those that follow from it. Returns true if it is the first
     /// failure after a success.
     pub fn observe(&mut self, rule: &ConfirmationRule, interval: Duration, look: Look<T>, now: T) -> bool {
@@ -91,36 +110,53 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Confirmation<T> {
                 *self = Self::default();
                 false
             }
-            // ADR-0112: Nothing from AUTH on is tried faster than the interval: accounts are locked for less.
-            Effect::Failure if look.stage >= Stage::Auth => {
-                self.planned.clear();
+            Effect::Failure => {
                 let is_first = self.since.is_none();
-                self.since.get_or_insert(look.started);
+                let was_at_login = std::mem::replace(&mut self.is_at_login, look.stage >= Stage::Auth);
+                if is_first {
+                    self.since = Some(look.started);
+                    let times = rule.lasting.iter().filter(|lasting| !lasting.is_zero());
+                    self.ends = times.map(|lasting| look.started + *lasting + AFTER_THE_TIME).collect();
+                    self.ends.retain(|end| *end > now);
+                }
+                // Looks under way already are those that would come now.
+                let are_under_way = self.suspected_at.is_some_and(|at| look.started < at && at < now);
+                if self.is_at_login {
+                    // ADR-0112: Nothing from AUTH on is tried faster than the interval: accounts are locked for less.
+                    self.at_once.clear();
+                } else if (is_first && !are_under_way) || was_at_login {
+                    self.plan(rule, interval, now);
+                }
                 is_first
             }
-            Effect::Failure if self.since.is_none() => {
-                self.since = Some(look.started);
-                let apart = apart(interval);
-                self.planned = (0..rule.at_once).map(|number| now + apart * number).collect();
-                let times = rule.lasting.iter().filter(|lasting| !lasting.is_zero());
-                let ends = times.map(|lasting| look.started + *lasting + AFTER_THE_TIME);
-                self.planned.extend(ends.filter(|end| *end > now));
-                self.planned.make_contiguous().sort_unstable();
-                true
-            }
-            Effect::Failure | Effect::Neutral => false,
+            Effect::Neutral => false,
         }
+    }
+
+    fn plan(&mut self, rule: &ConfirmationRule, interval: Duration, from: T) {
+        let apart = apart(interval);
+        self.at_once = (0..rule.at_once).map(|number| from + apart * number).collect();
     }
 
     /// Time of the next look, beside those at the interval.
     pub fn next(&self) -> Option<T> {
-        self.planned.front().copied()
+        let end = self.ends.front().filter(|_| !self.is_at_login);
+        self.at_once.front().into_iter().chain(end).min().copied()
+    }
+
+    /// Time of a round at the interval that would be due then: later if the failure will have lasted in a moment.
+    // One look fewer, and a failed log-in waits for no further interval, since no look follows it.
+    pub fn align(&self, due: T, interval: Duration) -> T {
+        let latest = due + interval / PART_OF_WAIT;
+        self.ends.iter().find(|end| **end >= due && **end <= latest).map_or(due, |end| *end)
     }
 
     /// Takes note of a look that begins now, and stands for all that were due.
     pub fn begin(&mut self, now: T) {
-        while self.planned.front().is_some_and(|planned| *planned <= now) {
-            self.planned.pop_front();
+        for planned in [&mut self.at_once, &mut self.ends] {
+            while planned.front().is_some_and(|planned| *planned <= now) {
+                planned.pop_front();
+            }
         }
     }
 }
@@ -160,7 +196,12 @@ mod tests {
     fn looks(rule: &ConfirmationRule, known: i64, stage: Stage) -> Vec<i64> {
         let mut confirmation = Confirmation::default();
         confirmation.observe(rule, INTERVAL, look(0, Effect::Failure, stage), at(known));
-        confirmation.planned.iter().map(|at| at.as_micros() / 1000).collect()
+        let mut planned = vec![];
+        while let Some(next) = confirmation.next() {
+            planned.push(next.as_micros() / 1000);
+            confirmation.begin(next);
+        }
+        planned
     }
 
     #[test]
@@ -200,5 +241,53 @@ mod tests {
         confirmation.observe(&rule, INTERVAL, look(60_000, Effect::Success, Stage::Banner), at(60_000));
         assert!(confirmation.observe(&rule, INTERVAL, look(70_000, Effect::Failure, Stage::Banner), at(70_000)));
         assert!(confirmation.next().is_some());
+    }
+
+    #[test]
+    fn a_failure_before_the_login_is_looked_at_although_one_at_the_login_came_first() {
+        let mut confirmation = Confirmation::default();
+        assert!(confirmation.observe(&rule(3, Some(0)), INTERVAL, look(0, Effect::Failure, Stage::Auth), at(5)));
+        assert_eq!(confirmation.next(), None);
+        assert!(!confirmation.observe(&rule(3, Some(0)), INTERVAL, look(10_000, Effect::Failure, Stage::Connect), at(10_001)));
+        assert_eq!(confirmation.next(), Some(at(10_001)));
+    }
+
+    #[test]
+    fn looks_begin_while_a_round_is_silent_and_are_not_made_twice() {
+        let (rule, silent) = (rule(3, Some(0)), look(0, Effect::Failure, Stage::Banner));
+        let mut confirmation = Confirmation::default();
+        confirmation.suspect(&rule, INTERVAL, at(1250));
+        assert_eq!(confirmation.next(), Some(at(1250)));
+        confirmation.begin(at(1250));
+        confirmation.begin(at(1450));
+        assert!(confirmation.observe(&rule, INTERVAL, silent, at(5000)));
+        assert_eq!(confirmation.next(), None);
+        // A failure that is known sooner is looked at at once.
+        let mut confirmation = Confirmation::default();
+        confirmation.suspect(&rule, INTERVAL, at(1250));
+        assert!(confirmation.observe(&rule, INTERVAL, silent, at(3)));
+        assert_eq!(confirmation.next(), Some(at(3)));
+        // So is one that only a look finds, since the round's own result comes too late to count.
+        let mut confirmation = Confirmation::default();
+        confirmation.suspect(&rule, INTERVAL, at(1250));
+        confirmation.begin(at(1250));
+        assert!(confirmation.observe(&rule, INTERVAL, look(1250, Effect::Failure, Stage::Connect), at(1252)));
+        assert_eq!(confirmation.next(), Some(at(1252)));
+        // An answer ends them, and what fails already begins none.
+        confirmation.observe(&rule, INTERVAL, look(1253, Effect::Success, Stage::Banner), at(1254));
+        assert_eq!(confirmation.next(), None);
+        confirmation.observe(&rule, INTERVAL, look(9000, Effect::Failure, Stage::Auth), at(9001));
+        confirmation.suspect(&rule, INTERVAL, at(11_250));
+        assert_eq!(confirmation.next(), None);
+    }
+
+    #[test]
+    fn a_round_waits_a_moment_for_the_end_of_the_time() {
+        for stage in [Stage::Connect, Stage::Auth] {
+            let mut confirmation = Confirmation::default();
+            confirmation.observe(&rule(6, None), INTERVAL, look(0, Effect::Failure, stage), at(10));
+            let due = |millis| confirmation.align(at(millis), INTERVAL).as_micros() / 1000;
+            assert_eq!([39_500, 47_800, 50_004, 50_100].map(due), [39_500, 50_005, 50_005, 50_100], "{stage:?}");
+        }
     }
 }

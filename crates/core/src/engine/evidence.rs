@@ -299,7 +299,7 @@ impl JudgedEvidence {
                 earlier.map_or_else(|| Judgement::unknown(now), Judgement::carried_over)
             });
             judgement.watch(stale_after(probe), probe.vantage == Vantage::Job, now);
-            judgement.demand(thresholds.must_last(probe.interval));
+            judgement.demand(must_last(thresholds, probe));
         }
     }
 
@@ -407,7 +407,17 @@ fn turned_at(own: &ObserverVerdict, now: Timestamp) -> Timestamp {
 
 /// Returns true if a judgement is watched as this probe asks for.
 fn is_watched_as(judgement: &Judgement, thresholds: &Thresholds, probe: &Probe) -> bool {
-    judgement.stale_after() == stale_after(probe) && judgement.must_last() == thresholds.must_last(probe.interval)
+    judgement.stale_after() == stale_after(probe) && judgement.must_last() == must_last(thresholds, probe)
+}
+
+/// Returns the time that failures in a row of this probe must span.
+fn must_last(thresholds: &Thresholds, probe: &Probe) -> Duration {
+    match (probe.vantage, thresholds.lasting) {
+        // Jobs never start sooner than their interval, and none starts when the time is over.
+        (Vantage::Job, None) => Duration::ZERO,
+        (Vantage::Job, Some(lasting)) => lasting,
+        (Vantage::Operator, _) => thresholds.must_last(probe.interval),
+    }
 }
 
 fn stale_after(probe: &Probe) -> Duration {

@@ -37,6 +37,8 @@ pub(super) struct StreamState {
     /// Looks that thresholds ask for after a first failure.
     pub(super) rule: ConfirmationRule,
     pub(super) confirmation: Confirmation<Timestamp>,
+    /// Time that answers usually take.
+    pub(super) usual: Duration,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
     /// Report that is reused for each round.
@@ -89,6 +91,7 @@ impl<S: EvidenceSource> Simulator<S> {
             stride: stride(probe),
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
+            usual: Duration::ZERO,
             look: 0,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
@@ -119,9 +122,13 @@ impl<S: EvidenceSource> Simulator<S> {
             message: answer.message,
             is_extra: false,
         };
+        self.suspect(index, finding.elapsed);
         let next = self.next_round(index);
-        self.streams[index].round = next;
-        self.queue.push(self.streams[index].schedule.start(next), Due::Round(index));
+        let interval = self.probe_of(index).interval;
+        let state = &mut self.streams[index];
+        state.round = next;
+        let due = state.confirmation.align(state.schedule.start(next), interval);
+        self.queue.push(due, Due::Round(index));
         let known_at = self.now + finding.elapsed;
         // Mostly nothing happens while a round is under way: then its result need not queue.
         if known_at <= end && self.queue.next_at().is_none_or(|next| next > known_at) {
@@ -130,6 +137,24 @@ impl<S: EvidenceSource> Simulator<S> {
         } else {
             self.queue.push(known_at, Due::Result(index, finding));
         }
+    }
+
+    /// Plans looks for a round that is silent for longer than it should be, as the prober does.
+    fn suspect(&mut self, index: usize, elapsed: Duration) {
+        let (interval, timeout) = (self.probe_of(index).interval, self.probe_of(index).timeout);
+        let state = &mut self.streams[index];
+        let patience = (timeout / 4).max(state.usual * 4);
+        if patience < timeout && patience < elapsed {
+            state.confirmation.suspect(&state.rule, interval, self.now + patience);
+            if let Some(next) = state.confirmation.next() {
+                self.queue.push(next, Due::Look(index));
+            }
+        }
+    }
+
+    fn probe_of(&self, index: usize) -> &Probe {
+        let stream = self.streams[index].stream;
+        &self.fleet.backends[stream.backend].backend.probes[stream.probe]
     }
 
     /// Makes a look beside those at the interval, if one is planned now.
@@ -178,10 +203,16 @@ impl<S: EvidenceSource> Simulator<S> {
             stage: if finding.is_before_login { Stage::Banner } else { Stage::Auth },
         };
         let interval = self.fleet.backends[stream.backend].backend.probes[stream.probe].interval;
-        if state.confirmation.observe(&state.rule, interval, look, self.now) {
-            if let Some(next) = state.confirmation.next() {
-                self.queue.push(next, Due::Look(index));
-            }
+        if look.effect == Effect::Success {
+            state.usual = finding.elapsed.max(state.usual * 7 / 8);
+        }
+        let is_first = state.confirmation.observe(&state.rule, interval, look, self.now);
+        if look.effect == Effect::Failure
+            && let Some(next) = state.confirmation.next()
+        {
+            self.queue.push(next, Due::Look(index));
+        }
+        if is_first && finding.is_before_login {
             self.look_at_neighbours(stream);
         }
         self.observe(index, finding, recorder);
