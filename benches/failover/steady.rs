@@ -79,7 +79,9 @@ pub async fn measure(env: &Arc<TestEnv>, arguments: Arguments) -> Result<()> {
         None => println!("the peer's rows are missing: {HOW_TO_INSTALL}"),
     }
     println!("load {}\n\n{}", load(), table(&contenders));
-    println!("DETECTION: from the break to the decision; CLIENT: from its first failed attempt to the next accepted one");
+    println!(
+        "DETECTION: from the break to the decision; CLIENT: from its first failed attempt to the next accepted one"
+    );
     if let [ours, fast, slow] = contenders.as_slice() {
         compare(ours, fast, slow, patch);
     }

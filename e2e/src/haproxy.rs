@@ -192,8 +192,12 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_down_is_found_in_the_log() {
-        let line = "<129>Nov 30 01:02:03 haproxy[7]: Backup Server route0/s1 is DOWN, reason: Layer4 connection problem";
+        let line =
+            "<129>Nov 30 01:02:03 haproxy[7]: Backup Server route0/s1 is DOWN, reason: Layer4 connection problem";
         assert_eq!(marked_down(line), Some("route0/s1"));
-        assert_eq!(marked_down("<133>Nov 30 01:02:03 haproxy[7]: Server route0/s0 is UP, reason: Layer7 check passed"), None);
+        assert_eq!(
+            marked_down("<133>Nov 30 01:02:03 haproxy[7]: Server route0/s0 is UP, reason: Layer7 check passed"),
+            None
+        );
     }
 }

@@ -97,7 +97,12 @@ impl Arena {
         }
         took.sort();
         let median = took[took.len() / 2];
-        println!("{} failovers {when}: {:.2?} to {:.2?}, median {median:.2?}", took.len(), took[0], took[took.len() - 1]);
+        println!(
+            "{} failovers {when}: {:.2?} to {:.2?}, median {median:.2?}",
+            took.len(),
+            took[0],
+            took[took.len() - 1]
+        );
         Ok(median)
     }
 }

@@ -110,8 +110,13 @@ async fn attack(env: Arc<TestEnv>) -> Result<()> {
             sleep(Duration::from_millis(700)).await;
         }
     }));
-    let waves =
-        [scouts(foreign), tarpits(70, &[tarpit.ip().to_string()]), thousand_failures(closed), flapping(nervous), without_authority(closed)];
+    let waves = [
+        scouts(foreign),
+        tarpits(70, &[tarpit.ip().to_string()]),
+        thousand_failures(closed),
+        flapping(nervous),
+        without_authority(closed),
+    ];
     arena.apply(&waves.concat()).await?;
     let attacked = arena.median_failover("under attack", Duration::from_mins(5)).await?;
     ensure!(attacked <= bound(alone), "a failover takes {attacked:.2?} under attack, and {alone:.2?} alone");

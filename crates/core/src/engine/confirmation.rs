@@ -74,6 +74,8 @@ pub struct Look<T> {
 /// Confirmation of a failure at one probe: the looks that are still to come.
 #[derive(Clone, Debug)]
 pub struct Confirmation<T> {
+    /// Start of the newest look with a known result.
+    newest: Option<T>,
     /// Start of the first look that failed; `None` after a success.
     since: Option<T>,
     /// Looks close together.
@@ -88,7 +90,14 @@ pub struct Confirmation<T> {
 
 impl<T> Default for Confirmation<T> {
     fn default() -> Self {
-        Self { since: None, at_once: VecDeque::new(), ends: VecDeque::new(), is_at_login: false, suspected_at: None }
+        Self {
+            newest: None,
+            since: None,
+            at_once: VecDeque::new(),
+            ends: VecDeque::new(),
+            is_at_login: false,
+            suspected_at: None,
+        }
     }
 }
 
@@ -103,11 +112,15 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Confirmation<T> {
     }
 
     /// Takes the result of a look into account, and plans those that follow from it. Returns true if it is the first
-    /// failure after a success.
+    /// failure after a success. A look that began before the newest known one is ignored, as by a judgement.
     pub fn observe(&mut self, rule: &ConfirmationRule, interval: Duration, look: Look<T>, now: T) -> bool {
+        if self.newest.is_some_and(|newest| look.started < newest) {
+            return false;
+        }
+        self.newest = Some(look.started);
         match look.effect {
             Effect::Success => {
-                *self = Self::default();
+                *self = Self { newest: self.newest, ..Self::default() };
                 false
             }
             Effect::Failure => {
@@ -129,7 +142,13 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Confirmation<T> {
                 }
                 is_first
             }
-            Effect::Neutral => false,
+            Effect::Neutral => {
+                // It is an answer all the same.
+                if self.since.is_none() {
+                    *self = Self { newest: self.newest, ..Self::default() };
+                }
+                false
+            }
         }
     }
 
@@ -248,7 +267,12 @@ mod tests {
         let mut confirmation = Confirmation::default();
         assert!(confirmation.observe(&rule(3, Some(0)), INTERVAL, look(0, Effect::Failure, Stage::Auth), at(5)));
         assert_eq!(confirmation.next(), None);
-        assert!(!confirmation.observe(&rule(3, Some(0)), INTERVAL, look(10_000, Effect::Failure, Stage::Connect), at(10_001)));
+        assert!(!confirmation.observe(
+            &rule(3, Some(0)),
+            INTERVAL,
+            look(10_000, Effect::Failure, Stage::Connect),
+            at(10_001)
+        ));
         assert_eq!(confirmation.next(), Some(at(10_001)));
     }
 
@@ -273,12 +297,29 @@ mod tests {
         confirmation.begin(at(1250));
         assert!(confirmation.observe(&rule, INTERVAL, look(1250, Effect::Failure, Stage::Connect), at(1252)));
         assert_eq!(confirmation.next(), Some(at(1252)));
-        // An answer ends them, and what fails already begins none.
+        // An answer ends them, whatever it says, and what fails already begins none.
         confirmation.observe(&rule, INTERVAL, look(1253, Effect::Success, Stage::Banner), at(1254));
+        assert_eq!(confirmation.next(), None);
+        confirmation.suspect(&rule, INTERVAL, at(3250));
+        confirmation.observe(&rule, INTERVAL, look(2000, Effect::Neutral, Stage::Banner), at(2001));
         assert_eq!(confirmation.next(), None);
         confirmation.observe(&rule, INTERVAL, look(9000, Effect::Failure, Stage::Auth), at(9001));
         confirmation.suspect(&rule, INTERVAL, at(11_250));
         assert_eq!(confirmation.next(), None);
+    }
+
+    #[test]
+    fn what_began_before_the_newest_result_begins_no_looks() {
+        let mut confirmation = Confirmation::default();
+        confirmation.observe(&rule(3, Some(0)), INTERVAL, look(200, Effect::Success, Stage::Banner), at(210));
+        assert!(!confirmation.observe(&rule(3, Some(0)), INTERVAL, look(0, Effect::Failure, Stage::Banner), at(5000)));
+        assert_eq!(confirmation.next(), None);
+        assert!(confirmation.observe(
+            &rule(3, Some(0)),
+            INTERVAL,
+            look(5000, Effect::Failure, Stage::Banner),
+            at(5001)
+        ));
     }
 
     #[test]

@@ -407,7 +407,7 @@ fn turned_at(own: &ObserverVerdict, now: Timestamp) -> Timestamp {
 
 /// Returns true if a judgement is watched as this probe asks for.
 fn is_watched_as(judgement: &Judgement, thresholds: &Thresholds, probe: &Probe) -> bool {
-    judgement.stale_after() == stale_after(probe) && judgement.must_last() == must_last(thresholds, probe)
+    judgement.stale_after() == stale_after(probe) && judgement.demands(must_last(thresholds, probe))
 }
 
 /// Returns the time that failures in a row of this probe must span.

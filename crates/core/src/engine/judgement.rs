@@ -105,8 +105,8 @@ pub struct Judgement {
     /// Microseconds without conclusive evidence until it is stale; [`NEVER`] before it is watched.
     // A `Duration` takes twice the room, and there are many of these.
     stale_after: u64,
-    /// Microseconds that failures in a row must span.
-    must_last: u64,
+    /// Milliseconds that failures in a row must span.
+    must_last: u32,
     /// True if the latest failure was at the log-in or later.
     failed_at_login: bool,
     /// True if decisions need not wait for this probe's first result.
@@ -225,12 +225,17 @@ impl Judgement {
 
     /// Sets the time that failures in a row must span.
     pub(super) fn demand(&mut self, must_last: Duration) {
-        self.must_last = u64::try_from(must_last.as_micros()).unwrap_or(u64::MAX);
+        self.must_last = whole_millis(must_last);
     }
 
     /// Returns the time that failures in a row must span.
     pub(super) fn must_last(&self) -> Duration {
-        Duration::from_micros(self.must_last)
+        Duration::from_millis(self.must_last.into())
+    }
+
+    /// Returns true if this is the time that failures in a row must span, as it is kept.
+    pub(super) fn demands(&self, must_last: Duration) -> bool {
+        self.must_last == whole_millis(must_last)
     }
 
     /// Returns the time without conclusive evidence after which it is stale.
@@ -450,7 +455,7 @@ impl Judgement {
 
     /// Returns true if the present run of failures spans the time that it must.
     fn has_lasted(&self, observation: Observation<'_>) -> bool {
-        observation.started_at.since(self.run_began_at) >= Duration::from_micros(self.must_last)
+        observation.started_at.since(self.run_began_at) >= self.must_last()
     }
 
     fn count(&mut self, thresholds: &Thresholds, observation: Observation<'_>, is_failure: bool) {
@@ -492,6 +497,12 @@ impl Judgement {
         self.message = message;
         self.first_failure_at = None;
     }
+}
+
+/// Milliseconds of a duration, rounded up.
+// A `Duration` takes four times the room, and there are many of these.
+fn whole_millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Returns whole seconds since the epoch; the bounds stand for what is beyond them.

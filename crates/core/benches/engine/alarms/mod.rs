@@ -59,10 +59,7 @@ fn rows(divisor: usize) -> Vec<Row> {
     let of_confirming = ROWS.map(|fault_model| {
         let hours = match fault_model {
             FaultModel::Random(_) | FaultModel::Slow => 10_000,
-            FaultModel::Blip(_)
-            | FaultModel::Resolver(_)
-            | FaultModel::CutOff(_)
-            | FaultModel::AllAtOnce(_) => 50_000,
+            FaultModel::Blip(_) | FaultModel::Resolver(_) | FaultModel::CutOff(_) | FaultModel::AllAtOnce(_) => 50_000,
         };
         row(Profile::confirming, fault_model, hours)
     });

@@ -166,18 +166,18 @@ impl Simulation {
         let faults = &self.faults[self.past..];
         self.streams.iter().all(|stream| stream.next_look() == i64::MAX)
             && self.streams.iter().all(|stream| {
-            let class = stream.expected(faults, self.now);
-            let is_expected = |event: &Event| match event {
-                Event::Result { stream: of, probe } => {
-                    (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
-                        || probe.class == class
-                }
-                Event::Report { .. } => false,
-            };
-            self.ours.is_settled(stream.observer, stream.backend, class)
-                && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
-                && self.pending.iter().all(|(_, event)| is_expected(event))
-        })
+                let class = stream.expected(faults, self.now);
+                let is_expected = |event: &Event| match event {
+                    Event::Result { stream: of, probe } => {
+                        (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
+                            || probe.class == class
+                    }
+                    Event::Report { .. } => false,
+                };
+                self.ours.is_settled(stream.observer, stream.backend, class)
+                    && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
+                    && self.pending.iter().all(|(_, event)| is_expected(event))
+            })
     }
 
     /// The time until which no fault begins or ends, and no timer or deadline is due.
