@@ -39,7 +39,7 @@ fn a_report_looks_like_this() {
             concat!(
                 r#"{"complete":true,"backends":{"shop/new":{},"shop/ses":{"6/10":{"health":"Unhealthy","#,
                 r#""since":"2023-11-14T22:13:20.123456Z","class":"ConnectionRefused","#,
-                r#""firstFailureAt":"2023-11-14T22:13:20.000001Z"}}}}"#
+                r#""firstFailureAt":"2023-11-14T22:13:20.000001Z","message":"connection refused"}}}}"#
             )
             .to_owned(),
         ),

@@ -103,7 +103,7 @@ async fn what_goes_wrong_is_told_by_stage() {
         (vec![say("554 no SMTP service here\r\n")], Permanent, "Banner: 554 no SMTP service here"),
         (vec![say("554-mx\r\n554 poor reputation\r\n")], Reputation, "Banner: 554 mx poor reputation"),
         (vec![say("250 ok\r\n")], ProtocolError, "Banner: 250 ok"),
-        (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP greeting (22 octets)"),
+        (vec![say("SSH-2.0-OpenSSH_9.2\r\n")], ProtocolError, "Banner: not an SMTP greeting (21 octets)"),
         (vec![say([0_u8; 100])], ProtocolError, "Banner: not an SMTP greeting (100 octets)"),
         (
             vec![say("220-mx.example.com\r\n220-wait\x1b[2J\r\n220 half a li"), Hang],

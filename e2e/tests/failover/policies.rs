@@ -37,6 +37,13 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
     ensure!(held.active[0].backend == "standby" && held.state == Some(RouteState::FailedOver), "{held:?}");
     ensure!(condition(&held, "Ready").0 == "True", "{held:?}");
     wait_leads_to(&env, "mail", &[fixture.standby.address().ip().to_string()]).await?;
+    eventually_is(
+        WAIT_TIMEOUT,
+        "an Event that asks a person",
+        async || events(&env, "orders").await,
+        |events| *events == ["FailedOver", "ApprovalWanted"],
+    )
+    .await?;
     // A failing active backend is left in either mode.
     change::<FailoverPolicy>(&env, "fast", &json!({ "spec": { "failback": { "mode": "Automatic" } } })).await?;
     fixture.wait_active("primary").await?;
@@ -45,7 +52,7 @@ async fn manual_failback(env: Arc<TestEnv>) -> Result<()> {
         WAIT_TIMEOUT,
         "an Event of each way",
         async || events(&env, "orders").await,
-        |events| *events == ["FailedOver", "FailedBack"],
+        |events| *events == ["FailedOver", "ApprovalWanted", "FailedBack"],
     )
     .await?;
     Ok(())

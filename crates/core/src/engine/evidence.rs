@@ -3,8 +3,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observers::{ObserverVotes, Suspicion};
-use super::verdict::confirmed_at;
+use super::observers::{ObserverVotes, OwnVote, Suspicion};
+use super::verdict::{answered_at, confirmed_at};
 use super::{ConfirmationRule, Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
     AddressOutcome, Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Resolution, Stage,
@@ -103,12 +103,12 @@ impl Evidence {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
         let own = judged.own(shared.deliveries, now);
-        let is_same = own.is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
+        let is_same = own.as_ref().is_some_and(|own| (own.health, own.since) == (earlier.health, earlier.since));
         judged.change(shared, now, |judged| {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier, now));
             }
-            judged.votes.adopt(earlier.health, earlier.since);
+            judged.votes.adopt(earlier, own.map_or(Health::Unknown, |own| own.health), now);
         });
     }
 
@@ -355,6 +355,10 @@ impl JudgedEvidence {
         ObserverVerdict::of(&self.probes, deliveries, now)
     }
 
+    fn own_vote(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<OwnVote> {
+        Some(OwnVote { verdict: self.own(deliveries, now)?, answered_at: answered_at(&self.probes, now) })
+    }
+
     /// Applies a change to our own vote.
     // The votes before the change become the standing verdict, then those after it.
     fn change<T>(&mut self, shared: SharedInputs<'_>, now: Timestamp, change: impl FnOnce(&mut Self) -> T) -> T {
@@ -372,14 +376,14 @@ impl JudgedEvidence {
 
     /// Makes the present result of the votes the standing verdict.
     fn settle(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
-        if let Some(own) = self.own(shared.deliveries, now) {
-            self.votes.settle(&own, shared.suspicion, turned_at(&own, now));
+        if let Some(own) = self.own_vote(shared.deliveries, now) {
+            self.votes.settle(&own, shared.suspicion, turned_at(&own.verdict, now));
         }
     }
 
     /// Makes the result of the votes after a change the standing verdict.
     fn settled(&mut self, shared: SharedInputs<'_>, now: Timestamp) {
-        if let Some(own) = self.own(shared.deliveries, now) {
+        if let Some(own) = self.own_vote(shared.deliveries, now) {
             self.votes.settle(&own, shared.suspicion, now);
             self.votes.leave_alone();
         }
@@ -396,7 +400,7 @@ impl JudgedEvidence {
     fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
         let turned_at = turned_at(&own.as_reported(), now);
-        Some(self.votes.merged(own, shared.suspicion, turned_at))
+        Some(self.votes.merged(own, answered_at(&self.probes, now), shared.suspicion, turned_at))
     }
 }
 

@@ -418,6 +418,34 @@ fn a_new_leader_keeps_what_stood_while_votes_are_equal() {
 }
 
 #[test]
+fn a_new_leader_keeps_a_persisted_failure_until_a_newer_answer() {
+    let unhealthy = Judgement::restored(Health::Unhealthy, at(7), EvidenceClass::NoAnswer, "no answer");
+    for peer in [None, Some(Health::Healthy)] {
+        let mut evidence = tracked(&["a"]);
+        feed(&mut evidence, "a", 1, "+");
+        // The earlier leader has died before it reported the failure, and our own rounds have said nothing since.
+        if let Some(health) = peer {
+            record(&mut evidence, "b", health, 1, 2);
+        }
+        evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+        let kept = verdict(&evidence, 11);
+        assert_eq!((kept.health, kept.since, kept.class), (Health::Unhealthy, at(7), EvidenceClass::NoAnswer));
+        assert_eq!(&*kept.message, "no answer");
+        evidence.forget_observer("b", at(12));
+        assert_eq!(said(&evidence, 12), (Health::Unhealthy, at(7)), "a dead peer takes nothing with it");
+        feed(&mut evidence, "a", 13, "i");
+        assert_eq!(said(&evidence, 13), (Health::Unhealthy, at(7)), "an inconclusive round is no answer");
+        feed(&mut evidence, "a", 14, "+");
+        assert_eq!(said(&evidence, 14), (Health::Healthy, at(14)), "a soak begins with the answer");
+    }
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+    record(&mut evidence, "b", Health::Healthy, 9, 11);
+    assert_eq!(said(&evidence, 11).0, Health::Healthy, "a peer's new word is as good");
+}
+
+#[test]
 fn who_is_suspect_has_no_vote() {
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+--");

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Health, Verdict};
+use super::{Health, Judgement, Verdict};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Observer of backends: a replica of the operator.
@@ -85,6 +85,27 @@ pub(super) struct ObserverVotes {
     others: BTreeMap<Arc<str>, Box<PeerVerdict>>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
     standing: Option<StandingVerdict>,
+    /// Failure that an earlier leader has persisted; `None` once the standing verdict is another one.
+    // Boxed: rare, and there are many of these.
+    adopted: Option<Box<AdoptedFailure>>,
+}
+
+/// Unhealthy verdict of an earlier leader.
+#[derive(Clone, Debug)]
+struct AdoptedFailure {
+    /// Time at which this process took it over.
+    at: Timestamp,
+    class: EvidenceClass,
+    message: Arc<str>,
+    first_failure_at: Option<Timestamp>,
+}
+
+/// Verdict of this process, and how recent it is.
+pub(super) struct OwnVote {
+    pub(super) verdict: ObserverVerdict,
+    /// Earliest of the latest successes of the probes that it rests on; `None` if one of them has had none since its
+    /// latest failure.
+    pub(super) answered_at: Option<Timestamp>,
 }
 
 /// Verdict of another observer.
@@ -93,6 +114,8 @@ struct PeerVerdict {
     verdict: ObserverVerdict,
     /// Time at which its present run of failures was first reported here; meaningless unless Unhealthy.
     received_at: Timestamp,
+    /// Time at which this verdict came.
+    changed_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +136,9 @@ struct Vote<'a> {
     /// Start of its run of failures by our clock, `None` unless Unhealthy: for another observer the time at which it
     /// was first reported.
     failing_since: Option<Timestamp>,
+    /// Time since which the verdict is known: of our own, that of the latest answer; of another observer's, that at which it
+    /// came.
+    came_at: Option<Timestamp>,
 }
 
 impl ObserverVotes {
@@ -129,7 +155,7 @@ impl ObserverVotes {
         });
         // ADR-0081: No decision compares another machine's clock.
         let received_at = before.map_or(now, |peer| peer.received_at);
-        self.others.insert(observer.clone(), Box::new(PeerVerdict { verdict, received_at }));
+        self.others.insert(observer.clone(), Box::new(PeerVerdict { verdict, received_at, changed_at: now }));
     }
 
     /// Forgets another observer's verdict. Returns true if it had one.
@@ -142,19 +168,34 @@ impl ObserverVotes {
         self.others.is_empty() && self.standing.is_none()
     }
 
-    /// Restores an earlier leader's verdict.
-    pub(super) fn adopt(&mut self, health: Health, since: Timestamp) {
-        if !self.others.is_empty() && health != Health::Unknown {
-            self.standing = Some(StandingVerdict { health, since, is_shared: true });
+    /// Restores an earlier leader's verdict. One of failure stands until an observer sees an answer that is newer.
+    // ADR-0104: A persisted failure ends by a fresh answer.
+    pub(super) fn adopt(&mut self, earlier: &Judgement, own: Health, now: Timestamp) {
+        let is_contradicted = earlier.health == Health::Unhealthy && matches!(own, Health::Healthy | Health::Degraded);
+        if earlier.health == Health::Unknown || (self.others.is_empty() && !is_contradicted) {
+            return;
         }
+        self.standing =
+            Some(StandingVerdict { health: earlier.health, since: earlier.since.min(now), is_shared: true });
+        self.adopted = (earlier.health == Health::Unhealthy).then(|| {
+            Box::new(AdoptedFailure {
+                at: now,
+                class: earlier.class,
+                message: earlier.message.clone(),
+                first_failure_at: earlier.first_failure_at.map(|at| at.min(now)),
+            })
+        });
     }
 
     /// Makes the present result of the votes the standing verdict.
     // Called before and after anything changes that the votes rest on.
-    pub(super) fn settle(&mut self, own: &ObserverVerdict, suspicion: &Suspicion, now: Timestamp) {
+    pub(super) fn settle(&mut self, own: &OwnVote, suspicion: &Suspicion, now: Timestamp) {
         let verdict = self.count(own, suspicion, now).map(|count| count.verdict);
         if verdict.is_some() {
             self.standing = verdict;
+        }
+        if self.standing.is_none_or(|standing| standing.health != Health::Unhealthy) {
+            self.adopted = None;
         }
     }
 
@@ -168,16 +209,25 @@ impl ObserverVotes {
     /// Returns the verdict of all observers. `now` bounds times of other clocks, and is the start of the verdict if
     /// only the voters changed.
     // ADR-0013: Observers vote, and a tie keeps the verdict.
-    pub(super) fn merged(&self, own: Verdict, suspicion: &Suspicion, now: Timestamp) -> Verdict {
+    pub(super) fn merged(
+        &self,
+        own: Verdict,
+        answered_at: Option<Timestamp>,
+        suspicion: &Suspicion,
+        now: Timestamp,
+    ) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let ours = own.as_reported();
+        let ours = OwnVote { verdict: own.as_reported(), answered_at };
         let Some(count) = self.count(&ours, suspicion, now) else {
             return without_voters(own, suspicion);
         };
-        let VoteCount { verdict, observers, decisive, first_failure_at, first_evidence_at, confirms } = count;
-        let (class, message) = reason(verdict.health, decisive, &own, observers);
+        let VoteCount { verdict, observers, decisive, first_failure_at, first_evidence_at, confirms, adopted } = count;
+        let (class, message) = match adopted {
+            Some(adopted) => (adopted.class, adopted.message.clone()),
+            None => reason(verdict.health, decisive, &own, observers),
+        };
         Verdict {
             health: verdict.health,
             since: verdict.since,
@@ -193,14 +243,17 @@ impl ObserverVotes {
 
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
-    fn count<'a>(&'a self, own: &'a ObserverVerdict, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
-        let our_vote = Vote { observer: None, verdict: own, failing_since: own.first_failure_at };
+    fn count<'a>(&'a self, own: &'a OwnVote, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
+        let OwnVote { verdict: own, answered_at } = own;
+        let our_vote =
+            Vote { observer: None, verdict: own, failing_since: own.first_failure_at, came_at: *answered_at };
         let our_vote = Some(our_vote).filter(|_| suspicion.own_since.is_none());
         let peers = self.others.iter().filter(|(name, _)| !suspicion.others.contains(*name));
         let peers = peers.map(|(name, peer)| Vote {
             observer: Some(name),
             verdict: &peer.verdict,
             failing_since: (peer.verdict.health == Health::Unhealthy).then_some(peer.received_at),
+            came_at: Some(peer.changed_at),
         });
         let votes = our_vote.into_iter().chain(peers).filter(|vote| vote.verdict.health != Health::Unknown);
         let (mut voters, mut unhealthy, mut degraded) = (0_u32, 0_u32, 0_u32);
@@ -218,6 +271,8 @@ impl ObserverVotes {
             Ordering::Less if degraded * 2 > voters => Health::Degraded,
             Ordering::Less => Health::Healthy,
         };
+        let adopted = self.adopted.as_deref().filter(|adopted| adopted.stands_against(health, votes.clone()));
+        let health = adopted.map_or(health, |_| Health::Unhealthy);
         let agreeing = votes.clone().filter(|vote| vote.agrees_with(health));
         let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
         let since = match self.standing {
@@ -243,9 +298,23 @@ impl ObserverVotes {
                 .clone()
                 .filter_map(|vote| Some((vote.observer.is_some(), vote.failing_since?)))
                 .min()
-                .map(|(_, since)| since),
+                .map(|(_, since)| since)
+                .or_else(|| adopted?.first_failure_at),
+            adopted,
             confirms: agreeing.flat_map(|vote| vote.verdict.confirms.iter()).collect(),
         })
+    }
+}
+
+impl AdoptedFailure {
+    /// Returns true if nothing that is newer than the failure speaks against it.
+    // A process that had no processor keeps its verdict, and a dead peer its last report. Our own vote decides if that
+    // is so: who has none has nothing to set against the others' words.
+    fn stands_against<'a>(&self, health: Health, mut votes: impl Iterator<Item = Vote<'a>> + Clone) -> bool {
+        let is_better = matches!(health, Health::Healthy | Health::Degraded);
+        let has_own = votes.clone().any(|vote| vote.observer.is_none());
+        let is_fresh = |vote: Vote<'_>| vote.agrees_with(health) && vote.came_at.is_some_and(|at| at >= self.at);
+        is_better && has_own && !votes.any(is_fresh)
     }
 }
 
@@ -280,6 +349,8 @@ struct VoteCount<'a> {
     first_evidence_at: Option<Timestamp>,
     /// Backends that another observer who sees this one fail has seen answer since.
     confirms: BTreeSet<&'a Arc<str>>,
+    /// The earlier leader's verdict, if the votes are too old to end it.
+    adopted: Option<&'a AdoptedFailure>,
 }
 
 fn reason(

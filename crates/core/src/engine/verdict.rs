@@ -71,6 +71,20 @@ pub(super) fn confirmed_at(probes: &BTreeMap<Arc<str>, Judgement>) -> Option<Tim
     probes.values().filter_map(|judgement| judgement.confirmed_at).max()
 }
 
+/// Returns the time since which every probe that has a verdict has answered: the earliest of their latest successes.
+/// `None` if one of them has had no success since its latest failure.
+pub(super) fn answered_at(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp) -> Option<Timestamp> {
+    let mut earliest = None;
+    for (name, judgement) in probes {
+        if ProbeResult::by(name, judgement, now).abstains() {
+            continue;
+        }
+        let answered_at = judgement.confirmed_at?;
+        earliest = Some(earliest.map_or(answered_at, |earlier: Timestamp| earlier.min(answered_at)));
+    }
+    earliest
+}
+
 impl ObserverVerdict {
     /// Returns the verdict as it is reported to other observers.
     pub(super) fn of(

@@ -118,7 +118,7 @@ mod tests {
         ] {
             let error = CallError::from(kube::Error::Api(Box::new(Status::failure("no", "").with_code(code))));
             assert_eq!((error.category(), error.is_denied()), (category, is_denied), "{code}");
-            assert!(error.source().is_some_and(<dyn std::error::Error>::is::<kube::Error>), "{code}");
+            assert!(error.source().is_some_and(<dyn std::error::Error>::is::<Box<kube::Error>>), "{code}");
         }
         let silent = CallError::Timeout(Duration::from_secs(5));
         assert_eq!((silent.category(), silent.to_string()), ("timeout", "no answer within 5s".to_owned()));
