@@ -12,7 +12,7 @@ use mail_failover_core::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
     Situation, ThresholdsOfNamespace, Verdict,
 };
-use mail_failover_core::model::{ClockDrift, EvidenceClass, Stage, Thresholds, Timestamp};
+use mail_failover_core::model::{ClockDrift, Effect, EvidenceClass, Stage, Thresholds, Timestamp};
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
@@ -240,10 +240,12 @@ impl<S: EvidenceSource> Simulator<S> {
         else {
             return;
         };
-        self.streams[index].sequence += 1;
-        let (sequence, message) = (self.streams[index].sequence, message.clone());
+        let state = &mut self.streams[index];
+        state.sequence += 1;
+        let (sequence, message) = (state.sequence, message.clone());
         let elapsed = Duration::ZERO;
-        let started_at = self.now;
+        // Whoever delivers counts failures in a row, and not the time that they span.
+        let started_at = if state.is_failing { self.now + state.must_last } else { self.now };
         let finding =
             RoundFinding { sequence, started_at, class, is_before_login: true, elapsed, message, is_extra: false };
         self.observe(index, &finding, recorder);
@@ -252,6 +254,11 @@ impl<S: EvidenceSource> Simulator<S> {
 
     fn observe(&mut self, index: usize, finding: &RoundFinding, recorder: &mut impl Recorder) {
         let state = &mut self.streams[index];
+        match finding.class.effect() {
+            Effect::Success => state.is_failing = false,
+            Effect::Failure => state.is_failing = true,
+            Effect::Neutral => {}
+        }
         let report = &mut state.report;
         let is_same = report.outcome.class == finding.class && report.outcome.elapsed == finding.elapsed;
         report.sequence = finding.sequence;

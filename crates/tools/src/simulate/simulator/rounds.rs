@@ -39,6 +39,10 @@ pub(super) struct StreamState {
     pub(super) confirmation: Confirmation<Timestamp>,
     /// Time that answers usually take.
     pub(super) usual: Duration,
+    /// Longest time that failures in a row must span under any thresholds.
+    pub(super) must_last: Duration,
+    /// True if the latest result was a failure.
+    pub(super) is_failing: bool,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
     /// Report that is reused for each round.
@@ -92,6 +96,8 @@ impl<S: EvidenceSource> Simulator<S> {
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
             usual: Duration::ZERO,
+            must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
+            is_failing: false,
             look: 0,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
