@@ -1,4 +1,4 @@
-//! A provider of many routes dies in one moment: from the first decision to the last EndpointSlice that leads to the
+//! A provider of many routes dies in one moment: from the first decision to the last `EndpointSlice` that leads to the
 //! standby, beside what the API server needs for as many writes of a status and of a slice in the same run.
 
 mod follow;
