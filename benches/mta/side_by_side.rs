@@ -43,7 +43,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments, with_haproxy: bool) ->
     let (messages, per_second) = if arguments.quick { (300, 100) } else { (1000, 100) };
     println!(
         "\nSide by side: {messages} messages, {per_second} a second, the break after a fifth of them; probes and HAProxy's checks every {} with \
-         a timeout of {}, {THRESHOLD} failures; the reflex after {THRESHOLD} failed deliveries in a row.",
+         a timeout of {}, {THRESHOLD} failures; an agent's breaker opens after {THRESHOLD} failed deliveries in a row.",
         INTERVAL.0, TIMEOUT.0
     );
     println!(

@@ -10,7 +10,7 @@ use super::config_map::host_and_port;
 use super::{Led, Owner, Target, metadata};
 use mail_failover_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
 use mail_failover_contract::routing::{self, Refusal};
-use mail_failover_core::model::{AgentOutput, Backend, Policy, SharedError, TlsMode, TrustAnchors};
+use mail_failover_core::model::{AgentOutput, Backend, Breaker, Policy, SharedError, TlsMode, TrustAnchors};
 
 /// Content for the agents of a route beside the shares of its targets.
 #[derive(Clone, Debug)]
@@ -102,7 +102,9 @@ fn document(
         decision: document::Decision { transition, summary: inputs.summary.clone() },
         withdrawn: backends.is_none(),
         backends: backends.unwrap_or_else(|| vec![document::Backend::nowhere()]),
-        reflex: reflex(inputs.policy),
+        breaker: Some(breaker(inputs.policy)),
+        deliveries: Some(deliveries(inputs.policy)),
+        reflex: Some(reflex(inputs.policy)),
         sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
     };
@@ -168,12 +170,34 @@ fn tls(backend: &Backend) -> document::Tls {
     }
 }
 
-fn reflex(policy: &Policy) -> document::Reflex {
-    document::Reflex {
-        consecutive: policy.reflex.consecutive,
-        lasting_milliseconds: milliseconds(policy.reflex.lasting),
+fn breaker(policy: &Policy) -> document::Breaker {
+    let Breaker { consecutive, first_pause, longest_pause } = policy.breaker;
+    document::Breaker {
+        consecutive,
+        first_pause_milliseconds: milliseconds(first_pause),
+        longest_pause_milliseconds: milliseconds(longest_pause),
+    }
+}
+
+fn deliveries(policy: &Policy) -> document::Deliveries {
+    document::Deliveries {
+        consecutive: policy.deliveries.consecutive,
+        lasting_milliseconds: milliseconds(policy.deliveries.lasting),
         immediately: policy.thresholds.immediate.iter().map(|class| class.as_str().to_owned()).collect(),
         cooldown_milliseconds: milliseconds(policy.hold.cooldown),
+    }
+}
+
+/// Returns the rules for agents that know no breaker.
+// ADR-0118: The breaker replaces the reflex.
+fn reflex(policy: &Policy) -> document::Reflex {
+    let document::Deliveries { consecutive, lasting_milliseconds, immediately, cooldown_milliseconds } =
+        deliveries(policy);
+    document::Reflex {
+        consecutive,
+        lasting_milliseconds,
+        immediately,
+        cooldown_milliseconds,
         switches: policy.hold.budget.switches.into(),
         per_milliseconds: milliseconds(policy.hold.budget.per),
     }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use mail_failover_core::model::{
-    Destination, EvidenceClass, Limits, Location, ObjectKey, Reflex, ReplyRule, ReplyRules, ServicePort, SmtpHost,
-    Thresholds, Tls, Uid,
+    DeliveryThresholds, Destination, EvidenceClass, Limits, Location, ObjectKey, ReplyRule, ReplyRules, ServicePort,
+    SmtpHost, Thresholds, Tls, Uid,
 };
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
@@ -102,7 +102,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
     let service = ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, client_port: 25, endpoints };
     let inside = Backend { destination: Destination::Service(service), ..backend("x", 25, TlsMode::Opportunistic) };
     let policy = Policy {
-        reflex: Reflex { consecutive: 3, lasting: Duration::from_millis(1500) },
+        deliveries: DeliveryThresholds { consecutive: 3, lasting: Duration::from_millis(1500) },
         thresholds: Thresholds {
             immediate: [EvidenceClass::AccountPaused].into_iter().collect(),
             ..Thresholds::default()
@@ -123,6 +123,9 @@ fn agents_are_told_all_they_need_and_no_secret() {
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
             {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
         ],
+        "breaker": {"consecutive": 3, "firstPauseMilliseconds": 5000, "longestPauseMilliseconds": 60_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 1500, "immediately": ["AccountPaused"], "cooldownMilliseconds": 600_000},
+        // For agents of the first release.
         "reflex": {"consecutive": 3, "lastingMilliseconds": 1500, "immediately": ["AccountPaused"],
             "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
         "senderDomains": ["shop.example"],

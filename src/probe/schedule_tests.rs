@@ -531,7 +531,10 @@ async fn looks_of_a_silent_server_begin_before_its_timeout_and_overlap() {
     let starts = running.started();
     let looks: Vec<_> = starts.iter().filter(|start| start.is_look).map(|start| start.at - starts[0].at).collect();
     let expected = [1250, 1450].map(Duration::from_millis);
-    assert!(looks.len() == 2 && looks.iter().zip(expected).all(|(look, at)| *look - at < SECOND / 10), "{looks:?}");
+    assert!(
+        looks.len() == 2 && looks.iter().zip(expected).all(|(look, at)| *look >= at && *look < at + SECOND / 10),
+        "{looks:?}"
+    );
     // 5 s for the first, and 1.45 s more for the two others together.
     assert_eq!(running.reported().len(), 3);
     // What is known to be silent is probed at its interval.

@@ -68,7 +68,7 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
 }
 
 fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, BackendDeliveries) {
-    let report::BackendReport { name, verdict, failure, throttling, left, deliveries } = backend;
+    let report::BackendReport { name, verdict, failure, throttling, bypassed, deliveries } = backend;
     let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
     let deliveries = BackendDeliveries {
         verdict: match (verdict, failure, throttling) {
@@ -81,7 +81,7 @@ fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, Back
                 DeliveryVerdict::Silent
             }
         },
-        is_left: left,
+        is_bypassed: bypassed,
         sent,
         deferred,
         bounced,

@@ -15,14 +15,14 @@ use super::stable_hash::StableHash;
 // Each that hangs costs the message its timeout.
 const MAX_WAYS: usize = 5;
 
-/// Share of the mail that each backend carries now: the operator's decision, corrected by the agent's own ejections.
+/// Share of the mail that each backend has by the operator's decision, and the order in which messages try them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
     /// Routing that the operator has decided.
     pub routing: Arc<Routing>,
     /// A percentage for each of `routing.backends`, in their order. All are 0 when mail can go nowhere.
     pub percents: Vec<u8>,
-    /// True for each backend by which mail may leave: it has a share, or it is a standby that the agent has not left.
+    /// True for each backend by which mail may leave: it has a share, or it is a standby.
     pub usable: Vec<bool>,
     /// True for each backend that goes to the end of the lists, because it costs time or keeps failing.
     pub open: Vec<bool>,
@@ -161,6 +161,40 @@ impl Answers {
         ways
     }
 
+    /// Returns the share of each backend when messages try open ones last: the backend that they try first instead has
+    /// it.
+    // Single messages may differ, by their recipients' refusals and their senders' domains.
+    pub fn carried(&self) -> Vec<u8> {
+        let mut carried = vec![0; self.percents.len()];
+        for (at, percent) in self.percents.iter().enumerate() {
+            let first = if self.open[at] { self.instead_of(at).unwrap_or(at) } else { at };
+            carried[first] += percent;
+        }
+        carried
+    }
+
+    /// Returns true if messages of the backend at this position try another one first.
+    pub fn is_bypassed(&self, at: usize) -> bool {
+        self.open[at] && self.percents[at] > 0 && self.instead_of(at).is_some()
+    }
+
+    /// Returns true if messages go to the backend of this name: it has a share or is an alternate, and is not open.
+    pub fn carries_messages(&self, name: &str) -> bool {
+        let at = self.routing.backends.iter().position(|backend| *backend.name == *name);
+        at.is_some_and(|at| {
+            let is_tried = self.percents[at] > 0 || (self.usable[at] && self.routing.backends[at].alternate);
+            is_tried && !self.open[at]
+        })
+    }
+
+    fn instead_of(&self, at: usize) -> Option<usize> {
+        let mut backends = self.routing.backends.iter().enumerate();
+        let is_other = |other: usize, backend: &RouteBackend| {
+            other != at && backend.alternate && self.usable[other] && !self.open[other]
+        };
+        backends.find(|(other, backend)| is_other(*other, backend)).map(|(other, _)| other)
+    }
+
     fn is_open(&self, backend: &RouteBackend) -> bool {
         let at = self.routing.backends.iter().position(|known| known.name == backend.name);
         at.is_some_and(|at| self.open[at])
@@ -232,7 +266,7 @@ mod tests {
         let document = serde_json::json!({
             "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
             "decision": {"transition": 1}, "backends": backends,
-            "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+            "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
         });
         Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
     }
@@ -297,7 +331,7 @@ mod tests {
         let document = serde_json::json!({
             "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
             "decision": {"transition": 1}, "backends": all, "senderDomains": senders,
-            "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+            "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
         });
         Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
     }

@@ -75,7 +75,7 @@ impl DeliveryCounters {
         let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
         BackendDeliveries {
             verdict: verdict.map_or(DeliveryVerdict::Silent, |verdict| reported(&verdict.verdict)),
-            is_left: backend.ejection.is_some(),
+            is_bypassed: backend.decided > 0 && backend.carries == 0,
             sent,
             deferred,
             bounced,
@@ -102,9 +102,9 @@ fn reported(verdict: &TrafficVerdict) -> DeliveryVerdict {
 }
 
 fn switched(last: &SwitchView, view: &CoreView) -> SwitchedMail {
-    let SwitchView { order, report, done_at: _, first_delivery_after, possible_duplicates_before, confirmed_by } = last;
+    let SwitchView { order, report, done_at: _, first_delivery_after, possible_duplicates_before } = last;
     SwitchedMail {
-        transition: order.transition(view.transition).or(*confirmed_by),
+        transition: order.transition(view.transition),
         queue_before: report.as_ref().and_then(|report| report.queued_before).unwrap_or_default(),
         queue_after: report.as_ref().and_then(|report| report.queued_after).unwrap_or_default(),
         first_delivery_at: first_delivery_after.map(|after| order.at + after),

@@ -58,8 +58,6 @@ pub struct DriverMetrics {
     transition: Gauge,
     decided: Family<OfBackend, Gauge>,
     carried: Family<OfBackend, Gauge>,
-    ejected: Family<OfBackend, Gauge>,
-    moves_left: Gauge,
     switches: Family<OfCause, Counter>,
     first_delivery: Histogram,
     saves: Family<Saved, Counter>,
@@ -81,9 +79,7 @@ impl DriverMetrics {
             following: register(agent, "source_following", "1 when the source is followed and has a document"),
             transition: register(agent, "transition", "The decision in force"),
             decided: register(agent, "backend_decided_percent", "The operator's share"),
-            carried: register(agent, "backend_carried_percent", "What the backend carries"),
-            ejected: register(agent, "backend_left", "1 when the agent has left it by itself"),
-            moves_left: register(agent, "moves_left", "How often the agent may still move by itself at present"),
+            carried: register(agent, "backend_carried_percent", "Share of the messages that try the backend first"),
             switches: register(agent, "switch_orders", "Switches that were ordered, by cause"),
             first_delivery: registered(
                 agent,
@@ -146,16 +142,13 @@ impl DriverMetrics {
 
     pub(crate) fn view(&self, view: &CoreView) {
         self.transition.set(view.transition);
-        self.moves_left.set(view.moves_left.into());
         // Backends that were removed must not be shown any more.
         self.decided.clear();
         self.carried.clear();
-        self.ejected.clear();
         for backend in &view.backends {
             let label = OfBackend { backend: backend.name.to_string() };
             self.decided.get_or_create(&label).set(backend.decided.into());
             self.carried.get_or_create(&label).set(backend.carries.into());
-            self.ejected.get_or_create(&label).set(i64::from(backend.ejection.is_some()));
         }
     }
 }

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use mail_failover_core::model::Timestamp;
 use mail_failover_replies::About;
 
-use super::core::{BackendView, Disposition, EjectionBlocker, KeptView, LogEvent, PendingEjection};
+use super::core::{BackendView, Disposition, KeptView, LogEvent};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
@@ -59,11 +59,6 @@ struct BackendLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhyLabel {
-    why: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AboutLabel {
     about: &'static str,
 }
@@ -77,7 +72,6 @@ pub struct TrafficMetrics {
     elsewhere: Counter,
     suspended: Counter,
     possible_duplicates: Counter,
-    pending_ejection: Family<WhyLabel, Gauge>,
     kept_refusals: Family<AboutLabel, Counter>,
     kept: Family<AboutLabel, Gauge>,
     oldest_kept: Gauge,
@@ -109,11 +103,6 @@ impl TrafficMetrics {
                 agent,
                 "possible_duplicates",
                 "Messages that a backend may have taken without our learning it, and that are sent again",
-            ),
-            pending_ejection: register(
-                agent,
-                "reflex_held",
-                "1 while a backend should be left and is not, by the reason",
             ),
             kept_refusals: register(
                 agent,
@@ -175,14 +164,6 @@ impl TrafficMetrics {
         for backend in backends {
             let label = BackendLabel { backend: backend.name.to_string() };
             self.breaker_open.get_or_create(&label).set(i64::from(backend.breaker.is_some()));
-        }
-    }
-
-    /// Shows the reason for which a backend is not left.
-    pub fn set_pending_ejection(&self, pending: Option<&PendingEjection>) {
-        for blocker in [EjectionBlocker::BudgetSpent, EjectionBlocker::NoStandby] {
-            let blocks = pending.is_some_and(|pending| pending.blocker == blocker);
-            self.pending_ejection.get_or_create(&WhyLabel { why: blocker.as_str() }).set(i64::from(blocks));
         }
     }
 }

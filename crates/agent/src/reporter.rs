@@ -102,7 +102,7 @@ impl ReportState {
                 DeliveryVerdict::Passing => (None, true),
                 DeliveryVerdict::Silent => (None, false),
             };
-            urgent.insert(name, (class, passes, deliveries.is_left));
+            urgent.insert(name, (class, passes, deliveries.is_bypassed));
         }
         urgent
     }
@@ -132,7 +132,7 @@ impl ReportState {
 }
 
 fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
-    let BackendDeliveries { verdict, is_left, sent, deferred, bounced, possible_duplicates } = deliveries;
+    let BackendDeliveries { verdict, is_bypassed, sent, deferred, bounced, possible_duplicates } = deliveries;
     let (mut failure, mut throttling) = (None, None);
     let verdict = match verdict {
         DeliveryVerdict::Failing(failing) => {
@@ -151,7 +151,7 @@ fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) ->
         verdict,
         failure,
         throttling,
-        left: *is_left,
+        bypassed: *is_bypassed,
         deliveries: report::DeliveryCounts {
             sent: *sent,
             deferred: *deferred,

@@ -6,7 +6,7 @@ use super::*;
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
-        BackendDeliveries { verdict, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -38,7 +38,7 @@ fn a_turn_is_news_and_a_count_is_none() {
     assert!(!state(backends(failing(now + Duration::from_secs(1)))).is_news_after(&failed), "a further failure");
     assert!(state(backends(DeliveryVerdict::Silent)).is_news_after(&passing));
     let mut left = failed.clone();
-    left.backends.values_mut().for_each(|deliveries| deliveries.is_left = true);
+    left.backends.values_mut().for_each(|deliveries| deliveries.is_bypassed = true);
     assert!(left.is_news_after(&failed));
     let switched = |first_delivery_at| SwitchedMail {
         transition: Some(1),

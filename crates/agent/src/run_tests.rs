@@ -29,7 +29,9 @@ async fn an_agent_that_starts_postfix_is_ready_when_postfix_is() {
         "while [ ! -e {}/go ]; do sleep 0.1; done; trap : HUP; while :; do sleep 0.1; done",
         folder.path().display()
     );
-    let mut process = Command::new(&master).args(["-c", &script]).spawn().unwrap();
+    // A shell cannot trap a signal that was ignored when it started, as by nohup.
+    let mut process =
+        Command::new("env").arg("--default-signal=HUP").arg(&master).args(["-c", &script]).spawn().unwrap();
     fs::create_dir_all(folder.path().join("pid")).unwrap();
     fs::write(folder.path().join("pid/master.pid"), process.id().to_string()).unwrap();
     why("Postfix is starting").await;

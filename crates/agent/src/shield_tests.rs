@@ -13,7 +13,7 @@ fn answers(second_is_standby: bool) -> Answers {
     let document = serde_json::json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 1}, "backends": [backend("a", 100, true), backend("b", 0, second_is_standby)],
-        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
     });
     Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()))
 }

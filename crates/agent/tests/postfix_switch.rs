@@ -215,11 +215,19 @@ fn routing(transition: i64, backends: &[(&str, u16, u8)]) -> Routing {
     parse(&document(transition, &backends.into()).to_string()).unwrap()
 }
 
+fn with_alternates(mut routing: Routing) -> Routing {
+    for backend in &mut routing.backends {
+        backend.alternate = true;
+    }
+    routing
+}
+
 fn document(transition: i64, backends: &serde_json::Value) -> serde_json::Value {
     serde_json::json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": transition}, "backends": backends,
-        "reflex": {"consecutive": 1000, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"], "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+        "breaker": {"consecutive": 1000, "firstPauseMilliseconds": 5000, "longestPauseMilliseconds": 60_000},
+        "deliveries": {"consecutive": 1000, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"], "cooldownMilliseconds": 600_000},
     })
 }
 
@@ -323,10 +331,10 @@ async fn mail_queued_for_a_hung_primary_leaves_by_the_standby() {
     let times: Vec<Duration> = received.lock().unwrap().iter().map(|(at, _)| at.duration_since(switched)).collect();
     let new = received.lock().unwrap().iter().find(|(_, recipient)| recipient.contains("u1000@")).unwrap().0 - switched;
     wait_for("the first delivery is seen", Duration::from_secs(5), || {
-        agent.core.lock().unwrap().view(agent.clock.now()).unwrap().last_switch.unwrap().first_delivery_after.is_some()
+        agent.core.lock().unwrap().view().unwrap().last_switch.unwrap().first_delivery_after.is_some()
     })
     .await;
-    let view = agent.core.lock().unwrap().view(agent.clock.now()).unwrap().last_switch.unwrap();
+    let view = agent.core.lock().unwrap().view().unwrap().last_switch.unwrap();
     println!(
         "hung primary: new mail {new:?}, first {:?}, median {:?}, last {:?}; seen in the log after {:?}; {:?}",
         times[0],
@@ -341,12 +349,14 @@ async fn mail_queued_for_a_hung_primary_leaves_by_the_standby() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_refusal_of_a_paused_account_moves_all_mail_and_none_bounces() {
+async fn the_first_refusal_of_a_paused_account_leads_all_mail_to_the_alternate_and_none_bounces() {
     let Some(instance) = Instance::start("paused") else { return };
     let (paused, _) = serve(Server::Paused).await;
     let (standby, received) = serve(Server::Works).await;
     let agent = Agent::start(&instance);
-    agent.with(|core, now| core.handle(now, CoreInput::Routing(routing(1, &[("a", paused, 100), ("b", standby, 0)]))));
+    agent.with(|core, now| {
+        core.handle(now, CoreInput::Routing(with_alternates(routing(1, &[("a", paused, 100), ("b", standby, 0)]))));
+    });
     tokio::time::sleep(Duration::from_secs(2)).await;
     let began = Instant::now();
     for number in 0..50 {
@@ -354,7 +364,7 @@ async fn the_first_refusal_of_a_paused_account_moves_all_mail_and_none_bounces()
     }
     wait_for("all by the standby", Duration::from_secs(40), || counted(&received).0 == 50).await;
     let last = received.lock().unwrap().iter().map(|(at, _)| at.duration_since(began)).max();
-    let view = agent.core.lock().unwrap().view(agent.clock.now()).unwrap();
+    let view = agent.core.lock().unwrap().view().unwrap();
     println!("paused account: all by the standby {last:?} after the first was sent; {:?}", view.last_switch);
     assert_eq!((view.backends[0].carries, view.backends[1].carries), (0, 100));
     assert_eq!(instance.log().matches("status=bounced").count(), 0);

@@ -55,7 +55,7 @@ fn view() -> SocketmapView {
             {"name": "b", "percent": 40, "standby": true, "host": "2001:db8::1", "port": 465, "tls": {"mode": "Implicit", "serverName": "b.example"},
                 "senderDomains": ["shop.example"]},
         ],
-        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
     });
     let routing = parse(&document.to_string()).expect("a valid document");
     SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())

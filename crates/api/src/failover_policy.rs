@@ -67,11 +67,11 @@ pub struct FailoverPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<ObjectivesSpec>,
 
-    /// Rules by which an agent (output `agent` of a MailRoute) leaves a backend by itself, from the deliveries it
-    /// sees, without waiting for the operator. `failure.immediately` names classes of which one delivery is enough.
-    /// `hold.cooldown` keeps the agent from going back, `hold.budget` from going to and fro.
+    /// Circuit breaker that each agent (output `agent` of a MailRoute) has for each backend. Open, it puts the backend
+    /// at the end of the backends that a message tries, and one message at a time tries it first again. It moves no
+    /// route. A class in `failure.immediately` opens it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reflex: Option<ReflexSpec>,
+    pub breaker: Option<BreakerSpec>,
 }
 
 /// Thresholds at which a backend counts as failed, and as degraded.
@@ -112,6 +112,10 @@ pub struct FailureSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub immediately: Option<Vec<ImmediateFailure>>,
+
+    /// Deliveries of real mail, as agents see them, that make a backend Unhealthy. A class in `immediately` takes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<FailedDeliveriesSpec>,
 }
 
 /// A share of failures among the latest results of a probe.
@@ -321,11 +325,38 @@ pub struct ObjectivesSpec {
     pub recovery_time: Option<Duration>,
 }
 
-/// Rules by which an agent leaves a backend by itself.
+/// Settings of the agents' circuit breakers.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.lasting) || duration(self.lasting) <= duration('1h')").message("spec.reflex.lasting must be at most 1h"))]
+#[x_kube(
+    validation = Rule::new("!has(self.firstPause) || (duration(self.firstPause) >= duration('1s') && duration(self.firstPause) <= duration('10m'))").message("spec.breaker.firstPause must be between 1s and 10m"),
+    validation = Rule::new("!has(self.longestPause) || (duration(self.longestPause) >= duration('1s') && duration(self.longestPause) <= duration('1h'))").message("spec.breaker.longestPause must be between 1s and 1h"),
+    validation = Rule::new("(has(self.firstPause) ? duration(self.firstPause) : duration('5s')) <= (has(self.longestPause) ? duration(self.longestPause) : duration('1m'))").message("spec.breaker.firstPause must not exceed spec.breaker.longestPause (default 1m)")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ReflexSpec {
+pub struct BreakerSpec {
+    /// Deliveries in a row that open it when they fail by the backend's fault. Two are enough when it does not answer.
+    /// Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub consecutive: Option<i32>,
+
+    /// Pause before the first message that tries the backend again. It doubles with each that fails. From 1s to 10m.
+    /// Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub first_pause: Option<Duration>,
+
+    /// Longest pause between two such messages. From 1s to 1h, and not below `firstPause`. Default: 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub longest_pause: Option<Duration>,
+}
+
+/// Deliveries of real mail that make a backend Unhealthy.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.lasting) || duration(self.lasting) <= duration('1h')").message("spec.failure.deliveries.lasting must be at most 1h"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailedDeliveriesSpec {
     /// Deliveries in a row that must fail by the backend's fault. Default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]

@@ -18,9 +18,9 @@ mod status;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
-    BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailoverPolicy, FailoverPolicySpec,
-    FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec, ObjectivesSpec,
-    RampStepSpec, RecoverySpec, ReflexSpec, WhenNoneHealthySpec,
+    BreakerSpec, BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec, FailoverPolicy,
+    FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec,
+    ObjectivesSpec, RampStepSpec, RecoverySpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
     AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec,

@@ -210,7 +210,7 @@ pub struct OutputSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentOutputSpec {
     /// Name of the ConfigMap. It must not exist yet, or be owned by this route. Its key `agent.json` lists every
-    /// backend with its share, TLS and the name of its Secret, and says what an agent may do by itself (`reflex` of
+    /// backend with its share, TLS and the name of its Secret, and says what an agent may do by itself (`breaker` of
     /// the FailoverPolicy). Never holds credentials.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub config_map: String,

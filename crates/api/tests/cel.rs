@@ -34,7 +34,7 @@ fn policy() -> Value {
         "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
         "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
-        "objectives": {"recoveryTime": "24h"}, "reflex": {"consecutive": 1, "lasting": "1h"}})
+        "objectives": {"recoveryTime": "24h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
 }
 
 fn route() -> Value {
@@ -350,7 +350,26 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             ),
             "spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away",
         ),
-        ("FailoverPolicy", with(policy(), "/reflex/lasting", json!("1h1s")), "spec.reflex.lasting must be at most 1h"),
+        (
+            "FailoverPolicy",
+            with(policy(), "/failure/deliveries", json!({"lasting": "1h1s"})),
+            "spec.failure.deliveries.lasting must be at most 1h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/breaker/firstPause", json!("500ms")),
+            "spec.breaker.firstPause must be between 1s and 10m",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/breaker/longestPause", json!("1h1s")),
+            "spec.breaker.longestPause must be between 1s and 1h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/breaker", json!({"firstPause": "2m"})),
+            "spec.breaker.firstPause must not exceed spec.breaker.longestPause (default 1m)",
+        ),
         (
             "SendingBackend",
             with(with(backend(), "/smtp/tls", Value::Null), "/smtp/port", json!(25)),

@@ -54,8 +54,21 @@ pub struct Document {
     #[schemars(length(min = 1, max = 100))]
     pub backends: Vec<Backend>,
 
-    /// Conditions under which an agent leaves a backend by itself when real mail fails there.
-    pub reflex: Reflex,
+    /// Settings of the agents' breakers, which order the backends that a message tries. Absent in a document of an
+    /// operator that knows of none, and then in force with the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+
+    /// Thresholds at which deliveries are a verdict on a backend. Absent for those of `reflex`, or for the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<Deliveries>,
+
+    /// Rules for agents that know no `breaker` and leave a backend by themselves. Others read it only where `breaker`
+    /// is absent: then a backend that is a `standby` is an alternate, too.
+    // An agent of the first release refuses a document without it.
+    // ADR-0118: The breaker replaces the reflex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflex: Option<Reflex>,
 
     /// Domains in the sender addresses of the route's mail. Empty if they are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,7 +116,7 @@ pub struct Backend {
     #[schemars(range(max = 100))]
     pub percent: u8,
 
-    /// True if an agent that leaves another backend by itself may go here.
+    /// True if the operator would send mail here now: a message that another backend refuses by a 5xx may go here.
     pub standby: bool,
 
     /// True if a message that another backend does not take may go here within the same delivery attempt. Absent if it
@@ -247,6 +260,38 @@ pub enum TlsMode {
     StartTls,
     /// TLS from the first byte, certificate verified.
     Implicit,
+}
+
+/// Settings of the breaker that an agent has for each backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Breaker {
+    /// Number of deliveries in a row that open it when they fail; at least 1.
+    #[schemars(range(min = 1))]
+    pub consecutive: u32,
+    /// Pause before the first message that tries the backend first again; at least 1.
+    #[schemars(range(min = 1))]
+    pub first_pause_milliseconds: u64,
+    /// Longest pause between two such messages; at least as long.
+    #[schemars(range(min = 1))]
+    pub longest_pause_milliseconds: u64,
+}
+
+/// Thresholds at which deliveries are a verdict on a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deliveries {
+    /// Number of deliveries in a row that must fail; at least 1.
+    #[schemars(range(min = 1))]
+    pub consecutive: u32,
+    /// Least time that these failures must span, so that a blip that many messages meet at once is ridden out.
+    pub lasting_milliseconds: u64,
+    /// Classes of failure of which one delivery is enough, named as in `status.reason` of a SendingBackend. One of them
+    /// opens the breaker, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub immediately: Vec<String>,
+    /// Time after the latest delivery for which a verdict counts.
+    pub cooldown_milliseconds: u64,
 }
 
 /// Conditions and budget for an agent that leaves a backend by itself.

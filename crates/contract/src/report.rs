@@ -83,9 +83,10 @@ pub struct BackendReport {
     // Not a verdict of its own: an older operator would refuse the whole report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttling: Option<ThrottlingReport>,
-    /// True if the agent has left this backend by its own decision.
-    #[serde(default)]
-    pub left: bool,
+    /// True if messages that are meant for this backend try another one first: its breaker is open.
+    // An agent that leaves a backend altogether calls it `left`.
+    #[serde(default, alias = "left")]
+    pub bypassed: bool,
     /// Counts of deliveries since the process began.
     #[serde(default)]
     pub deliveries: DeliveryCounts,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::document::{self, API_VERSION, Document, MAX_BYTES};
-use mail_failover_core::model::{EvidenceClass, EvidenceClasses, ReplyRules, SharedError};
+use super::document::{self, API_VERSION, Deliveries, Document, MAX_BYTES, Reflex};
+use mail_failover_core::model::{EvidenceClass, EvidenceClasses, Policy, ReplyRules, SharedError};
 use mail_failover_replies::Rulebook;
 
 /// Destination of the mail, as the operator has decided, and the freedom of the agent to act by itself.
@@ -28,8 +28,10 @@ pub struct Routing {
     pub is_withdrawn: bool,
     /// Backends, the most preferred first; at least one. Names and next hops are unique; the shares add up to 100.
     pub backends: Vec<RouteBackend>,
-    /// Conditions under which the agent leaves a backend by itself.
-    pub reflex: EjectionPolicy,
+    /// Settings of the breakers.
+    pub breaker: BreakerPolicy,
+    /// Thresholds at which deliveries are a verdict on a backend.
+    pub deliveries: DeliveryPolicy,
     /// Domains in the sender addresses of the route's mail, in lower case. Empty if they are not known.
     pub sender_domains: Vec<Arc<str>>,
     /// Replicas of the operator that take reports.
@@ -46,7 +48,7 @@ pub struct RouteBackend {
     pub name: Arc<str>,
     /// Share of the mail, from 0 to 100.
     pub percent: u8,
-    /// True if the agent may go here by itself.
+    /// True if the operator would send mail here now.
     pub standby: bool,
     /// True if a message that another backend does not take may go here within the same delivery attempt.
     pub alternate: bool,
@@ -108,21 +110,20 @@ pub struct Verification {
     pub ca: Option<Arc<str>>,
 }
 
-/// Conditions and budget for leaving a backend by itself.
+/// Settings of the breakers: those of the policy.
+pub type BreakerPolicy = mail_failover_core::model::Breaker;
+
+/// Thresholds at which deliveries are a verdict on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EjectionPolicy {
+pub struct DeliveryPolicy {
     /// Number of deliveries in a row that must fail; at least 1.
     pub consecutive: u32,
     /// Least time that these failures must span.
     pub lasting: Duration,
     /// Classes of failure of which one delivery is enough.
     pub immediately: EvidenceClasses,
-    /// A backend that was left is not tried again for so long.
+    /// Time after the latest delivery for which a verdict counts.
     pub cooldown: Duration,
-    /// Number of moves that are allowed within `per`.
-    pub switches: u32,
-    /// Time to which `switches` applies.
-    pub per: Duration,
 }
 
 /// Reason why a document is not used.
@@ -221,9 +222,17 @@ fn ignored(given: &Value, document: &Document) -> Vec<Arc<str>> {
     let mut found = vec![];
     // It holds strings and numbers only, so this cannot fail.
     walk("", given, &serde_json::to_value(document).unwrap_or_default(), &mut found);
-    let classes = document.reflex.immediately.iter().filter(|name| EvidenceClass::from_name(name).is_none());
-    found.extend(classes.map(|name| format!("reflex.immediately: {name}").into()));
+    if let Some(Deliveries { immediately, .. }) = &document.deliveries {
+        found.extend(unknown_classes("deliveries", immediately));
+    } else if let Some(Reflex { immediately, .. }) = &document.reflex {
+        found.extend(unknown_classes("reflex", immediately));
+    }
     found
+}
+
+fn unknown_classes(name: &str, immediately: &[String]) -> Vec<Arc<str>> {
+    let unknown = immediately.iter().filter(|class| EvidenceClass::from_name(class).is_none());
+    unknown.map(|class| format!("{name}.immediately: {class}").into()).collect()
 }
 
 /// True for a value that says as much as its absence.
@@ -262,7 +271,18 @@ pub fn may_replace(known: &Routing, offered: &Routing) -> Result<(), Refusal> {
 }
 
 fn check(document: Document) -> Result<Routing, Refusal> {
-    let Document { api_version: _, route, decision, withdrawn, backends, reflex, sender_domains, operators } = document;
+    let Document {
+        api_version: _,
+        route,
+        decision,
+        withdrawn,
+        backends,
+        breaker,
+        deliveries,
+        reflex,
+        sender_domains,
+        operators,
+    } = document;
     if backends.is_empty() {
         return Err(field("backends", "there is none"));
     }
@@ -286,6 +306,12 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     if total != 100 {
         return Err(field("backends[].percent", format!("they add up to {total}, not to 100")));
     }
+    if breaker.is_none() && reflex.is_some() && checked.iter().all(|backend| !backend.alternate) {
+        // An operator that knows no alternates: an agent of its time may go to a standby by itself, with all mail.
+        for backend in &mut checked {
+            backend.alternate = backend.standby;
+        }
+    }
     Ok(Routing {
         route: format!("{}/{}", route.namespace, route.name).into(),
         route_uid: route.uid.into(),
@@ -293,7 +319,8 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         summary: decision.summary.into(),
         is_withdrawn: withdrawn,
         backends: checked,
-        reflex: self::reflex(&reflex)?,
+        breaker: breaker.map_or_else(|| Ok(BreakerPolicy::default()), |given| self::breaker(&given))?,
+        deliveries: self::deliveries(deliveries, reflex)?,
         sender_domains: lower_case(&sender_domains),
         operators,
         ignored,
@@ -383,28 +410,66 @@ fn verification(
     Ok(Verification { server_name: server_name.into(), ca: ca.map(Into::into) })
 }
 
-fn reflex(reflex: &document::Reflex) -> Result<EjectionPolicy, Refusal> {
-    let document::Reflex {
-        consecutive,
-        lasting_milliseconds,
-        immediately,
-        cooldown_milliseconds,
-        switches,
-        per_milliseconds,
-    } = reflex;
+fn breaker(given: &document::Breaker) -> Result<BreakerPolicy, Refusal> {
+    let document::Breaker { consecutive, first_pause_milliseconds, longest_pause_milliseconds } = given;
     if *consecutive == 0 {
-        return Err(field("reflex.consecutive", "at least 1 is needed"));
+        return Err(field("breaker.consecutive", "at least 1 is needed"));
+    }
+    if *first_pause_milliseconds == 0 {
+        return Err(field("breaker.firstPauseMilliseconds", "at least 1 is needed"));
+    }
+    if first_pause_milliseconds > longest_pause_milliseconds {
+        let reason = format!("it is shorter than breaker.firstPauseMilliseconds, {first_pause_milliseconds}");
+        return Err(field("breaker.longestPauseMilliseconds", reason));
+    }
+    Ok(BreakerPolicy {
+        consecutive: *consecutive,
+        first_pause: Duration::from_millis(*first_pause_milliseconds),
+        longest_pause: Duration::from_millis(*longest_pause_milliseconds),
+    })
+}
+
+/// Returns the thresholds of a document: its own, those of an earlier operator, or the defaults of a policy.
+fn deliveries(given: Option<Deliveries>, reflex: Option<Reflex>) -> Result<DeliveryPolicy, Refusal> {
+    let (name, given) = match (given, reflex) {
+        (Some(given), _) => ("deliveries", given),
+        (None, Some(reflex)) => ("reflex", Deliveries::from(reflex)),
+        (None, None) => {
+            let default = Policy::default();
+            return Ok(DeliveryPolicy {
+                consecutive: default.deliveries.consecutive,
+                lasting: default.deliveries.lasting,
+                immediately: default.thresholds.immediate,
+                cooldown: default.hold.cooldown,
+            });
+        }
+    };
+    if given.consecutive == 0 {
+        return Err(field(format!("{name}.consecutive"), "at least 1 is needed"));
     }
     // A class of a newer operator is one that this agent cannot observe.
-    let known = immediately.iter().filter_map(|name| EvidenceClass::from_name(name));
-    Ok(EjectionPolicy {
-        consecutive: *consecutive,
-        lasting: Duration::from_millis(*lasting_milliseconds),
+    let known = given.immediately.iter().filter_map(|name| EvidenceClass::from_name(name));
+    Ok(DeliveryPolicy {
+        consecutive: given.consecutive,
+        lasting: Duration::from_millis(given.lasting_milliseconds),
         immediately: known.collect(),
-        cooldown: Duration::from_millis(*cooldown_milliseconds),
-        switches: *switches,
-        per: Duration::from_millis(*per_milliseconds),
+        cooldown: Duration::from_millis(given.cooldown_milliseconds),
     })
+}
+
+impl From<Reflex> for Deliveries {
+    fn from(reflex: Reflex) -> Self {
+        let Reflex {
+            consecutive,
+            lasting_milliseconds,
+            immediately,
+            cooldown_milliseconds,
+            // An agent that knows a breaker makes no moves.
+            switches: _,
+            per_milliseconds: _,
+        } = reflex;
+        Self { consecutive, lasting_milliseconds, immediately, cooldown_milliseconds }
+    }
 }
 
 #[cfg(test)]

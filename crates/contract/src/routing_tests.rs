@@ -13,8 +13,8 @@ fn document() -> Value {
             { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null },
             { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [] },
         ],
-        "reflex": { "consecutive": 5, "lastingMilliseconds": 0, "immediately": ["AccountPaused"], "cooldownMilliseconds": 0,
-                    "switches": 6, "perMilliseconds": 1 },
+        "breaker": { "consecutive": 3, "firstPauseMilliseconds": 1000, "longestPauseMilliseconds": 9000 },
+        "deliveries": { "consecutive": 5, "lastingMilliseconds": 0, "immediately": ["AccountPaused"], "cooldownMilliseconds": 0 },
     })
 }
 
@@ -43,7 +43,13 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
         ),
         (with("/backends/0/secret", json!("../x")), "backends[0].secret: \"../x\" is no name of a Secret"),
         (with("/backends", json!([])), "backends: there is none"),
-        (with("/reflex/consecutive", json!(0)), "reflex.consecutive: at least 1 is needed"),
+        (with("/deliveries/consecutive", json!(0)), "deliveries.consecutive: at least 1 is needed"),
+        (with("/breaker/consecutive", json!(0)), "breaker.consecutive: at least 1 is needed"),
+        (with("/breaker/firstPauseMilliseconds", json!(0)), "breaker.firstPauseMilliseconds: at least 1 is needed"),
+        (
+            with("/breaker/longestPauseMilliseconds", json!(999)),
+            "breaker.longestPauseMilliseconds: it is shorter than breaker.firstPauseMilliseconds, 1000",
+        ),
     ] {
         let refusal = parse(&text).unwrap_err().to_string();
         assert!(refusal.starts_with(want), "{refusal}\nwants {want}");
@@ -66,10 +72,10 @@ fn what_is_misspelt_or_newer_is_used_without_and_named() {
     let mut text = document();
     text["backends"][1]["sercet"] = json!("login");
     text["newer"] = json!({ "of": 1 });
-    text["reflex"]["immediately"] = json!(["AcountPaused", "AccountPaused"]);
+    text["deliveries"]["immediately"] = json!(["AcountPaused", "AccountPaused"]);
     let mut ignored = parse(&text.to_string()).unwrap().ignored;
     ignored.sort();
-    assert_eq!(ignored, ["backends[1].sercet", "newer", "reflex.immediately: AcountPaused"].map(Arc::from));
+    assert_eq!(ignored, ["backends[1].sercet", "deliveries.immediately: AcountPaused", "newer"].map(Arc::from));
 }
 
 #[test]
@@ -179,4 +185,52 @@ fn alternates_and_sender_domains_are_read_and_a_document_from_before_them_has_no
     let backend: EarlierBackend = from_json(&text["backends"][1].to_string()).unwrap();
     assert_eq!((backend.name.as_str(), backend.host.as_str()), ("b", "b.example"));
     assert_eq!(may_replace(&earlier, &routing), Ok(()));
+}
+
+/// Rules that an operator of the first release writes, which knows no breaker.
+fn reflex() -> Value {
+    json!({ "consecutive": 7, "lastingMilliseconds": 2000, "immediately": ["QuotaExhausted"], "cooldownMilliseconds": 4000,
+            "switches": 6, "perMilliseconds": 1 })
+}
+
+/// The document without its thresholds, with these fields.
+fn without_thresholds(fields: &[(&str, Value)]) -> Routing {
+    let mut document = document();
+    let all = document.as_object_mut().unwrap();
+    all.remove("breaker");
+    all.remove("deliveries");
+    all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    parse(&document.to_string()).unwrap()
+}
+
+fn alternates(routing: &Routing) -> Vec<bool> {
+    routing.backends.iter().map(|backend| backend.alternate).collect()
+}
+
+#[test]
+fn a_document_of_an_operator_that_knows_no_breaker_is_followed_with_its_standbys_as_alternates() {
+    let routing = without_thresholds(&[("reflex", reflex())]);
+    let DeliveryPolicy { consecutive, lasting, immediately, cooldown } = routing.deliveries;
+    assert_eq!((consecutive, lasting, cooldown), (7, Duration::from_secs(2), Duration::from_secs(4)));
+    assert_eq!(immediately.iter().collect::<Vec<_>>(), [EvidenceClass::QuotaExhausted]);
+    assert_eq!((routing.breaker, alternates(&routing)), (BreakerPolicy::default(), vec![true, true]));
+    assert_eq!(routing.ignored, Vec::<Arc<str>>::new());
+}
+
+#[test]
+fn an_operator_that_knows_breakers_says_who_is_an_alternate() {
+    let breaker = json!({ "consecutive": 3, "firstPauseMilliseconds": 1000, "longestPauseMilliseconds": 9000 });
+    let both = without_thresholds(&[("reflex", reflex()), ("breaker", breaker)]);
+    assert_eq!((both.deliveries.consecutive, alternates(&both)), (7, vec![false, false]));
+}
+
+#[test]
+fn a_document_without_thresholds_has_those_of_a_policy_that_says_nothing() {
+    let (routing, default) = (without_thresholds(&[]), Policy::default());
+    assert_eq!(routing.breaker, default.breaker);
+    assert_eq!(
+        (routing.deliveries.consecutive, routing.deliveries.lasting, routing.deliveries.cooldown),
+        (default.deliveries.consecutive, default.deliveries.lasting, default.hold.cooldown)
+    );
+    assert_eq!(alternates(&routing), [false, false]);
 }

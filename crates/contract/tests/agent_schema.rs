@@ -26,7 +26,8 @@ fn document() -> Value {
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 0},
         "backends": [{"name": "a", "percent": 100, "standby": true, "host": "relay.example", "port": 587, "tls": {"mode": "StartTLS"}}],
-        "reflex": {"consecutive": 10, "lastingMilliseconds": 50_000, "cooldownMilliseconds": 1, "switches": 6, "perMilliseconds": 1},
+        "breaker": {"consecutive": 3, "firstPauseMilliseconds": 1, "longestPauseMilliseconds": 1},
+        "deliveries": {"consecutive": 10, "lastingMilliseconds": 50_000, "cooldownMilliseconds": 1},
     })
 }
 
@@ -48,7 +49,9 @@ fn the_schema_tells_sound_documents_from_others() {
         ("/backends/0/host", json!("")),
         ("/backends/0/tls/mode", json!("StartTls")),
         ("/backends/0/secret", json!(["a"])),
-        ("/reflex/consecutive", json!(0)),
+        ("/breaker/consecutive", json!(0)),
+        ("/breaker/firstPauseMilliseconds", json!(0)),
+        ("/deliveries/consecutive", json!(0)),
         ("/operators", json!(null)),
     ] {
         let mut broken = document();

@@ -153,7 +153,7 @@ fn document(transition: i64, host: &str) -> String {
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": transition, "summary": "Failover"},
         "backends": [{"name": "ses", "percent": 100, "standby": true, "host": host, "port": 587, "tls": tls, "secret": "ses-login"}],
-        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
     })
     .to_string()
 }

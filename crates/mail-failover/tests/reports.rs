@@ -188,7 +188,7 @@ async fn an_agent_speaks_to_no_other_certificate() {
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
     let deliveries =
-        BackendDeliveries { verdict, is_left: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
     [("ses-eu".into(), deliveries)].into()
 }
 

@@ -4,8 +4,8 @@ use super::{Rejection, duration, number, span};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
-    Budget, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow, HoldPolicy, LatencyLimit, Objectives,
-    Policy, RampStep, Reflex, Thresholds, WhenNoneHealthy, WindowError,
+    Breaker, Budget, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow,
+    HoldPolicy, LatencyLimit, Objectives, Policy, RampStep, Thresholds, WhenNoneHealthy, WindowError,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const DEFAULT_TIME_ZONE: &str = "UTC";
 /// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should
 /// have refused (an old schema may still be installed).
 pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
-    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, reflex } = spec;
+    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, breaker } = spec;
     let default = Policy::default();
     let objectives = objectives.as_ref().and_then(|api::ObjectivesSpec { recovery_time }| *recovery_time);
     Ok(Policy {
@@ -43,22 +43,57 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
                 .map(|given| span("spec.objectives.recoveryTime", given, SECOND..=DAY))
                 .transpose()?,
         },
-        reflex: reflex.as_ref().map(self::reflex).transpose()?.unwrap_or_default(),
+        deliveries: match failure.as_ref().and_then(|failure| failure.deliveries.as_ref()) {
+            None => default.deliveries,
+            Some(deliveries) => self::deliveries(deliveries)?,
+        },
+        breaker: breaker.as_ref().map(self::breaker).transpose()?.unwrap_or_default(),
     })
 }
 
-fn reflex(api::ReflexSpec { consecutive, lasting }: &api::ReflexSpec) -> Result<Reflex, Rejection> {
-    let default = Reflex::default();
-    Ok(Reflex {
+fn deliveries(
+    api::FailedDeliveriesSpec { consecutive, lasting }: &api::FailedDeliveriesSpec,
+) -> Result<DeliveryThresholds, Rejection> {
+    let default = DeliveryThresholds::default();
+    Ok(DeliveryThresholds {
         consecutive: match consecutive {
             None => default.consecutive,
-            Some(given) => number("spec.reflex.consecutive", *given, 1..=1000)?,
+            Some(given) => number("spec.failure.deliveries.consecutive", *given, 1..=1000)?,
         },
         lasting: match lasting {
             None => default.lasting,
-            Some(given) => span("spec.reflex.lasting", *given, Duration::ZERO..=HOUR)?,
+            Some(given) => span("spec.failure.deliveries.lasting", *given, Duration::ZERO..=HOUR)?,
         },
     })
+}
+
+fn breaker(
+    api::BreakerSpec { consecutive, first_pause, longest_pause }: &api::BreakerSpec,
+) -> Result<Breaker, Rejection> {
+    let default = Breaker::default();
+    let breaker = Breaker {
+        consecutive: match consecutive {
+            None => default.consecutive,
+            Some(given) => number("spec.breaker.consecutive", *given, 1..=1000)?,
+        },
+        first_pause: match first_pause {
+            None => default.first_pause,
+            Some(given) => span("spec.breaker.firstPause", *given, SECOND..=Duration::from_mins(10))?,
+        },
+        longest_pause: match longest_pause {
+            None => default.longest_pause,
+            Some(given) => span("spec.breaker.longestPause", *given, SECOND..=HOUR)?,
+        },
+    };
+    if breaker.first_pause > breaker.longest_pause {
+        let Breaker { first_pause, longest_pause, .. } = breaker;
+        return Err(Rejection::new(
+            reason::INVALID_SPEC,
+            "spec.breaker.firstPause",
+            &format!("{first_pause:?} exceeds spec.breaker.longestPause, {longest_pause:?}"),
+        ));
+    }
+    Ok(breaker)
 }
 
 fn thresholds(
@@ -66,7 +101,7 @@ fn thresholds(
     recovery: Option<&api::RecoverySpec>,
     mut thresholds: Thresholds,
 ) -> Result<Thresholds, Rejection> {
-    if let Some(api::FailureSpec { consecutive, lasting, window, latency, immediately }) = failure {
+    if let Some(api::FailureSpec { consecutive, lasting, window, latency, immediately, deliveries: _ }) = failure {
         if let Some(consecutive) = consecutive {
             thresholds.failure = number("spec.failure.consecutive", *consecutive, 1..=1000)?;
         }

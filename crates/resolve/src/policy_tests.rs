@@ -8,7 +8,7 @@ fn parsed(spec: &Value) -> Result<Policy, Rejection> {
 
 #[test]
 fn a_policy_that_says_nothing_is_the_default() {
-    let empty = json!({"failure": {}, "recovery": {}, "hold": {}, "failback": {}, "objectives": {}, "reflex": {}});
+    let empty = json!({"failure": {"deliveries": {}}, "recovery": {}, "hold": {}, "failback": {}, "objectives": {}, "breaker": {}});
     for spec in [json!({}), empty] {
         assert_eq!(parsed(&spec), Ok(Policy::default()), "{spec}");
     }
@@ -19,7 +19,8 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
     let spec = json!({
         "failure": {"consecutive": 3, "lasting": "15s", "window": {"duration": "1m", "minimumSamples": 20, "failurePercent": 50},
             "latency": {"percentile": 95, "above": "1.5s", "for": "90s"},
-            "immediately": ["AccountPaused", "AuthenticationRefused"]},
+            "immediately": ["AccountPaused", "AuthenticationRefused"],
+            "deliveries": {"consecutive": 5, "lasting": "90s"}},
         "recovery": {"consecutive": 5, "stableFor": "2m"},
         "hold": {"cooldown": "5m", "minimumStay": "2m", "budget": {"switches": 3, "per": "2h"}},
         "whenNoneHealthy": "Preferred",
@@ -27,7 +28,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}, {"schedule": "30 12 * * 1-5", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "5m"}, {"percent": 50, "for": "10m"}]},
         "objectives": {"recoveryTime": "30s"},
-        "reflex": {"consecutive": 5, "lasting": "90s"},
+        "breaker": {"consecutive": 2, "firstPause": "10s", "longestPause": "2m"},
     });
     let seconds = Duration::from_secs;
     let expected = Policy {
@@ -59,7 +60,8 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             ],
         },
         objectives: Objectives { recovery_time: Some(seconds(30)) },
-        reflex: Reflex { consecutive: 5, lasting: seconds(90) },
+        deliveries: DeliveryThresholds { consecutive: 5, lasting: seconds(90) },
+        breaker: Breaker { consecutive: 2, first_pause: seconds(10), longest_pause: seconds(120) },
     };
     assert_eq!(parsed(&spec), Ok(expected));
 }
@@ -168,8 +170,19 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
             json!({"objectives": {"recoveryTime": "0s"}}),
             "spec.objectives.recoveryTime: 0ns is not between 1s and 86400s",
         ),
-        (json!({"reflex": {"consecutive": 0}}), "spec.reflex.consecutive: 0 is not between 1 and 1000"),
-        (json!({"reflex": {"lasting": "61m"}}), "spec.reflex.lasting: 3660s is not between 0ns and 3600s"),
+        (
+            json!({"failure": {"deliveries": {"consecutive": 0}}}),
+            "spec.failure.deliveries.consecutive: 0 is not between 1 and 1000",
+        ),
+        (json!({"breaker": {"consecutive": 0}}), "spec.breaker.consecutive: 0 is not between 1 and 1000"),
+        (
+            json!({"breaker": {"firstPause": "2m"}}),
+            "spec.breaker.firstPause: 120s exceeds spec.breaker.longestPause, 60s",
+        ),
+        (
+            json!({"failure": {"deliveries": {"lasting": "61m"}}}),
+            "spec.failure.deliveries.lasting: 3660s is not between 0ns and 3600s",
+        ),
     ];
     for (spec, expected) in rejected {
         assert_eq!(parsed(&spec), Err(Rejection { reason: "InvalidSpec", message: expected.to_owned() }), "{spec}");

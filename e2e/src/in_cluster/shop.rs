@@ -562,7 +562,7 @@ fn adapt(object: &mut Value) -> Result<()> {
             let spec = &mut object["spec"];
             spec["failure"]["consecutive"] = 3.into();
             spec["recovery"] = json!({ "consecutive": 3 });
-            spec["reflex"] = json!({ "consecutive": 3, "lasting": "0s" });
+            spec["failure"]["deliveries"] = json!({ "consecutive": 3, "lasting": "0s" });
             let budget = json!({ "switches": 10, "per": "1s" });
             spec["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
             spec["failback"] = json!({ "after": "2s" });

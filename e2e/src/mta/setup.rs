@@ -335,11 +335,14 @@ fn manifests(providers: &Providers, suffix: &str) -> String {
     let policy = json!({
         "apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": { "name": format!("quick{suffix}") },
         "spec": {
-            "failure": { "consecutive": THRESHOLD, "immediately": ["AccountPaused", "QuotaExhausted", "AuthenticationRefused"] },
+            "failure": {
+                "consecutive": THRESHOLD, "immediately": ["AccountPaused", "QuotaExhausted", "AuthenticationRefused"],
+                "deliveries": { "consecutive": THRESHOLD, "lasting": "0s" },
+            },
             "recovery": { "consecutive": THRESHOLD },
             "hold": { "cooldown": "1h", "minimumStay": "0s", "budget": { "switches": 10, "per": "1m" } },
             "failback": { "after": "1s" },
-            "reflex": { "consecutive": THRESHOLD, "lasting": "0s" },
+            "breaker": { "consecutive": THRESHOLD },
         },
     });
     let route = json!({

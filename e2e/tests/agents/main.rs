@@ -95,7 +95,7 @@ async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
 }
 
 fn deliveries(verdict: DeliveryVerdict) -> BackendDeliveries {
-    BackendDeliveries { verdict, is_left: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
+    BackendDeliveries { verdict, is_bypassed: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
 }
 
 fn paused(now: Timestamp) -> DeliveryVerdict {

@@ -85,16 +85,17 @@ const CASES: &[(Kind, &str, &str)] = &[
         Kind::Policy,
         "that says everything",
         "{failure: {consecutive: 3, window: {duration: 1m, minimumSamples: 20, failurePercent: 50}, latency: {percentile: 95, above: 1ms, for: 24h}, \
-         immediately: [AuthenticationRefused, AccountPaused, QuotaExhausted, Reputation, Permanent, CertificateInvalid, Unresolvable]}, \
+         immediately: [AuthenticationRefused, AccountPaused, QuotaExhausted, Reputation, Permanent, CertificateInvalid, Unresolvable], \
+         deliveries: {consecutive: 1000, lasting: 1h}}, \
          recovery: {consecutive: 1000, stableFor: 0s}, hold: {cooldown: 168h, minimumStay: 0s, budget: {switches: 10, per: 168h}}, \
          whenNoneHealthy: Preferred, failback: {mode: Manual, after: 1h30m, windows: [{schedule: '0 2 * * *', timeZone: Europe/Berlin, duration: 2h}, \
          {schedule: '*/15 0-6,22-23 1 JAN-MAR MON', timeZone: America/Argentina/Buenos_Aires, duration: 168h}, {schedule: '0  3  *  *  5#1', duration: 1m}], \
-         ramp: [{percent: 1, for: 1s}, {percent: 99, for: 168h}]}, objectives: {recoveryTime: 30s}, reflex: {consecutive: 1000, lasting: 1h}}",
+         ramp: [{percent: 1, for: 1s}, {percent: 99, for: 168h}]}, objectives: {recoveryTime: 30s}, breaker: {consecutive: 1000, firstPause: 1s, longestPause: 1h}}",
     ),
     (
         Kind::Policy,
         "whose lists are empty",
-        "{failure: {immediately: []}, failback: {windows: [], ramp: []}, objectives: {}, reflex: {lasting: 0s}}",
+        "{failure: {immediately: [], deliveries: {lasting: 0s}}, failback: {windows: [], ramp: []}, objectives: {}, breaker: {}}",
     ),
     (
         Kind::Route,

@@ -108,9 +108,9 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
     ];
     env.apply(&manifests.concat()).await?;
     let names = ["primary", "provider", "inside"].map(|name| json!({ "name": name }));
-    let reflex = json!({ "reflex": { "consecutive": 3, "lasting": "2s" } });
+    let thresholds = json!({ "failure": { "deliveries": { "consecutive": 3, "lasting": "2s" } } });
     change::<MailRoute>(&env, "orders", &json!({ "spec": { "backends": names } })).await?;
-    change::<mail_failover_api::FailoverPolicy>(&env, "fast", &json!({ "spec": reflex })).await?;
+    change::<mail_failover_api::FailoverPolicy>(&env, "fast", &json!({ "spec": thresholds })).await?;
     add_output(&env).await?;
     let _operator = fixture.start_operator("a").await?;
     wait_told(&env, &[("primary", 100, true), ("provider", 0, false), ("inside", 0, false)]).await?;
@@ -132,6 +132,17 @@ async fn no_secrets(env: Arc<TestEnv>) -> Result<()> {
             == json!({ "name": "inside", "percent": 0, "standby": false, "host": service, "port": 25, "tls": { "mode": "Opportunistic" } }),
         "{text}"
     );
+    ensure!(
+        document["breaker"]
+            == json!({ "consecutive": 3, "firstPauseMilliseconds": 5000, "longestPauseMilliseconds": 60_000 }),
+        "{text}"
+    );
+    ensure!(
+        document["deliveries"]
+            == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "immediately": ["QuotaExhausted", "AuthenticationRefused", "AccountPaused"], "cooldownMilliseconds": 3_600_000 }),
+        "{text}"
+    );
+    // For agents of the first release.
     ensure!(
         document["reflex"]
             == json!({ "consecutive": 3, "lastingMilliseconds": 2000, "immediately": ["QuotaExhausted", "AuthenticationRefused", "AccountPaused"], "cooldownMilliseconds": 3_600_000, "switches": 10, "perMilliseconds": 1000 }),

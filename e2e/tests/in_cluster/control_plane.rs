@@ -181,7 +181,7 @@ impl FailoverFixture {
         // An earlier trial may have disturbed the replicas.
         let rolled_out = ["rollout", "status", DEPLOYMENT, "--namespace", NAMESPACE, "--timeout=110s"];
         env.kubectl_for(WAIT_TIMEOUT, &rolled_out).await?;
-        // An agent that has left a backend by itself returns when the cooldown is over: without one, at once.
+        // An agent's verdict counts for the cooldown: without one, for a second.
         let hold = json!({ "spec": { "hold": { "cooldown": "30s" } } });
         change::<FailoverPolicy>(&shop.env, "providers", &hold).await?;
         let decided = decided(&shop.wait_active("a").await?);

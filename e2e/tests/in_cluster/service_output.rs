@@ -79,6 +79,7 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     // Its packets are dropped, and the client gets no notice. Only its own timeout ends the session.
     shop.repair("a", Outage::Refuses).await?;
     shop.wait_active("a").await?;
+    wait_greeted(&shop, "a").await?;
     shop.break_provider("a", Outage::CutOff).await?;
     shop.wait_active("b").await?;
     ensure!(doomed.noop().await?.is_none(), "a session with a server that is cut off was answered");
@@ -86,7 +87,9 @@ async fn established(env: Arc<TestEnv>) -> Result<()> {
     shop.wait_active("a").await?;
 
     // Its pod is deleted: the node's kernel resets the connections.
+    wait_greeted(&shop, "a").await?;
     let mut orphan = ClientSession::open(&shop).await?;
+    ensure!(orphan.name == "a", "{}", orphan.name);
     shop.break_provider("a", Outage::Killed).await?;
     let gone = orphan.noop().await?;
     ensure!(gone == Some(false), "a session with a pod that is gone: {gone:?}");

@@ -25,7 +25,7 @@ type Named = (&'static str, &'static str, Option<&'static str>, usize, &'static 
 /// The steps in the order of a switch. Later flushes come only while anything is queued, and a
 /// missing one undoes nothing.
 const STEPS: [Named; 5] = [
-    ("before it keeps that it leaves the backend", "/^rename", Some("memory.new"), 1, "/memory\""),
+    ("before it keeps that a breaker is open", "/^rename", Some("memory.new"), 1, "/memory\""),
     ("before the reload", "kill", None, 1, "SIGHUP"),
     ("between the reload and the flush", "connect", None, 1, "public/qmgr"),
     ("between the flush and the next one", "connect", None, 2, "public/qmgr"),

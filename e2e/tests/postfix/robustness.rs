@@ -241,7 +241,7 @@ async fn bad_documents(env: Arc<TestEnv>) -> Result<()> {
     }
     system.env.kubectl(&["delete", "configmap", &map]).await?;
     system.send(10).await.context("without a ConfigMap")?;
-    // The agent still leaves a dead backend by itself.
+    // Mail still goes on by the other backend.
     let outcome = run_round(&system.mta, &system.providers, &plan(Point::Connect, FaultKind::Refuse)).await?;
     no_complaints(&outcome)
 }

@@ -118,8 +118,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) operators: &'a [OperatorEndpoint],
     /// Backends of the route that lead back to it.
     pub(super) loops: &'a BTreeSet<Arc<str>>,
-    /// Backends that all agents of the route have left, if it has no outputs but theirs.
-    pub(super) left_by_agents: &'a BTreeSet<Arc<str>>,
+    /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
+    pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -532,7 +532,7 @@ impl RouteEntry {
             candidates: decided.map_or(&[], |decided| decided.candidates.as_slice()),
             outputs,
             output_status: self.output_status.clone(),
-            left_by_agents: cx.left_by_agents,
+            bypassed_by_agents: cx.bypassed_by_agents,
         };
         let status = builder.build();
         cached.status_write(lane, &before, status)

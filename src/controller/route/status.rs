@@ -70,8 +70,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) outputs: &'a OutputsState,
     /// Backends that each output leads to, once all are written.
     pub(super) output_status: Option<Vec<OutputStatus>>,
-    /// Backends that all agents of the route have left, if it has no outputs but theirs.
-    pub(super) left_by_agents: &'a BTreeSet<Arc<str>>,
+    /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
+    pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
 }
 
 impl StatusBuilder<'_> {
@@ -393,7 +393,7 @@ impl StatusBuilder<'_> {
         let mut carriers = shares.filter_map(|share| self.candidates.iter().find(|one| one.name == share.backend));
         let dead = carriers.find(|carrier| {
             let is_dead = carrier.health == Health::Unhealthy && carrier.eligibility == Eligibility::InService;
-            is_dead && !self.left_by_agents.contains(&carrier.name)
+            is_dead && !self.bypassed_by_agents.contains(&carrier.name)
         })?;
         let mut others = self.candidates.iter().filter(|other| other.name != dead.name);
         let standby = others.clone().find(|other| other.is_eligible());

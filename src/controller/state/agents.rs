@@ -103,15 +103,15 @@ impl Agents {
         self.latest.insert(agent.clone(), heard)
     }
 
-    /// The backends that every agent of a route has left that has reported lately.
-    fn left_by_all(&self, now: Timestamp, route: &ObjectKey) -> BTreeSet<Arc<str>> {
+    /// The backends for which messages try others first at every agent of a route that has reported lately.
+    fn bypassed_by_all(&self, now: Timestamp, route: &ObjectKey) -> BTreeSet<Arc<str>> {
         let of_route = self.latest.iter().filter(|(agent, _)| agent.route == *route).map(|(_, known)| known);
         let present = of_route.filter(|known| now.since(known.received_at) < REPORT_HOLDS);
-        let left = present.map(|known| {
-            let left = known.backends.iter().filter(|(_, reported)| reported.is_left);
-            left.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        let bypassed = present.map(|known| {
+            let bypassed = known.backends.iter().filter(|(_, reported)| reported.is_bypassed);
+            bypassed.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
         });
-        left.reduce(|all, one| &all & &one).unwrap_or_default()
+        bypassed.reduce(|all, one| &all & &one).unwrap_or_default()
     }
 
     /// Number of the agents whose verdict counts now.
@@ -151,9 +151,9 @@ impl ControllerState {
         }
     }
 
-    /// The backends that all agents of a route have left, if the route has no outputs but theirs.
-    pub(super) fn left_by_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> BTreeSet<Arc<str>> {
-        if entry.has_only_agents() { self.agents.left_by_all(now, key) } else { BTreeSet::new() }
+    /// The backends for which messages try others first at all agents of a route, if the route has no outputs but theirs.
+    pub(super) fn bypassed_by_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> BTreeSet<Arc<str>> {
+        if entry.has_only_agents() { self.agents.bypassed_by_all(now, key) } else { BTreeSet::new() }
     }
 
     /// Announces the service accounts that may report on a route from now on.
@@ -189,9 +189,10 @@ impl ControllerState {
         }
         let (total, long) = self.agents.kept(now, key);
         self.metrics.kept(key, total);
-        let is_left = |name: &Arc<str>| report.backends.get(name).is_some_and(|reported| reported.is_left);
-        let was_left = |name: &Arc<str>| before.as_ref().and_then(|b| b.backends.get(name)).is_some_and(|b| b.is_left);
-        if entry.note_kept(long) || members.iter().any(|name| is_left(name) != was_left(name)) {
+        let is_bypassed = |name: &Arc<str>| report.backends.get(name).is_some_and(|reported| reported.is_bypassed);
+        let was_bypassed =
+            |name: &Arc<str>| before.as_ref().and_then(|b| b.backends.get(name)).is_some_and(|b| b.is_bypassed);
+        if entry.note_kept(long) || members.iter().any(|name| is_bypassed(name) != was_bypassed(name)) {
             self.queue.add(ResourceRef::route(key));
         }
         // Counters of another process of the same agent begin anew.
@@ -201,7 +202,7 @@ impl ControllerState {
             let reported = report.backends.get(&name);
             if let Some(reported) = reported {
                 self.metrics.deliveries(key, &name, earlier, reported);
-                log_left(report, &name, earlier, reported);
+                log_bypassed(report, &name, earlier, reported);
             }
             let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.verdict.clone());
             self.handle_agent_verdict(now, &key.sibling(name), &report.agent, verdict, cooldown);
@@ -237,13 +238,18 @@ fn log_switch(report: &AgentReport, switched: &SwitchedMail) {
     );
 }
 
-fn log_left(report: &AgentReport, backend: &str, earlier: Option<&BackendDeliveries>, reported: &BackendDeliveries) {
-    if earlier.is_some_and(|earlier| earlier.is_left) != reported.is_left {
+fn log_bypassed(
+    report: &AgentReport,
+    backend: &str,
+    earlier: Option<&BackendDeliveries>,
+    reported: &BackendDeliveries,
+) {
+    if earlier.is_some_and(|earlier| earlier.is_bypassed) != reported.is_bypassed {
         let Agent { route, name } = &report.agent;
-        if reported.is_left {
-            tracing::warn!(%route, agent = &**name, backend, "an agent has left a backend by itself");
+        if reported.is_bypassed {
+            tracing::warn!(%route, agent = &**name, backend, "messages at an agent try other backends than this one first: its breaker is open");
         } else {
-            tracing::info!(%route, agent = &**name, backend, "an agent keeps away from a backend no more");
+            tracing::info!(%route, agent = &**name, backend, "messages at an agent try this backend first again: its breaker is closed");
         }
     }
 }

@@ -13,7 +13,7 @@ use mail_failover_core::model::EvidenceClass;
 fn with_agents() -> Vec<(&'static str, Value)> {
     let mut objects = quickstart();
     objects[1].1["spec"]["smtp"]["auth"] = json!({"secretRef": {"name": "primary-login"}, "allowPlaintext": true});
-    objects[0].1["spec"]["reflex"] = json!({"consecutive": 4, "lasting": "2s"});
+    objects[0].1["spec"]["failure"]["deliveries"] = json!({"consecutive": 4, "lasting": "2s"});
     objects[3].1["spec"]["outputs"].as_array_mut().unwrap().push(json!({"agent": {"configMap": "mail-agent"}}));
     objects
 }
@@ -43,9 +43,9 @@ fn agents_are_told_where_mail_goes_and_who_could_take_over() {
     let mut env = TestEnv::with(&with_agents());
     env.run(5.0);
     assert_eq!(told(&env), backends(&[("primary", 100, true), ("standby", 0, true)]));
-    let Routing { route, transition, summary, reflex, backends: first, .. } = parse(&document(&env)).unwrap();
+    let Routing { route, transition, summary, deliveries, backends: first, .. } = parse(&document(&env)).unwrap();
     assert_eq!((&*route, transition, &*summary), ("shop/orders", 0, ""));
-    assert_eq!((reflex.consecutive, reflex.lasting.as_secs(), reflex.cooldown.as_secs()), (4, 2, 20));
+    assert_eq!((deliveries.consecutive, deliveries.lasting.as_secs(), deliveries.cooldown.as_secs()), (4, 2, 20));
     assert_eq!(first[0].secret.as_deref(), Some("primary-login"));
 
     // Who could take over changes without a decision.

@@ -47,7 +47,7 @@ fn failing(env: &TestEnv, class: EvidenceClass) -> DeliveryVerdict {
 fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -> AgentReport {
     let deliveries = |verdict| BackendDeliveries {
         verdict,
-        is_left: false,
+        is_bypassed: false,
         sent: sequence,
         deferred: 0,
         bounced: 0,

@@ -160,7 +160,7 @@ fn seconds_of_zz(routes: usize, latency: Latency, seconds_between: f64) -> Optio
 }
 
 #[test]
-fn a_dead_provider_is_left_by_all_its_routes_as_fast_while_events_cannot_be_stored() {
+fn a_dead_provider_is_bypassed_by_all_its_routes_as_fast_while_events_cannot_be_stored() {
     let without = seconds_to_leave(400, prompt).unwrap();
     let with = seconds_to_leave(400, events_hang).unwrap();
     assert!(with <= without * 1.5, "{with} s while Events hang, {without} s otherwise");

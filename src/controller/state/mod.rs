@@ -335,7 +335,7 @@ impl ControllerState {
         let age = entry_age(&entry);
         let before = Box::new(entry.status().cloned());
         let loops = self.loops(&resource.key, &entry);
-        let left_by_agents = self.left_by_agents(now, &resource.key, &entry);
+        let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
         let reconciled = entry.reconcile(&RouteContext {
             now,
             drift: self.drift,
@@ -348,7 +348,7 @@ impl ControllerState {
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
             loops: &loops,
-            left_by_agents: &left_by_agents,
+            bypassed_by_agents: &bypassed_by_agents,
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         self.routes.insert(resource.key.clone(), entry);

@@ -82,7 +82,7 @@ fn view() -> SocketmapView {
     let document = json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 1}, "backends": [backend("a", 50), backend("b", 30), backend("c", 20)],
-        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
     });
     let routing = parse(&document.to_string()).expect("a valid document");
     SocketmapView::default().next(Arc::new(Answers::as_decided(Arc::new(routing))), BTreeMap::new())

@@ -1,27 +1,22 @@
 //! Circuit breaker of one backend. Open, it puts the backend at the end of the lists of next hops; half-open, one
 //! message at a time tries the backend first again. Pure.
 //!
-//! It is no decision about the route: no share changes, nothing is spent of a budget, and a message that meets an open
-//! backend goes on to the next one.
+//! It is no decision about the route: no share changes, and a message that meets an open backend goes on to the next
+//! one.
 // ADR-0116: A breaker orders the lists, and the route stays.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use mail_failover_contract::routing::BreakerPolicy;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use super::traffic::FailureRun;
 use crate::answers::Trial;
 
-/// Failures in a row that open it.
-const FAILURES: u32 = 3;
-/// Failures in a row that open it when the backend does not answer.
+/// Failures in a row that open it when the backend does not answer, if the policy does not want fewer.
 // Each costs a message its timeout.
 const SILENCES: u32 = 2;
-/// Pause before the first trial. It doubles with each trial that fails.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause between two trials.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Time after which a trial whose message has said nothing is given to another message.
 // Longer than the timeouts of a session up to the data that `agent postfix-config` sets.
 const TRIAL_LASTS: Duration = Duration::from_mins(3);
@@ -45,17 +40,30 @@ struct Open {
 }
 
 impl Breaker {
-    /// Takes the failures in a row into account, `None` if there are none. `began_at` is the beginning of the attempt
-    /// that failed just now, if one has. Returns true if the breaker has opened.
-    pub(super) fn handle(&mut self, now: Timestamp, run: Option<&FailureRun>, began_at: Option<Timestamp>) -> bool {
+    /// Creates one that has been open since then and gives no trial before the first pause is over.
+    pub(super) fn opened(since: Timestamp, now: Timestamp, policy: &BreakerPolicy) -> Self {
+        let open = Open { since, failed_trials: 0, next_trial_at: now + policy.first_pause, trial: None };
+        Self { open: Some(open), trials: 0 }
+    }
+
+    /// Takes the failures in a row into account, `None` if there are none. One is enough if it `is_grave`. `began_at`
+    /// is the beginning of the attempt that failed just now, if one has. Returns true if the breaker has opened.
+    pub(super) fn handle(
+        &mut self,
+        now: Timestamp,
+        run: Option<&FailureRun>,
+        is_grave: bool,
+        began_at: Option<Timestamp>,
+        policy: &BreakerPolicy,
+    ) -> bool {
         let Some(run) = run else {
             self.open = None;
             return false;
         };
         let Some(open) = &mut self.open else {
-            let opens = opens(run);
+            let opens = is_grave || opens(run, policy);
             if opens {
-                let next_trial_at = now + FIRST_PAUSE;
+                let next_trial_at = now + policy.first_pause;
                 self.open = Some(Open { since: now, failed_trials: 0, next_trial_at, trial: None });
             }
             return opens;
@@ -66,7 +74,7 @@ impl Breaker {
         if is_of_trial {
             open.failed_trials = open.failed_trials.saturating_add(1);
             open.trial = None;
-            open.next_trial_at = now + pause(open.failed_trials);
+            open.next_trial_at = now + pause(open.failed_trials, policy);
         }
         false
     }
@@ -113,12 +121,13 @@ impl Breaker {
     }
 }
 
-fn opens(run: &FailureRun) -> bool {
-    let enough = if run.class == EvidenceClass::NoAnswer { SILENCES } else { FAILURES };
+fn opens(run: &FailureRun, policy: &BreakerPolicy) -> bool {
+    let is_silent = run.class == EvidenceClass::NoAnswer;
+    let enough = if is_silent { SILENCES.min(policy.consecutive) } else { policy.consecutive };
     run.failures >= enough
 }
 
 /// Returns the pause after this number of failed trials.
-fn pause(failed_trials: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failed_trials.min(8)).min(LONGEST_PAUSE)
+fn pause(failed_trials: u32, policy: &BreakerPolicy) -> Duration {
+    policy.first_pause.saturating_mul(1 << failed_trials.min(16)).min(policy.longest_pause)
 }

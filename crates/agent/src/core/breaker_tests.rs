@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mail_failover_contract::routing::{Routing, parse};
+use mail_failover_contract::routing::{BreakerPolicy, Routing, parse};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use super::tests::{at, delivery, percents, started, switches};
@@ -23,8 +23,8 @@ fn alternates() -> Routing {
     let document = serde_json::json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 1}, "backends": backends,
-        "reflex": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"],
-            "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused"],
+            "cooldownMilliseconds": 600_000},
     });
     parse(&document.to_string()).unwrap()
 }
@@ -36,7 +36,16 @@ fn order(core: &AgentCore, recipient: &str) -> String {
 }
 
 fn fail(core: &mut AgentCore, seconds: f64, class: EvidenceClass, message: u64) {
-    core.handle(at(seconds), delivery(0, class, message, MILLISECOND));
+    core.handle(at(seconds), passed_on(0, class, message, MILLISECOND));
+}
+
+/// A delivery that failed, after which the message went on to another backend.
+fn passed_on(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
+    let CoreInput::LogEvent(LogEvent::Delivery(failed)) = delivery(backend, class, message, took) else {
+        unreachable!("that is what it makes")
+    };
+    let disposition = if class == EvidenceClass::Ok { failed.disposition } else { Disposition::PassedOn };
+    CoreInput::LogEvent(LogEvent::Delivery(Delivery { disposition, ..failed }))
 }
 
 #[test]
@@ -49,8 +58,8 @@ fn a_backend_that_keeps_failing_is_tried_last_and_nothing_is_decided() {
     }
     assert_eq!(order(&core, "x@example.net"), "bca");
     assert_eq!(switches(&mut core), [], "a message that meets it goes on by itself");
-    let view = core.view(at(1.0)).unwrap();
-    assert_eq!((percents(&core), view.moves_left), (vec![100, 0, 0], 6));
+    let view = core.view().unwrap();
+    assert_eq!(percents(&core), [100, 0, 0]);
     assert_eq!(view.backends[0].breaker, Some(BreakerView { since: at(1.0), next_trial_at: Some(at(6.0)) }));
     assert_eq!(core.verdicts(), []);
 }
@@ -89,10 +98,7 @@ fn a_silent_backend_without_an_alternate_is_not_reloaded_for() {
 
 #[test]
 fn one_message_at_a_time_tries_it_again_with_pauses_that_grow_until_one_succeeds() {
-    let mut routing = alternates();
-    // Otherwise the agent would leave it altogether in the meantime.
-    routing.reflex.lasting = Duration::from_hours(1);
-    let mut core = started(routing);
+    let mut core = started(alternates());
     for message in 0..3 {
         fail(&mut core, 1.0, EvidenceClass::ConnectionRefused, message);
     }
@@ -115,7 +121,7 @@ fn one_message_at_a_time_tries_it_again_with_pauses_that_grow_until_one_succeeds
     assert_eq!(order(&core, "trial@example.net"), "abc");
     core.handle(at(now + 61.0), delivery(0, EvidenceClass::Ok, 2000, MILLISECOND));
     assert_eq!(order(&core, "other@example.net"), "abc");
-    assert_eq!(core.view(at(now + 61.0)).unwrap().backends[0].breaker, None);
+    assert_eq!(core.view().unwrap().backends[0].breaker, None);
 }
 
 #[test]
@@ -155,7 +161,7 @@ struct Stream {
     core: AgentCore,
     /// Messages by the time that they took.
     took: Vec<Duration>,
-    /// Switches that the agent made by itself.
+    /// Switches that are not for a breaker.
     moves: usize,
 }
 
@@ -163,6 +169,8 @@ struct Stream {
 /// `lasting`.
 fn stream(lasting: Duration, pause: Duration, is_silent: bool) -> Stream {
     let mut stream = Stream { core: started(alternates()), took: vec![], moves: 0 };
+    // The start.
+    stream.core.poll();
     let (begin, outage) = (at(0.0), at(10.0)..at(10.0) + lasting);
     // Events by their time: what the log tells, and when.
     let mut log: BTreeMap<(Timestamp, u64, u8), CoreInput> = BTreeMap::new();
@@ -186,7 +194,7 @@ fn stream(lasting: Duration, pause: Duration, is_silent: bool) -> Stream {
             };
             time = time + if fails && is_silent { GREETING } else { MILLISECOND * 10 };
             let port = backend.next_hop.port - 1;
-            log.insert((time, message, hop), delivery(port, class, message, time.since(now)));
+            log.insert((time, message, hop), passed_on(port, class, message, time.since(now)));
             hop += 1;
             if !fails {
                 stream.took.push(time.since(now));
@@ -196,7 +204,7 @@ fn stream(lasting: Duration, pause: Duration, is_silent: bool) -> Stream {
         message += 1;
         now = now + pause;
         let orders = switches(&mut stream.core);
-        stream.moves += orders.iter().filter(|order| matches!(order.cause, Cause::Left { .. })).count();
+        stream.moves += orders.iter().filter(|order| !matches!(order.cause, Cause::Opened { .. })).count();
     }
     assert_eq!(stream.took.len() as u64, message, "every message went out");
     stream
@@ -212,7 +220,7 @@ fn a_thousand_blips_move_nothing_and_delay_nothing() {
         let Stream { core, took, moves } = stream(lasting, pause, false);
         assert_eq!((percents(&core), moves), (vec![100, 0, 0], 0), "{lasting:?}");
         assert!(took.iter().all(|took| *took <= MILLISECOND * 30), "{lasting:?}");
-        let carrying = core.view(at(120.0)).unwrap().backends[0].breaker;
+        let carrying = core.view().unwrap().backends[0].breaker;
         assert_eq!(carrying, None, "{lasting:?}: it carries mail again");
     }
 }
@@ -224,4 +232,18 @@ fn a_silent_backend_costs_its_timeout_until_the_first_messages_have_met_it_and_t
     let slow = took.iter().filter(|took| **took >= GREETING).count();
     // Those of the first 20 s, and a few trials.
     assert!((100..110).contains(&slow), "{slow} of {}", took.len());
+}
+
+#[test]
+fn the_policy_says_how_many_failures_open_it_and_how_often_it_is_tried() {
+    let mut routing = alternates();
+    routing.breaker =
+        BreakerPolicy { consecutive: 1, first_pause: Duration::from_secs(2), longest_pause: Duration::from_secs(3) };
+    let mut core = started(routing);
+    fail(&mut core, 1.0, EvidenceClass::NoAnswer, 1);
+    assert_eq!((order(&core, "x@example.net"), core.next_timeout()), ("bca".to_owned(), Some(at(3.0))));
+    core.handle_timeout(at(3.0));
+    order(&core, "trial@example.net");
+    fail(&mut core, 4.0, EvidenceClass::NoAnswer, 2);
+    assert_eq!(core.next_timeout(), Some(at(7.0)));
 }

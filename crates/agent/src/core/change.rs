@@ -29,12 +29,11 @@ pub struct SwitchOrder {
 }
 
 impl SwitchOrder {
-    /// Returns the operator's transition that it carries out, given the one in force. `None` for a move of the agent's
-    /// own.
+    /// Returns the operator's transition that it carries out, given the one in force. `None` for one of the agent's own.
     pub fn transition(&self, in_force: i64) -> Option<i64> {
         match self.cause {
             Cause::Operator | Cause::Start => Some(in_force),
-            Cause::Left { .. } | Cause::Returned { .. } | Cause::Opened { .. } => None,
+            Cause::Opened { .. } => None,
         }
     }
 }
@@ -46,24 +45,12 @@ pub enum Cause {
     Start,
     /// The operator has decided.
     Operator,
-    /// The agent has left a backend by itself.
-    Left {
-        /// Name of the backend that was left.
-        backend: Arc<str>,
-        /// Class of the failures.
-        class: EvidenceClass,
-    },
-    /// A silent backend has gone to the end of the lists, and what is about to be sent there is freed.
+    /// A backend has gone to the end of the lists, and what the MTA holds for it is taken up again.
     Opened {
         /// Name of the backend.
         backend: Arc<str>,
         /// Class of the failures.
         class: EvidenceClass,
-    },
-    /// The agent has returned to a backend that it had left, as the operator still wants mail to go there.
-    Returned {
-        /// Name of the backend.
-        backend: Arc<str>,
     },
 }
 
@@ -73,9 +60,7 @@ impl Cause {
         match self {
             Self::Start => "Start",
             Self::Operator => "Operator",
-            Self::Left { .. } => "Left",
             Self::Opened { .. } => "Opened",
-            Self::Returned { .. } => "Returned",
         }
     }
 }
@@ -85,11 +70,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Start => f.write_str("the agent has started"),
             Self::Operator => f.write_str("the operator has decided"),
-            Self::Left { backend, class } => write!(f, "the agent has left {backend}: {}", class.as_str()),
             Self::Opened { backend, class } => {
                 write!(f, "messages try {backend} last: {}", class.as_str())
             }
-            Self::Returned { backend } => write!(f, "the agent has returned to {backend}"),
         }
     }
 }

@@ -1,94 +1,74 @@
-//! State that survives a restart. Without it, an agent that starts again would go back to a backend that it has just
-//! left.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! State that survives a restart. Without it, the first messages after a restart would wait for a silent backend again.
 
 use serde::{Deserialize, Serialize};
 
 use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
-/// Ejections and moves, as the core saves them. Times are microseconds since the Unix epoch.
-// The names on disk stay as they are: an agent of another version must be able to read them.
+use super::traffic::FailureRun;
+
+/// Open breakers, as the core saves them. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CoreMemory {
     /// UID of the route that it belongs to.
     pub route_uid: String,
-    /// The transition that was in force.
-    pub transition: i64,
-    /// Backends that were left.
-    #[serde(rename = "left")]
-    pub ejections: Vec<SavedEjection>,
-    /// Times of the agent's own moves, the oldest first.
-    pub moves: Vec<i64>,
-    /// Backend that carries everything because none of the operator's choice is left.
-    #[serde(rename = "refuge", default, skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<String>,
+    /// Backends whose breaker is open.
+    // The record of an agent that had none has no such field.
+    #[serde(default)]
+    pub open: Vec<SavedBreaker>,
 }
 
-/// A backend that was left.
+/// A breaker that is open, with the failures that opened it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SavedEjection {
+pub struct SavedBreaker {
     /// Name of the backend.
     pub backend: String,
-    /// Next hop when the agent left it. If it has changed, this record no longer applies.
+    /// Next hop when it opened. If it has changed, this record no longer applies.
     pub next_hop: String,
-    /// Time of the ejection.
-    pub at: i64,
-    /// Least time that the backend stays out.
-    pub cooldown_microseconds: u64,
-    /// Name of the [`EvidenceClass`] for which it was left.
+    /// Time at which it opened.
+    pub since: i64,
+    /// Number of failures in a row.
+    pub failures: u32,
+    /// Time of the first failure.
+    pub first_at: i64,
+    /// Time of the latest failure.
+    pub last_at: i64,
+    /// Name of the latest failure's [`EvidenceClass`].
     pub class: String,
-    /// The last failure in words.
+    /// The latest failure in words.
     pub summary: String,
 }
 
-/// Reason and time of an ejection: the backend is not used although the operator gives it a share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ejection {
-    /// Time of the ejection.
-    pub at: Timestamp,
-    /// Least time that the backend stays out.
-    pub cooldown: Duration,
-    /// Class of the failures.
-    pub class: EvidenceClass,
-    /// The last failure in words.
-    pub summary: Arc<str>,
-}
-
-impl Ejection {
-    /// Returns the end of the cooldown. The backend is not tried again before.
-    pub fn until(&self) -> Timestamp {
-        self.at + self.cooldown
-    }
-
-    pub(super) fn saved(&self, backend: &RouteBackend) -> SavedEjection {
-        let Self { at, cooldown, class, summary } = self;
-        SavedEjection {
+impl SavedBreaker {
+    pub(super) fn of(backend: &RouteBackend, since: Timestamp, run: &FailureRun) -> Self {
+        Self {
             backend: backend.name.to_string(),
             next_hop: backend.next_hop.to_string(),
-            at: at.as_micros(),
-            cooldown_microseconds: u64::try_from(cooldown.as_micros()).unwrap_or(u64::MAX),
-            class: class.as_str().to_owned(),
-            summary: summary.to_string(),
+            since: since.as_micros(),
+            failures: run.failures,
+            first_at: run.since.as_micros(),
+            last_at: run.until.as_micros(),
+            class: run.class.as_str().to_owned(),
+            summary: run.summary.to_string(),
         }
+    }
+
+    /// Returns the time at which it opened and the failures, none of them later than `now`.
+    // A clock that was wrong once must not keep it open for as long.
+    pub(super) fn restored(&self, now: Timestamp) -> (Timestamp, FailureRun) {
+        let past = |micros| Timestamp::from_micros(micros).min(now);
+        // After a downgrade, the class may be one of a newer agent.
+        let class = EvidenceClass::from_name(&self.class).unwrap_or(EvidenceClass::Temporary);
+        let (first, last) = (past(self.first_at), past(self.last_at));
+        (past(self.since), FailureRun::of(self.failures, first, last, class, self.summary.as_str().into()))
     }
 }
 
 impl CoreMemory {
-    pub(super) fn ejection_of(&self, backend: &RouteBackend) -> Option<Ejection> {
+    pub(super) fn breaker_of(&self, backend: &RouteBackend) -> Option<&SavedBreaker> {
         let next_hop = backend.next_hop.to_string();
-        let mut ejections = self.ejections.iter();
-        let saved = ejections.find(|saved| saved.backend == *backend.name && saved.next_hop == next_hop)?;
-        Some(Ejection {
-            at: Timestamp::from_micros(saved.at),
-            cooldown: Duration::from_micros(saved.cooldown_microseconds),
-            // After a downgrade, the class may be one of a newer agent.
-            class: EvidenceClass::from_name(&saved.class).unwrap_or(EvidenceClass::Temporary),
-            summary: saved.summary.as_str().into(),
-        })
+        self.open.iter().find(|saved| saved.backend == *backend.name && saved.next_hop == next_hop)
     }
 }

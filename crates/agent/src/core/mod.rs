@@ -10,21 +10,20 @@
 //! ```
 //!
 //! Deterministic: the same calls with the same times give the same actions. Actions are carried out in their order.
-//! Architecture invariants: it does no I/O and reads no clock. It never goes to a backend without a share that the
-//! operator does not call a standby. It never leaves a backend when no other can carry the mail. A breaker changes the
-//! order of the lists, and neither a share nor the budget.
+//! Architecture invariants: it does no I/O and reads no clock. The shares are the operator's: a breaker changes the
+//! order of the lists and nothing else. No message goes to a backend without a share that the operator calls neither an
+//! alternate nor a standby.
+// ADR-0118: The breaker replaces the reflex.
 
 mod breaker;
 mod change;
-mod ejection;
+mod conclusions;
 pub mod log_event;
 mod memory;
 mod refusals;
-mod shares;
 mod traffic;
 mod view;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +36,10 @@ use super::answers::Answers;
 
 pub use change::{Cause, SwitchOrder, SwitchProgress};
 pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal, Place};
-pub use memory::{CoreMemory, Ejection, SavedEjection};
+pub use memory::{CoreMemory, SavedBreaker};
 pub use refusals::KeptView;
 pub use traffic::{FailureRun, ThrottledRun};
-pub use view::{
-    AlternateUse, BackendVerdict, BackendView, BreakerView, CoreView, EjectionBlocker, PendingEjection, SwitchView,
-    TrafficVerdict,
-};
-
-/// Limit of the agent's own moves that are remembered.
-// A budget that allows more in any time would be no budget.
-const MAX_MOVES: usize = 100;
+pub use view::{AlternateUse, BackendVerdict, BackendView, BreakerView, CoreView, SwitchView, TrafficVerdict};
 
 /// Input of the core.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,8 +71,8 @@ pub struct AgentCore {
     in_force: Option<InForce>,
     /// Memory from before the start, until the first routing comes.
     remembered: Option<CoreMemory>,
-    /// Times of the agent's own moves, the oldest first.
-    moves: VecDeque<Timestamp>,
+    /// Time at which what the MTA held for a backend was last freed.
+    freed_at: Option<Timestamp>,
     orders: u64,
     last_switch: Option<SwitchView>,
     /// Messages that may have been sent twice, since the start.
@@ -98,11 +90,8 @@ struct InForce {
     answers: Arc<Answers>,
     /// Deliveries of each backend of `routing`.
     traffic: Vec<BackendTraffic>,
-    /// Ejection of each backend of `routing`.
-    ejections: Vec<Option<Ejection>>,
-    /// Backend that carries everything because none of the operator's choice is left.
-    fallback: Option<Arc<str>>,
-    pending: Option<PendingEjection>,
+    /// Backend for which the MTA holds messages that another one could take, and the class of its failures.
+    freeing: Option<(usize, EvidenceClass)>,
 }
 
 impl InForce {
@@ -110,11 +99,6 @@ impl InForce {
     fn position_of(&self, backend: &RouteBackend) -> Option<usize> {
         let mut backends = self.routing.backends.iter();
         backends.position(|old| old.name == backend.name && old.next_hop == backend.next_hop)
-    }
-
-    /// Returns for each backend whether it is ejected.
-    fn is_ejected(&self) -> Vec<bool> {
-        self.ejections.iter().map(Option::is_some).collect()
     }
 }
 
@@ -164,12 +148,10 @@ impl AgentCore {
     /// harm.
     pub fn next_timeout(&self) -> Option<Timestamp> {
         let in_force = self.in_force.as_ref()?;
-        let policy = &in_force.routing.reflex;
+        let policy = &in_force.routing.deliveries;
         let lapses = in_force.traffic.iter().filter_map(|traffic| traffic.next_timeout(policy));
-        let returns = (0..in_force.ejections.len()).filter_map(|at| self.returns_at(in_force, at));
-        let waits = in_force.pending.as_ref().is_some_and(|pending| pending.blocker == EjectionBlocker::BudgetSpent);
-        let freed = waits.then(|| self.next_move(policy));
-        lapses.chain(returns).chain(freed).chain(self.refusals.next_timeout()).min()
+        let freeing = in_force.freeing.and(self.freed_at).map(|at| at + conclusions::BETWEEN_FREEINGS);
+        lapses.chain(freeing).chain(self.refusals.next_timeout()).min()
     }
 
     /// Returns the actions that have come up since the last call.
@@ -192,55 +174,17 @@ impl AgentCore {
         let before = self.in_force.take();
         let same_route = before.as_ref().filter(|known| known.routing.route_uid == routing.route_uid);
         let remembered = self.remembered.take().filter(|memory| memory.route_uid == *routing.route_uid);
-        let mut fallback = None;
-        if let Some(memory) = &remembered {
-            self.moves = memory.moves.iter().map(|at| Timestamp::from_micros(*at)).collect();
-            fallback = memory.fallback.as_deref().map(Arc::from);
-        }
-        if let Some(known) = same_route {
-            fallback.clone_from(&known.fallback);
-        } else if before.is_some() {
-            self.moves.clear();
-        }
-        let newer = match (same_route, &remembered) {
-            (Some(known), _) => routing.transition > known.routing.transition,
-            (None, Some(memory)) => routing.transition > memory.transition,
-            (None, None) => true,
-        };
-        let (mut traffic, mut ejections) = (vec![], vec![]);
+        let mut traffic = vec![];
         for backend in &routing.backends {
-            let known = same_route.and_then(|known| Some((known, known.position_of(backend)?)));
-            traffic.push(known.map(|(known, at)| known.traffic[at].clone()).unwrap_or_default());
-            let ejection = known.and_then(|(known, at)| known.ejections[at].clone());
-            let ejection = ejection.or_else(|| remembered.as_ref().and_then(|memory| memory.ejection_of(backend)));
-            // A newer decision that still gives the backend a share overrides our ejection; one that gives it none
-            // agrees with us.
-            ejections.push(ejection.filter(|_| !(newer && backend.percent > 0)));
+            let known = same_route.and_then(|known| Some(known.traffic[known.position_of(backend)?].clone()));
+            let saved = remembered.as_ref().and_then(|memory| memory.breaker_of(backend));
+            traffic.push(known.or_else(|| Some(BackendTraffic::restored(now, saved?, &routing))).unwrap_or_default());
         }
         let answers = Arc::new(Answers::as_decided(routing.clone()));
-        self.in_force = Some(InForce { routing, answers, traffic, ejections, fallback, pending: None });
+        self.in_force = Some(InForce { routing, answers, traffic, freeing: None });
         let cause = if before.is_none() { Cause::Start } else { Cause::Operator };
-        let switches = self.switches();
         self.update_answers(now, before.map(|known| known.answers).as_ref(), cause);
-        if newer && self.switches() == switches {
-            self.confirm();
-        }
         self.reconsider(now);
-    }
-
-    fn switches(&self) -> u64 {
-        self.last_switch.as_ref().map_or(0, |last| last.order.number)
-    }
-
-    /// Credits the last switch to a newer decision that changes no answer: it has decided what the agent had done by
-    /// itself.
-    fn confirm(&mut self) {
-        let (Some(last), Some(in_force)) = (&mut self.last_switch, &self.in_force) else { return };
-        let Cause::Left { backend, .. } = &last.order.cause else { return };
-        let agrees = in_force.routing.backends.iter().any(|way| way.name == *backend && way.percent == 0);
-        if last.confirmed_by.is_none() && agrees {
-            last.confirmed_by = Some(in_force.routing.transition);
-        }
     }
 
     fn delivered(&mut self, now: Timestamp, delivery: &Delivery) {
@@ -250,7 +194,7 @@ impl AgentCore {
         let delivery = delivery.read_by(&in_force.routing.backends[at].rulebook);
         let failures = traffic.failures();
         let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, &delivery);
-        let has_opened = traffic.handle(now, &delivery, is_repeated, &in_force.routing.reflex);
+        let has_opened = traffic.handle(now, &delivery, is_repeated, &in_force.routing);
         let mut is_news = refusals::is_turn(failures, traffic.failures());
         is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, &delivery);
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
@@ -261,7 +205,8 @@ impl AgentCore {
             self.relearn(now);
         }
         if has_opened {
-            self.free_slots(now, at);
+            self.wants_freeing(at, delivery.disposition);
+            self.free_when_due(now);
         }
     }
 

@@ -76,8 +76,6 @@ pub(super) struct BackendState {
     pub(super) name: Arc<str>,
     /// True if mail may leave by it.
     pub(super) is_usable: bool,
-    /// True if it should be left and may not: single messages respect that limit, too.
-    pub(super) is_held: bool,
     /// Failures since its last success.
     pub(super) failures: u32,
 }
@@ -225,7 +223,7 @@ impl Refusals {
             for refused in &kept.by {
                 let Some(state) = backends.iter().find(|backend| backend.name == refused.backend) else { continue };
                 let is_of_message = refused.carried_other && state.is_steady();
-                if another_is_left && !state.is_held && (is_of_message || refused.attempts >= ATTEMPTS) {
+                if another_is_left && (is_of_message || refused.attempts >= ATTEMPTS) {
                     learnt.avoided.entry(key.recipient).or_default().insert(refused.backend.clone());
                 }
                 if is_of_message {

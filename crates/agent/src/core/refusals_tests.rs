@@ -45,7 +45,7 @@ impl Setting {
 }
 
 fn state(name: &str) -> BackendState {
-    BackendState { name: name.into(), is_usable: true, is_held: false, failures: 1 }
+    BackendState { name: name.into(), is_usable: true, failures: 1 }
 }
 
 /// Backends, each with a text.
@@ -112,15 +112,13 @@ fn a_backend_that_fails_says_nothing_about_single_messages() {
 }
 
 #[test]
-fn a_second_refusal_is_enough_to_offer_it_elsewhere_but_not_beyond_the_budget() {
+fn a_second_refusal_is_enough_to_offer_it_elsewhere() {
     let mut setting = Setting::default();
     setting.refuses(0, "a", 1, 7);
     setting.refuses(0, "a", 1, 7);
     assert_eq!(setting.learnt(), LearntRefusals::default(), "recipients of one attempt");
     setting.refuses(1, "a", 1, 7);
     assert_eq!(setting.learnt(), LearntRefusals { avoided: avoids(1001, &["a"]), ..LearntRefusals::default() });
-    let held = [BackendState { is_held: true, ..state("a") }, state("b")];
-    assert_eq!(setting.refusals.learnt(&held), LearntRefusals::default());
 }
 
 #[test]

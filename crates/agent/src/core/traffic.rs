@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_contract::routing::EjectionPolicy;
+use mail_failover_contract::routing::{DeliveryPolicy, Routing};
 use mail_failover_core::engine::THROTTLED_ONLY;
 use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
 use mail_failover_replies::Answered;
 
-use super::TrafficVerdict;
 use super::breaker::Breaker;
 use super::log_event::Delivery;
+use super::{SavedBreaker, TrafficVerdict};
 
 /// Number of failed messages whose times are remembered.
 // Postfix has at most 20 on their way to one destination by default.
@@ -38,11 +38,30 @@ pub struct FailureRun {
 }
 
 impl FailureRun {
-    /// Returns the class for which these failures are enough to leave the backend, if they are.
-    pub(super) fn condemns(&self, policy: &EjectionPolicy) -> Option<EvidenceClass> {
-        let immediate = self.classes.iter().find(|class| policy.immediately.contains(*class));
+    pub(super) fn of(
+        failures: u32,
+        since: Timestamp,
+        until: Timestamp,
+        class: EvidenceClass,
+        summary: Arc<str>,
+    ) -> Self {
+        Self { failures, since, until, class, summary, classes: [class].into_iter().collect() }
+    }
+
+    /// Returns the class for which these failures are enough for a verdict, if they are.
+    fn condemns(&self, policy: &DeliveryPolicy) -> Option<EvidenceClass> {
         let in_a_row = self.failures >= policy.consecutive && self.until.since(self.since) >= policy.lasting;
-        immediate.or_else(|| in_a_row.then_some(self.class))
+        self.grave(policy).or_else(|| in_a_row.then_some(self.class))
+    }
+
+    /// Returns the class of which one failure is enough, if there was one.
+    fn grave(&self, policy: &DeliveryPolicy) -> Option<EvidenceClass> {
+        self.classes.iter().find(|class| policy.immediately.contains(*class))
+    }
+
+    /// True if the backend did not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.class == EvidenceClass::NoAnswer
     }
 }
 
@@ -80,6 +99,13 @@ pub(super) struct BackendTraffic {
 }
 
 impl BackendTraffic {
+    /// Goes on where the agent's last process ended.
+    pub(super) fn restored(now: Timestamp, saved: &SavedBreaker, routing: &Routing) -> Self {
+        let (since, run) = saved.restored(now);
+        let breaker = Breaker::opened(since, now, &routing.breaker);
+        Self { run: Some(run), breaker, ..Self::default() }
+    }
+
     /// Begins anew: mail goes there from now on.
     pub(super) fn given(&mut self, now: Timestamp) {
         *self = Self { given_at: Some(now), ..Self::default() };
@@ -87,13 +113,8 @@ impl BackendTraffic {
 
     /// A delivery is over. A refusal of a message that was refused there before, and was kept, is no further failure.
     /// Returns true if the breaker has opened.
-    pub(super) fn handle(
-        &mut self,
-        now: Timestamp,
-        delivery: &Delivery,
-        is_repeated: bool,
-        policy: &EjectionPolicy,
-    ) -> bool {
+    pub(super) fn handle(&mut self, now: Timestamp, delivery: &Delivery, is_repeated: bool, routing: &Routing) -> bool {
+        let policy = &routing.deliveries;
         let began_at = began_at(now, delivery);
         // An earlier attempt belongs to a past that was judged.
         if self.given_at.is_some_and(|given_at| began_at < given_at) {
@@ -106,14 +127,14 @@ impl BackendTraffic {
                 self.last_success = Some(now);
             }
             Effect::Neutral if is_throttling(delivery) => {
-                self.handle_timeout(now, policy);
+                self.handle_timeout(now, routing);
                 let first = || ThrottledRun { since: now, until: now, summary: delivery.summary.clone() };
                 let run = self.throttled.get_or_insert_with(first);
                 (run.until, run.summary) = (now, delivery.summary.clone());
             }
             Effect::Neutral => {}
             Effect::Failure if is_repeated => {
-                self.handle_timeout(now, policy);
+                self.handle_timeout(now, routing);
                 // It shows that the failures go on.
                 if let Some(run) = &mut self.run {
                     run.until = now;
@@ -121,13 +142,15 @@ impl BackendTraffic {
             }
             Effect::Failure => {
                 if self.is_news(now, delivery) {
-                    self.handle_timeout(now, policy);
+                    self.handle_timeout(now, routing);
                     self.fail(now, delivery);
                 }
             }
         }
         let failed = delivery.class.effect() == Effect::Failure;
-        self.breaker.handle(now, self.run.as_ref(), failed.then(|| began_at_latest(now, delivery)))
+        let is_grave = self.run.as_ref().is_some_and(|run| run.grave(policy).is_some());
+        let began_at = failed.then(|| began_at_latest(now, delivery));
+        self.breaker.handle(now, self.run.as_ref(), is_grave, began_at, &routing.breaker)
     }
 
     /// Returns true if the attempt is none of those that have been counted.
@@ -146,14 +169,8 @@ impl BackendTraffic {
     }
 
     fn fail(&mut self, now: Timestamp, delivery: &Delivery) {
-        let run = self.run.get_or_insert_with(|| FailureRun {
-            failures: 0,
-            since: now,
-            until: now,
-            class: delivery.class,
-            summary: delivery.summary.clone(),
-            classes: EvidenceClasses::NONE,
-        });
+        let first = || FailureRun::of(0, now, now, delivery.class, delivery.summary.clone());
+        let run = self.run.get_or_insert_with(first);
         run.failures = run.failures.saturating_add(1);
         run.until = now;
         run.class = delivery.class;
@@ -162,7 +179,8 @@ impl BackendTraffic {
     }
 
     /// Forgets failures and a success that nothing has followed for long.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, policy: &EjectionPolicy) {
+    pub(super) fn handle_timeout(&mut self, now: Timestamp, routing: &Routing) {
+        let policy = &routing.deliveries;
         if self.run.as_ref().is_some_and(|run| lapses_at(run.until, policy) <= now) {
             self.run = None;
         }
@@ -173,20 +191,20 @@ impl BackendTraffic {
             self.last_success = None;
         }
         if self.run.is_none() {
-            self.breaker.handle(now, None, None);
+            self.breaker.handle(now, None, false, None, &routing.breaker);
         }
     }
 
     /// Returns the time at which the next part of it lapses.
-    pub(super) fn next_timeout(&self, policy: &EjectionPolicy) -> Option<Timestamp> {
+    pub(super) fn next_timeout(&self, policy: &DeliveryPolicy) -> Option<Timestamp> {
         let run = self.run.as_ref().map(|run| run.until);
         let throttled = self.throttled.as_ref().map(|run| run.until);
         let lapses = run.into_iter().chain(throttled).chain(self.last_success).map(|at| lapses_at(at, policy));
         lapses.chain(self.breaker.next_timeout()).min()
     }
 
-    /// Returns the class for which the backend is to be left, if its failures are enough for that.
-    pub(super) fn condemned(&self, policy: &EjectionPolicy) -> Option<EvidenceClass> {
+    /// Returns the class of the verdict that the backend fails, if its failures are enough for that.
+    fn condemned(&self, policy: &DeliveryPolicy) -> Option<EvidenceClass> {
         let run = self.run.as_ref()?;
         // An open breaker lets few messages fail: what counts is that trials do, for so long.
         let is_outage = self.breaker.is_outage() && run.until.since(run.since) >= policy.lasting;
@@ -204,7 +222,7 @@ impl BackendTraffic {
     }
 
     /// Returns the verdict on the backend; `None` if no delivery says enough.
-    pub(super) fn verdict(&self, policy: &EjectionPolicy) -> Option<TrafficVerdict> {
+    pub(super) fn verdict(&self, policy: &DeliveryPolicy) -> Option<TrafficVerdict> {
         let condemned = self.run.as_ref().and_then(|run| Some((self.condemned(policy)?, run)));
         if let Some((class, run)) = condemned {
             return Some(TrafficVerdict::Failing { class, run: run.clone() });
@@ -228,16 +246,13 @@ fn is_throttling(delivery: &Delivery) -> bool {
     delivery.class == EvidenceClass::Throttled && !is_of_login
 }
 
-/// Returns the least time that a backend stays left: the policy's cooldown.
-pub(super) fn ejection_time(policy: &EjectionPolicy) -> Duration {
-    // With `cooldown: 0s` the agent would go back to a dead backend as soon as it has left it.
-    policy.cooldown.max(Duration::from_secs(1))
-}
+/// Least time for which evidence counts, with a cooldown of nothing.
+const LEAST: Duration = Duration::from_secs(1);
 
-/// Returns the time at which evidence lapses. It lasts as long as a backend that was left for it stays out, and long
-/// enough for a run to span its least duration.
-fn lapses_at(at: Timestamp, policy: &EjectionPolicy) -> Timestamp {
-    at + ejection_time(policy).max(policy.lasting * 2)
+/// Returns the time at which evidence lapses. It lasts for the policy's cooldown, and long enough for a run to span its
+/// least duration and for a trial to come.
+fn lapses_at(at: Timestamp, policy: &DeliveryPolicy) -> Timestamp {
+    at + policy.cooldown.max(policy.lasting * 2).max(LEAST)
 }
 
 /// Returns the start of an attempt: the earliest time that the rounded duration and the way through the log allow.

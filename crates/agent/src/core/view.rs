@@ -7,7 +7,7 @@ use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use crate::answers::Answers;
 
-use super::{AgentCore, Ejection, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
+use super::{AgentCore, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +20,6 @@ pub struct CoreView {
     pub summary: Arc<str>,
     /// Backends in order of preference.
     pub backends: Vec<BackendView>,
-    /// A backend that should be left and is not.
-    pub pending_ejection: Option<PendingEjection>,
-    /// Moves of the agent's own that the budget still allows.
-    pub moves_left: u32,
     /// Latest switch, if there was one.
     pub last_switch: Option<SwitchView>,
     /// Messages that may have been sent twice, since the agent started.
@@ -41,14 +37,12 @@ pub struct BackendView {
     pub next_hop: String,
     /// The operator's share, in percent.
     pub decided: u8,
-    /// Share that the backend carries, in percent.
+    /// Share of the messages that try it first, in percent.
     pub carries: u8,
-    /// True if the agent may go there by itself.
+    /// True if the operator would send mail there now.
     pub standby: bool,
     /// Use of the backend for messages that another one does not take.
     pub alternate: AlternateUse,
-    /// Ejection, if the agent keeps away.
-    pub ejection: Option<Ejection>,
     /// State of the breaker, if it is open.
     pub breaker: Option<BreakerView>,
     /// Failures since the last success.
@@ -71,7 +65,7 @@ pub struct BreakerView {
 pub enum AlternateUse {
     /// They go there.
     Used,
-    /// The operator does not want it, or the agent has left the backend.
+    /// The operator does not want it.
     No,
     /// TLS from the first byte, or its lack, sets it apart from the backend that carries most.
     SetApart,
@@ -84,36 +78,6 @@ impl AlternateUse {
             Self::Used => "Used",
             Self::No => "No",
             Self::SetApart => "SetApart",
-        }
-    }
-}
-
-/// A backend that should be left and is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingEjection {
-    /// Name of the backend.
-    pub backend: Arc<str>,
-    /// Class of the failures.
-    pub class: EvidenceClass,
-    /// Reason for which the agent stays.
-    pub blocker: EjectionBlocker,
-}
-
-/// Reason why a failing backend is not left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EjectionBlocker {
-    /// The agent has moved as often as it may.
-    BudgetSpent,
-    /// No other backend is a standby that the operator calls good.
-    NoStandby,
-}
-
-impl EjectionBlocker {
-    /// A name for status and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BudgetSpent => "BudgetSpent",
-            Self::NoStandby => "NoStandby",
         }
     }
 }
@@ -131,20 +95,11 @@ pub struct SwitchView {
     pub first_delivery_after: Option<Duration>,
     /// Number of [`CoreView::possible_duplicates`] before it.
     pub possible_duplicates_before: u64,
-    /// Operator's transition that came after a move of the agent's own and has decided the same.
-    pub confirmed_by: Option<i64>,
 }
 
 impl SwitchView {
     pub(super) fn of(order: SwitchOrder, possible_duplicates_before: u64) -> Self {
-        Self {
-            order,
-            report: None,
-            done_at: None,
-            first_delivery_after: None,
-            possible_duplicates_before,
-            confirmed_by: None,
-        }
+        Self { order, report: None, done_at: None, first_delivery_after: None, possible_duplicates_before }
     }
 
     pub(super) fn delivered(&mut self, now: Timestamp, backend: &Arc<str>, took: Duration) {
@@ -167,7 +122,7 @@ pub struct BackendVerdict {
 /// Verdict on a backend that real mail has met lately. It lapses a cooldown after the last delivery that it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrafficVerdict {
-    /// The agent would leave it, or has.
+    /// Deliveries have failed often enough, and for long enough.
     Failing {
         /// Class of the failures.
         class: EvidenceClass,
@@ -200,7 +155,7 @@ impl AgentCore {
         let Some(in_force) = &self.in_force else { return vec![] };
         let mut verdicts = vec![];
         for (backend, traffic) in in_force.routing.backends.iter().zip(&in_force.traffic) {
-            if let Some(verdict) = traffic.verdict(&in_force.routing.reflex) {
+            if let Some(verdict) = traffic.verdict(&in_force.routing.deliveries) {
                 verdicts.push(BackendVerdict { backend: backend.name.clone(), verdict });
             }
         }
@@ -208,17 +163,17 @@ impl AgentCore {
     }
 
     /// Returns the whole state; `None` before the first routing.
-    pub fn view(&self, now: Timestamp) -> Option<CoreView> {
+    pub fn view(&self) -> Option<CoreView> {
         let in_force = self.in_force.as_ref()?;
         let routing = &in_force.routing;
+        let carried = in_force.answers.carried();
         let backends = routing.backends.iter().enumerate().map(|(at, backend)| BackendView {
             name: backend.name.clone(),
             next_hop: backend.next_hop.to_string(),
             decided: backend.percent,
-            carries: in_force.answers.percents[at],
+            carries: carried[at],
             standby: backend.standby,
             alternate: alternate_use(&in_force.answers, at),
-            ejection: in_force.ejections[at].clone(),
             breaker: in_force.traffic[at]
                 .breaker
                 .open_since()
@@ -226,14 +181,11 @@ impl AgentCore {
             failing: in_force.traffic[at].run().cloned(),
             last_success: in_force.traffic[at].last_success(),
         });
-        let recent = self.moves.iter().filter(|at| **at + routing.reflex.per > now).count();
         Some(CoreView {
             route: routing.route.clone(),
             transition: routing.transition,
             summary: routing.summary.clone(),
             backends: backends.collect(),
-            pending_ejection: in_force.pending.clone(),
-            moves_left: routing.reflex.switches.saturating_sub(u32::try_from(recent).unwrap_or(u32::MAX)),
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,
             kept: self.refusals.view(),

@@ -29,8 +29,8 @@ use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, HeldStatus, KeptStatus, MailLogStatus, ReportsStatus,
-    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, ReportsStatus, SourceState,
+    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
 
@@ -242,7 +242,7 @@ impl Driver {
     /// Shows the age of what is kept, which grows by itself.
     fn show_kept(&self) {
         let now = self.settings.clock.now();
-        if let Some(view) = self.core.view(now) {
+        if let Some(view) = self.core.view() {
             self.outputs.traffic.set_kept(view.kept.as_ref(), now);
         }
     }
@@ -331,7 +331,7 @@ impl Driver {
     fn in_force(&mut self, source: DocumentSource, now: Timestamp) {
         self.outputs.metrics.accepted(&source);
         self.outputs.readiness.met(DOCUMENT);
-        if let Some(view) = self.core.view(now) {
+        if let Some(view) = self.core.view() {
             let (route, transition, summary) = (&*view.route, view.transition, &*view.summary);
             tracing::info!(%source, route, transition, summary, "a document is in force");
         }
@@ -383,9 +383,8 @@ impl Driver {
                 }
             }
             let now = self.settings.clock.now();
-            if let Some(view) = self.core.view(now) {
+            if let Some(view) = self.core.view() {
                 self.outputs.metrics.view(&view);
-                self.outputs.traffic.set_pending_ejection(view.pending_ejection.as_ref());
                 self.outputs.traffic.set_breakers(&view.backends);
                 self.outputs.traffic.set_kept(view.kept.as_ref(), now);
             }
@@ -395,7 +394,7 @@ impl Driver {
     }
 
     fn report(&mut self) {
-        let (Some(view), Some(answers)) = (self.core.view(self.settings.clock.now()), self.core.answers()) else {
+        let (Some(view), Some(answers)) = (self.core.view(), self.core.answers()) else {
             return;
         };
         self.counters.keep_those_of(&answers.routing);
@@ -442,12 +441,10 @@ impl Driver {
 
     fn order(&mut self, order: SwitchOrder) {
         let SwitchOrder { number, cause, gained, lost, .. } = &order;
-        let text = "Postfix's answers have changed: it is reloaded and its queue flushed";
+        let text = "Postfix is reloaded and its queue flushed, so that messages go where they may now";
         match cause {
-            Cause::Left { .. } | Cause::Opened { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
-            Cause::Start | Cause::Operator | Cause::Returned { .. } => {
-                tracing::info!(number, %cause, ?gained, ?lost, "{text}");
-            }
+            Cause::Opened { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
+            Cause::Start | Cause::Operator => tracing::info!(number, %cause, ?gained, ?lost, "{text}"),
         }
         self.outputs.metrics.ordered(&order);
         self.outputs.switch_orders.send_replace(Some(order));
@@ -455,7 +452,7 @@ impl Driver {
 
     fn status(&self) -> Status {
         let now = self.settings.clock.now();
-        let view = self.core.view(now);
+        let view = self.core.view();
         let published = self.outputs.view.borrow().clone();
         let routing = published.answers.as_ref().map(|answers| answers.routing.clone());
         let backends = view.iter().flat_map(|view| &view.backends).map(|backend| {
@@ -488,13 +485,11 @@ impl Driver {
             }),
             sources: sources.collect(),
             backends: backends.collect(),
-            held: view.as_ref().and_then(HeldStatus::of),
             mail_log: MailLogStatus {
                 source: self.settings.mail_log_source.clone(),
                 problem: self.settings.mail_log.problem(),
                 warning: self.settings.mail_log.doubt(now),
             },
-            moves_left: view.as_ref().map_or(0, |view| view.moves_left),
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
             kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),

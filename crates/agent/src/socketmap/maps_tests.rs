@@ -10,7 +10,7 @@ fn document(backends: &Value) -> Routing {
     let document = json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": 1}, "backends": backends,
-        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000, "switches": 6, "perMilliseconds": 3_600_000},
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
     });
     parse(&document.to_string()).unwrap()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mail_failover_core::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{BackendView, BreakerView, CoreView, Ejection, KeptView, SwitchView};
+use crate::core::{BackendView, BreakerView, KeptView, SwitchView};
 use crate::credentials::LoginState;
 use crate::reporter::{ReplicaReporting, ReporterStatus};
 
@@ -36,11 +36,6 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// Backends of the route, in order of preference.
     pub backends: Vec<BackendStatus>,
-    /// A backend that the agent would leave and does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<HeldStatus>,
-    /// Number of moves that the budget still allows at present.
-    pub moves_left: u32,
     /// State of reading the MTA's log.
     pub mail_log: MailLogStatus,
     /// Latest switch, if there was one.
@@ -57,7 +52,7 @@ pub struct Status {
     pub state: StateStatus,
 }
 
-/// Postfix's log, without which the agent leaves no backend by itself and reports nothing.
+/// Postfix's log, without which no breaker opens and the agent reports nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailLogStatus {
@@ -180,16 +175,13 @@ pub struct BackendStatus {
     pub next_hop: String,
     /// The operator's share, in percent.
     pub decided_percent: u8,
-    /// Share that the backend carries, in percent.
+    /// Share of the messages that try it first, in percent.
     pub carried_percent: u8,
-    /// True if the agent may go there by itself.
+    /// True if the operator would send mail there now.
     pub standby: bool,
     /// Use for messages that another backend does not take: `Used`, `No`, or `SetApart` by TLS from the first byte.
     #[serde(default)]
     pub alternate: String,
-    /// Ejection, if the agent keeps away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left: Option<LeftStatus>,
     /// Breaker, if it is open: messages try the backend last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -205,20 +197,6 @@ pub struct BackendStatus {
     /// Reason why Postfix lacks the certificates of its authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority_problem: Option<String>,
-}
-
-/// A backend that was left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LeftStatus {
-    /// Time of the ejection.
-    pub at: String,
-    /// Time before which it is not tried again.
-    pub until: String,
-    /// Class of the failures.
-    pub reason: String,
-    /// The last failure in words.
-    pub message: String,
 }
 
 /// An open breaker: messages try the backend last.
@@ -268,18 +246,6 @@ pub enum CredentialsState {
     LastGood,
     /// The login was never readable: mail for the backend waits.
     Missing,
-}
-
-/// A backend that should be left and is not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HeldStatus {
-    /// Name of the backend.
-    pub backend: String,
-    /// Class of the failures.
-    pub reason: String,
-    /// Reason for staying.
-    pub because: String,
 }
 
 /// Messages that backends refuse by a 5xx and that wait.
@@ -347,18 +313,7 @@ fn milliseconds(duration: Duration) -> u64 {
 impl BackendStatus {
     /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView {
-            name,
-            next_hop,
-            decided,
-            carries,
-            standby,
-            alternate,
-            ejection,
-            breaker,
-            failing,
-            last_success,
-        } = view;
+        let BackendView { name, next_hop, decided, carries, standby, alternate, breaker, failing, last_success } = view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
@@ -366,7 +321,6 @@ impl BackendStatus {
             carried_percent: *carries,
             standby: *standby,
             alternate: alternate.as_str().to_owned(),
-            left: ejection.as_ref().map(LeftStatus::of),
             breaker: breaker.map(|BreakerView { since, next_trial_at }| BreakerStatus {
                 open_since: rfc_3339(since),
                 next_trial: next_trial_at.map(rfc_3339),
@@ -384,17 +338,6 @@ impl BackendStatus {
     }
 }
 
-impl LeftStatus {
-    fn of(ejection: &Ejection) -> Self {
-        Self {
-            at: rfc_3339(ejection.at),
-            until: rfc_3339(ejection.until()),
-            reason: ejection.class.as_str().to_owned(),
-            message: ejection.summary.to_string(),
-        }
-    }
-}
-
 impl CredentialsStatus {
     pub(super) fn of(secret: &str, state: LoginState) -> Self {
         let (state, message) = match state {
@@ -403,17 +346,6 @@ impl CredentialsStatus {
             LoginState::Missing { trouble } => (CredentialsState::Missing, trouble),
         };
         Self { secret: secret.to_owned(), state, message }
-    }
-}
-
-impl HeldStatus {
-    pub(super) fn of(view: &CoreView) -> Option<Self> {
-        let pending = view.pending_ejection.as_ref()?;
-        Some(Self {
-            backend: pending.backend.to_string(),
-            reason: pending.class.as_str().to_owned(),
-            because: pending.blocker.as_str().to_owned(),
-        })
     }
 }
 

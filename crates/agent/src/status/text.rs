@@ -41,20 +41,8 @@ pub fn text(status: &Status) -> String {
     if !status.backends.is_empty() {
         backends(status, &mut page);
     }
-    if let Some(held) = &status.held {
-        let because = match held.because.as_str() {
-            "BudgetSpent" => "the agent has moved as often as it may by itself",
-            "NoStandby" => "no other backend is called a good standby by the operator",
-            other => other,
-        };
-        let _ = writeln!(page, "\nHELD       {} should be left ({}): {because}", held.backend, held.reason);
-    }
     if let Some(switch) = &status.last_switch {
         self::switch(status, switch, &mut page);
-    }
-    if status.document.is_some() {
-        let (left, times) = (status.moves_left, if status.moves_left == 1 { "time" } else { "times" });
-        let _ = writeln!(page, "Budget     it may leave a backend by itself {left} more {times} at present");
     }
     let _ = match &status.mail_log {
         MailLogStatus { source, problem: None, warning: None } => writeln!(page, "Mail log   {source}"),
@@ -63,7 +51,7 @@ pub fn text(status: &Status) -> String {
         }
         MailLogStatus { source, problem: Some(why), warning: _ } => {
             let space = if source.is_empty() { "" } else { " " };
-            writeln!(page, "Mail log   {source}{space}NOT READ: {why}; the agent leaves no backend by itself")
+            writeln!(page, "Mail log   {source}{space}NOT READ: {why}; no breaker opens, and nothing is reported")
         }
     };
     reports(status, &mut page);
@@ -112,11 +100,7 @@ fn backends(status: &Status, page: &mut String) {
             "{:name$}  {:next_hop$}  {decided:>7}  {carried:>7}  {standby:<7}  {alternate:<9}  {login}",
             backend.name, backend.next_hop
         );
-        if let Some(left) = &backend.left {
-            let until = in_time(status, &left.until);
-            let ago = ago(status, &left.at);
-            let _ = writeln!(page, "  left {ago} for {}, not tried again {until}: {}", left.reason, left.message);
-        } else if let Some(failing) = &backend.failing {
+        if let Some(failing) = &backend.failing {
             let (count, since) = (failing.count, ago(status, &failing.since));
             let times = if count == 1 { "time" } else { "times" };
             let _ = writeln!(

@@ -11,7 +11,6 @@ fn status() -> Status {
         carried_percent,
         standby: true,
         alternate: if name == "ses" { "No" } else { "Used" }.to_owned(),
-        left: None,
         breaker: None,
         failing: None,
         last_success: None,
@@ -43,8 +42,6 @@ fn status() -> Status {
             refused: None,
         }],
         backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
-        held: None,
-        moves_left: 6,
         mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None, warning: None },
         last_switch: None,
         reports: ReportsStatus::default(),
@@ -67,7 +64,6 @@ Source     ConfigMap shop/orders-agent Following
 BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  ALTERNATE  LOGIN
 ses       [ses.example]:587           0 %      0 %  yes      no         loaded
 sendgrid  [sendgrid.example]:587    100 %    100 %  yes      yes        loaded
-Budget     it may leave a backend by itself 6 more times at present
 Mail log   /var/log/mail.log
 ";
     assert_eq!(text(&status()), want);
@@ -79,22 +75,21 @@ fn what_is_wrong_is_told() {
     status.sources[0].state = SourceState::Unreachable;
     status.sources[0].message = "connection refused".to_owned();
     status.sources[0].refused = Some("it is empty".to_owned());
-    status.backends[0].left = Some(LeftStatus {
-        at: "2026-11-25T11:59:30Z".to_owned(),
-        until: "2026-11-25T12:09:30Z".to_owned(),
+    status.backends[0].failing = Some(FailingStatus {
+        count: 3,
+        since: "2026-11-25T11:59:30Z".to_owned(),
         reason: "ConnectionRefused".to_owned(),
         message: "connect to ses: refused".to_owned(),
+    });
+    status.backends[0].breaker = Some(BreakerStatus {
+        open_since: "2026-11-25T11:59:40Z".to_owned(),
+        next_trial: Some("2026-11-25T12:00:10Z".to_owned()),
     });
     status.backends[1].credentials.as_mut().unwrap().state = CredentialsState::LastGood;
     status.backends[1].credentials.as_mut().unwrap().message = "/c/password: it is empty".to_owned();
     status.backends[1].authority_problem = Some("no space left".to_owned());
-    status.held = Some(HeldStatus {
-        backend: "sendgrid".to_owned(),
-        reason: "Timeout".to_owned(),
-        because: "NoStandby".to_owned(),
-    });
     status.last_switch = Some(SwitchStatus {
-        cause: "the agent has left ses: ConnectionRefused".to_owned(),
+        cause: "messages try ses last: ConnectionRefused".to_owned(),
         at: "2026-11-25T11:59:30Z".to_owned(),
         state: "Done".to_owned(),
         took_milliseconds: Some(80),
@@ -110,12 +105,12 @@ fn what_is_wrong_is_told() {
     for want in [
         "Unreachable: connection refused (1h 5m ago)",
         "its latest document is refused: it is empty",
-        "  left 30s ago for ConnectionRefused, not tried again for 9m 30s: connect to ses: refused",
+        "  failed 3 times in a row since 30s ago: ConnectionRefused connect to ses: refused",
+        "  breaker open since 20s ago: messages try the others first, one tries it first again in 10s",
         "LAST GOOD",
         "  Secret sendgrid-login: /c/password: it is empty",
         "  authority: no space left",
-        "HELD       sendgrid should be left (Timeout): no other backend is called a good standby",
-        "Switch     30s ago: the agent has left ses: ConnectionRefused; done in 80 ms, first message out after 120 ms, queue 50 → 0",
+        "Switch     30s ago: messages try ses last: ConnectionRefused; done in 80 ms, first message out after 120 ms, queue 50 → 0",
         "           master could not be signalled",
         "IGNORED    backends[0].sercet: misspelt, or of a newer operator",
         "Mail log   /var/log/mail.log NOT READ: there is no such file",

@@ -8,8 +8,8 @@ use proptest::strategy::Strategy as Generator;
 use super::testing::{Fleet, MARKS, at, mark_candidate};
 use super::{Capacity, Decision, Health, Memory, Request, RequestAction};
 use crate::model::{
-    Budget, Failback, FailbackMode, FailbackWindow, HoldPolicy, Objectives, Policy, RampStep, Reflex, Thresholds,
-    Timestamp, WhenNoneHealthy,
+    Breaker, Budget, DeliveryThresholds, Failback, FailbackMode, FailbackWindow, HoldPolicy, Objectives, Policy,
+    RampStep, Thresholds, Timestamp, WhenNoneHealthy,
 };
 
 prop_compose! {
@@ -39,7 +39,8 @@ prop_compose! {
                 ramp: steps.map(|(duration, percent)| RampStep { percent, duration: seconds(*duration) }).collect(),
             },
             objectives: Objectives { recovery_time: None },
-            reflex: Reflex::default(),
+            deliveries: DeliveryThresholds::default(),
+            breaker: Breaker::default(),
         }
     }
 }

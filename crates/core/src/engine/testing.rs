@@ -8,8 +8,8 @@ use super::{
     State, Transition, TransitionKind, TransitionReason, decide,
 };
 use crate::model::{
-    Budget, ClockDrift, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives, Policy, Reflex, Strategy,
-    Thresholds, Timestamp, WhenNoneHealthy,
+    Breaker, Budget, ClockDrift, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives,
+    Policy, Strategy, Thresholds, Timestamp, WhenNoneHealthy,
 };
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -33,7 +33,8 @@ pub fn policy() -> Policy {
             ramp: vec![],
         },
         objectives: Objectives { recovery_time: None },
-        reflex: Reflex::default(),
+        deliveries: DeliveryThresholds::default(),
+        breaker: Breaker::default(),
     }
 }
 

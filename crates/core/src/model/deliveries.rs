@@ -55,8 +55,8 @@ pub struct ThrottledDeliveries {
 pub struct BackendDeliveries {
     /// Verdict about the deliveries.
     pub verdict: DeliveryVerdict,
-    /// True if the agent has left the backend by itself.
-    pub is_left: bool,
+    /// True if messages that are meant for the backend try another one first: its breaker is open.
+    pub is_bypassed: bool,
     /// Messages that the backend took since the agent's process began.
     pub sent: u64,
     /// Messages that are tried again later.

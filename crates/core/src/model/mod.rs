@@ -33,8 +33,8 @@ pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};
 pub use policy::{
-    Budget, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy, LatencyLimit, Objectives, Policy,
-    RampStep, Reflex, Thresholds, WhenNoneHealthy,
+    Breaker, Budget, DeliveryThresholds, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy,
+    LatencyLimit, Objectives, Policy, RampStep, Thresholds, WhenNoneHealthy,
 };
 pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{

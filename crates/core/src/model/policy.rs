@@ -16,9 +16,12 @@ pub struct Policy {
     pub failback: Failback,
     /// Objectives that a switch is measured against.
     pub objectives: Objectives,
-    /// Rules by which an agent leaves a backend by itself.
-    // ADR-0068: `reflex`, `hold` and `senderDomains` keep their names until v1beta1.
-    pub reflex: Reflex,
+    /// Thresholds at which real mail makes a backend Unhealthy.
+    // ADR-0118: The breaker replaces the reflex.
+    pub deliveries: DeliveryThresholds,
+    /// Settings of the agents' breakers.
+    // ADR-0068: `hold` and `senderDomains` keep their names until v1beta1.
+    pub breaker: Breaker,
 }
 
 impl Default for Policy {
@@ -39,7 +42,8 @@ impl Default for Policy {
                 ramp: vec![],
             },
             objectives: Objectives { recovery_time: None },
-            reflex: Reflex::default(),
+            deliveries: DeliveryThresholds::default(),
+            breaker: Breaker::default(),
         }
     }
 }
@@ -255,20 +259,39 @@ pub struct Objectives {
     pub recovery_time: Option<Duration>,
 }
 
-/// Rules by which an agent leaves a backend by itself, from the deliveries it sees there. The policy's immediate
-/// classes, cooldown and budget apply as well.
+/// Thresholds at which the deliveries that an agent sees make a backend Unhealthy. The policy's immediate classes count
+/// as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reflex {
+pub struct DeliveryThresholds {
     /// Deliveries in a row that must fail; at least 1.
     pub consecutive: u32,
     /// Shortest time that these failures must span.
     pub lasting: Duration,
 }
 
-impl Default for Reflex {
+impl Default for DeliveryThresholds {
     /// The documented default: 10 failures over 50 s.
     // However much mail meets a blip of 45 s, it does not span 50.
     fn default() -> Self {
         Self { consecutive: 10, lasting: Duration::from_secs(50) }
+    }
+}
+
+/// Settings of an agent's circuit breakers, which order the backends that a message tries and move no route.
+// ADR-0116: A breaker orders the lists, and the route stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Deliveries in a row that open it when they fail; at least 1.
+    pub consecutive: u32,
+    /// Pause before the first trial.
+    pub first_pause: Duration,
+    /// Longest pause between two trials; not below `first_pause`.
+    pub longest_pause: Duration,
+}
+
+impl Default for Breaker {
+    /// The documented default: 3 failures; trials after 5 s, and then with pauses that double up to a minute.
+    fn default() -> Self {
+        Self { consecutive: 3, first_pause: Duration::from_secs(5), longest_pause: Duration::from_mins(1) }
     }
 }

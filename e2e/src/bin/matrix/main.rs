@@ -50,7 +50,7 @@ async fn run_all(env: Arc<TestEnv>, arguments: &MatrixArguments) -> Result<()> {
         arguments.per_second
     );
     println!(
-        "probes every 200 ms with a timeout of 500 ms, 3 failures; the agent leaves a backend after 3 failed deliveries in a row\n"
+        "probes every 200 ms with a timeout of 500 ms, 3 failures; an agent's breaker opens after 3 failed deliveries in a row\n"
     );
     println!("Cells that make no sense:");
     for cell in Cell::all() {

@@ -384,22 +384,52 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "{objectives: {recoveryTime: 24h1s}}",
         "spec.objectives.recoveryTime must be between 1s and 24h",
     ),
-    // Reflexes.
+    // Real mail.
     (
-        "with a reflex of 0 deliveries",
-        "{reflex: {consecutive: 0}}",
-        "spec.reflex.consecutive in body should be greater than or equal to 1",
+        "with a verdict by 0 deliveries",
+        "{failure: {deliveries: {consecutive: 0}}}",
+        "spec.failure.deliveries.consecutive in body should be greater than or equal to 1",
     ),
     (
-        "with a reflex of 1001 deliveries",
-        "{reflex: {consecutive: 1001}}",
-        "spec.reflex.consecutive in body should be less than or equal to 1000",
+        "with a verdict by 1001 deliveries",
+        "{failure: {deliveries: {consecutive: 1001}}}",
+        "spec.failure.deliveries.consecutive in body should be less than or equal to 1000",
     ),
-    ("with a reflex in days", "{reflex: {lasting: 1d}}", "spec.reflex.lasting in body should match"),
     (
-        "with a reflex of too many letters",
-        "{reflex: {lasting: 10000000000000000000ms}}",
-        "spec.reflex.lasting: Too long: may not be more than 20",
+        "with a verdict by deliveries over days",
+        "{failure: {deliveries: {lasting: 1d}}}",
+        "spec.failure.deliveries.lasting in body should match",
     ),
-    ("with a reflex above 1h", "{reflex: {lasting: 1h1s}}", "spec.reflex.lasting must be at most 1h"),
+    (
+        "with a verdict by deliveries of too many letters",
+        "{failure: {deliveries: {lasting: 10000000000000000000ms}}}",
+        "spec.failure.deliveries.lasting: Too long: may not be more than 20",
+    ),
+    (
+        "with a verdict by deliveries over more than 1h",
+        "{failure: {deliveries: {lasting: 1h1s}}}",
+        "spec.failure.deliveries.lasting must be at most 1h",
+    ),
+    // Breakers.
+    (
+        "with a breaker of 0 deliveries",
+        "{breaker: {consecutive: 0}}",
+        "spec.breaker.consecutive in body should be greater than or equal to 1",
+    ),
+    (
+        "with a breaker that pauses for less than 1s",
+        "{breaker: {firstPause: 999ms}}",
+        "spec.breaker.firstPause must be between 1s and 10m",
+    ),
+    (
+        "with a breaker that pauses for more than 1h",
+        "{breaker: {longestPause: 1h1s}}",
+        "spec.breaker.longestPause must be between 1s and 1h",
+    ),
+    (
+        "with a breaker whose first pause is the longest one",
+        "{breaker: {firstPause: 1m1s}}",
+        "spec.breaker.firstPause must not exceed spec.breaker.longestPause (default 1m)",
+    ),
+    ("with a reflex", "{reflex: {consecutive: 3}}", "unknown field"),
 ];

@@ -26,10 +26,10 @@ pub(super) const SECRET_WITHOUT_LOGIN: Rule = Rule {
     severity: Severity::Error,
     broken_when: "the Secret that auth names is among the files and lacks the key username or password",
 };
-pub(super) const REFLEX_UNUSED: Rule = Rule {
-    code: "ReflexUnused",
+pub(super) const BREAKER_UNUSED: Rule = Rule {
+    code: "BreakerUnused",
     severity: Severity::Warning,
-    broken_when: "a policy has reflex, and no route that uses it has an agent output",
+    broken_when: "a policy has breaker or failure.deliveries, and no route that uses it has an agent output",
 };
 pub(super) const ALTERNATE_LEFT_OUT: Rule = Rule {
     code: "AlternateLeftOut",
@@ -54,7 +54,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         alternates(&view, findings);
     }
     auth(set, findings);
-    reflex(set, findings);
+    breaker(set, findings);
 }
 
 fn has_agents(view: &UsableRoute<'_>) -> bool {
@@ -172,15 +172,21 @@ fn has_key(secret: &Manifest, key: &str) -> bool {
     ["data", "stringData"].iter().any(|data| secret.value().pointer(&format!("/{data}/{key}")).is_some())
 }
 
-fn reflex(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
-    for (key, entry) in set.policies.iter().filter(|(_, entry)| entry.spec.reflex.is_some()) {
+fn breaker(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
+    for (key, entry) in &set.policies {
+        let has_deliveries = entry.spec.failure.as_ref().is_some_and(|failure| failure.deliveries.is_some());
+        let field = match (&entry.spec.breaker, has_deliveries) {
+            (Some(_), _) => "spec.breaker",
+            (None, true) => "spec.failure.deliveries",
+            (None, false) => continue,
+        };
         let users: Vec<_> = set.users(key).collect();
         if !users.is_empty() && !users.iter().any(has_agents) {
             let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();
             let message =
                 format!("it is for agents, and none of the routes that use the policy ({}) has any", listed(&names));
-            let remedy = "add an output `agent` to a route, or take reflex away";
-            findings.add(&REFLEX_UNUSED, entry.manifest, "spec.reflex", message, remedy);
+            let remedy = "add an output `agent` to a route, or take it away";
+            findings.add(&BREAKER_UNUSED, entry.manifest, field, message, remedy);
         }
     }
 }

@@ -75,7 +75,7 @@ pub const RULES: [&Rule; 58] = [
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
     &agents::SECRET_WITHOUT_LOGIN,
-    &agents::REFLEX_UNUSED,
+    &agents::BREAKER_UNUSED,
     &agents::ALTERNATE_LEFT_OUT,
     &agents::SUBMISSION_WITHOUT_AUTH,
     &agents::PASSWORD_READABLE,

@@ -26,6 +26,7 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         changes
     };
     vec![
+        ("UnknownField", vec![("/policy/spec/reflex", json!({"consecutive": 3}))], none()),
         ("UnknownField", vec![("/route/spec/wieghts", json!(1))], none()),
         (
             "UnknownField",
@@ -404,9 +405,13 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             vec![("/secret", secret(&json!({"username": "c2hvcA==", "password": "aHVudGVyMg=="})))],
         ),
         (
-            "ReflexUnused",
+            "BreakerUnused",
             vec![("/route/spec/outputs/2", other_output())],
-            vec![("/route/spec/outputs/2", other_output()), ("/policy/spec/reflex", Value::Null)],
+            vec![
+                ("/route/spec/outputs/2", other_output()),
+                ("/policy/spec/breaker", Value::Null),
+                ("/policy/spec/failure/deliveries", Value::Null),
+            ],
         ),
         (
             "AlternateLeftOut",

@@ -39,14 +39,15 @@ fn sound() -> Value {
         "b": backend("b", "south"),
         "policy": {"apiVersion": api, "kind": "FailoverPolicy", "metadata": meta("calm"), "spec": {
             "failure": {"consecutive": 3, "window": {"duration": "5m", "minimumSamples": 20, "failurePercent": 50},
-                "latency": {"percentile": 95, "above": "3s", "for": "2m"}, "immediately": ["AccountPaused"]},
+                "latency": {"percentile": 95, "above": "3s", "for": "2m"}, "immediately": ["AccountPaused"],
+                "deliveries": {"consecutive": 10, "lasting": "50s"}},
             "recovery": {"consecutive": 5, "stableFor": "1m"},
             "hold": {"cooldown": "10m", "minimumStay": "1m", "budget": {"switches": 4, "per": "1h"}},
             "whenNoneHealthy": "Hold",
             "failback": {"mode": "Automatic", "after": "10m",
                 "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}],
                 "ramp": [{"percent": 10, "for": "30m"}, {"percent": 50, "for": "30m"}]},
-            "objectives": {"recoveryTime": "1m"}, "reflex": {"consecutive": 10, "lasting": "50s"}}},
+            "objectives": {"recoveryTime": "1m"}, "breaker": {"consecutive": 3, "firstPause": "5s", "longestPause": "1m"}}},
         "route": {"apiVersion": api, "kind": "MailRoute", "metadata": meta("orders"), "spec": {
             "policyRef": {"name": "calm"}, "strategy": "ActiveActive",
             "backends": [{"name": "a", "weight": 100}, {"name": "b", "weight": 100}],
@@ -166,6 +167,13 @@ fn a_finding_says_where_what_and_what_to_do() {
     assert_eq!(json["findings"][0]["code"], "TLSModeAgainstPort");
     assert_eq!(json["findings"][0]["line"], 8);
     assert!(report.has(Severity::Warning) && !report.has(Severity::Error));
+}
+
+#[test]
+fn a_field_that_was_renamed_is_found_with_its_new_name() {
+    let report = report(&with(&[("/policy/spec/reflex", json!({"consecutive": 3, "lasting": "1s"}))]));
+    let text = report.to_string();
+    assert!(text.contains("spec.reflex") && text.contains("it is spec.failure.deliveries now"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,173 @@
+//! Conclusions that the core draws from its present state: the order of the lists, and the switches that follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mail_failover_core::model::Timestamp;
+
+use super::{
+    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Disposition, InForce, SavedBreaker, SwitchOrder,
+    SwitchView, change,
+};
+use crate::answers::{Answers, Trial};
+
+/// Least time between two reloads for breakers that open.
+// Each reload makes Postfix start its processes anew.
+pub(super) const BETWEEN_FREEINGS: Duration = Duration::from_secs(15);
+
+impl InForce {
+    /// Returns for each backend whether its breaker is open.
+    fn open(&self) -> Vec<bool> {
+        self.traffic.iter().map(|traffic| traffic.breaker.open_since().is_some()).collect()
+    }
+
+    /// Returns the trials under way.
+    fn trials(&self) -> Vec<Arc<Trial>> {
+        self.traffic.iter().filter_map(|traffic| traffic.breaker.trial()).collect()
+    }
+
+    /// Returns the state of each backend, as far as it decides how refusals are read.
+    fn states(&self, usable: &[bool]) -> Vec<BackendState> {
+        let backends = self.routing.backends.iter().zip(&self.traffic).zip(usable);
+        let states = backends.map(|((backend, traffic), usable)| BackendState {
+            name: backend.name.clone(),
+            is_usable: *usable,
+            failures: traffic.failures(),
+        });
+        states.collect()
+    }
+}
+
+impl AgentCore {
+    /// Draws all conclusions from the present state.
+    pub(super) fn reconsider(&mut self, now: Timestamp) {
+        if let Some(in_force) = &mut self.in_force {
+            let routing = in_force.routing.clone();
+            for (backend, traffic) in routing.backends.iter().zip(&mut in_force.traffic) {
+                traffic.handle_timeout(now, &routing);
+                traffic.breaker.handle_timeout(now, &backend.name);
+            }
+        }
+        self.reorder(now);
+        self.free_when_due(now);
+        self.report_news();
+    }
+
+    /// Publishes the order of the lists, if a breaker has changed it.
+    fn reorder(&mut self, now: Timestamp) {
+        let Some(in_force) = &self.in_force else { return };
+        let before = in_force.answers.clone();
+        let is_open_news = in_force.open() != before.open;
+        if is_open_news || in_force.trials() != before.trials {
+            // No switch: the shares stay as they are.
+            self.update_answers(now, Some(&before), Cause::Operator);
+        }
+        if is_open_news {
+            self.actions.push(CoreAction::Remember(self.memory()));
+        }
+    }
+
+    /// Notes that the MTA holds messages for a backend whose breaker has opened: it is silent, or they were deferred.
+    // Deliveries under way hold the MTA's slots for that list until their timeout, and deferred messages wait for
+    // minutes, though another backend comes first now.
+    pub(super) fn wants_freeing(&mut self, at: usize, disposition: Disposition) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let Some(run) = in_force.traffic[at].run() else { return };
+        if run.is_silent() || disposition == Disposition::Deferred {
+            in_force.freeing.get_or_insert((at, run.class));
+        }
+    }
+
+    /// Has the MTA take up again what it holds for a backend that comes last now, if another one comes first, and if
+    /// that was not done just now.
+    pub(super) fn free_when_due(&mut self, now: Timestamp) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let Some((at, class)) = in_force.freeing else { return };
+        let answers = in_force.answers.clone();
+        if !answers.is_bypassed(at) {
+            in_force.freeing = None;
+            return;
+        }
+        if self.freed_at.is_some_and(|freed| freed + BETWEEN_FREEINGS > now) {
+            return;
+        }
+        in_force.freeing = None;
+        self.freed_at = Some(now);
+        let backend = answers.routing.backends[at].name.clone();
+        let cause = Cause::Opened { backend: backend.clone(), class };
+        self.order_switch(now, cause, &answers, vec![], vec![backend]);
+    }
+
+    fn order_switch(
+        &mut self,
+        at: Timestamp,
+        cause: Cause,
+        answers: &Answers,
+        gained: Vec<Arc<str>>,
+        lost: Vec<Arc<str>>,
+    ) {
+        self.orders += 1;
+        let order = SwitchOrder { number: self.orders, cause, at, mark: change::mark(answers), gained, lost };
+        self.last_switch = Some(SwitchView::of(order.clone(), self.possible_duplicates));
+        self.actions.push(CoreAction::Switch(order));
+    }
+
+    /// Computes the answers for the MTA, and orders a switch if the shares have changed.
+    pub(super) fn update_answers(&mut self, now: Timestamp, before: Option<&Arc<Answers>>, cause: Cause) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let decided = Answers::as_decided(in_force.routing.clone());
+        let learnt = Arc::new(self.refusals.learnt(&in_force.states(&decided.usable)));
+        let (open, trials) = (in_force.open(), in_force.trials());
+        let answers = Arc::new(Answers { open, trials, learnt, ..decided });
+        let gained = change::gained(before.map(|before| &**before), &answers);
+        let is_decision = before.is_none_or(|before| change::differs(before, &answers));
+        if let Some(before) = before.filter(|_| is_decision) {
+            // Who decides anew knows better than the failures of before.
+            for (at, traffic) in in_force.traffic.iter_mut().enumerate() {
+                let name = &answers.routing.backends[at].name;
+                if gained.contains(name) && !before.carries_messages(name) {
+                    traffic.given(now);
+                }
+            }
+        }
+        in_force.answers = answers.clone();
+        if before == Some(&answers) {
+            return;
+        }
+        self.actions.push(CoreAction::Publish(answers.clone()));
+        if !is_decision {
+            return;
+        }
+        let lost = before.map(|before| change::gained(Some(&answers), before)).unwrap_or_default();
+        self.order_switch(now, cause, &answers, gained, lost);
+    }
+
+    /// Publishes what refusals have taught, if that is news.
+    pub(super) fn relearn(&mut self, now: Timestamp) {
+        let Some(in_force) = &self.in_force else { return };
+        let before = in_force.answers.clone();
+        if self.refusals.learnt(&in_force.states(&before.usable)) != *before.learnt {
+            // No switch: the shares stay as they are.
+            self.update_answers(now, Some(&before), Cause::Operator);
+        }
+    }
+
+    fn memory(&self) -> CoreMemory {
+        let Some(in_force) = &self.in_force else { return CoreMemory::default() };
+        let backends = in_force.routing.backends.iter().zip(&in_force.traffic);
+        let open = backends.filter_map(|(backend, traffic)| {
+            Some(SavedBreaker::of(backend, traffic.breaker.open_since()?, traffic.run()?))
+        });
+        CoreMemory { route_uid: in_force.routing.route_uid.to_string(), open: open.collect() }
+    }
+
+    /// Orders a report if the verdict on any backend has changed.
+    fn report_news(&mut self) {
+        let verdicts: Vec<_> =
+            self.verdicts().into_iter().map(|verdict| (verdict.backend, verdict.verdict.troubled_by())).collect();
+        if verdicts != self.reported {
+            self.reported = verdicts;
+            self.actions.push(CoreAction::Report);
+        }
+    }
+}
