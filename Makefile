@@ -57,7 +57,7 @@ e2e-matrix: ## Break the primary at every point of a session in every way, under
 	@$${CARGO_TARGET_DIR:-target}/debug/matrix
 
 bench: bench-engine bench-socketmap ## Measure false alarms, failover times and what it all costs, beside HAProxy
-	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench steady_state
+	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench mass_failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
 	$(CARGO) bench --workspace --locked --bench engine --bench engine_memory

@@ -24,7 +24,8 @@ use tokio::time::sleep;
 use super::rounds;
 
 /// The probes and threshold of the quick start, and of the peer.
-const CHECKS: Checks = Checks { interval: "200ms", timeout: "500ms", failures: 3, successes: 5 };
+const CHECKS: Checks =
+    Checks { interval: "200ms", fast_interval: None, timeout: "500ms", failures: 3, successes: 5, told: None };
 /// The time between two messages.
 const PACE: Duration = Duration::from_millis(20);
 const OUTAGES: [(Outage, &str); 2] = [(Outage::Refuses, "refused"), (Outage::CutOff, "packets dropped")];

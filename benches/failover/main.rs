@@ -8,6 +8,7 @@
 mod case;
 mod report;
 mod round;
+mod steady;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,12 +24,13 @@ use futures::future::try_join_all;
 use mail_failover_e2e::bench::{self, Arguments, load, machine};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, WAIT_TIMEOUT, policy, route, wait_active};
-use mail_failover_e2e::haproxy::{Checks, HOW_TO_INSTALL, HaProxy, Listen};
+use mail_failover_e2e::haproxy::{Checks, DownLog, HOW_TO_INSTALL, HaProxy, Listen};
 use mail_failover_e2e::mail::certificates::{Authority, Validity};
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::server::{Options, SmtpServer};
 use mail_failover_e2e::mail::statistics::human;
-use mail_failover_e2e::scrape::{Scrape, label};
+use mail_failover_e2e::operator::Operator;
+use mail_failover_e2e::scrape::{Durations, Scrape, label};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 use tokio::time::{interval, sleep};
@@ -40,8 +42,13 @@ use self::round::{BOUND, PACE, Pair, Round, SERVER_NAME, Setup, Tls, run_scenari
 
 /// The address of HAProxy.
 const FRONTEND: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
+/// The time in which HAProxy has made all its first checks.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// The `ConfigMap` with the authority of the servers.
 const CA: &str = "bench-ca";
+
+/// The shortest time over which the phases of fast probes are random.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// The size of a measurement.
 struct Plan {
@@ -63,7 +70,9 @@ fn main() -> ExitCode {
 async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let plan = if arguments.quick { QUICK } else { FULL };
     install_crds(&env.client()).await?;
-    let pairs = start_pairs(&env, &plan).await?;
+    steady::measure(&env, arguments).await.context("at a steady rate")?;
+
+    let pairs = start_pairs(&env, plan.pairs).await?;
     println!("{}; load {}", machine(), load());
     println!(
         "{} routes at a time, a message every {} ms on each; probes every {} with a timeout of {}, threshold {THRESHOLD}",
@@ -104,7 +113,8 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn start_pairs(env: &TestEnv, plan: &Plan) -> Result<Vec<Pair>> {
+/// Starts so many pairs without TLS, and with it.
+async fn start_pairs(env: &TestEnv, (plain, with_tls): (usize, usize)) -> Result<Vec<Pair>> {
     let authority = Authority::new()?;
     let tls = Tls {
         good: authority.issue(&[SERVER_NAME], Validity::Valid)?,
@@ -116,8 +126,8 @@ async fn start_pairs(env: &TestEnv, plan: &Plan) -> Result<Vec<Pair>> {
     });
     env.apply(&config_map.to_string()).await?;
     let mut pairs = Vec::new();
-    for number in 0..plan.pairs.0 + plan.pairs.1 {
-        let tls = (number >= plan.pairs.0).then(|| tls.clone());
+    for number in 0..plain + with_tls {
+        let tls = (number >= plain).then(|| tls.clone());
         let [mut primary, mut standby] =
             ["primary", "standby"].map(|name| Options::new(name, SocketAddr::new(env.ipv4(), 25)));
         if let Some(tls) = &tls {
@@ -134,35 +144,17 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize))
         interval: INTERVAL.0,
         timeout: TIMEOUT.0,
         failures: THRESHOLD,
+        lasting: None,
         successes: THRESHOLD,
         cooldown: "0s",
         minimum_stay: "0s",
         soak: "0s",
     };
-    let mut manifests = policy(&timings);
-    for (number, pair) in pairs.iter().enumerate() {
-        let (primary, standby) = (format!("primary-{number}"), format!("standby-{number}"));
-        for (name, server) in [(&primary, &pair.primary), (&standby, &pair.standby)] {
-            manifests.push_str(&backend(name, server.address(), pair.tls.is_some()));
-        }
-        let name = format!("route-{number}");
-        manifests.push_str(&route(&name, &[&primary, &standby], &name));
-    }
-    env.apply(&manifests).await?;
-    let operator = env.start_operator("bench", &QUICK_LEASE)?;
-    operator.wait_ready(WAIT_TIMEOUT).await?;
-    let mut ways = Vec::new();
-    for number in 0..pairs.len() {
-        let name = format!("route-{number}");
-        wait_active(env, &name, &format!("primary-{number}")).await?;
-        let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), &name, "smtp");
-        ways.push(Setup::Operator { env: Arc::clone(env), route: name, endpoints });
-    }
-    let rounds = run_all(pairs, ways, rounds).await?;
+    let (operator, ways) = start_operator(env, pairs, &timings).await?;
+    let rounds = run_all(pairs, ways, Schedule::of_all(rounds)).await?;
     let scrape = Scrape::new(operator.metrics().await?);
     operator.terminate(WAIT_TIMEOUT).await?;
-    let answers = scrape
-        .durations("mail_failover_api_request_duration_seconds", |labels| label(labels, "method") == Some("PATCH"));
+    let answers = patches(&scrape);
     let lag = scrape.durations("mail_failover_probe_start_lag_seconds", |_| true);
     for (what, times) in [("the API server's answers to its writes", answers), ("its probes' lateness", lag)] {
         let [p50, p99] =
@@ -172,12 +164,43 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize))
     Ok(rounds)
 }
 
+/// The durations of the operator's patches.
+fn patches(scrape: &Scrape) -> Durations {
+    scrape.durations("mail_failover_api_request_duration_seconds", |labels| label(labels, "method") == Some("PATCH"))
+}
+
+/// Starts an operator with a route for each pair, and waits until all lead to their primaries.
+async fn start_operator(env: &Arc<TestEnv>, pairs: &[Pair], timings: &PolicyTimings) -> Result<(Operator, Vec<Setup>)> {
+    let mut manifests = policy(timings);
+    for (number, pair) in pairs.iter().enumerate() {
+        let (primary, standby) = (format!("primary-{number}"), format!("standby-{number}"));
+        for (name, server) in [(&primary, &pair.primary), (&standby, &pair.standby)] {
+            manifests.push_str(&backend(name, server.address(), pair.tls.is_some(), timings));
+        }
+        let name = format!("route-{number}");
+        manifests.push_str(&route(&name, &[&primary, &standby], &name));
+    }
+    env.apply(&manifests).await?;
+    let operator = env.start_operator("bench", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    let mut ways = Vec::new();
+    for (number, pair) in pairs.iter().enumerate() {
+        let name = format!("route-{number}");
+        let endpoints = ServiceEndpoints::follow(env.client(), env.namespace(), &name, "smtp");
+        // The Service of an earlier measurement may lead to its primary still.
+        endpoints.wait_for(WAIT_TIMEOUT, |now| *now == [pair.primary.address()]).await?;
+        wait_active(env, &name, &format!("primary-{number}")).await?;
+        ways.push(Setup::Operator { env: Arc::clone(env), route: name, endpoints });
+    }
+    Ok((operator, ways))
+}
+
 /// The manifest of a backend.
-fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
+fn backend(name: &str, at: SocketAddr, tls: bool, timings: &PolicyTimings) -> String {
     let mut text = format!(
         "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
-        INTERVAL.0,
-        TIMEOUT.0,
+        timings.interval,
+        timings.timeout,
         at.ip(),
         at.port()
     );
@@ -188,43 +211,82 @@ fn backend(name: &str, at: SocketAddr, tls: bool) -> String {
 }
 
 async fn by_haproxy(env: &TestEnv, program: &Path, pairs: &[Pair], rounds: (usize, usize)) -> Result<Rounds> {
-    let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
-    let (mut listens, mut ways) = (Vec::new(), Vec::new());
-    for (port, pair) in (2500..).zip(pairs.iter()) {
-        let frontend = SocketAddr::new(FRONTEND, port);
-        listens.push(Listen { at: frontend, servers: vec![pair.primary.address(), pair.standby.address()] });
-        ways.push(Setup::Proxy { frontend });
-    }
-    let _haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
-    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
-    sleep(Duration::from_secs(2)).await;
+    let checks = Checks {
+        interval: INTERVAL.0,
+        fast_interval: None,
+        timeout: TIMEOUT.0,
+        failures: THRESHOLD,
+        successes: THRESHOLD,
+        told: None,
+    };
+    let (_haproxy, mut ways) = start_haproxy(env, program, checks, pairs, None).await?;
     // One after the other: if the peer never fails over, clients keep trying, and their TLS
     // handshakes take most of a machine.
     let tls_from = pairs.iter().position(|pair| pair.tls.is_some()).unwrap_or(pairs.len());
     let of_tls = ways.split_off(tls_from);
-    let mut played = run_all(&pairs[..tls_from], ways, rounds).await?;
-    played.extend(run_all(&pairs[tls_from..], of_tls, rounds).await?);
+    let mut played = run_all(&pairs[..tls_from], ways, Schedule::of_all(rounds)).await?;
+    played.extend(run_all(&pairs[tls_from..], of_tls, Schedule::of_all(rounds)).await?);
     Ok(played)
 }
 
+/// Starts HAProxy in front of all pairs.
+async fn start_haproxy(
+    env: &TestEnv,
+    program: &Path,
+    checks: Checks,
+    pairs: &[Pair],
+    log: Option<&Arc<DownLog>>,
+) -> Result<(HaProxy, Vec<Setup>)> {
+    let (mut listens, mut ways) = (Vec::new(), Vec::new());
+    for (number, (port, pair)) in (2500..).zip(pairs).enumerate() {
+        let frontend = SocketAddr::new(FRONTEND, port);
+        listens.push(Listen { at: frontend, servers: vec![pair.primary.address(), pair.standby.address()] });
+        let noted = log.map(|log| (log.clone(), format!("route{number}/s0")));
+        ways.push(Setup::Proxy { frontend, noted });
+    }
+    let haproxy = HaProxy::start(program, checks, &listens, env.folder())?;
+    // HAProxy trusts its servers before it has checked them. Wait for the first checks.
+    sleep(FIRST_CHECKS).await;
+    Ok((haproxy, ways))
+}
+
+/// The faults that are played on each pair.
+#[derive(Clone, Debug)]
+struct Schedule {
+    /// The fault of each round, without TLS and with it, in any order.
+    cases: [Vec<Case>; 2],
+    /// The time over which the phases of probes are random.
+    spread: Duration,
+}
+
+impl Schedule {
+    /// All faults, so many times each without TLS, and with it.
+    fn of_all((plain, tls): (usize, usize)) -> Self {
+        let [mut without, mut with] = [vec![], vec![]];
+        for case in Case::ALL {
+            let (cases, times) = if case.takes_tls() { (&mut with, tls) } else { (&mut without, plain) };
+            cases.extend(std::iter::repeat_n(case, times));
+        }
+        Self { cases: [without, with], spread: SPREAD }
+    }
+}
+
 /// Runs all rounds, on all pairs at the same time, each in an order of its own.
-async fn run_all(pairs: &[Pair], ways: Vec<Setup>, (plain, tls): (usize, usize)) -> Result<Rounds> {
+async fn run_all(pairs: &[Pair], ways: Vec<Setup>, schedule: Schedule) -> Result<Rounds> {
     let done = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
     let mut total = 0;
     for (number, setup) in ways.into_iter().enumerate() {
         let done = Arc::clone(&done);
         let is_tls = pairs.get(number).context("a way has a pair")?.tls.is_some();
-        let cases = Case::ALL.into_iter().filter(|case| case.takes_tls() == is_tls);
-        let times = if is_tls { tls } else { plain };
-        let mut order: Vec<Case> = cases.flat_map(|case| std::iter::repeat_n(case, times)).collect();
+        let mut order = schedule.cases[usize::from(is_tls)].clone();
         fastrand::shuffle(&mut order);
         total += order.len();
         tasks.push(async move {
             let pair = pairs.get(number).context("a way has a pair")?;
             let mut played: Vec<(Case, Round)> = Vec::new();
             for case in order {
-                let round = run_scenario(pair, &setup, case).await;
+                let round = run_scenario(pair, &setup, case, schedule.spread).await;
                 played.push((case, round.with_context(|| format!("route {number}, {}", case.name()))?));
                 done.fetch_add(1, Ordering::Relaxed);
             }

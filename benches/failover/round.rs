@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use mail_failover_api::{TransitionKind, TransitionStatus};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{WAIT_TIMEOUT, route_status};
+use mail_failover_e2e::haproxy::DownLog;
 use mail_failover_e2e::mail::certificates::Identity;
 use mail_failover_e2e::mail::endpoints::ServiceEndpoints;
 use mail_failover_e2e::mail::sender::{Sender, SenderOptions, fixed};
@@ -68,15 +69,15 @@ impl Pair {
 pub enum Setup {
     /// The operator: the client follows a Service.
     Operator { env: Arc<TestEnv>, route: String, endpoints: ServiceEndpoints },
-    /// A proxy in between: the client always connects to it.
-    Proxy { frontend: SocketAddr },
+    /// A proxy in between: the client always connects to it. What it notes of this server is its detection.
+    Proxy { frontend: SocketAddr, noted: Option<(Arc<DownLog>, String)> },
 }
 
 impl Setup {
     fn sender(&self, tls: Option<&Tls>) -> Result<Sender> {
         let endpoints = match self {
             Self::Operator { endpoints, .. } => endpoints.receiver(),
-            Self::Proxy { frontend } => fixed(vec![*frontend]),
+            Self::Proxy { frontend, .. } => fixed(vec![*frontend]),
         };
         let mut options = SenderOptions::new(PACE, endpoints);
         (options.retry_after, options.max_concurrent) = (RETRY, OUTSTANDING);
@@ -105,6 +106,8 @@ pub struct Round {
     pub failover: Option<Duration>,
     /// The time from the first evidence to the decision.
     pub detection: Option<Duration>,
+    /// The time from the break to the decision; with a proxy, to the log's line that it left the server.
+    pub decided: Option<Duration>,
     /// The time from the decision to the last output written.
     pub write: Option<Duration>,
     pub sent: usize,
@@ -113,12 +116,11 @@ pub struct Round {
     pub duplicated: usize,
 }
 
-/// Runs one round.
-pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Round> {
+/// Runs one round. The phase of the probes at the break is random over this interval.
+pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case, interval: Duration) -> Result<Round> {
     let sender = setup.sender(pair.tls.as_ref())?;
     sender.wait_for("first accepted messages", WAIT_TIMEOUT, |totals| totals.accepted >= 3).await?;
-    // More than an interval, so that the phase of the probes at the break is random.
-    sleep(Duration::from_millis(fastrand::u64(100..1100))).await;
+    sleep(Duration::from_millis(100) + interval.mul_f64(fastrand::f64())).await;
 
     let (broken, wall) = (Instant::now(), SystemTime::now());
     pair.break_primary(case).await?;
@@ -140,10 +142,14 @@ pub async fn run_scenario(pair: &Pair, setup: &Setup, case: Case) -> Result<Roun
         duplicated: delivery.duplicated,
         ..Round::default()
     };
+    if let Setup::Proxy { noted: Some((log, server)), .. } = setup {
+        round.decided = log.first_since(server, broken).map(|at| at - broken);
+    }
     if let (Setup::Operator { env, route, .. }, true) = (setup, seen) {
         let transition = transition(env, route, wall).await?;
         let since = |from: SystemTime, until: SystemTime| until.duration_since(from).ok();
         let decided = SystemTime::from(transition.decided_at.0);
+        round.decided = since(wall, decided);
         round.detection = transition.first_evidence_at.and_then(|evidence| since(evidence.0.into(), decided));
         round.write = transition.applied_at.and_then(|applied| since(decided, applied.0.into()));
     }

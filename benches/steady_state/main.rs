@@ -157,7 +157,14 @@ async fn cost(operator: &Operator, stretch: Duration) -> Result<Cost> {
 
 /// Cores and memory at each size.
 async fn by_haproxy(env: &TestEnv, program: &Path, plan: &Plan) -> Result<Vec<(f64, u64)>> {
-    let checks = Checks { interval: scale::INTERVAL, timeout: scale::TIMEOUT, failures: 3, successes: 3 };
+    let checks = Checks {
+        interval: scale::INTERVAL,
+        fast_interval: None,
+        timeout: scale::TIMEOUT,
+        failures: 3,
+        successes: 3,
+        told: None,
+    };
     let mut costs = Vec::new();
     for size in plan.sizes {
         let mut listens = Vec::new();

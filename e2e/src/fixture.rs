@@ -33,6 +33,8 @@ pub struct PolicyTimings {
     pub timeout: &'static str,
     /// `spec.failure.consecutive`.
     pub failures: u32,
+    /// `spec.failure.lasting`; its default if `None`.
+    pub lasting: Option<&'static str>,
     /// `spec.recovery.consecutive`.
     pub successes: u32,
     /// `spec.hold.cooldown`.
@@ -50,6 +52,7 @@ impl Default for PolicyTimings {
             interval: "200ms",
             timeout: "500ms",
             failures: 3,
+            lasting: None,
             successes: 3,
             cooldown: "1h",
             minimum_stay: "0s",
@@ -77,9 +80,10 @@ pub fn backend(name: &str, at: SocketAddr, timings: &PolicyTimings) -> String {
 
 /// The `FailoverPolicy` named `fast`.
 pub fn policy(timings: &PolicyTimings) -> String {
-    let PolicyTimings { failures, successes, cooldown, minimum_stay, soak, .. } = timings;
+    let PolicyTimings { failures, lasting, successes, cooldown, minimum_stay, soak, .. } = timings;
+    let lasting = lasting.map(|lasting| format!(", lasting: {lasting}")).unwrap_or_default();
     format!(
-        "---\napiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: fast}}\nspec:\n  failure: {{consecutive: {failures}}}\n  recovery: {{consecutive: {successes}}}\n  hold: {{cooldown: {cooldown}, minimumStay: {minimum_stay}, budget: {{switches: 10, per: 1s}}}}\n  failback: {{after: {soak}}}\n"
+        "---\napiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {{name: fast}}\nspec:\n  failure: {{consecutive: {failures}{lasting}}}\n  recovery: {{consecutive: {successes}}}\n  hold: {{cooldown: {cooldown}, minimumStay: {minimum_stay}, budget: {{switches: 10, per: 1s}}}}\n  failback: {{after: {soak}}}\n"
     )
 }
 

@@ -104,6 +104,15 @@ struct Delayed {
     in_time: u32,
 }
 
+/// What a round has changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundNews {
+    /// True if anything that status or outputs show may have changed.
+    pub(super) is_changed: bool,
+    /// True if a backend that answered fails now, before any login.
+    pub(super) began_to_fail: bool,
+}
+
 /// A change of the probes to make.
 #[derive(Clone, Debug)]
 pub enum ProbeChange {
@@ -111,6 +120,8 @@ pub enum ProbeChange {
     Set(Box<ProbeTarget>),
     /// Ends the probe of this key.
     Remove(ProbeKey),
+    /// Looks at once, beside the interval.
+    Look(ProbeKey),
 }
 
 /// Everything beside its own entry that the reconcile of a backend depends on.
@@ -189,10 +200,17 @@ impl BackendEntry {
 
     /// Notes if a route uses it. Returns true if that is new.
     pub(super) fn set_used(&mut self, is_used: bool) -> bool {
-        let was_used = std::mem::replace(&mut self.is_used, is_used);
-        let is_changed = was_used != is_used;
-        self.are_targets_set &= !is_changed;
-        is_changed
+        std::mem::replace(&mut self.is_used, is_used) != is_used
+    }
+
+    /// Keys of its probes in this process.
+    pub(super) fn probe_keys<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = ProbeKey> + use<'a> {
+        self.probed.iter().map(|name| probe_key(key, name))
+    }
+
+    /// Notes that the prober has to be told of the probes again, although they are the same.
+    pub(super) fn tell_targets_again(&mut self) {
+        self.are_targets_set = false;
     }
 
     /// The probes to set or remove for the present revision and endpoints.
@@ -223,6 +241,7 @@ impl BackendEntry {
             login: usable.login.clone(),
             replies: usable.replies.clone(),
             is_used: self.is_used,
+            confirmation: self.evidence.confirmation_rule(probe.interval),
         }
     }
 
@@ -272,21 +291,24 @@ impl BackendEntry {
         self.probed.iter().map(|name| ProbeChange::Remove(probe_key(key, name))).collect()
     }
 
-    /// Takes a round into account. Returns true if anything that status or outputs show may have changed.
-    pub(super) fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> bool {
+    /// Takes a round into account.
+    pub(super) fn observe(&mut self, report: &ProbeReport, now: Timestamp) -> RoundNews {
         if report.revision != self.revision {
-            return false;
+            return RoundNews::default();
         }
-        let Some(report) = self.about_present_endpoints(report) else { return false };
+        let Some(report) = self.about_present_endpoints(report) else { return RoundNews::default() };
         let report = &*report;
         let was_observed = self.evidence.is_observed();
-        let mut changed = self.evidence.observe(report, now) == News::Turned;
+        let news = self.evidence.observe(report, now);
+        let mut changed = news == News::Turned;
         changed |= was_observed != self.evidence.is_observed();
         changed |= self.note_addresses(&report.resolution, now);
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
         changed |= self.note_delay(report);
-        changed
+        // A look at another backend goes no further than to the login, and would say nothing about what fails from there on.
+        let is_failure = report.outcome.class.effect() == Effect::Failure && report.outcome.stage < Stage::Auth;
+        RoundNews { is_changed: changed, began_to_fail: is_failure && matches!(news, News::Doubted | News::Turned) }
     }
 
     /// The part of a round that is about endpoints that are still there; `None` if there is none.
@@ -311,6 +333,9 @@ impl BackendEntry {
     // It counts neither way, but people should see it while nothing else is known of the probe.
     fn note_refusal(&mut self, report: &ProbeReport) -> bool {
         let (probe, outcome) = (&report.key.probe, &report.outcome);
+        if report.is_extra {
+            return false;
+        }
         let is_of_login = outcome.class == EvidenceClass::Throttled && outcome.stage == Stage::Auth;
         let counts_neither_way =
             is_of_login || matches!(outcome.class, EvidenceClass::RecipientLevel | EvidenceClass::Inconclusive);

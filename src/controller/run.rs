@@ -147,6 +147,7 @@ pub async fn run(
             match change {
                 ProbeChange::Set(target) => prober.set(*target),
                 ProbeChange::Remove(key) => prober.remove(&key),
+                ProbeChange::Look(key) => prober.look(key),
             }
         }
         for change in cas {

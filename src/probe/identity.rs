@@ -44,6 +44,7 @@ impl ProbeIdentity {
             login,
             replies,
             is_used: _,
+            confirmation: _,
         } = target;
         Self {
             place: ProbedPlace::of(destination),

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub(super) targets: Gauge,
     /// Number of probes under schedule that differ.
     pub(super) distinct_targets: Gauge,
+    /// Looks beside those at the interval.
+    pub(super) looks: Counter,
     place_waits: Family<CauseLabel, Counter>,
     place_wait: Histogram,
     late_rounds: Family<CauseLabel, Counter>,
@@ -103,6 +105,11 @@ impl Metrics {
                 registry,
                 "distinct_targets",
                 "Probes under schedule that differ: identical ones are made once",
+            ),
+            looks: register(
+                registry,
+                "looks",
+                "Rounds beside those at the interval, to confirm a failure or a standby",
             ),
             place_waits: register(
                 registry,

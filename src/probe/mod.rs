@@ -43,6 +43,7 @@ mod schedule;
 mod shares;
 mod silence;
 mod subscribers;
+mod timing;
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -60,6 +61,7 @@ use prometheus_client::registry::Registry;
 use round::Rounds;
 use schedule::{RoundTerms, Runner};
 
+use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, ReplyRules, Tls};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::dial_guard::DialGuard;
@@ -90,6 +92,8 @@ pub struct ProbeTarget {
     pub replies: ReplyRules,
     /// True if a route uses the backend: its probes then find a place when all others are taken.
     pub is_used: bool,
+    /// Looks that follow a first failure.
+    pub confirmation: ConfirmationRule,
 }
 
 /// Runs one round at a target, outside any schedule. Returns after its connections are closed.
@@ -104,6 +108,7 @@ pub async fn once(settings: &Settings, clock: Clock, target: ProbeTarget) -> Res
         namespaces: [target.key.backend.namespace.clone()].into(),
         is_used: target.is_used,
         interval: target.interval,
+        is_look: false,
     };
     let prepared = rounds.prepare(target);
     let report = rounds.run(&prepared, terms, &Mutex::default()).await;

@@ -16,6 +16,7 @@ use super::places::{DialoguePlaces, PlaceRequest};
 use super::resolve::{KnownAddresses, Resolver, StartError};
 use super::schedule::{RoundTerms, Runner};
 use super::{ProbeTarget, Settings};
+use mail_failover_core::engine::depth_of_look;
 use mail_failover_core::model::{
     AddressOutcome, DelayCause, Depth, Destination, Effect, EvidenceClass, Outcome, ProbeDelay, ProbeLogin,
     ProbeReport, Resolution, SmtpHost, Stage, TlsMode,
@@ -215,7 +216,8 @@ impl Runner for Rounds {
                 let postponed = terms.postponed_login.clone();
                 let without_login =
                     postponed.map(|why| Box::new(DialoguePlan { postponed_login: Some(why), ..plan.clone() }));
-                let plan = without_login.as_deref().unwrap_or(plan);
+                let shallow = terms.is_look.then(|| Box::new(look(plan)));
+                let plan = shallow.as_deref().or(without_login.as_deref()).unwrap_or(plan);
                 let chosen = in_turn(all, sequence);
                 self.metrics.skipped_addresses.inc_by((all.len() - chosen.len()) as u64);
                 match chosen.as_slice() {
@@ -250,6 +252,7 @@ impl Runner for Rounds {
             addresses,
             outcome,
             delay,
+            is_extra: false,
         }
     }
 }
@@ -267,6 +270,12 @@ impl Drop for DialogueGauge {
     fn drop(&mut self) {
         self.0.dialogues.dec();
     }
+}
+
+/// The plan of a look beside those at the interval.
+// ADR-0112: Nothing from AUTH on is tried faster than the interval.
+fn look(plan: &DialoguePlan) -> DialoguePlan {
+    DialoguePlan { depth: depth_of_look(plan.depth, plan.mode), ..plan.clone() }
 }
 
 /// Returns true if a dialogue gets as far as a log-in.

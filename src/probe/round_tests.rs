@@ -11,6 +11,7 @@ use EvidenceClass::{
     CertificateInvalid, ConnectionRefused, Inconclusive, NoAnswer, NoEndpoints, Ok, Permanent, ProbeBlocked, Temporary,
     Throttled, Unresolvable,
 };
+use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
 use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
 
@@ -40,6 +41,7 @@ fn target(destination: Destination) -> ProbeTarget {
         login: mail_failover_core::model::ProbeLogin::None,
         replies: mail_failover_core::model::ReplyRules::default(),
         is_used: false,
+        confirmation: ConfirmationRule::default(),
     }
 }
 
@@ -86,6 +88,7 @@ fn terms(sequence: u64) -> RoundTerms {
         namespaces: ["shop".into()].into(),
         is_used: false,
         interval: Duration::from_millis(200),
+        is_look: false,
     }
 }
 
@@ -255,6 +258,19 @@ async fn a_deadline_that_was_noticed_too_late_makes_the_round_inconclusive() {
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     assert!(text.contains("mail_failover_probe_starved_dialogues_total 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_look_beside_the_interval_does_not_log_in() {
+    let script =
+        vec![say("220 mx\r\n"), Hear("EHLO"), say("250-mx\r\n250 AUTH PLAIN\r\n"), Hear("QUIT"), say("221 bye\r\n")];
+    let address = server(script).await;
+    let login = ProbeLogin::With(mail_failover_core::model::Login::new("shop", "secret"));
+    let target = ProbeTarget { depth: Depth::Auth, login, ..target(service(vec![address])) };
+    let rounds = Rounds::new(&settings(), Clock::system(), Metrics::new(&mut Registry::default())).unwrap();
+    let prepared = rounds.prepare(target);
+    let report = rounds.run(&prepared, RoundTerms { is_look: true, ..terms(1) }, &Mutex::default()).await;
+    assert_eq!((report.outcome.class, report.outcome.stage), (Ok, Stage::Ehlo), "{:?}", report.outcome);
 }
 
 #[test]

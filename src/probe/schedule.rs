@@ -3,7 +3,7 @@
 //! Targets that are identical but for their object and interval are one target here, made at the shortest interval, and
 //! all their objects hear of it ([`Subscribers`]).
 //!
-//! A new target starts within [`FIRST_SPREAD`], sooner if there are few targets, and later if there are many at its place.
+//! A new target starts within 2 s, sooner if there are few targets, and later if there are many at its place.
 //! A changed target starts at once, unless its last round began less than half an interval ago (a rolling update changes
 //! endpoints every few seconds). Then every round starts one interval after the one before, shifted by up to 5 %. Half of
 //! the shift is drawn once per target, so that targets that started together drift apart in proportion to time and not to
@@ -12,10 +12,13 @@
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
 //!
-//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end
-//! before AUTH, so that a dead backend is seen all the same.
+//! Looks come beside the rounds: to confirm a first failure or a silence ([`Confirmation`]), and where the controller asks
+//! for one.
+//!
+//! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
+//! a dead backend is seen all the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,27 +38,14 @@ use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
 use super::subscribers::{Subscriber, Subscribers, Taker};
+use super::timing::{SHIFT, first_delay, promptly, shift};
 use super::{ProbeTarget, Settings};
-use mail_failover_core::model::{ProbeKey, ProbeReport};
+use mail_failover_core::engine::{Confirmation, Look};
+use mail_failover_core::model::{Effect, ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::random;
 
 /// Most rounds of one target under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
-/// Bound on the first start of a new target, beside a tenth of its interval.
-const FIRST_SPREAD: Duration = Duration::from_secs(2);
-/// Widening of the first spread by each target under schedule: 5,000 starts a second.
-const SPREAD_PER_TARGET: Duration = Duration::from_micros(200);
-/// Delay of the first start by each target at the same place, beyond [`SMALL_CROWD`]: half as many starts as one
-/// address takes in a second.
-const SPREAD_AT_PLACE: Duration = Duration::from_millis(40);
-/// Targets at one place that start as if they were alone.
-const SMALL_CROWD: usize = 20;
-/// Bound on the start of a changed target, beside a tenth of its interval.
-const CHANGED_SPREAD: Duration = Duration::from_millis(50);
-/// Each of the two parts of an interval's shift. Together they are 4.5 %, so that a timer's resolution of 1 ms fits
-/// into 5 %.
-const SHIFT: f64 = 0.0225;
 
 /// Terms of one round.
 #[derive(Clone, Debug)]
@@ -68,8 +58,10 @@ pub struct RoundTerms {
     pub namespaces: Arc<[Arc<str>]>,
     /// True if a route uses one of the backends that want it.
     pub is_used: bool,
-    /// Time from its start to the start of the next.
+    /// Time from its start to the start of the next at the interval.
     pub interval: Duration,
+    /// True if it comes beside those at the interval, and goes no deeper than nobody counts.
+    pub is_look: bool,
 }
 
 /// Runner of rounds. A trait, so that the schedule is tested without a network.
@@ -99,6 +91,8 @@ pub struct Prober {
 #[derive(Debug, Default)]
 struct PendingChanges {
     pending: Mutex<HashMap<ProbeKey, Option<ProbeTarget>>>,
+    /// Probes that are to look at once.
+    looks: Mutex<HashSet<ProbeKey>>,
     notify: Notify,
 }
 
@@ -154,6 +148,12 @@ impl Prober {
         self.change(key.clone(), None);
     }
 
+    /// Looks at a target at once, beside its interval; once in an interval at most.
+    pub fn look(&self, key: ProbeKey) {
+        self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        self.changes.notify.notify_one();
+    }
+
     fn change(&self, key: ProbeKey, target: Option<ProbeTarget>) {
         self.changes.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(key, target);
         self.changes.notify.notify_one();
@@ -191,7 +191,13 @@ struct ScheduledTarget<R: Runner> {
     end: CancellationToken,
     _end_on_drop: DropGuard,
     timer: delay_queue::Key,
+    /// Start of the next round at the interval.
     due: Instant,
+    confirmation: Confirmation<Instant>,
+    /// Time that answers usually take: the longest of the latest ones.
+    usual: Duration,
+    /// Start of the latest look that was asked for.
+    looked_at: Option<Instant>,
     /// True if it has changed since the last round.
     is_changed: bool,
     sequence: u64,
@@ -206,8 +212,13 @@ struct ScheduledTarget<R: Runner> {
 struct RoundEnd {
     /// Number of the target.
     target: u64,
+    /// Start by the schedule.
     started: Instant,
+    /// Start by the report.
+    began: Instant,
     takers: Vec<Taker>,
+    /// True if it came beside those at the interval.
+    is_look: bool,
     logs_in: bool,
     report: ProbeReport,
     in_flight: RoundInFlight,
@@ -238,7 +249,7 @@ impl<R: Runner> Scheduler<R> {
                 () = self.changes.notify.notified() => self.take_changes(),
                 expired = poll_fn(|context| self.timers.poll_expired(context)), if has_timers => {
                     if let Some(expired) = expired {
-                        self.start_round(expired.into_inner());
+                        self.handle_timer(expired.into_inner());
                     }
                 }
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
@@ -259,6 +270,10 @@ impl<R: Runner> Scheduler<R> {
                 Some(target) => self.set(target, known),
                 None => self.remove(&key),
             }
+        }
+        let looks = std::mem::take(&mut *self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in looks {
+            self.look(&key);
         }
         self.metrics.targets.set(i64::try_from(self.by_key.len()).unwrap_or(i64::MAX));
         self.metrics.distinct_targets.set(i64::try_from(self.targets.len()).unwrap_or(i64::MAX));
@@ -360,6 +375,9 @@ impl<R: Runner> Scheduler<R> {
             end,
             timer: self.timers.insert_at(number, due),
             due,
+            confirmation: Confirmation::default(),
+            usual: Duration::ZERO,
+            looked_at: None,
             is_changed: false,
             sequence: 0,
             last_start: changed,
@@ -404,9 +422,45 @@ impl<R: Runner> Scheduler<R> {
         Some((subscriber, left))
     }
 
-    fn start_round(&mut self, number: u64) {
+    /// Makes a look that was asked for.
+    fn look(&mut self, key: &ProbeKey) {
+        let Some(number) = self.by_key.get(key).copied() else { return };
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
-        let now = Instant::now();
+        let (now, interval) = (Instant::now(), scheduled.subscribers.interval());
+        if scheduled.looked_at.is_none_or(|at| now >= at + interval) {
+            scheduled.looked_at = Some(now);
+            self.begin_look(number, now);
+        }
+    }
+
+    fn handle_timer(&mut self, number: u64) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        let (now, due) = (Instant::now(), scheduled.due);
+        let is_planned = scheduled.confirmation.next().is_some_and(|look| look <= now);
+        scheduled.confirmation.begin(now);
+        if due <= now {
+            return self.start_round(number, now);
+        }
+        // Unless an answer has come since the timer was set for a look.
+        scheduled.set_due(number, due, &mut self.timers);
+        if is_planned {
+            self.begin_look(number, now);
+        }
+    }
+
+    fn begin_look(&mut self, number: u64, now: Instant) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        if scheduled.rounds_under_way() >= MAX_IN_FLIGHT {
+            self.metrics.skipped_rounds.inc();
+            return;
+        }
+        self.metrics.looks.inc();
+        let takers = scheduled.subscribers.begin_look();
+        self.spawn_round(number, now, takers, true);
+    }
+
+    fn start_round(&mut self, number: u64, now: Instant) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
         self.metrics.start_lag(now.saturating_duration_since(scheduled.due));
         let interval = scheduled.subscribers.interval();
         let is_full = scheduled.rounds_under_way() >= MAX_IN_FLIGHT;
@@ -415,20 +469,29 @@ impl<R: Runner> Scheduler<R> {
         // From the actual start: two rounds are never closer than an interval less 5 %, even when this one is late.
         let shift = SHIFT * (scheduled.drift + shift());
         let regular = now + interval.mul_f64(1.0 + shift);
-        scheduled.due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
+        let due = match scheduled.subscribers.next_start(shift).filter(|_| !is_full) {
             Some(next) => next.clamp(now + interval / 20, regular),
             None => regular,
         };
-        scheduled.timer = self.timers.insert_at(number, scheduled.due);
+        if let Some(patience) = scheduled.patience().filter(|_| !is_full) {
+            let rule = scheduled.subscribers.confirmation();
+            scheduled.confirmation.suspect(&rule, interval, now + patience);
+        }
+        scheduled.set_due(number, due, &mut self.timers);
         if is_full {
             self.metrics.skipped_rounds.inc();
             return;
         }
-        scheduled.sequence += 1;
         scheduled.last_start = Some(now);
+        self.spawn_round(number, now, takers, false);
+    }
+
+    fn spawn_round(&mut self, number: u64, now: Instant, takers: Vec<Taker>, is_look: bool) {
+        let Some(scheduled) = self.targets.get_mut(&number) else { return };
+        scheduled.sequence += 1;
         let postponed_login = scheduled.login_pace.postponed(now);
-        let logs_in = postponed_login.is_none();
-        if !logs_in {
+        let logs_in = postponed_login.is_none() && !is_look;
+        if !logs_in && !is_look {
             self.metrics.postponed_logins.inc();
         }
         let terms = RoundTerms {
@@ -436,22 +499,42 @@ impl<R: Runner> Scheduler<R> {
             postponed_login,
             namespaces: scheduled.subscribers.namespaces(),
             is_used: scheduled.subscribers.are_used(),
-            interval,
+            interval: scheduled.subscribers.interval(),
+            is_look,
         };
         let (runner, prepared, known) = (self.runner.clone(), scheduled.prepared.clone(), scheduled.known.clone());
         let (end, in_flight) = (scheduled.end.clone(), RoundInFlight::begin(&scheduled.in_flight));
         self.tasks.spawn(async move {
+            // Not before the report says that it has started, however long this task waited.
+            let began = Instant::now();
             let report = end.run_until_cancelled(runner.run(&prepared, terms, &known)).await?;
-            Some(RoundEnd { target: number, started: now, takers, logs_in, report, in_flight })
+            Some(RoundEnd { target: number, started: now, began, takers, is_look, logs_in, report, in_flight })
         });
     }
 
     fn end_round(&mut self, ended: Option<RoundEnd>) {
-        let Some(RoundEnd { target, started, takers, logs_in, mut report, in_flight }) = ended else { return };
+        let Some(RoundEnd { target, started, began, takers, is_look, logs_in, mut report, in_flight }) = ended else {
+            return;
+        };
         let Some(scheduled) = self.targets.get_mut(&target) else { return };
         if logs_in {
             let interval = scheduled.subscribers.interval();
             scheduled.login_pace.observe(started, Instant::now(), interval, &mut report.outcome);
+        }
+        let look = Look { started: began, effect: report.outcome.class.effect(), stage: report.outcome.stage };
+        if look.effect == Effect::Success {
+            scheduled.usual = report.outcome.elapsed.max(scheduled.usual * 7 / 8);
+        }
+        let (rule, interval) = (scheduled.subscribers.confirmation(), scheduled.subscribers.interval());
+        scheduled.confirmation.observe(&rule, interval, look, Instant::now());
+        if look.effect == Effect::Failure {
+            let due = scheduled.due;
+            scheduled.set_due(target, due, &mut self.timers);
+        }
+        if is_look {
+            // It may have gone less deep than a round.
+            let reports = scheduled.subscribers.reports_to(&takers, &report);
+            return self.deliver(reports, Some(in_flight));
         }
         let reports = scheduled.subscribers.reports(&takers, started, &report);
         if scheduled.latest.as_ref().is_none_or(|(latest, _)| *latest < started) {
@@ -512,39 +595,22 @@ impl<R: Runner> ScheduledTarget<R> {
         is_elsewhere
     }
 
+    /// Time after which a round without a result is suspect; `None` if its timeout ends it before.
+    fn patience(&self) -> Option<Duration> {
+        let timeout = R::target(&self.prepared).timeout;
+        // A server that takes its time, and a first packet that is lost (it is sent again after 1 s), are no suspects.
+        let patience = (timeout / 4).max(self.usual * 4);
+        (patience < timeout).then_some(patience)
+    }
+
     fn set_due(&mut self, number: u64, due: Instant, timers: &mut DelayQueue<u64>) {
+        let due = self.confirmation.align(due, self.subscribers.interval());
         self.due = due;
+        let next = self.confirmation.next().map_or(due, |look| look.min(due));
         // `reset_at` would panic if the timer were gone.
         timers.try_remove(&self.timer);
-        self.timer = timers.insert_at(number, due);
+        self.timer = timers.insert_at(number, next);
     }
-}
-
-/// Time until a new target starts first.
-fn first_delay(interval: Duration, targets: usize, at_place: usize) -> Duration {
-    let alone = (interval / 10).min(FIRST_SPREAD).min(times(SPREAD_PER_TARGET, targets));
-    let crowd = times(SPREAD_AT_PLACE, at_place.saturating_sub(SMALL_CROWD));
-    // Round and round again, if there are more than the interval has room for.
-    let in_turn = crowd.as_nanos() % interval.as_nanos().max(1);
-    random_below(alone) + Duration::from_nanos(u64::try_from(in_turn).unwrap_or(0))
-}
-
-fn times(unit: Duration, count: usize) -> Duration {
-    unit.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// Start of a target that has changed.
-fn promptly(interval: Duration) -> Instant {
-    Instant::now() + random_below((interval / 10).min(CHANGED_SPREAD))
-}
-
-/// Random number from -1 to 1.
-fn shift() -> f64 {
-    random::unit().mul_add(2.0, -1.0)
-}
-
-fn random_below(bound: Duration) -> Duration {
-    bound.mul_f64(random::unit())
 }
 
 #[cfg(test)]

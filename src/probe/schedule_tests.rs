@@ -6,9 +6,10 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep;
 
 use super::*;
+use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{
     Depth, Destination, EvidenceClass, Login, ObjectKey, Outcome, ProbeLogin, Resolution, ServicePort, SmtpHost, Stage,
-    Timestamp, Tls, TlsMode, TrustAnchors,
+    Thresholds, Timestamp, Tls, TlsMode, TrustAnchors,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +19,16 @@ struct Start {
     sequence: u64,
     at: Instant,
     logs_in: bool,
+    is_look: bool,
 }
 
 /// Notes when rounds start; each lasts as long as the test says.
 struct Fake {
     starts: UnboundedSender<Start>,
     lasts: Duration,
-    /// Class and stage of every round that logs in.
+    /// Class and stage of the first rounds.
+    first_answers: Mutex<Vec<(EvidenceClass, Stage)>>,
+    /// Class and stage of every other round that logs in.
     answer: (EvidenceClass, Stage),
 }
 
@@ -43,9 +47,11 @@ impl Runner for Fake {
         let sequence = terms.sequence;
         let (key, revision) = (target.key.clone(), target.revision);
         let logs_in = terms.postponed_login.is_none();
-        self.starts.send(Start { key, revision, sequence, at: Instant::now(), logs_in }).unwrap();
+        let is_look = terms.is_look;
+        self.starts.send(Start { key, revision, sequence, at: Instant::now(), logs_in, is_look }).unwrap();
+        let answer = self.first_answers.lock().unwrap().pop().unwrap_or(self.answer);
         sleep(self.lasts).await;
-        let (class, stage) = if logs_in { self.answer } else { (EvidenceClass::Throttled, Stage::Auth) };
+        let (class, stage) = if logs_in { answer } else { (EvidenceClass::Throttled, Stage::Auth) };
         ProbeReport {
             key: target.key.clone(),
             revision: target.revision,
@@ -56,6 +62,7 @@ impl Runner for Fake {
             addresses: vec![],
             outcome: Outcome { class, stage, message: String::new(), certificate_not_after: None, elapsed: self.lasts },
             delay: None,
+            is_extra: false,
         }
     }
 }
@@ -74,12 +81,24 @@ fn start(lasts: Duration, queue: usize) -> RunningProber {
 }
 
 fn start_answering(answer: (EvidenceClass, Stage), lasts: Duration, queue: usize) -> RunningProber {
+    start_answering_first(vec![], answer, lasts, queue)
+}
+
+/// Starts a prober whose first rounds have other answers, the last one of these first.
+fn start_answering_first(
+    first_answers: Vec<(EvidenceClass, Stage)>,
+    answer: (EvidenceClass, Stage),
+    lasts: Duration,
+    queue: usize,
+) -> RunningProber {
+    let first_answers = Mutex::new(first_answers);
     let mut registry = Registry::default();
     let (starts, started) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::channel(queue);
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new(&mut registry);
-    let (prober, task) = Prober::start_with(Fake { starts, lasts, answer }, metrics, reports, shutdown.clone());
+    let runner = Fake { starts, lasts, first_answers, answer };
+    let (prober, task) = Prober::start_with(runner, metrics, reports, shutdown.clone());
     RunningProber { prober, starts: started, reports: reported, registry, shutdown, task }
 }
 
@@ -126,6 +145,7 @@ fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
         login: mail_failover_core::model::ProbeLogin::None,
         replies: mail_failover_core::model::ReplyRules::default(),
         is_used: false,
+        confirmation: ConfirmationRule::default(),
     }
 }
 
@@ -387,7 +407,11 @@ async fn each_object_hears_of_a_shared_probe_at_its_own_interval() {
         loop {
             tokio::select! {
                 () = &mut until => break,
-                Some(report) = running.reports.recv() => times.entry(report.key).or_default().push(Instant::now()),
+                Some(report) = running.reports.recv() => {
+                    if !report.is_extra {
+                        times.entry(report.key).or_default().push(Instant::now());
+                    }
+                }
             }
         }
         assert_eq!(times.len(), all.len());
@@ -429,7 +453,8 @@ async fn whoever_joins_a_shared_probe_hears_of_the_latest_round_at_once() {
     // Too old for an interval of 5 s, which begins at once.
     running.prober.set(shared("shop", "c", 5 * SECOND));
     sleep(SECOND).await;
-    assert_eq!((running.started().len(), running.reported().len()), (1, 1));
+    // The others hear of it as well.
+    assert_eq!((running.started().len(), running.reported().len()), (1, 3));
     sleep(30 * SECOND).await;
     assert!((5..=7).contains(&running.started().len()));
 }
@@ -468,4 +493,129 @@ async fn first_rounds_of_many_probes_at_one_place_are_spread_over_the_interval()
         in_second[usize::try_from((start.at - began).as_secs()).unwrap()] += 1;
     }
     assert!(in_second.iter().all(|starts| *starts < 120), "{in_second:?}");
+}
+
+/// A probe whose failures are confirmed at once: so many, over so many seconds.
+fn confirmed(failure: u32, lasting: u64) -> ProbeTarget {
+    let thresholds = Thresholds { failure, lasting: Some(Duration::from_secs(lasting)), ..Thresholds::default() };
+    ProbeTarget { confirmation: ConfirmationRule::of([&thresholds], 10 * SECOND), ..shared("shop", "a", 10 * SECOND) }
+}
+
+const REFUSED: (EvidenceClass, Stage) = (EvidenceClass::ConnectionRefused, Stage::Connect);
+
+#[tokio::test(start_paused = true)]
+async fn after_a_first_failure_the_next_looks_come_at_once_and_one_when_it_has_lasted() {
+    let mut running = start_answering(REFUSED, Duration::from_millis(10), 1000);
+    running.prober.set(confirmed(4, 15));
+    sleep(60 * SECOND).await;
+    let starts = running.started();
+    let first = starts[0].at;
+    let looks: Vec<_> = starts.iter().filter(|start| start.is_look).map(|start| start.at - first).collect();
+    assert_eq!(looks.len(), 3, "{looks:?}");
+    assert!(looks[0] < Duration::from_millis(20) && looks[1] < Duration::from_millis(250), "{looks:?}");
+    assert!(looks[2] >= 15 * SECOND && looks[2] < 16 * SECOND, "{looks:?}");
+    // Beside them the rounds go on at the interval.
+    let rounds: Vec<_> = starts.iter().filter(|start| !start.is_look).cloned().collect();
+    assert!(gaps(&rounds).iter().all(|gap| *gap >= 9 * SECOND && *gap <= 11 * SECOND), "{:?}", gaps(&rounds));
+    let reports = running.reported();
+    assert!(reports.iter().map(|report| report.sequence).is_sorted());
+    assert_eq!(reports.iter().filter(|report| report.is_extra).count(), 3);
+    assert_eq!(running.metric("looks_total"), "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_of_a_silent_server_begin_before_its_timeout_and_overlap() {
+    let mut running = start_answering((EvidenceClass::NoAnswer, Stage::Banner), 5 * SECOND, 1000);
+    running.prober.set(confirmed(3, 0));
+    sleep(9 * SECOND).await;
+    let starts = running.started();
+    let looks: Vec<_> = starts.iter().filter(|start| start.is_look).map(|start| start.at - starts[0].at).collect();
+    let expected = [1250, 1450].map(Duration::from_millis);
+    assert!(
+        looks.len() == 2 && looks.iter().zip(expected).all(|(look, at)| *look >= at && *look < at + SECOND / 10),
+        "{looks:?}"
+    );
+    // 5 s for the first, and 1.45 s more for the two others together.
+    assert_eq!(running.reported().len(), 3);
+    // What is known to be silent is probed at its interval.
+    sleep(50 * SECOND).await;
+    assert!(running.started().iter().all(|start| !start.is_look));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_always_takes_its_time_is_not_suspect() {
+    let mut running = start(2 * SECOND, 1000);
+    running.prober.set(confirmed(3, 0));
+    sleep(10 * SECOND).await;
+    running.started();
+    sleep(60 * SECOND).await;
+    let starts = running.started();
+    assert!((5..=7).contains(&starts.len()) && starts.iter().all(|start| !start.is_look), "{starts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_the_looks_and_brings_no_round_early() {
+    let ok = (EvidenceClass::Ok, Stage::Ehlo);
+    let mut running = start_answering_first(vec![REFUSED], ok, Duration::from_millis(10), 1000);
+    running.prober.set(confirmed(4, 0));
+    sleep(60 * SECOND).await;
+    let starts = running.started();
+    assert_eq!(starts.iter().filter(|start| start.is_look).count(), 1);
+    let rounds: Vec<_> = starts.iter().filter(|start| !start.is_look).cloned().collect();
+    assert!(gaps(&rounds).iter().all(|gap| *gap >= 9 * SECOND), "{:?}", gaps(&rounds));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_rounds_that_fail_at_the_login_waits_until_the_failure_has_lasted() {
+    for _ in 0..10 {
+        let mut running = start_answering((EvidenceClass::Temporary, Stage::Auth), Duration::from_millis(10), 1000);
+        running.prober.set(confirmed(6, 50));
+        sleep(60 * SECOND).await;
+        let starts = running.started();
+        assert!(starts.iter().all(|start| !start.is_look));
+        let lasted = starts[5].at - starts[0].at;
+        assert!(lasted >= 50 * SECOND && lasted < 53 * SECOND, "{lasted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_at_the_login_begins_no_looks() {
+    let refused = (EvidenceClass::AuthenticationRefused, Stage::Auth);
+    for answer in [refused, (EvidenceClass::Throttled, Stage::Banner), (EvidenceClass::Ok, Stage::Ehlo)] {
+        let mut running = start_answering(answer, Duration::ZERO, 1000);
+        running.prober.set(confirmed(3, 0));
+        sleep(61 * SECOND).await;
+        assert!(running.started().iter().all(|start| !start.is_look), "{answer:?}");
+        assert_eq!(running.metric("looks_total"), "0");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_asked_for_comes_at_once_and_once_in_an_interval() {
+    let mut running = start(Duration::from_millis(10), 1000);
+    running.prober.set(confirmed(3, 50));
+    sleep(2 * SECOND).await;
+    running.started();
+    for _ in 0..5 {
+        running.prober.look(confirmed(3, 50).key);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(running.started().iter().filter(|start| start.is_look).count(), 1);
+    sleep(10 * SECOND).await;
+    running.prober.look(confirmed(3, 50).key);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(running.started().iter().filter(|start| start.is_look).count(), 1);
+    assert!(running.reported().iter().any(|report| report.is_extra));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_hears_of_rounds_that_others_ask_for_as_extra_ones() {
+    let mut running = start(Duration::ZERO, 1000);
+    running.prober.set(confirmed(3, 50));
+    running.prober.set(shared("shop", "every-second", SECOND));
+    sleep(30 * SECOND).await;
+    let reports = running.reported();
+    let of = |name: &'static str| reports.iter().filter(move |report| *report.key.backend.name == *name);
+    assert!(of("a").count() >= 28 && of("a").filter(|report| !report.is_extra).count() <= 4);
+    assert!(of("every-second").count() >= 28 && of("every-second").all(|report| !report.is_extra));
 }

@@ -1,8 +1,8 @@
 //! Subscribers of one probe: the probes of objects that are identical to it, each with an interval of its own.
 //!
-//! Pure: time is an argument. A round is made as often as the shortest interval asks for. Each subscriber takes a round
-//! once in its own interval, so that its thresholds count what they would count alone: nobody's failover becomes faster or
-//! slower because somebody else probes the same more often.
+//! Pure: time is an argument. A round is made as often as the shortest interval asks for. Everybody hears of each round.
+//! Those that come sooner than a subscriber's own interval asks for are marked as extra: they count for no recovery, so that
+//! nobody's becomes faster because somebody else probes the same more often. Failures count by the time that they span.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ProbeTarget;
+use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{ProbeKey, ProbeReport};
 
 /// Shortest interval that is kept, far below the 100 ms that the schema allows.
@@ -26,14 +27,22 @@ pub(super) struct Subscriber {
     revision: u64,
     interval: Duration,
     is_used: bool,
+    confirmation: ConfirmationRule,
     /// Number of the latest round that it has taken.
     sequence: u64,
     /// Start of the latest round that it has taken; `None` before the first.
     taken_at: Option<Instant>,
 }
 
-/// A subscriber that takes a round, and the number of the round among those that it takes.
-pub(super) type Taker = (ProbeKey, u64);
+/// A subscriber that takes a round.
+#[derive(Clone, Debug)]
+pub(super) struct Taker {
+    key: ProbeKey,
+    /// Number of the round among those that it takes.
+    sequence: u64,
+    /// True if the round comes sooner than its interval asks for.
+    is_extra: bool,
+}
 
 /// All subscribers of one probe.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +51,14 @@ pub(super) struct Subscribers(BTreeMap<ProbeKey, Subscriber>);
 impl Subscriber {
     /// A subscriber that continues after this number.
     pub(super) fn new(target: &ProbeTarget, sequence: u64) -> Self {
-        let mut subscriber = Self { revision: 0, interval: MIN_INTERVAL, is_used: false, sequence, taken_at: None };
-        subscriber.update(target);
-        subscriber
+        Self {
+            revision: target.revision,
+            interval: interval(target),
+            is_used: target.is_used,
+            confirmation: target.confirmation.clone(),
+            sequence,
+            taken_at: None,
+        }
     }
 
     /// The same object, which asks for another probe now.
@@ -56,6 +70,7 @@ impl Subscriber {
         self.revision = target.revision;
         self.interval = interval(target);
         self.is_used = target.is_used;
+        self.confirmation.clone_from(&target.confirmation);
     }
 
     /// Number of the latest round that it has taken.
@@ -67,6 +82,11 @@ impl Subscriber {
         self.sequence += 1;
         self.taken_at = Some(started);
         self.sequence
+    }
+
+    fn take_extra(&mut self, key: &ProbeKey) -> Taker {
+        self.sequence += 1;
+        Taker { key: key.clone(), sequence: self.sequence, is_extra: true }
     }
 }
 
@@ -127,10 +147,26 @@ impl Subscribers {
             let is_due =
                 subscriber.taken_at.is_none_or(|at| now + subscriber.interval / 20 >= at + subscriber.interval);
             if is_due || is_for_all {
-                takers.push((key.clone(), subscriber.take(now)));
+                takers.push(Taker { key: key.clone(), sequence: subscriber.take(now), is_extra: false });
+            } else {
+                takers.push(subscriber.take_extra(key));
             }
         }
         takers
+    }
+
+    /// Takes note of a look beside those at the interval. Returns those who take it, sorted.
+    pub(super) fn begin_look(&mut self) -> Vec<Taker> {
+        let mut takers = vec![];
+        for (key, subscriber) in &mut self.0 {
+            takers.push(subscriber.take_extra(key));
+        }
+        takers
+    }
+
+    /// The looks that follow a first failure, for all of them.
+    pub(super) fn confirmation(&self) -> ConfirmationRule {
+        ConfirmationRule::together(self.0.values().map(|subscriber| &subscriber.confirmation))
     }
 
     /// Start of the next round, if rounds of the shortest interval are shifted by this share of it: before anybody has
@@ -148,13 +184,23 @@ impl Subscribers {
     /// The reports of a round that was started then: to those who take it, and to those who came since and have taken
     /// none.
     pub(super) fn reports(&mut self, takers: &[Taker], started: Instant, of: &ProbeReport) -> Vec<ProbeReport> {
-        let mut reports = vec![];
+        let mut reports = self.reports_to(takers, of);
         for (key, subscriber) in &mut self.0 {
-            let taken = takers.binary_search_by(|(taker, _)| taker.cmp(key)).ok().map(|at| takers[at].1);
-            let taken = taken.or_else(|| subscriber.taken_at.is_none().then(|| subscriber.take(started)));
-            if let Some(sequence) = taken {
-                let (key, revision) = (key.clone(), subscriber.revision);
+            if subscriber.taken_at.is_none() {
+                let (key, sequence, revision) = (key.clone(), subscriber.take(started), subscriber.revision);
                 reports.push(ProbeReport { key, revision, sequence, ..of.clone() });
+            }
+        }
+        reports
+    }
+
+    /// The reports of a round to those who take it and are still there.
+    pub(super) fn reports_to(&self, takers: &[Taker], of: &ProbeReport) -> Vec<ProbeReport> {
+        let mut reports = vec![];
+        for Taker { key, sequence, is_extra } in takers {
+            if let Some(subscriber) = self.0.get(key) {
+                let (key, revision, sequence, is_extra) = (key.clone(), subscriber.revision, *sequence, *is_extra);
+                reports.push(ProbeReport { key, revision, sequence, is_extra, ..of.clone() });
             }
         }
         reports

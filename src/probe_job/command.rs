@@ -12,6 +12,7 @@ use super::arguments::ProbeArguments;
 use super::report;
 use crate::probe::{self, ProbeTarget, Settings, StartError};
 use mail_failover_api::conditions::reason;
+use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{
     Destination, Envelope, EvidenceClass, Login, LoginError, ObjectKey, Outcome, ProbeKey, ProbeLogin, ReplyRules,
     SmtpHost, Stage, Tls, TrustAnchors,
@@ -144,6 +145,7 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
             rejected: vec![],
         },
         is_used: true,
+        confirmation: ConfirmationRule::default(),
     })
 }
 

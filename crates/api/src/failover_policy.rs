@@ -76,14 +76,23 @@ pub struct FailoverPolicySpec {
 
 /// Thresholds at which a backend counts as failed, and as degraded.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.lasting) || duration(self.lasting) <= duration('1h')").message("spec.failure.lasting must be at most 1h"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FailureSpec {
     /// Failures of one probe in a row that make a backend Unhealthy. Throttling, recipient-level replies and our own
-    /// troubles (a silent DNS resolver, no free socket) count neither way. Default: 6, which rides out a blip of 45s
-    /// with probes every 10s.
+    /// troubles (a silent DNS resolver, no free socket) count neither way. Default: 6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub consecutive: Option<i32>,
+
+    /// Shortest time from the start of the first to the start of the last of these failures: shorter blips are ridden
+    /// out. Where rounds at the interval are too few for `consecutive` in that time, the looks after a first failure
+    /// come at once, a fiftieth of the interval apart (100ms to 1s), up to ten. They go no deeper than `StartTLS`, and
+    /// none follows a failure at AUTH or later. `0s`: as soon as `consecutive` looks have failed. At most 1h. Default:
+    /// what as many rounds of the probe span, which is 50s by default and rides out a blip of 45s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub lasting: Option<Duration>,
 
     /// A share of failures that makes a backend Unhealthy although they do not come in a row. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -263,6 +263,11 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ),
         (
             "FailoverPolicy",
+            with(policy(), "/failure/lasting", json!("1h1s")),
+            "spec.failure.lasting must be at most 1h",
+        ),
+        (
+            "FailoverPolicy",
             with(policy(), "/failure/window/duration", json!("999ms")),
             "spec.failure.window.duration must be between 1s and 24h",
         ),

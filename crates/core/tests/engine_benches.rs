@@ -107,7 +107,9 @@ fn no_check_begins_while_one_waits() {
 #[test]
 fn skipping_changes_no_count() {
     let mut sum = AlarmCounts::default();
-    for (profile, hours, seeds) in [(Profile::default_policy(), 24, 0..8), (Profile::fast(), 2, 0..2)] {
+    for (profile, hours, seeds) in
+        [(Profile::default_policy(), 24, 0..8), (Profile::confirming(), 24, 0..4), (Profile::fast(), 2, 0..2)]
+    {
         for fault_model in ROWS {
             for seed in seeds.clone() {
                 let full = simulate(&profile, fault_model, hours, seed, Pace::Full);

@@ -27,6 +27,7 @@ fn a_backend_takes_bounded_memory_however_much_is_observed() {
         let before = ALLOCATOR.current_usage();
         drop(std::mem::take(&mut scale.evidence));
         let bytes = (before - ALLOCATOR.current_usage()) / SIZE;
+        println!("{}: {bytes} bytes", kind.name);
         assert!(bytes > 200, "{}: {bytes} is too little to be true", kind.name);
         assert!(bytes <= kind.at_most, "{}: {bytes} of {}", kind.name, kind.at_most);
     }

@@ -101,9 +101,12 @@ fn thresholds(
     recovery: Option<&api::RecoverySpec>,
     mut thresholds: Thresholds,
 ) -> Result<Thresholds, Rejection> {
-    if let Some(api::FailureSpec { consecutive, window, latency, immediately, deliveries: _ }) = failure {
+    if let Some(api::FailureSpec { consecutive, lasting, window, latency, immediately, deliveries: _ }) = failure {
         if let Some(consecutive) = consecutive {
             thresholds.failure = number("spec.failure.consecutive", *consecutive, 1..=1000)?;
+        }
+        if let Some(lasting) = lasting {
+            thresholds.lasting = Some(span("spec.failure.lasting", *lasting, Duration::ZERO..=HOUR)?);
         }
         thresholds.window = window.as_ref().map(failure_window).transpose()?;
         thresholds.latency = latency.as_ref().map(latency_limit).transpose()?;

@@ -17,7 +17,7 @@ fn a_policy_that_says_nothing_is_the_default() {
 #[test]
 fn a_policy_that_says_everything_is_taken_at_its_word() {
     let spec = json!({
-        "failure": {"consecutive": 3, "window": {"duration": "1m", "minimumSamples": 20, "failurePercent": 50},
+        "failure": {"consecutive": 3, "lasting": "15s", "window": {"duration": "1m", "minimumSamples": 20, "failurePercent": 50},
             "latency": {"percentile": 95, "above": "1.5s", "for": "90s"},
             "immediately": ["AccountPaused", "AuthenticationRefused"],
             "deliveries": {"consecutive": 5, "lasting": "90s"}},
@@ -34,6 +34,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
     let expected = Policy {
         thresholds: Thresholds {
             failure: 3,
+            lasting: Some(seconds(15)),
             recovery: 5,
             stable_for: seconds(120),
             window: Some(FailureWindow { duration: seconds(60), minimum_samples: 20, failure_percent: 50 }),
@@ -145,6 +146,7 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
     let ramp = |first: i32, second: i32, time: &str| json!({"failback": {"ramp": [{"percent": first, "for": "1m"}, {"percent": second, "for": time}]}});
     let rejected = [
         (json!({"failure": {"consecutive": 0}}), "spec.failure.consecutive: 0 is not between 1 and 1000"),
+        (json!({"failure": {"lasting": "2h"}}), "spec.failure.lasting: 7200s is not between 0ns and 3600s"),
         (json!({"recovery": {"consecutive": -1}}), "spec.recovery.consecutive: -1 is not between 1 and 1000"),
         (window("duration", json!("0s")), "spec.failure.window.duration: 0ns is not between 1s and 86400s"),
         (window("minimumSamples", json!(0)), "spec.failure.window.minimumSamples: 0 is not between 1 and 10000"),
@@ -185,4 +187,17 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
     for (spec, expected) in rejected {
         assert_eq!(parsed(&spec), Err(Rejection { reason: "InvalidSpec", message: expected.to_owned() }), "{spec}");
     }
+}
+
+#[test]
+fn the_time_that_failures_span_follows_from_their_number_unless_it_is_given() {
+    let thresholds = |failure| {
+        let spec = serde_json::from_value(json!({"failure": failure})).unwrap();
+        let thresholds = policy(&spec).unwrap().thresholds;
+        (thresholds.failure, thresholds.must_last(Duration::from_secs(10)).as_secs())
+    };
+    assert_eq!(thresholds(json!({})), (6, 50));
+    assert_eq!(thresholds(json!({"consecutive": 3})), (3, 20));
+    assert_eq!(thresholds(json!({"lasting": "15s"})), (6, 15));
+    assert_eq!(thresholds(json!({"consecutive": 3, "lasting": "0s"})), (3, 0));
 }

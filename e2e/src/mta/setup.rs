@@ -264,7 +264,14 @@ fn with_demands(
 
 async fn start_haproxy(env: &TestEnv, at: SocketAddr, servers: Vec<SocketAddr>, suffix: &str) -> Result<HaProxy> {
     let program = HaProxy::program().context(HOW_TO_INSTALL)?;
-    let checks = Checks { interval: INTERVAL.0, timeout: TIMEOUT.0, failures: THRESHOLD, successes: THRESHOLD };
+    let checks = Checks {
+        interval: INTERVAL.0,
+        fast_interval: None,
+        timeout: TIMEOUT.0,
+        failures: THRESHOLD,
+        successes: THRESHOLD,
+        told: None,
+    };
     let haproxy =
         HaProxy::start(&program, checks, &[Listen { at, servers }], &fresh_folder(env, &format!("haproxy{suffix}"))?)?;
     // HAProxy trusts its servers before it has checked them. Wait for the first checks.

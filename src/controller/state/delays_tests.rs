@@ -1,10 +1,10 @@
-//! Probes that wait for their turn: what people are told, and whose probes come first.
+//! Probes that wait for their turn: what people are told, and whose probes come first. Looks beside the interval.
 
 use std::time::Duration;
 
 use super::testing::*;
 use mail_failover_api::SendingBackend;
-use mail_failover_core::model::{DelayCause, ProbeDelay};
+use mail_failover_core::model::{DelayCause, EvidenceClass, ProbeDelay};
 
 /// Status, reason and message of the condition `Ready` of a backend.
 fn ready(env: &TestEnv, backend: &str) -> (String, String, String) {
@@ -50,4 +50,17 @@ fn the_prober_knows_which_backends_routes_use() {
     });
     env.run(1.0);
     assert_eq!(used(&env), [("primary".into(), true), ("standby".into(), false), ("unused".into(), true)]);
+}
+
+#[test]
+fn a_standby_is_looked_at_once_its_predecessor_begins_to_fail() {
+    let mut objects = quickstart();
+    objects[2].1["spec"]["probes"][0]["interval"] = serde_json::json!("60s");
+    let mut env = TestEnv::with(&objects);
+    env.run(20.0);
+    assert_eq!(env.active(), "primary");
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    // Without the look the standby's word would be from before the failure.
+    assert_eq!(env.active(), "standby");
 }

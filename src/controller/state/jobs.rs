@@ -305,6 +305,7 @@ impl ControllerState {
             addresses: vec![],
             outcome,
             delay: None,
+            is_extra: false,
             key,
         };
         self.handle_report(now, &report);

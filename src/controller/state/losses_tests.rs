@@ -277,6 +277,7 @@ fn report(env: &TestEnv, began_with: &[&str], sequence: u64, class: EvidenceClas
         addresses: addresses.collect(),
         outcome,
         delay: None,
+        is_extra: false,
     }
 }
 
@@ -304,6 +305,7 @@ fn rotate(env: &mut TestEnv, second: u64) {
         addresses: vec![AddressOutcome { address, outcome: outcome.clone() }],
         resolution: Resolution::Addresses(vec![address]),
         delay: None,
+        is_extra: false,
         outcome,
     };
     env.state.handle(env.now, Input::Report(Box::new(report)));

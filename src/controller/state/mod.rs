@@ -46,7 +46,7 @@ use results::ReportedUnreadable;
 use work_queue::WorkQueue;
 
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
-use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange, is_status_of_present_place};
+use crate::controller::backend::{BackendContext, BackendEntry, ProbeChange, RoundNews, is_status_of_present_place};
 use crate::controller::cached::Cached;
 use crate::controller::dependencies::DependencyCache;
 use crate::controller::input::Input;
@@ -476,8 +476,11 @@ impl ControllerState {
     fn handle_report(&mut self, now: Timestamp, report: &ProbeReport) {
         let key = &report.key.backend;
         let Some(entry) = self.backends.get_mut(key) else { return };
-        let is_changed = entry.observe(report, now);
+        let RoundNews { is_changed, began_to_fail } = entry.observe(report, now);
         self.mark_failing_neighbours(key);
+        if began_to_fail {
+            self.look_at_standbys(key);
+        }
         if is_changed {
             self.peers.mark(key);
             self.requeue_users(&Reference::Backend(key.clone()));
@@ -489,6 +492,23 @@ impl ControllerState {
                 self.queue.add(user.clone());
             }
         }
+    }
+
+    /// Looks at the backends that could take over from one that fails, so that they have answered by the time that they
+    /// are needed.
+    // ADR-0015: A standby must have answered since the failure began.
+    fn look_at_standbys(&mut self, failing: &ObjectKey) {
+        let mut looks = BTreeSet::new();
+        for user in self.references.users(&Reference::Backend(failing.clone())) {
+            let Some(route) = self.routes.get(&user.key) else { continue };
+            for member in route.usable.iter().flat_map(|usable| &usable.backends) {
+                let key = failing.sibling(member.name.clone());
+                if let Some(entry) = self.backends.get(&key).filter(|_| key != *failing) {
+                    looks.extend(entry.probe_keys(&key));
+                }
+            }
+        }
+        self.pending.probes.extend(looks.into_iter().map(ProbeChange::Look));
     }
 
     fn handle_leading(&mut self, now: Timestamp, is_leading: bool) {

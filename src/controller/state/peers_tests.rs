@@ -19,7 +19,7 @@ use mail_failover_runtime::dial_guard::DialGuard;
 
 /// The thresholds of the policy of the quickstart.
 fn thresholds() -> Thresholds {
-    Thresholds { failure: 3, recovery: 3, ..Thresholds::default() }
+    Thresholds { failure: 3, lasting: None, recovery: 3, ..Thresholds::default() }
 }
 
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {

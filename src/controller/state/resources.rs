@@ -99,10 +99,13 @@ impl ControllerState {
             thresholds.insert(Thresholds::default());
         }
         let Some(entry) = self.backends.get_mut(key) else { return };
-        if entry.set_used(is_used) {
+        let is_changed = entry.set_used(is_used);
+        let is_tracked_anew = entry.track(&thresholds, now);
+        if is_changed || is_tracked_anew {
+            entry.tell_targets_again();
             self.pending.probes.extend(entry.probe_changes(key));
         }
-        if entry.track(&thresholds, now) {
+        if is_tracked_anew {
             self.peers.mark(key);
             self.queue.add(ResourceRef::backend(key));
         }

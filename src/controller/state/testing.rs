@@ -467,13 +467,19 @@ impl TestEnv {
                     let before = self.targets.get(&target.key);
                     let sequence = before.map_or(0, |(_, _, sequence)| *sequence);
                     // That a route uses it makes no other probe of it.
+                    let (is_used, confirmation) = (target.is_used, target.confirmation.clone());
                     let known =
-                        before.map(|(known, due, _)| (ProbeTarget { is_used: target.is_used, ..known.clone() }, *due));
+                        before.map(|(known, due, _)| (ProbeTarget { is_used, confirmation, ..known.clone() }, *due));
                     let due = known.filter(|(known, _)| *known == *target).map_or(self.now, |(_, due)| due);
                     self.targets.insert(target.key.clone(), (*target, due, sequence));
                 }
                 ProbeChange::Remove(key) => {
                     self.targets.remove(&key);
+                }
+                ProbeChange::Look(key) => {
+                    if let Some((_, due, _)) = self.targets.get_mut(&key) {
+                        *due = self.now;
+                    }
                 }
             }
         }
@@ -519,6 +525,7 @@ impl TestEnv {
                     .collect(),
                 outcome,
                 delay: self.delay,
+                is_extra: false,
             });
         }
         for report in reports {

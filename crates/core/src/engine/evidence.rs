@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::observers::{ObserverVotes, OwnVote, Suspicion};
 use super::verdict::{answered_at, confirmed_at};
-use super::{Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
+use super::{ConfirmationRule, Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
     AddressOutcome, Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Resolution, Stage,
     Thresholds, Timestamp, Vantage,
@@ -65,11 +65,11 @@ impl Evidence {
     /// Returns true if anything changed: the caller then has to record the verdicts of the other observers again.
     pub fn track(&mut self, thresholds: &BTreeSet<Thresholds>, probes: &[Probe], now: Timestamp) -> bool {
         let unchanged = self.judged.keys().eq(thresholds.iter())
-            && self.judged.values().all(|judged| {
+            && self.judged.iter().all(|(thresholds, judged)| {
                 judged.probes.len() == probes.len()
                     && probes.iter().all(|probe| {
                         let known = judged.probes.get(&probe.name);
-                        known.is_some_and(|judgement| judgement.stale_after() == stale_after(probe))
+                        known.is_some_and(|judgement| is_watched_as(judgement, thresholds, probe))
                     })
             });
         if unchanged {
@@ -80,7 +80,7 @@ impl Evidence {
         for key in thresholds {
             let judged = self.judged.entry(*key).or_default();
             let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
-            judged.change(shared, now, |judged| judged.use_probes(probes, before.as_ref(), now));
+            judged.change(shared, now, |judged| judged.use_probes(key, probes, before.as_ref(), now));
         }
         true
     }
@@ -121,8 +121,10 @@ impl Evidence {
             judged.votes = ObserverVotes::default();
             for judgement in judged.probes.values_mut() {
                 let (stale_after, may_wait) = (judgement.stale_after(), judgement.may_wait());
+                let must_last = judgement.must_last();
                 *judgement = Judgement::unknown(now);
                 judgement.watch(stale_after, may_wait, now);
+                judgement.demand(must_last);
             }
         }
     }
@@ -245,6 +247,11 @@ impl Evidence {
         self.judged.get(&thresholds)?.own(self.deliveries.judgement(), now)
     }
 
+    /// The looks that the thresholds in use ask for after a first failure of a probe with this interval.
+    pub fn confirmation_rule(&self, interval: Duration) -> ConfirmationRule {
+        ConfirmationRule::of(self.judged.keys(), interval)
+    }
+
     /// Returns true if the backend has answered a probe of this process that was begun at `since` or later, and that
     /// probe has not failed after it.
     pub fn has_answered_since(&self, since: Timestamp) -> bool {
@@ -282,7 +289,7 @@ impl Evidence {
 }
 
 impl JudgedEvidence {
-    fn use_probes(&mut self, probes: &[Probe], before: Option<&Self>, now: Timestamp) {
+    fn use_probes(&mut self, thresholds: &Thresholds, probes: &[Probe], before: Option<&Self>, now: Timestamp) {
         let names: BTreeSet<&Arc<str>> = probes.iter().map(|probe| &probe.name).collect();
         self.probes.retain(|name, _| names.contains(name));
         self.addresses.retain(|(name, _), _| names.contains(name));
@@ -292,6 +299,7 @@ impl JudgedEvidence {
                 earlier.map_or_else(|| Judgement::unknown(now), Judgement::carried_over)
             });
             judgement.watch(stale_after(probe), probe.vantage == Vantage::Job, now);
+            judgement.demand(must_last(thresholds, probe));
         }
     }
 
@@ -314,12 +322,14 @@ impl JudgedEvidence {
             return false;
         }
         let mut changed = false;
+        let must_last = self.probes.get(probe).map(Judgement::must_last).unwrap_or_default();
         for at in &report.addresses {
             let known = self.addresses.entry((probe.clone(), at.address)).or_insert_with(|| AddressJudgement {
                 judgement: Judgement::unknown(report.started_at),
                 named_at: now,
             });
             known.named_at = known.named_at.max(now);
+            known.judgement.demand(must_last);
             let news = known.judgement.observe(thresholds, observation(report, &at.outcome, false));
             changed |= news == News::Turned;
         }
@@ -399,6 +409,21 @@ fn turned_at(own: &ObserverVerdict, now: Timestamp) -> Timestamp {
     if own.class == EvidenceClass::Stale { own.since } else { now }
 }
 
+/// Returns true if a judgement is watched as this probe asks for.
+fn is_watched_as(judgement: &Judgement, thresholds: &Thresholds, probe: &Probe) -> bool {
+    judgement.stale_after() == stale_after(probe) && judgement.demands(must_last(thresholds, probe))
+}
+
+/// Returns the time that failures in a row of this probe must span.
+fn must_last(thresholds: &Thresholds, probe: &Probe) -> Duration {
+    match (probe.vantage, thresholds.lasting) {
+        // Jobs never start sooner than their interval, and none starts when the time is over.
+        (Vantage::Job, None) => Duration::ZERO,
+        (Vantage::Job, Some(lasting)) => lasting,
+        (Vantage::Operator, _) => thresholds.must_last(probe.interval),
+    }
+}
+
 fn stale_after(probe: &Probe) -> Duration {
     let grace = match probe.vantage {
         Vantage::Operator => STALE_GRACE,
@@ -417,6 +442,7 @@ fn observation<'a>(report: &ProbeReport, outcome: &'a Outcome, is_whole: bool) -
         class: outcome.class,
         latency: (is_whole && outcome.class.effect() == Effect::Success).then_some(outcome.elapsed),
         is_before_login: outcome.stage < Stage::Auth,
+        is_extra: report.is_extra,
         message: if is_whole { &outcome.message } else { "" },
     }
 }

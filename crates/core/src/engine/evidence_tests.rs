@@ -4,6 +4,7 @@ use crate::model::{Depth, Envelope, EvidenceClasses, ObjectKey, ProbeKey, Resolu
 
 const TWO_THREE: Thresholds = Thresholds {
     failure: 2,
+    lasting: Some(Duration::ZERO),
     recovery: 3,
     stable_for: Duration::ZERO,
     window: None,
@@ -53,6 +54,7 @@ pub(super) fn report(probe: &str, sequence: u64, finished_at: Timestamp, class: 
             elapsed: Duration::from_secs(1),
         },
         delay: None,
+        is_extra: false,
     }
 }
 

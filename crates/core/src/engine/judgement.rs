@@ -41,6 +41,8 @@ pub struct Observation<'a> {
     /// True if the observation ended before any login: a reply to it is about everybody's connections and mail, not
     /// about the number of our own log-ins.
     pub is_before_login: bool,
+    /// True if it came sooner than the interval asks for (`ProbeReport::is_extra`).
+    pub is_extra: bool,
     /// One line for people.
     pub message: &'a str,
 }
@@ -103,6 +105,10 @@ pub struct Judgement {
     /// Microseconds without conclusive evidence until it is stale; [`NEVER`] before it is watched.
     // A `Duration` takes twice the room, and there are many of these.
     stale_after: u64,
+    /// Milliseconds that failures in a row must span.
+    must_last: u32,
+    /// True if the latest failure was at the log-in or later.
+    failed_at_login: bool,
     /// True if decisions need not wait for this probe's first result.
     may_wait: bool,
     /// Start and reason of the time in which the probe cannot be made as it is asked for.
@@ -152,6 +158,8 @@ impl Judgement {
             sequence: 0,
             alive_at: since,
             stale_after: NEVER,
+            must_last: 0,
+            failed_at_login: false,
             may_wait: false,
             blocked: None,
             window: None,
@@ -169,6 +177,7 @@ impl Judgement {
             throttled_since: self.throttled_since,
             alive_at: self.alive_at,
             stale_after: self.stale_after,
+            must_last: self.must_last,
             may_wait: self.may_wait,
             blocked: self.blocked.clone(),
             ..Self::restored(self.health, self.since, self.class, self.message.clone())
@@ -183,8 +192,8 @@ impl Judgement {
             return;
         }
         if !self.is_observed() {
-            let Self { alive_at, stale_after, may_wait, .. } = *self;
-            *self = Self { alive_at, stale_after, may_wait, ..earlier.carried_over() };
+            let Self { alive_at, stale_after, must_last, may_wait, .. } = *self;
+            *self = Self { alive_at, stale_after, must_last, may_wait, ..earlier.carried_over() };
             self.since = self.since.min(now);
             self.first_failure_at = self.first_failure_at.map(|at| at.min(now));
         } else if self.health == earlier.health {
@@ -212,6 +221,21 @@ impl Judgement {
             self.alive_at = now;
         }
         self.stale_after = u64::try_from(stale_after.as_micros()).unwrap_or(NEVER);
+    }
+
+    /// Sets the time that failures in a row must span.
+    pub(super) fn demand(&mut self, must_last: Duration) {
+        self.must_last = whole_millis(must_last);
+    }
+
+    /// Returns the time that failures in a row must span.
+    pub(super) fn must_last(&self) -> Duration {
+        Duration::from_millis(self.must_last.into())
+    }
+
+    /// Returns true if this is the time that failures in a row must span, as it is kept.
+    pub(super) fn demands(&self, must_last: Duration) -> bool {
+        self.must_last == whole_millis(must_last)
     }
 
     /// Returns the time without conclusive evidence after which it is stale.
@@ -283,6 +307,7 @@ impl Judgement {
                 if was_throttled && !turned { News::Nothing } else { News::Turned }
             }
             Effect::Neutral => News::Nothing,
+            Effect::Success if observation.is_extra => self.answer(observation),
             Effect::Success => self.succeed(thresholds, observation),
             Effect::Failure => self.fail(thresholds, observation),
         };
@@ -321,6 +346,21 @@ impl Judgement {
             self.turn(Health::Degraded, EvidenceClass::Throttled, observation.finished_at, message.into());
         }
         is_long && may_turn
+    }
+
+    /// Takes a success that came sooner than the interval asks for. It ends a run of failures, and counts for nothing else.
+    // A recovery takes what the interval brings: otherwise looks of others would shorten it.
+    fn answer(&mut self, observation: Observation<'_>) -> News {
+        // What fails at the log-in is acquitted there only.
+        if self.failures > 0 && self.failed_at_login && observation.is_before_login {
+            return News::Nothing;
+        }
+        self.confirmed_at = Some(observation.started_at);
+        if self.health != Health::Unhealthy {
+            self.failures = 0;
+            self.same_class = 0;
+        }
+        News::Answered
     }
 
     fn succeed(&mut self, thresholds: &Thresholds, observation: Observation<'_>) -> News {
@@ -378,6 +418,8 @@ impl Judgement {
         if self.failures == 0 {
             self.run_began_at = observation.started_at;
         }
+        let has_lasted = self.has_lasted(observation);
+        self.failed_at_login = !observation.is_before_login;
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
         self.same_class = if self.latest_class == observation.class { self.same_class.saturating_add(1) } else { 1 };
@@ -390,8 +432,8 @@ impl Judgement {
         self.count(thresholds, observation, true);
         match self.health {
             Health::Healthy | Health::Degraded | Health::Unknown => {
-                let message = if self.failures >= thresholds.failure || thresholds.immediate.contains(observation.class)
-                {
+                let is_run = self.failures >= thresholds.failure && has_lasted;
+                let message = if is_run || thresholds.immediate.contains(observation.class) {
                     observation.message.into()
                 } else if let Some(message) = self.too_many_failures(thresholds, observation) {
                     message
@@ -411,8 +453,14 @@ impl Judgement {
         }
     }
 
+    /// Returns true if the present run of failures spans the time that it must.
+    fn has_lasted(&self, observation: Observation<'_>) -> bool {
+        observation.started_at.since(self.run_began_at) >= self.must_last()
+    }
+
     fn count(&mut self, thresholds: &Thresholds, observation: Observation<'_>, is_failure: bool) {
-        if let Some(limit) = &thresholds.window {
+        // Looks after a failure would make its share larger than it is.
+        if let Some(limit) = thresholds.window.as_ref().filter(|_| !observation.is_extra) {
             // ADR-0011: A failure window trips at a failure only.
             self.window.get_or_insert_default().note(limit.duration, observation.finished_at, is_failure);
         }
@@ -449,6 +497,12 @@ impl Judgement {
         self.message = message;
         self.first_failure_at = None;
     }
+}
+
+/// Milliseconds of a duration, rounded up.
+// A `Duration` takes four times the room, and there are many of these.
+fn whole_millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Returns whole seconds since the epoch; the bounds stand for what is beyond them.

@@ -5,6 +5,7 @@ use crate::model::{EvidenceClasses, FailureWindow};
 
 const THREE_TWO: Thresholds = Thresholds {
     failure: 3,
+    lasting: None,
     recovery: 2,
     stable_for: Duration::ZERO,
     window: None,
@@ -38,6 +39,7 @@ fn observation(sequence: u64, class: EvidenceClass) -> Observation<'static> {
         started_at: at,
         finished_at: at,
         class,
+        is_extra: false,
         latency: None,
         is_before_login: false,
         message: class.as_str(),
@@ -337,9 +339,11 @@ pub(crate) fn any_thresholds() -> impl Strategy<Value = Thresholds> {
         held_for,
     });
     let classes = prop::collection::vec(prop::sample::select(EvidenceClass::ALL), 0..3);
-    (0_u32..6, 0_u32..8, seconds(), prop::option::of(window), prop::option::of(latency), classes).prop_map(
-        |(failure, recovery, stable_for, window, latency, immediate)| Thresholds {
+    let lasting = prop::option::of((0_u64..60).prop_map(Duration::from_secs));
+    (0_u32..6, lasting, 0_u32..8, seconds(), prop::option::of(window), prop::option::of(latency), classes).prop_map(
+        |(failure, lasting, recovery, stable_for, window, latency, immediate)| Thresholds {
             failure,
+            lasting,
             recovery,
             stable_for: if stable_for == Duration::MAX { Duration::ZERO } else { stable_for },
             window,
@@ -352,13 +356,13 @@ pub(crate) fn any_thresholds() -> impl Strategy<Value = Thresholds> {
 /// Reference judgement from all observations: slow, and simple enough to be seen to be right.
 fn health_by_the_book(thresholds: &Thresholds, observed: &[Observation<'_>]) -> Health {
     let mut health = Health::Unknown;
-    let (mut failures, mut successes) = (0, vec![]);
+    let (mut failures, mut successes): (Vec<Timestamp>, _) = (vec![], vec![]);
     let mut samples: Vec<(Timestamp, bool)> = vec![];
     for observation in observed {
         match observation.class.effect() {
             Effect::Neutral => {}
             Effect::Success => {
-                failures = 0;
+                failures.clear();
                 successes.push(*observation);
                 samples.push((observation.finished_at, false));
                 let span = observation.finished_at.since(successes[0].started_at);
@@ -371,7 +375,7 @@ fn health_by_the_book(thresholds: &Thresholds, observed: &[Observation<'_>]) -> 
                 }
             }
             Effect::Failure => {
-                failures += 1;
+                failures.push(observation.started_at);
                 successes.clear();
                 samples.push((observation.finished_at, true));
                 let is_share = thresholds.window.is_some_and(|limit| {
@@ -383,7 +387,10 @@ fn health_by_the_book(thresholds: &Thresholds, observed: &[Observation<'_>]) -> 
                     within.len() >= limit.minimum_samples as usize
                         && failed * 100 >= usize::from(limit.failure_percent) * within.len()
                 });
-                if failures >= thresholds.failure || thresholds.immediate.contains(observation.class) || is_share {
+                let span = observation.started_at.since(failures[0]);
+                let is_run =
+                    failures.len() >= thresholds.failure as usize && span >= thresholds.lasting.unwrap_or_default();
+                if is_run || thresholds.immediate.contains(observation.class) || is_share {
                     health = Health::Unhealthy;
                 }
             }
@@ -400,6 +407,7 @@ proptest! {
     ) {
         let thresholds = Thresholds { latency: None, ..thresholds };
         let mut judgement = Judgement::unknown(at(0));
+        judgement.demand(thresholds.lasting.unwrap_or_default());
         let mut observed = vec![];
         let mut second = 1;
         for ((class, gap, took), sequence) in steps.into_iter().zip(1..) {
@@ -475,4 +483,72 @@ fn that_a_probe_was_blocked_is_no_verdict_to_take_over() {
     let earlier = Judgement::restored(Health::Unknown, at(0), EvidenceClass::ProbeBlocked, "Secret relay is missing");
     judgement.adopt(&earlier, at(1));
     assert_eq!(judgement.class, EvidenceClass::Inconclusive);
+}
+
+/// Takes looks at these milliseconds; negative ones fail. Those with true came beside the interval.
+fn looks(thresholds: &Thresholds, looks: &[(i64, bool)]) -> Judgement {
+    let mut judgement = Judgement::unknown(at(0));
+    judgement.demand(thresholds.must_last(Duration::from_secs(10)));
+    judgement.observe(thresholds, observation(1, EvidenceClass::Ok));
+    for ((millis, is_extra), sequence) in looks.iter().zip(2..) {
+        let started_at = Timestamp::from_micros(millis.abs() * 1000);
+        let class = if *millis < 0 { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
+        let look =
+            Observation { started_at, finished_at: started_at, is_extra: *is_extra, ..observation(sequence, class) };
+        judgement.observe(thresholds, look);
+    }
+    judgement
+}
+
+#[test]
+fn failures_count_when_there_are_enough_and_they_have_lasted() {
+    let lasting = Thresholds { lasting: Some(Duration::from_secs(50)), ..THREE_TWO };
+    let at_once = Thresholds { lasting: Some(Duration::ZERO), ..THREE_TWO };
+    let burst = [(-10_000, false), (-10_000, true), (-10_200, true)];
+    assert_eq!(looks(&at_once, &burst).health, Health::Unhealthy);
+    assert_eq!(looks(&lasting, &burst).health, Health::Healthy);
+    // Measured between the starts of the first and the last.
+    let until = |last: i64| [burst.as_slice(), &[(-last, true)]].concat();
+    assert_eq!(looks(&lasting, &until(59_999)).health, Health::Healthy);
+    let failed = looks(&lasting, &until(60_000));
+    assert_eq!((failed.health, failed.first_failure_at), (Health::Unhealthy, Some(at(10))));
+    // Two that span it are too few.
+    assert_eq!(looks(&lasting, &[(-10_000, false), (-70_000, false)]).health, Health::Healthy);
+}
+
+#[test]
+fn a_look_that_succeeds_beside_the_interval_ends_a_run_and_is_no_recovery() {
+    let at_once = Thresholds { lasting: Some(Duration::ZERO), ..THREE_TWO };
+    let mut run = vec![(-10_000, false), (-10_001, true), (10_200, true), (-20_000, false), (-20_001, true)];
+    assert_eq!(looks(&at_once, &run).health, Health::Healthy);
+    run.push((-20_200, true));
+    assert_eq!(looks(&at_once, &run).health, Health::Unhealthy);
+    run.extend([(30_000, true), (30_100, true), (30_200, true), (40_000, false)]);
+    assert_eq!(looks(&at_once, &run).health, Health::Unhealthy, "one at the interval");
+    run.push((50_000, false));
+    assert_eq!(looks(&at_once, &run).health, Health::Healthy);
+}
+
+#[test]
+fn without_a_time_failures_span_what_as_many_intervals_do() {
+    let burst = [(-10_000, false), (-10_001, true), (-10_002, true), (-20_000, false)];
+    assert_eq!(looks(&THREE_TWO, &burst).health, Health::Healthy);
+    assert_eq!(looks(&THREE_TWO, &[burst.as_slice(), &[(-29_999, false)]].concat()).health, Health::Healthy);
+    assert_eq!(looks(&THREE_TWO, &[burst.as_slice(), &[(-30_000, true)]].concat()).health, Health::Unhealthy);
+}
+
+#[test]
+fn a_look_up_to_the_login_acquits_nothing_that_failed_there() {
+    let mut judgement = Judgement::unknown(at(0));
+    for (second, class, is_before_login, is_extra) in [
+        (1, EvidenceClass::Temporary, false, false),
+        (2, EvidenceClass::Ok, true, true),
+        (3, EvidenceClass::Temporary, false, false),
+        (4, EvidenceClass::Ok, true, true),
+        (5, EvidenceClass::Temporary, false, false),
+    ] {
+        let look = Observation { is_before_login, is_extra, ..observation(second, class) };
+        judgement.observe(&THREE_TWO, look);
+    }
+    assert_eq!((judgement.health, judgement.failures()), (Health::Unhealthy, 3));
 }

@@ -8,6 +8,7 @@
 //! [`Decision::next_timeout`] or [`Evidence::next_timeout`].
 
 mod candidate;
+mod confirmation;
 mod decision;
 mod deliveries;
 mod departure;
@@ -36,6 +37,7 @@ mod verdict;
 mod window;
 
 pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
+pub use confirmation::{Confirmation, ConfirmationRule, Look, depth_of_look};
 pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, REPORT_HOLDS};
 pub use evidence::Evidence;

@@ -19,7 +19,7 @@ pub fn at(seconds: u64) -> Timestamp {
 /// Cooldown 600 s, minimum stay 60 s, soak 300 s, and a budget that is never spent.
 pub fn policy() -> Policy {
     Policy {
-        thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
+        thresholds: Thresholds { failure: 3, lasting: None, recovery: 5, ..Thresholds::default() },
         hold: HoldPolicy {
             cooldown: Duration::from_mins(10),
             minimum_stay: Duration::from_mins(1),

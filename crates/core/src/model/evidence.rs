@@ -317,6 +317,9 @@ pub struct ProbeReport {
     pub outcome: Outcome,
     /// Longest wait of one of its dialogues for its turn; `None` if it was too short to matter.
     pub delay: Option<ProbeDelay>,
+    /// True if the round came sooner than the probe's own interval asks for: to confirm a failure, or because another
+    /// object probes the same more often. It may have gone less deep, to what nobody counts.
+    pub is_extra: bool,
 }
 
 /// Wait of a probe for its turn among all that want to probe.

@@ -53,6 +53,9 @@ impl Default for Policy {
 pub struct Thresholds {
     /// Failures in a row that make a backend Unhealthy; at least 1.
     pub failure: u32,
+    /// Shortest time from the start of the first to the start of the last of these failures. `None` for the time that as
+    /// many rounds at the probe's interval span ([`Thresholds::must_last`]).
+    pub lasting: Option<Duration>,
     /// Successes in a row that make an Unhealthy backend Healthy; at least 1.
     pub recovery: u32,
     /// Shortest time that the successes of a recovery must span.
@@ -65,14 +68,23 @@ pub struct Thresholds {
     pub immediate: EvidenceClasses,
 }
 
+impl Thresholds {
+    /// Returns the time that failures in a row must span at a probe with this interval.
+    // ADR-0112: A failure is confirmed at once, and counts when it has lasted.
+    pub fn must_last(&self, interval: Duration) -> Duration {
+        self.lasting.unwrap_or_else(|| interval.saturating_mul(self.failure.saturating_sub(1)))
+    }
+}
+
 // ADR-0003: Six failures or ten successes, ten seconds apart, by default.
 impl Default for Thresholds {
     /// The documented default: 6 failures, 10 successes; one failure about account, allowance or login.
-    // Probes start at least 9.5 s apart by default (10 s less 5 % jitter), so a blip of 45 s meets at most five of
-    // them. Coming back takes more evidence than leaving.
+    // Six failures of a probe every 10 s span 50 s, so that a blip of 45 s is ridden out. Coming back takes more evidence
+    // than leaving.
     fn default() -> Self {
         Self {
             failure: 6,
+            lasting: None,
             recovery: 10,
             stable_for: Duration::ZERO,
             window: None,
@@ -86,8 +98,11 @@ impl fmt::Display for Thresholds {
     /// A short stable text, equal for equal thresholds.
     // Replicas name thresholds by it in their reports.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { failure, recovery, stable_for, window, latency, immediate } = self;
+        let Self { failure, lasting, recovery, stable_for, window, latency, immediate } = self;
         write!(f, "{failure}/{recovery}")?;
+        if let Some(lasting) = lasting {
+            write!(f, " lasting {lasting:?}")?;
+        }
         if !stable_for.is_zero() {
             write!(f, " stable {stable_for:?}")?;
         }

@@ -228,7 +228,9 @@ impl EvidenceSource for Script {
                 }
             }
         }
-        let is_before_login = end.is_some_and(|(step, ..)| step < DialogueStep::Auth);
+        // A server that is too slow is so from its greeting on.
+        let is_too_slow = elapsed >= timeout && !end.is_some_and(|(_, _, hangs, _)| hangs);
+        let is_before_login = is_too_slow || end.is_some_and(|(step, ..)| step < DialogueStep::Auth);
         let (class, elapsed, message) = match end {
             Some((step, class, true, message)) => (class, bound(step, timeout), message.clone()),
             Some((_, class, false, message)) if elapsed < timeout => (class, elapsed, message.clone()),

@@ -65,7 +65,7 @@ static SUITES: [SuiteEntry; 22] = [
     suite("postfix", SuiteKind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
     suite("replicas", SuiteKind::Control, 1, "Leases (3 s) and operators that start"),
     suite("outages", SuiteKind::Control, 1, "an API server that is away, twice"),
-    suite("red_team", SuiteKind::Control, 1, "failovers, alone and under attack"),
+    suite("red_team", SuiteKind::Control, 1, "failovers, alone and beside tarpits"),
     suite("agents", SuiteKind::Control, 1, "a report that lapses (30 s)"),
     suite("deciding", SuiteKind::Control, 1, "probes, soaks and ramps of seconds"),
     suite("failover", SuiteKind::Control, 1, "probes and Events"),

@@ -21,6 +21,11 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "{recovery: {consecutive: 1001}}",
         "spec.recovery.consecutive in body should be less than or equal to 1000",
     ),
+    (
+        "with failures that must last for more than an hour",
+        "{failure: {lasting: 61m}}",
+        "spec.failure.lasting must be at most 1h",
+    ),
     ("with half a failure", "{failure: {consecutive: 1.5}}", "spec.failure.consecutive in body must be of type int32"),
     ("with a cooldown in days", "{hold: {cooldown: 1d}}", "spec.hold.cooldown in body should match"),
     (

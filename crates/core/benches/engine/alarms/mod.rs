@@ -56,7 +56,14 @@ fn rows(divisor: usize) -> Vec<Row> {
         };
         row(Profile::fast, fault_model, hours)
     });
-    of_default.into_iter().chain(of_fast).collect()
+    let of_confirming = ROWS.map(|fault_model| {
+        let hours = match fault_model {
+            FaultModel::Random(_) | FaultModel::Slow => 10_000,
+            FaultModel::Blip(_) | FaultModel::Resolver(_) | FaultModel::CutOff(_) | FaultModel::AllAtOnce(_) => 50_000,
+        };
+        row(Profile::confirming, fault_model, hours)
+    });
+    of_default.into_iter().chain(of_confirming).chain(of_fast).collect()
 }
 
 /// Simulates and prints the table, with this many times fewer hours.
@@ -67,11 +74,11 @@ pub fn print(divisor: usize) {
     let took = begun.elapsed();
     println!(
         "\nFalse alarms. WRONG: moves away from a backend that is not out. MISSED: outages of 10 minutes, one in ten hours, in which mail was\n\
-         still led to the dead backend after interval x threshold + timeout + 1 s + interval (HAProxy: by its own numbers).\n\
+         still led to the dead backend after interval x threshold (or `lasting`) + timeout + 1 s + interval (HAProxy: by its own numbers).\n\
          HAPROXY: fall 3, rise 2, backup, on the same probes. W/1000: wrong moves in 1,000 route-hours.\n"
     );
     println!(
-        "{:<8} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
+        "{:<11} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
         "POLICY",
         "TROUBLE",
         "OBS",
@@ -88,7 +95,7 @@ pub fn print(divisor: usize) {
     for (row, counts) in rows.iter().zip(&all_counts) {
         let per_thousand = |wrong: u64| format!("{:.3}", ratio(wrong * 1_000, counts.hours));
         println!(
-            "{:<8} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
+            "{:<11} {:<22} {:>3} {:>8} {:>8} {:>9} {:>9} {:>9} {:>7} | {:>9} {:>9} {:>7}",
             row.profile.name,
             row.fault_model.name(),
             row.fault_model.observers(),

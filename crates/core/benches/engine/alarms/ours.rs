@@ -143,6 +143,7 @@ impl Ours {
         report.sequence = probe.sequence;
         report.started_at = timestamp(probe.start);
         report.finished_at = now;
+        report.is_extra = probe.is_look;
         report.outcome.class = probe.class;
         report.outcome.elapsed = Duration::from_micros((probe.finish - probe.start).unsigned_abs());
         let evidence = &mut self.evidence[observer][backend];
@@ -298,5 +299,6 @@ fn report(backend: ObjectKey, probe: &Arc<str>) -> ProbeReport {
             elapsed: Duration::ZERO,
         },
         delay: None,
+        is_extra: false,
     }
 }

@@ -1,4 +1,4 @@
-//! The two policies whose false alarms are counted, with their probes.
+//! The policies whose false alarms are counted, with their probes.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Profile {
         Self {
             name: "fast",
             policy: Policy {
-                thresholds: Thresholds { failure: 3, recovery: 5, ..Thresholds::default() },
+                thresholds: Thresholds { failure: 3, lasting: None, recovery: 5, ..Thresholds::default() },
                 hold: HoldPolicy {
                     cooldown: Duration::from_secs(5),
                     minimum_stay: Duration::from_secs(2),
@@ -44,9 +44,19 @@ impl Profile {
         }
     }
 
+    /// The defaults, but for failures that are confirmed at once and count after 10 s.
+    pub fn confirming() -> Self {
+        let mut profile = Self::default_policy();
+        profile.name = "lasting 10s";
+        profile.policy.thresholds.lasting = Some(Duration::from_secs(10));
+        profile
+    }
+
     /// The time from the beginning of an outage within which it must be left: the promised time,
     /// and an interval for the phase of the probes.
     pub fn deadline(&self) -> Duration {
-        self.interval * self.policy.thresholds.failure + self.timeout + Duration::from_secs(1) + self.interval
+        let thresholds = self.policy.thresholds;
+        let until_failed = thresholds.lasting.unwrap_or(self.interval * thresholds.failure);
+        until_failed + self.timeout + Duration::from_secs(1) + self.interval
     }
 }

@@ -164,19 +164,20 @@ impl Simulation {
     /// until a fault begins or ends.
     fn is_settled(&self) -> bool {
         let faults = &self.faults[self.past..];
-        self.streams.iter().all(|stream| {
-            let class = stream.expected(faults, self.now);
-            let is_expected = |event: &Event| match event {
-                Event::Result { stream: of, probe } => {
-                    (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
-                        || probe.class == class
-                }
-                Event::Report { .. } => false,
-            };
-            self.ours.is_settled(stream.observer, stream.backend, class)
-                && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
-                && self.pending.iter().all(|(_, event)| is_expected(event))
-        })
+        self.streams.iter().all(|stream| stream.next_look() == i64::MAX)
+            && self.streams.iter().all(|stream| {
+                let class = stream.expected(faults, self.now);
+                let is_expected = |event: &Event| match event {
+                    Event::Result { stream: of, probe } => {
+                        (self.streams[*of].observer, self.streams[*of].backend) != (stream.observer, stream.backend)
+                            || probe.class == class
+                    }
+                    Event::Report { .. } => false,
+                };
+                self.ours.is_settled(stream.observer, stream.backend, class)
+                    && (stream.observer > 0 || self.peer.servers[stream.backend].is_settled(class == EvidenceClass::Ok))
+                    && self.pending.iter().all(|(_, event)| is_expected(event))
+            })
     }
 
     /// The time until which no fault begins or ends, and no timer or deadline is due.
@@ -197,7 +198,8 @@ impl Simulation {
         let (stream, start) = self.next_start();
         let result_at = self.pending.last().map_or(i64::MAX, |(at, _)| *at);
         let deadline_at = self.deadlines.last().map_or(i64::MAX, |(at, _)| *at);
-        let first = start.min(result_at).min(deadline_at).min(self.wakes_at);
+        let (looking, look_at) = self.next_look();
+        let first = start.min(look_at).min(result_at).min(deadline_at).min(self.wakes_at);
         if first >= until {
             self.now = until;
             return;
@@ -216,9 +218,33 @@ impl Simulation {
             if let Some((_, deadline)) = self.deadlines.pop() {
                 self.judge(deadline);
             }
-        } else {
+        } else if first == start {
+            self.streams[stream].begin(self.now);
             let probe = self.streams[stream].probe(self.fault_model, &self.faults[self.past..]);
             self.schedule(probe.finish, Event::Result { stream, probe });
+        } else {
+            self.streams[looking].begin(self.now);
+            self.look(looking);
+        }
+    }
+
+    fn look(&mut self, stream: usize) {
+        let probe = self.streams[stream].look(self.fault_model, &self.faults[self.past..], self.now);
+        self.schedule(probe.finish, Event::Result { stream, probe });
+    }
+
+    fn next_look(&self) -> (usize, i64) {
+        let looks = self.streams.iter().map(Stream::next_look).enumerate();
+        looks.min_by_key(|(_, at)| *at).unwrap_or((0, i64::MAX))
+    }
+
+    /// Looks at the backend that could take over, as the controller asks for.
+    fn look_at_other(&mut self, observer: usize, backend: usize) {
+        let other = self.streams.iter().position(|stream| (stream.observer, stream.backend) == (observer, 1 - backend));
+        if let Some(other) = other
+            && self.streams[other].may_look(self.now)
+        {
+            self.look(other);
         }
     }
 
@@ -239,6 +265,9 @@ impl Simulation {
                 let (observer, backend) = (self.streams[stream].observer, self.streams[stream].backend);
                 if observer == 0 && probe.is_check {
                     self.check(backend, probe.class == EvidenceClass::Ok);
+                }
+                if self.streams[stream].confirm(&probe, self.now) {
+                    self.look_at_other(observer, backend);
                 }
                 self.observe(observer, backend, &probe);
             }
@@ -347,7 +376,7 @@ impl Simulation {
                 break until;
             }
             let probe = self.streams[stream].probe(self.fault_model, &[]);
-            if probe.class != EvidenceClass::Ok {
+            if self.streams[stream].asks_for_looks(&probe) {
                 self.schedule(probe.finish, Event::Result { stream, probe });
                 break start;
             }

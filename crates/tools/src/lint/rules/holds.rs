@@ -115,8 +115,8 @@ fn flapping(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
     let policy = judged.policy;
     let Some(recovery) = recovery(judged) else { return };
     let fastest = judged.probes().map(|(_, probe)| probe.interval).min().unwrap_or_default();
-    let round_trip =
-        fastest * policy.thresholds.failure + recovery + policy.failback.after.max(policy.hold.minimum_stay);
+    let failure = policy.thresholds.lasting.unwrap_or(fastest * policy.thresholds.failure);
+    let round_trip = failure + recovery + policy.failback.after.max(policy.hold.minimum_stay);
     if policy.hold.cooldown.is_zero()
         && policy.failback.mode == FailbackMode::Automatic
         && policy.failback.windows.is_empty()

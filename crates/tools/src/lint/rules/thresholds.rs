@@ -38,7 +38,7 @@ pub(super) const RECOVERY_EASIER_THAN_FAILURE: Rule = Rule {
 pub(super) const OBJECTIVE_IMPOSSIBLE: Rule = Rule {
     code: "ObjectiveImpossible",
     severity: Severity::Error,
-    broken_when: "objectives.recoveryTime is shorter than failure.consecutive × interval + timeout + 1s of every probe of a backend",
+    broken_when: "objectives.recoveryTime is shorter than failure.consecutive × interval (with failure.lasting: the interval and that time) + timeout + 1s of every probe of a backend",
 };
 pub(super) const OBJECTIVE_MISSED_BY_PROBE: Rule = Rule {
     code: "ObjectiveMissedByProbe",
@@ -138,7 +138,7 @@ fn recovery(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
 
 /// Returns the time from the first evidence to written outputs, by this probe.
 fn takes(thresholds: &Thresholds, probe: &Probe) -> Duration {
-    let in_a_row = probe.interval * thresholds.failure;
+    let in_a_row = in_a_row(thresholds, probe);
     let by_window = thresholds.window.map(|window| {
         let share = window.duration * u32::from(window.failure_percent) / 100;
         share.max(probe.interval * window.minimum_samples * u32::from(window.failure_percent) / 100)
@@ -146,10 +146,19 @@ fn takes(thresholds: &Thresholds, probe: &Probe) -> Duration {
     by_window.map_or(in_a_row, |by_window| by_window.min(in_a_row)) + probe.timeout + ACTUATION
 }
 
+/// Returns the time until failures in a row are enough: so many intervals, or the first one and the time that they span.
+fn in_a_row(thresholds: &Thresholds, probe: &Probe) -> Duration {
+    probe.interval + thresholds.must_last(probe.interval)
+}
+
 /// Formats the time that a probe takes, with its computation.
 fn formula(backend: &str, probe: &Probe, thresholds: &Thresholds, takes: Duration) -> String {
     let (count, interval, timeout) = (thresholds.failure, span(probe.interval), span(probe.timeout));
-    let formula = format!("{count} × {interval} + {timeout} + {}", span(ACTUATION));
+    let in_a_row = match thresholds.lasting {
+        None => format!("{count} × {interval}"),
+        Some(lasting) => format!("{interval} + {}", span(lasting)),
+    };
+    let formula = format!("{in_a_row} + {timeout} + {}", span(ACTUATION));
     format!("{} takes {} ({formula})", named(backend, probe), span(takes))
 }
 
@@ -169,7 +178,7 @@ fn objective(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {
             None => {}
         }
     }
-    let remedy = "probe more often, lower failure.consecutive, or allow more time";
+    let remedy = "set failure.lasting, which confirms a failure at once, or probe more often, or allow more time";
     for (rule, late) in [(&OBJECTIVE_IMPOSSIBLE, impossible), (&OBJECTIVE_MISSED_BY_PROBE, missed)] {
         if !late.is_empty() {
             let message = format!("a switch shall take no more than {}: {}", span(objective), listed(&late));

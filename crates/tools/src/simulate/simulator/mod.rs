@@ -12,7 +12,7 @@ use mail_failover_core::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
     Situation, ThresholdsOfNamespace, Verdict,
 };
-use mail_failover_core::model::{ClockDrift, EvidenceClass, Stage, Thresholds, Timestamp};
+use mail_failover_core::model::{ClockDrift, Effect, EvidenceClass, Stage, Thresholds, Timestamp};
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
@@ -69,6 +69,8 @@ pub struct Simulator<S> {
 enum Due {
     /// A round of this stream begins.
     Round(usize),
+    /// A look of this stream begins, beside its rounds.
+    Look(usize),
     /// The result of a round is known.
     Result(usize, RoundFinding),
     /// A timer of this route ends.
@@ -148,7 +150,8 @@ impl<S: EvidenceSource> Simulator<S> {
             self.now = at;
             match due {
                 Due::Round(index) => self.begin_round(index, end, recorder),
-                Due::Result(index, finding) => self.observe(index, &finding, recorder),
+                Due::Look(index) => self.begin_planned_look(index),
+                Due::Result(index, finding) => self.end_round(index, &finding, recorder),
                 Due::Wake(route) => {
                     if self.routes[route].wake_at == Some(at) {
                         self.routes[route].wake_at = None;
@@ -237,21 +240,31 @@ impl<S: EvidenceSource> Simulator<S> {
         else {
             return;
         };
-        self.streams[index].sequence += 1;
-        let (sequence, message) = (self.streams[index].sequence, message.clone());
+        let state = &mut self.streams[index];
+        state.sequence += 1;
+        let (sequence, message) = (state.sequence, message.clone());
         let elapsed = Duration::ZERO;
-        let finding = RoundFinding { sequence, started_at: self.now, class, is_before_login: true, elapsed, message };
+        // Whoever delivers counts failures in a row, and not the time that they span.
+        let started_at = if state.is_failing { self.now + state.must_last } else { self.now };
+        let finding =
+            RoundFinding { sequence, started_at, class, is_before_login: true, elapsed, message, is_extra: false };
         self.observe(index, &finding, recorder);
         self.decide_touched(recorder);
     }
 
     fn observe(&mut self, index: usize, finding: &RoundFinding, recorder: &mut impl Recorder) {
         let state = &mut self.streams[index];
+        match finding.class.effect() {
+            Effect::Success => state.is_failing = false,
+            Effect::Failure => state.is_failing = true,
+            Effect::Neutral => {}
+        }
         let report = &mut state.report;
         let is_same = report.outcome.class == finding.class && report.outcome.elapsed == finding.elapsed;
         report.sequence = finding.sequence;
         report.started_at = finding.started_at;
         report.finished_at = self.now;
+        report.is_extra = finding.is_extra;
         report.outcome.class = finding.class;
         report.outcome.stage = if finding.is_before_login { Stage::Banner } else { Stage::Auth };
         report.outcome.elapsed = finding.elapsed;

@@ -8,9 +8,9 @@ use crate::simulate::Recorder;
 use crate::simulate::draw::Draw;
 use crate::simulate::schedule::RoundSchedule;
 use crate::simulate::source::{EvidenceSource, ProbeStream};
-use mail_failover_core::engine::THROTTLED_ONLY;
+use mail_failover_core::engine::{Confirmation, ConfirmationRule, Look, THROTTLED_ONLY};
 use mail_failover_core::model::{
-    EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
+    Effect, EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
 };
 
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(super) struct RoundFinding {
     pub(super) is_before_login: bool,
     pub(super) elapsed: Duration,
     pub(super) message: Arc<str>,
+    /// True if the look came beside those at the interval.
+    pub(super) is_extra: bool,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,17 @@ pub(super) struct StreamState {
     pub(super) sequence: u64,
     /// Longest distance of two rounds that keeps evidence from going stale.
     pub(super) stride: Duration,
+    /// Looks that thresholds ask for after a first failure.
+    pub(super) rule: ConfirmationRule,
+    pub(super) confirmation: Confirmation<Timestamp>,
+    /// Time that answers usually take.
+    pub(super) usual: Duration,
+    /// Longest time that failures in a row must span under any thresholds.
+    pub(super) must_last: Duration,
+    /// True if the latest result was a failure.
+    pub(super) is_failing: bool,
+    /// Number of the latest look beside those at the interval.
+    pub(super) look: u64,
     /// Report that is reused for each round.
     pub(super) report: ProbeReport,
 }
@@ -80,6 +93,12 @@ impl<S: EvidenceSource> Simulator<S> {
             round: 0,
             sequence: 0,
             stride: stride(probe),
+            rule: ConfirmationRule::of(&known.thresholds, probe.interval),
+            confirmation: Confirmation::default(),
+            usual: Duration::ZERO,
+            must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
+            is_failing: false,
+            look: 0,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
                 revision: 0,
@@ -90,6 +109,7 @@ impl<S: EvidenceSource> Simulator<S> {
                 addresses: vec![],
                 outcome,
                 delay: None,
+                is_extra: false,
             },
         }
     }
@@ -106,17 +126,112 @@ impl<S: EvidenceSource> Simulator<S> {
             is_before_login: answer.is_before_login,
             elapsed: answer.elapsed,
             message: answer.message,
+            is_extra: false,
         };
+        self.suspect(index, finding.elapsed);
         let next = self.next_round(index);
-        self.streams[index].round = next;
-        self.queue.push(self.streams[index].schedule.start(next), Due::Round(index));
+        let interval = self.probe_of(index).interval;
+        let state = &mut self.streams[index];
+        state.round = next;
+        let due = state.confirmation.align(state.schedule.start(next), interval);
+        self.queue.push(due, Due::Round(index));
         let known_at = self.now + finding.elapsed;
         // Mostly nothing happens while a round is under way: then its result need not queue.
         if known_at <= end && self.queue.next_at().is_none_or(|next| next > known_at) {
             self.now = known_at;
-            self.observe(index, &finding, recorder);
+            self.end_round(index, &finding, recorder);
         } else {
             self.queue.push(known_at, Due::Result(index, finding));
+        }
+    }
+
+    /// Plans looks for a round that is silent for longer than it should be, as the prober does.
+    fn suspect(&mut self, index: usize, elapsed: Duration) {
+        let (interval, timeout) = (self.probe_of(index).interval, self.probe_of(index).timeout);
+        let state = &mut self.streams[index];
+        let patience = (timeout / 4).max(state.usual * 4);
+        if patience < timeout && patience < elapsed {
+            state.confirmation.suspect(&state.rule, interval, self.now + patience);
+            if let Some(next) = state.confirmation.next() {
+                self.queue.push(next, Due::Look(index));
+            }
+        }
+    }
+
+    fn probe_of(&self, index: usize) -> &Probe {
+        let stream = self.streams[index].stream;
+        &self.fleet.backends[stream.backend].backend.probes[stream.probe]
+    }
+
+    /// Makes a look beside those at the interval, if one is planned now.
+    pub(super) fn begin_planned_look(&mut self, index: usize) {
+        let confirmation = &mut self.streams[index].confirmation;
+        if confirmation.next().is_none_or(|next| next > self.now) {
+            return;
+        }
+        confirmation.begin(self.now);
+        if let Some(next) = confirmation.next() {
+            self.queue.push(next, Due::Look(index));
+        }
+        self.begin_look(index);
+    }
+
+    /// Makes a look that goes no deeper than to EHLO in TLS.
+    fn begin_look(&mut self, index: usize) {
+        self.rounds += 1;
+        let state = &mut self.streams[index];
+        state.look += 1;
+        // Numbers of rounds do not reach as far: a look draws for itself.
+        let mut answer = self.source.answer(state.stream, u64::MAX - state.look, self.now);
+        if !answer.is_before_login && answer.class.effect() != Effect::Success {
+            answer.class = EvidenceClass::Ok;
+        }
+        state.sequence += 1;
+        let finding = RoundFinding {
+            sequence: state.sequence,
+            started_at: self.now,
+            class: answer.class,
+            is_before_login: answer.is_before_login,
+            elapsed: answer.elapsed,
+            message: answer.message,
+            is_extra: true,
+        };
+        self.queue.push(self.now + finding.elapsed, Due::Result(index, finding));
+    }
+
+    /// Takes the result of a round, and plans the looks that confirm a first failure.
+    pub(super) fn end_round(&mut self, index: usize, finding: &RoundFinding, recorder: &mut impl Recorder) {
+        let state = &mut self.streams[index];
+        let stream = state.stream;
+        let look = Look {
+            started: finding.started_at,
+            effect: finding.class.effect(),
+            stage: if finding.is_before_login { Stage::Banner } else { Stage::Auth },
+        };
+        let interval = self.fleet.backends[stream.backend].backend.probes[stream.probe].interval;
+        if look.effect == Effect::Success {
+            state.usual = finding.elapsed.max(state.usual * 7 / 8);
+        }
+        let is_first = state.confirmation.observe(&state.rule, interval, look, self.now);
+        if look.effect == Effect::Failure
+            && let Some(next) = state.confirmation.next()
+        {
+            self.queue.push(next, Due::Look(index));
+        }
+        if is_first && finding.is_before_login {
+            self.look_at_neighbours(stream);
+        }
+        self.observe(index, finding, recorder);
+    }
+
+    /// Looks at the backends that could take over, so that they have answered by the time that they are needed.
+    fn look_at_neighbours(&mut self, failing: ProbeStream) {
+        let neighbours = self.neighbours(failing.backend);
+        for index in 0..self.streams.len() {
+            let stream = self.streams[index].stream;
+            if stream.observer == failing.observer && neighbours.contains(&stream.backend) {
+                self.begin_look(index);
+            }
         }
     }
 
@@ -148,7 +263,8 @@ fn reach(thresholds: &Thresholds, slowest_round: Duration) -> Duration {
     let window = thresholds.window.map_or(Duration::ZERO, |window| window.duration);
     let latency = thresholds.latency.map_or(Duration::ZERO, |latency| latency.held_for * 2);
     let run = slowest_round * (thresholds.failure.max(thresholds.recovery) + 2);
-    window.max(latency).max(thresholds.stable_for).max(THROTTLED_ONLY) + run
+    let lasting = thresholds.must_last(slowest_round);
+    window.max(latency).max(thresholds.stable_for).max(lasting).max(THROTTLED_ONLY) + run
 }
 
 /// Returns the longest distance of two rounds of a probe while rounds are skipped.
