@@ -128,6 +128,7 @@ fn words_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "array",
         "minItems": 1,
         "maxItems": 8,
+        "nullable": true,
         "items": {
             "type": "string",
             "maxLength": 200,
