@@ -105,5 +105,6 @@ fn failing(failure: &report::FailureReport, now: Timestamp) -> FailingDeliveries
         message: failure.message(),
         first_failure_at: now - report::age(failure.first_milliseconds.max(failure.last_milliseconds)),
         last_failure_at: now - report::age(failure.last_milliseconds),
+        stage: failure.stage(),
     }
 }

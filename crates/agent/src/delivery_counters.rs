@@ -91,6 +91,7 @@ fn reported(verdict: &TrafficVerdict) -> DeliveryVerdict {
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
+            stage: Some(run.stage),
         }),
         TrafficVerdict::Throttled(run) => DeliveryVerdict::Throttled(ThrottledDeliveries {
             message: run.summary.clone(),

@@ -167,6 +167,7 @@ fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::Failur
         message: report::printable(&failing.message),
         first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
         last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
+        stage: failing.stage.map(|stage| stage.as_str().to_owned()),
     }
 }
 

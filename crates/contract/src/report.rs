@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{API_VERSION, RouteReference};
 use mail_failover_core::model::text::visible;
-use mail_failover_core::model::{EvidenceClass, SharedError};
+use mail_failover_core::model::{DeliveryStage, EvidenceClass, SharedError};
 
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
@@ -116,6 +116,9 @@ pub struct FailureReport {
     pub first_milliseconds: u64,
     /// Age of the latest failure, in milliseconds.
     pub last_milliseconds: u64,
+    /// Deepest stage at which one failed: `AUTH`, `DATA`. Absent if the agent knows none of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
 }
 
 /// Deliveries that met nothing but replies that ask for less.
@@ -243,6 +246,11 @@ impl FailureReport {
     /// Returns the class of evidence; an unknown class counts as inconclusive.
     pub fn class(&self) -> EvidenceClass {
         EvidenceClass::from_name(&self.class).unwrap_or(EvidenceClass::Inconclusive)
+    }
+
+    /// Returns the stage of the failures; `None` for one that this operator does not know.
+    pub fn stage(&self) -> Option<DeliveryStage> {
+        DeliveryStage::from_name(self.stage.as_deref()?)
     }
 
     /// Returns the message for shared use.

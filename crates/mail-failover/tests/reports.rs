@@ -198,6 +198,7 @@ fn failing(now: Timestamp) -> DeliveryVerdict {
         message: "554 Sending paused for anna@shop.example".into(),
         first_failure_at: now - Duration::from_secs(2),
         last_failure_at: now - Duration::from_secs(1),
+        stage: None,
     })
 }
 

@@ -1,9 +1,11 @@
 //! Verdicts that an earlier leader wrote down in `status`.
 
+use std::sync::Arc;
+
 use super::time::timestamp;
 use mail_failover_api::{self as api, SendingBackendStatus};
 use mail_failover_core::engine::{Health, Judgement};
-use mail_failover_core::model::EvidenceClass;
+use mail_failover_core::model::{DeliveryStage, EvidenceClass};
 
 fn engine_health(health: api::Health) -> Health {
     match health {
@@ -17,8 +19,18 @@ fn engine_health(health: api::Health) -> Health {
 /// The judgement of a probe that an earlier leader wrote down.
 pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
     let class = EvidenceClass::from_name(&probe.reason)?;
+    // A probe that cannot be made hides what it had seen.
+    if let Some(condemned) = probe.condemned.as_ref().filter(|_| class == EvidenceClass::ProbeBlocked) {
+        let behind = EvidenceClass::from_name(&condemned.reason)?;
+        return Some(Judgement::restored(Health::Unhealthy, timestamp(&condemned.since), behind, Arc::default()));
+    }
     let message = probe.message.clone().unwrap_or_default();
     Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
+}
+
+/// The stage that has condemned a backend, as an earlier leader wrote it down beside the verdict of deliveries.
+pub fn persisted_stage(probe: &api::ProbeStatus) -> Option<DeliveryStage> {
+    DeliveryStage::from_name(&probe.condemned.as_ref()?.stage)
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own

@@ -104,6 +104,7 @@ fn paused(now: Timestamp) -> DeliveryVerdict {
         message: "554 Message rejected: Sending paused for this account".into(),
         first_failure_at: now - Duration::from_secs(1),
         last_failure_at: now,
+        stage: None,
     })
 }
 

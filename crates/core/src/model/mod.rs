@@ -23,7 +23,7 @@ pub use backend::{
     TrustAnchors, Vantage, WarmUp,
 };
 pub use deliveries::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+    Agent, AgentReport, BackendDeliveries, DeliveryStage, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
     ThrottledDeliveries,
 };
 pub use evidence::{
