@@ -47,6 +47,7 @@ mod postfix_config;
 pub mod reading;
 pub mod reporter;
 mod run;
+pub mod sessions;
 pub mod shield;
 pub mod socketmap;
 mod source;

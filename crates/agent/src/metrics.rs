@@ -69,6 +69,7 @@ pub struct TrafficMetrics {
     deliveries: Family<DeliveryClassLabels, Counter>,
     passed_on: Family<BackendLabel, Counter>,
     breaker_open: Family<BackendLabel, Gauge>,
+    stalls: Family<BackendLabel, Counter>,
     elsewhere: Counter,
     suspended: Counter,
     possible_duplicates: Counter,
@@ -92,6 +93,11 @@ impl TrafficMetrics {
                 agent,
                 "breaker_open",
                 "1 while messages try the backend last, because it costs time or keeps failing",
+            ),
+            stalls: register(
+                agent,
+                "stalls",
+                "Times that sessions were begun with a backend and nothing was heard of them for ten seconds",
             ),
             elsewhere: register(agent, "deliveries_elsewhere", "Deliveries to none of the backends"),
             suspended: register(
@@ -157,6 +163,11 @@ impl TrafficMetrics {
         }
         let age = kept.map_or(0, |kept| now.since(kept.mail.oldest_at).as_secs());
         self.oldest_kept.set(i64::try_from(age).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a stall.
+    pub fn stalled(&self, backend: &str) {
+        self.stalls.get_or_create(&BackendLabel { backend: backend.to_owned() }).inc();
     }
 
     /// Shows the breakers of all backends.

@@ -37,6 +37,7 @@ use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
 use super::reporter::{self, Reporter};
+use super::sessions::BegunSessions;
 use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
 use super::source::{self, DocumentSource};
 use super::state_writer::StateWriter;
@@ -155,6 +156,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         end.clone(),
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
+    let sessions = BegunSessions::default();
 
     let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
     let settings = DriverSettings {
@@ -164,6 +166,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         state_directory: arguments.state_directory.clone(),
         clock,
         credentials: credentials.clone(),
+        sessions: sessions.clone(),
     };
     let outputs = DriverOutputs {
         view,
@@ -183,7 +186,14 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
-    let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
+    let responder = responder(
+        &arguments,
+        intake.clone(),
+        views.clone(),
+        credentials.clone(),
+        &mut registry,
+        sessions.clone(),
+    );
     let server = socketmap::SocketmapServer::bind(&listening(&arguments).await).await?;
     if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
         tracing::warn!(
@@ -337,13 +347,14 @@ fn responder(
     views: watch::Receiver<Arc<SocketmapView>>,
     credentials: Credentials,
     registry: &mut Registry,
+    sessions: BegunSessions,
 ) -> Responder {
     let fixed = MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
         shield: |answers, retired, status| shield::replacement(status, answers, retired),
         intake,
     };
-    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry))
+    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry), sessions)
 }
 
 async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {

@@ -276,3 +276,20 @@ fn what_real_mail_has_condemned_is_tried_ever_more_rarely_until_a_message_is_tak
     core.handle(at(now + 601.0), CoreInput::Routing(routing));
     assert_eq!(core.view().unwrap().backends[0].breaker, None);
 }
+
+#[test]
+fn a_stall_opens_it_and_frees_what_waits_before_the_log_tells_and_is_no_verdict() {
+    let mut core = started(alternates());
+    core.poll();
+    core.handle(at(10.0), CoreInput::Stalled { backend: "a".into(), sessions: 5 });
+    assert_eq!(order(&core, "x@example.net"), "bca");
+    let causes: Vec<_> = switches(&mut core).into_iter().map(|order| order.cause).collect();
+    assert_eq!(causes, [Cause::Opened { backend: "a".into(), class: EvidenceClass::NoAnswer }]);
+    assert_eq!((core.verdicts(), core.view().unwrap().backends[0].failing.as_ref().unwrap().failures), (vec![], 0));
+    // Stalls in a row are not answered by reloads in a row.
+    core.handle(at(11.0), delivery(0, EvidenceClass::Ok, 1, MILLISECOND));
+    core.handle(at(12.0), CoreInput::Stalled { backend: "a".into(), sessions: 2 });
+    assert_eq!((order(&core, "x@example.net"), switches(&mut core)), ("bca".to_owned(), vec![]));
+    core.handle_timeout(at(25.0));
+    assert_eq!(switches(&mut core).len(), 1);
+}

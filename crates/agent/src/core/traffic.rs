@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mail_failover_contract::routing::{BreakerPolicy, DeliveryPolicy, Routing};
 use mail_failover_core::engine::THROTTLED_ONLY;
-use mail_failover_core::model::{DeliveryStage, Effect, EvidenceClass, EvidenceClasses, Timestamp};
+use mail_failover_core::model::{DeliveryStage, Effect, EvidenceClass, EvidenceClasses, Stage, Timestamp};
 use mail_failover_replies::Answered;
 
 use super::breaker::Breaker;
@@ -157,6 +157,19 @@ impl BackendTraffic {
         let began_at = failed.then(|| began_at_latest(now, delivery));
         let breaker_policy = self.breaker_policy(routing);
         self.breaker.handle(now, self.run.as_ref(), is_grave, began_at, &breaker_policy)
+    }
+
+    /// Sessions were begun, and nothing is heard of them. It opens the breaker, and is no failure of a delivery: that is
+    /// counted when the log tells. Returns true if the breaker has opened.
+    pub(super) fn stalled(&mut self, now: Timestamp, sessions: u32, routing: &Routing) -> bool {
+        let summary: Arc<str> = format!("no word of {sessions} deliveries that were begun").into();
+        // It says nothing about how far they came.
+        let stage = DeliveryStage::Session(Stage::Resolve);
+        let first = || FailureRun::of(0, now, now, EvidenceClass::NoAnswer, stage, summary);
+        let run = self.run.get_or_insert_with(first);
+        run.until = now;
+        let breaker_policy = self.breaker_policy(routing);
+        self.breaker.handle(now, self.run.as_ref(), true, None, &breaker_policy)
     }
 
     /// Returns true if the attempt is none of those that have been counted.

@@ -25,6 +25,7 @@ use super::driver_metrics::DriverMetrics;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
+use super::sessions::BegunSessions;
 use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
@@ -94,6 +95,8 @@ pub struct DriverSettings {
     pub mail_log_source: String,
     /// State of reading the log, for the status.
     pub mail_log: Reading,
+    /// Sessions that Postfix has begun, of which nothing was heard yet.
+    pub sessions: BegunSessions,
 }
 
 /// A source and its latest events.
@@ -207,6 +210,7 @@ impl Driver {
                 () = timer => self.core.handle_timeout(self.settings.clock.now()),
                 _ = tick.tick() => {
                     self.retry_authorities().await;
+                    self.note_stalls();
                     self.doubt_log();
                     self.show_kept();
                     self.report();
@@ -225,6 +229,11 @@ impl Driver {
             let answers = self.core.answers();
             let routing = answers.as_ref().map(|answers| &*answers.routing);
             self.outputs.traffic.observe(&event, routing);
+            if let (LogEvent::Delivery(delivery), Some(routing)) = (&event, routing)
+                && let Some(at) = delivery.place.position_in(routing)
+            {
+                self.settings.sessions.heard_of(&routing.backends[at].name);
+            }
             if let Some(routing) = routing {
                 self.counters.count(&event, routing);
             }
@@ -236,6 +245,14 @@ impl Driver {
                 self.outputs.metrics.first_delivery(after);
             }
             self.report();
+        }
+    }
+
+    /// Tells the core of backends with which sessions are begun and of which nothing is heard.
+    fn note_stalls(&mut self) {
+        for (backend, sessions) in self.settings.sessions.take_stalled(std::time::Instant::now()) {
+            self.outputs.traffic.stalled(&backend);
+            self.core.handle(self.settings.clock.now(), CoreInput::Stalled { backend, sessions });
         }
     }
 
