@@ -203,6 +203,8 @@ pub struct MtaMetrics {
     pub superseded: Counter,
     /// Messages in the MTA's queue when they were counted last.
     pub queued: Gauge,
+    /// Age of the oldest of them, in seconds; 0 without one.
+    pub oldest_queued: Gauge,
     /// Counts of the queue that stopped at their bound or deadline.
     pub incomplete_counts: Counter,
 }
@@ -224,6 +226,11 @@ impl MtaMetrics {
             delayed: register(agent, "delayed_switches", "Switches that waited because there were many"),
             superseded: register(agent, "superseded_switches", "Orders that a later one overtook"),
             queued: register(agent, "queued_messages", "Messages in the MTA's queue when last counted"),
+            oldest_queued: register(
+                agent,
+                "oldest_queued_message_age_seconds",
+                "Time since the oldest message in the MTA's queue came in, when last looked at; 0 without one",
+            ),
             incomplete_counts: register(
                 agent,
                 "incomplete_queue_counts",

@@ -5,8 +5,15 @@ use mail_failover_core::model::EvidenceClass;
 use super::*;
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
-    let deliveries =
-        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    let deliveries = BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 1,
+        deferred: 2,
+        bounced: 3,
+        possible_duplicates: 4,
+        diverted: 0,
+    };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -29,6 +36,7 @@ fn a_turn_is_news_and_a_count_is_none() {
         backends,
         last_switch: None,
         kept: None,
+        queue: None,
     };
     let passing = state(backends(DeliveryVerdict::Passing));
     let mut counted = passing.clone();

@@ -50,6 +50,9 @@ pub struct DeliveryReport {
     /// Messages that backends refuse by a 5xx and that wait, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReport>,
+    /// Mail in the queue; absent if it could not be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueReport>,
 }
 
 /// Messages that wait because a backend refuses them by a 5xx that is not known to be about them.
@@ -145,6 +148,19 @@ pub struct DeliveryCounts {
     pub bounced: u64,
     /// Messages that the backend may have taken without an answer, so that they may arrive twice.
     pub possible_duplicates: u64,
+    /// Messages among `sent` that the backend took although it had no share of the route's mail.
+    pub diverted: u64,
+}
+
+/// Mail in the queue of the MTA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueReport {
+    /// Number of messages that wait to be sent.
+    pub messages: u64,
+    /// Age of the oldest of them, in milliseconds; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_milliseconds: Option<u64>,
 }
 
 /// Switch of the MTA to another backend.

@@ -187,8 +187,15 @@ async fn an_agent_speaks_to_no_other_certificate() {
 }
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
-    let deliveries =
-        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    let deliveries = BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 1,
+        deferred: 2,
+        bounced: 3,
+        possible_duplicates: 4,
+        diverted: 0,
+    };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -214,6 +221,7 @@ fn state(operators: &[&Taking], verdict: DeliveryVerdict) -> ReportState {
             about: "Quota".into(),
             backend: "ses-eu".into(),
         }),
+        queue: None,
     }
 }
 

@@ -95,7 +95,15 @@ async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
 }
 
 fn deliveries(verdict: DeliveryVerdict) -> BackendDeliveries {
-    BackendDeliveries { verdict, is_bypassed: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
+    BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 0,
+        deferred: 3,
+        bounced: 0,
+        possible_duplicates: 0,
+        diverted: 0,
+    }
 }
 
 fn paused(now: Timestamp) -> DeliveryVerdict {
@@ -136,6 +144,7 @@ impl ReportingAgent {
             backends: backends.into_iter().map(|(name, word)| (name.into(), deliveries(word))).collect(),
             last_switch,
             kept: None,
+            queue: None,
         });
     }
 }

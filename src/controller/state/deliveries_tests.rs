@@ -53,6 +53,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
         deferred: 0,
         bounced: 0,
         possible_duplicates: 0,
+        diverted: 0,
     };
     AgentReport {
         agent: Agent { route: ObjectKey::new("shop", "orders"), name: agent.into() },
@@ -63,6 +64,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
             .into(),
         last_switch: None,
         kept: None,
+        queue: None,
     }
 }
 

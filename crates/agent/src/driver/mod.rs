@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{QueuedMail, Timestamp};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,8 +30,8 @@ use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, ReportsStatus, SourceState,
-    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, QueueStatus, ReportsStatus,
+    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
 
@@ -97,6 +97,8 @@ pub struct DriverSettings {
     pub mail_log: Reading,
     /// Sessions that Postfix has begun, of which nothing was heard yet.
     pub sessions: BegunSessions,
+    /// Mail in the queue when it was last looked at; `None` if it is not known.
+    pub queue: watch::Receiver<Option<QueuedMail>>,
 }
 
 /// A source and its latest events.
@@ -415,7 +417,8 @@ impl Driver {
             return;
         };
         self.counters.keep_those_of(&answers.routing);
-        self.outputs.reporter.publish(self.counters.report(&answers.routing, &view, &self.core.verdicts()));
+        let queue = *self.settings.queue.borrow();
+        self.outputs.reporter.publish(self.counters.report(&answers.routing, &view, &self.core.verdicts(), queue));
     }
 
     async fn publish(&mut self, answers: Arc<Answers>) {
@@ -510,6 +513,8 @@ impl Driver {
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
             kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),
+            queue: self.settings.queue.borrow().map(QueueStatus::of),
+            diverted: self.counters.diverted(),
             reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),

@@ -70,6 +70,7 @@ async fn start(folder: Folder) -> Agent {
         mail_log_source: "/var/log/mail.log".to_owned(),
         mail_log: Reading::default(),
         sessions: BegunSessions::default(),
+        queue: watch::channel(None).1,
     };
     let heartbeat = Heartbeat::new(Duration::from_secs(10));
     let outputs = DriverOutputs {

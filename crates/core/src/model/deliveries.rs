@@ -93,6 +93,17 @@ pub struct BackendDeliveries {
     pub bounced: u64,
     /// Messages that may arrive twice.
     pub possible_duplicates: u64,
+    /// Messages among `sent` that the backend took although it had no share of the route's mail.
+    pub diverted: u64,
+}
+
+/// Mail in the queue of the MTA beside an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuedMail {
+    /// Number of messages that wait to be sent.
+    pub messages: u64,
+    /// Time at which the oldest of them came in; `None` if none waits, or it is not known.
+    pub oldest_at: Option<Timestamp>,
 }
 
 /// Messages that wait beside an agent because a backend refuses them by a 5xx that is not known to be about them.
@@ -142,4 +153,6 @@ pub struct AgentReport {
     pub last_switch: Option<SwitchedMail>,
     /// Messages that wait although a backend refuses them, if there are any.
     pub kept: Option<KeptMail>,
+    /// Mail in the queue; `None` if the agent does not tell.
+    pub queue: Option<QueuedMail>,
 }
