@@ -45,7 +45,7 @@ pub mod mta;
 mod pinned;
 mod postfix_config;
 mod queue_watch;
-mod reading;
+pub mod reading;
 pub mod reporter;
 mod run;
 pub mod sessions;

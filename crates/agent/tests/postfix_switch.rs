@@ -121,7 +121,7 @@ fn route(answers: &Arc<Answers>, recipient: &str) -> Option<String> {
     let view = SocketmapView { answers: Some(answers.clone()), ..SocketmapView::default() };
     let settings = MapSettings {
         local_domains: LocalDomains::new(&[]),
-        shield: |_, _| None,
+        shield: |_, _, _| None,
         intake: mail_failover_agent::supervise::Intake::default(),
     };
     let request = format!("transport {recipient}");

@@ -104,7 +104,7 @@ mod tests {
             let class = about.class(Some(Answered::Data), 550);
             let consequences = about.consequences();
             assert_eq!(may_name.iter().any(|name| *name == class.as_str()), consequences.counts, "{about}");
-            assert_eq!(default.contains(&class), consequences.immediate, "{about}");
+            assert_eq!(default.contains(class), consequences.immediate, "{about}");
         }
     }
 

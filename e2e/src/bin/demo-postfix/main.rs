@@ -22,7 +22,6 @@ use mail_failover_e2e::agent::{self, Agent};
 use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
-use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
 use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::mta::setup::with_agent;
