@@ -28,6 +28,7 @@ use mail_failover_core::model::{
     AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeDelay, ProbeKey,
     ProbeLogin, ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, TlsMode, Vantage,
 };
+use mail_failover_resolve::request::REQUEST_ANNOTATION;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::micro_time;
 use mail_failover_resolve::{self as resolve, Rejection, Unresolved};
@@ -74,6 +75,8 @@ pub(super) struct BackendEntry {
     /// Name of the Event that warned of an expiry last.
     // After a restart the same warning is published under the same name.
     expiry_warning: Option<String>,
+    /// Name of the Event that asked for a person last.
+    person_wanted: Option<String>,
     /// Findings of a probe that count neither way, until the probe says anything about the backend again: a refused
     /// recipient, a log-in too many, silence of DNS, a missing route from here.
     refusals: BTreeMap<Arc<str>, (EvidenceClass, String)>,
@@ -492,6 +495,9 @@ impl BackendEntry {
             if name.ends_with(&EventReason::CertificateExpiring.as_str().to_lowercase()) {
                 self.expiry_warning = Some(name.clone());
             }
+            if name.ends_with(&EventReason::TrialWanted.as_str().to_lowercase()) {
+                self.person_wanted = Some(name.clone());
+            }
             self.published.insert(name);
         }
     }
@@ -614,7 +620,7 @@ impl BackendEntry {
                 .iter()
                 .flat_map(|(_, probes)| probes.iter())
                 .chain(deliveries)
-                .map(|said| self.probe_status(said))
+                .map(|(name, judgement)| self.probe_status(name, judgement))
                 .collect(),
             pending_events: self.pending_events(cx, before, verdict.filter(|_| !suspended)),
             conditions: self.conditions(&before.conditions, generation, verdict, cx.now),
@@ -661,14 +667,50 @@ impl BackendEntry {
         finding.map_or(&*verdict.message, |(_, message)| message.as_str())
     }
 
-    fn probe_status(&self, (name, judgement): (&Arc<str>, &Judgement)) -> api::ProbeStatus {
-        let judged = probe_status(name, judgement);
+    fn probe_status(&self, name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
+        let judged = api::ProbeStatus { condemned: self.condemned(name, judgement), ..probe_status(name, judgement) };
         match self.refusals.get(name) {
             Some((class, message)) if judged.reason == EvidenceClass::Inconclusive.as_str() => {
                 api::ProbeStatus { reason: class.as_str().to_owned(), message: Some(message.clone()), ..judged }
             }
             Some(_) | None => judged,
         }
+    }
+
+    /// The failure that stands behind a verdict, where that itself does not tell: of real mail the stage, and of a probe
+    /// that cannot be made what it had seen.
+    // ADR-0119: Acquit at the depth of the accusation.
+    fn condemned(&self, name: &Arc<str>, judgement: &Judgement) -> Option<api::CondemnedStatus> {
+        let stage = if **name == *DELIVERIES {
+            self.evidence.awaited_stage()?.as_str()
+        } else {
+            judgement.blocked().filter(|_| judgement.health == Health::Unhealthy)?;
+            let probe = self.usable.as_ref()?.probes.iter().find(|probe| probe.name == *name)?;
+            probe.depth.last_stage().as_str()
+        };
+        Some(api::CondemnedStatus {
+            stage: stage.to_owned(),
+            reason: judgement.class.as_str().to_owned(),
+            since: micro_time(judgement.since),
+        })
+    }
+
+    /// The Event that asks for a person, unless it was published: real mail condemns the backend, and nobody can try it.
+    fn person_event(&self, cx: &BackendContext<'_>) -> Option<api::PendingEvent> {
+        let at = self.evidence.needs_person_at().filter(|at| *at <= cx.now)?;
+        let (stage, judgement) = (self.evidence.awaited_stage()?, self.evidence.deliveries()?);
+        let note = format!(
+            "real mail has failed here at {} since {} ({}), and no agent has reported for a day that could try it again: if it works, trust it \
+             with kubectl annotate mailroute ROUTE --overwrite '{REQUEST_ANNOTATION}={{\"id\":\"trust-{}\",\"action\":\"Failback\"}}'",
+            stage.as_str(),
+            judgement.since,
+            judgement.class.as_str(),
+            cx.resource.key.name
+        );
+        // Named by the accusation, so that each is told of once.
+        let event = events::pending(cx.resource, EventReason::TrialWanted, judgement.since, None, &note);
+        let is_new = self.person_wanted.as_ref() != Some(&event.name);
+        is_new.then(|| api::PendingEvent { at: micro_time(at), ..event })
     }
 
     /// The Events still to be published: those pending before, and those of the difference to the status before.
@@ -698,6 +740,9 @@ impl BackendEntry {
             }
         }
         if let Some(event) = self.expiry_event(cx).filter(|event| !self.published.contains(&event.name)) {
+            events::push(&mut pending, event);
+        }
+        if let Some(event) = self.person_event(cx).filter(|event| !self.published.contains(&event.name)) {
             events::push(&mut pending, event);
         }
         if let Some(rejection) = self.rejection() {
@@ -830,11 +875,8 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
             health: api::Health::Unknown,
             since: micro_time(blocked.since),
             reason: EvidenceClass::ProbeBlocked.as_str().to_owned(),
-            last_failure: (judgement.health == Health::Unhealthy).then(|| api::LastFailureStatus {
-                since: micro_time(judgement.since),
-                reason: judgement.class.as_str().to_owned(),
-            }),
             message: Some(truncated(&blocked.message, MAX_MESSAGE)),
+            condemned: None,
         };
     }
     api::ProbeStatus {
@@ -842,8 +884,8 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
         health: api_health(judgement.health),
         since: micro_time(judgement.since),
         reason: judgement.class.as_str().to_owned(),
-        last_failure: None,
         message: Some(truncated(&judgement.message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
+        condemned: None,
     }
 }
 

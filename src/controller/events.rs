@@ -69,6 +69,7 @@ pub(super) enum EventReason {
     BackendRecovered,
     CertificateExpiring,
     MailKept,
+    TrialWanted,
 }
 
 impl EventReason {
@@ -89,6 +90,7 @@ impl EventReason {
             Self::BackendRecovered => "BackendRecovered",
             Self::CertificateExpiring => "CertificateExpiring",
             Self::MailKept => "MailKept",
+            Self::TrialWanted => "TrialWanted",
         }
     }
 
@@ -103,7 +105,8 @@ impl EventReason {
             | Self::BackendThrottled
             | Self::BackendRecovered
             | Self::CertificateExpiring
-            | Self::MailKept => "Judge",
+            | Self::MailKept
+            | Self::TrialWanted => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
@@ -121,7 +124,8 @@ impl EventReason {
             | Self::BackendUnhealthy
             | Self::BackendThrottled
             | Self::CertificateExpiring
-            | Self::MailKept => true,
+            | Self::MailKept
+            | Self::TrialWanted => true,
             Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
                 false
             }

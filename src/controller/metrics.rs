@@ -53,6 +53,8 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabels, Counter>,
     kept_messages: Family<RouteLabels, Gauge>,
     oldest_kept: Family<RouteLabels, Gauge>,
+    queued_messages: Family<RouteLabels, Gauge>,
+    oldest_queued: Family<RouteLabels, Gauge>,
     /// Jobs of probes that are not over.
     pub(super) jobs_under_way: Gauge,
     /// Times that the bound on Jobs under way made one wait.
@@ -235,7 +237,7 @@ impl Metrics {
             deliveries: register(
                 registry,
                 "agent_deliveries",
-                "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate), as agents report them; every replica counts all",
+                "Deliveries by route, backend and result (sent, deferred, bounced, possible_duplicate, and those among sent that were diverted to a backend without a share), as agents report them; every replica counts all",
             ),
             kept_messages: register(
                 registry,
@@ -246,6 +248,16 @@ impl Metrics {
                 registry,
                 "route_oldest_kept_message_age_seconds",
                 "Age of the oldest of them when its agent last reported; 0 without one",
+            ),
+            queued_messages: register(
+                registry,
+                "route_queued_messages",
+                "Messages by route in the queues beside its agents; every replica counts all",
+            ),
+            oldest_queued: register(
+                registry,
+                "route_oldest_queued_message_age_seconds",
+                "Age of the oldest of them when an agent last reported; 0 without one",
             ),
             jobs_under_way: register(
                 registry,
@@ -390,6 +402,13 @@ impl Metrics {
         self.oldest_kept.get_or_create(&labels).set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
     }
 
+    /// Shows the mail in the queues beside the agents of a route.
+    pub(super) fn queued(&self, route: &ObjectKey, messages: u64, oldest: Duration) {
+        let labels = route_labels(route);
+        self.queued_messages.get_or_create(&labels).set(i64::try_from(messages).unwrap_or(i64::MAX));
+        self.oldest_queued.get_or_create(&labels).set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+    }
+
     /// Removes the series of a route that is gone.
     pub(super) fn forget_route(&self, key: &ObjectKey, backends: impl Iterator<Item = Arc<str>>) {
         for backend in backends {
@@ -402,15 +421,19 @@ impl Metrics {
         }
         self.kept_messages.remove(&route_labels(key));
         self.oldest_kept.remove(&route_labels(key));
+        self.queued_messages.remove(&route_labels(key));
+        self.oldest_queued.remove(&route_labels(key));
         self.route_delivering.remove(&route_labels(key));
     }
 }
 
 /// Ends of deliveries, in the order of [`counts`].
-const RESULTS: [&str; 4] = ["sent", "deferred", "bounced", "possible_duplicate"];
+const RESULTS: [&str; 5] = ["sent", "deferred", "bounced", "possible_duplicate", "diverted"];
 
 fn counts(deliveries: &BackendDeliveries) -> [u64; RESULTS.len()] {
-    [deliveries.sent, deliveries.deferred, deliveries.bounced, deliveries.possible_duplicates]
+    let BackendDeliveries { verdict: _, is_bypassed: _, sent, deferred, bounced, possible_duplicates, diverted } =
+        deliveries;
+    [*sent, *deferred, *bounced, *possible_duplicates, *diverted]
 }
 
 fn delivery_labels(route: &ObjectKey, backend: &str, result: &'static str) -> DeliveryLabels {

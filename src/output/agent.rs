@@ -39,6 +39,8 @@ pub struct DocumentMember<'a> {
     pub is_standby: bool,
     /// True if a message that another backend does not take may go there within the same delivery attempt.
     pub is_alternate: bool,
+    /// True if one message at a time may try it first although it carries no mail.
+    pub is_trial: bool,
 }
 
 /// Document as text, with the backends that it leaves out because they share a host and port with another.
@@ -127,7 +129,7 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
     for target in targets {
         if !inputs.members.iter().any(|member| member.name == target.name) {
             let (name, backend) = (target.name, target.backend);
-            members.push(DocumentMember { name, backend, is_standby: false, is_alternate: false });
+            members.push(DocumentMember { name, backend, is_standby: false, is_alternate: false, is_trial: false });
             shares.push(target.percent);
         }
     }
@@ -136,13 +138,15 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
 }
 
 fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
-    let DocumentMember { name, backend, is_standby, is_alternate } = member;
+    let DocumentMember { name, backend, is_standby, is_alternate, is_trial } = member;
     let (host, port) = host_and_port(backend);
     document::Backend {
         name: (*name).to_owned(),
         percent,
         standby: *is_standby,
         alternate: *is_alternate,
+        // One with a share is tried by its breaker.
+        trial: *is_trial && percent == 0,
         host: host.to_owned(),
         port,
         tls: tls(backend),

@@ -57,6 +57,7 @@ fn rendered(
                 backend,
                 is_standby: *is_standby,
                 is_alternate: *is_standby,
+                is_trial: false,
             })
             .collect(),
         sender_domains: &["shop.example".into()],

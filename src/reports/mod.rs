@@ -30,7 +30,7 @@ pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, QueuedMail, SwitchedMail,
     ThrottledDeliveries, Timestamp,
 };
 use std::sync::Arc;
@@ -41,8 +41,17 @@ const MAX_QUEUE_LIFETIME: Duration = Duration::from_hours(24 * 100);
 
 /// Converts a received report; ages become absolute timestamps.
 pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) -> AgentReport {
-    let report::DeliveryReport { api_version: _, route, agent: _, process, sequence, backends, last_switch, kept } =
-        report;
+    let report::DeliveryReport {
+        api_version: _,
+        route,
+        agent: _,
+        process,
+        sequence,
+        backends,
+        last_switch,
+        kept,
+        queue,
+    } = report;
     AgentReport {
         agent,
         route_uid: route.uid,
@@ -64,12 +73,18 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
             about: kept.about.into(),
             backend: kept.backend.into(),
         }),
+        queue: queue.map(|queue| QueuedMail {
+            messages: queue.messages,
+            oldest_at: queue
+                .oldest_milliseconds
+                .map(|oldest| now - Duration::from_millis(oldest).min(MAX_QUEUE_LIFETIME)),
+        }),
     }
 }
 
 fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, BackendDeliveries) {
     let report::BackendReport { name, verdict, failure, throttling, bypassed, deliveries } = backend;
-    let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates } = deliveries;
+    let report::DeliveryCounts { sent, deferred, bounced, possible_duplicates, diverted } = deliveries;
     let deliveries = BackendDeliveries {
         verdict: match (verdict, failure, throttling) {
             (report::ReportedVerdict::Failing, Some(failure), _) => DeliveryVerdict::Failing(failing(&failure, now)),
@@ -86,6 +101,7 @@ fn deliveries(backend: report::BackendReport, now: Timestamp) -> (Arc<str>, Back
         deferred,
         bounced,
         possible_duplicates,
+        diverted,
     };
     (name.into(), deliveries)
 }
@@ -105,5 +121,6 @@ fn failing(failure: &report::FailureReport, now: Timestamp) -> FailingDeliveries
         message: failure.message(),
         first_failure_at: now - report::age(failure.first_milliseconds.max(failure.last_milliseconds)),
         last_failure_at: now - report::age(failure.last_milliseconds),
+        stage: failure.stage(),
     }
 }

@@ -142,7 +142,7 @@ impl Answers {
         &'a self,
         address: &str,
         first: &'a RouteBackend,
-        may: impl Fn(&RouteBackend) -> bool,
+        may: impl Fn(&RouteBackend) -> bool + Copy,
     ) -> Vec<&'a RouteBackend> {
         let alternates =
             self.usable_backends().filter(|backend| backend.alternate && backend.name != first.name && may(backend));
@@ -153,6 +153,8 @@ impl Answers {
         if ways[0].name != first.name && trial.is_some_and(|trial| trial.is_for(recipient_hash(address))) {
             ways.retain(|backend| backend.name != first.name);
             ways.insert(0, first);
+        } else if let Some(tried) = self.tried_without_share(address, ways[0], may) {
+            ways.insert(0, tried);
         }
         // TLS from the first byte is a setting of the transport, and a list has one transport.
         let is_implicit = ways[0].tls.is_implicit();
@@ -193,6 +195,25 @@ impl Answers {
             other != at && backend.alternate && self.usable[other] && !self.open[other]
         };
         backends.find(|(other, backend)| is_other(*other, backend)).map(|(other, _)| other)
+    }
+
+    /// Returns a backend without a share that this message tries before `next`, because real mail has condemned it and
+    /// the operator wants to know if that is over.
+    // ADR-0119: Acquit at the depth of the accusation.
+    fn tried_without_share(
+        &self,
+        address: &str,
+        next: &RouteBackend,
+        may: impl Fn(&RouteBackend) -> bool,
+    ) -> Option<&RouteBackend> {
+        let tried = |trial: &Arc<Trial>| {
+            let mut backends = self.routing.backends.iter();
+            let backend = backends.find(|backend| backend.trial && backend.name == trial.backend)?;
+            // Otherwise no other backend would follow within the attempt.
+            let is_followed = backend.name != next.name && backend.tls.is_implicit() == next.tls.is_implicit();
+            (is_followed && may(backend) && trial.is_for(recipient_hash(address))).then_some(backend)
+        };
+        self.trials.iter().find_map(tried)
     }
 
     fn is_open(&self, backend: &RouteBackend) -> bool {
@@ -419,6 +440,24 @@ mod tests {
         assert_eq!(names(&tried.ways_for_recipient("x@example.net")), ["b1", "b2", "b0"], "a stream does not follow");
         let all = Answers { open: vec![true; 3], ..open };
         assert_eq!(names(&all.ways_for_recipient("x@example.net")), ["b0", "b1", "b2"]);
+    }
+
+    #[test]
+    fn one_message_tries_what_real_mail_has_condemned_and_the_next_backend_follows() {
+        let condemned = serde_json::json!({"alternate": false, "standby": false, "trial": true});
+        let decided = serde_json::json!({"percent": 100});
+        let trials = vec![Arc::new(Trial::new("b0".into(), 1))];
+        let answers = with_alternates(&[condemned.clone(), decided.clone(), serde_json::json!({})], &[]);
+        let tried = Answers { trials: trials.clone(), ..answers };
+        assert_eq!(names(&tried.ways_for_recipient("x@example.net")), ["b0", "b1", "b2"]);
+        assert_eq!(names(&tried.ways_for_recipient("y@example.net")), ["b1", "b2"], "one at a time");
+        // One that no other backend could follow in the same list is not tried.
+        let implicit = serde_json::json!({"percent": 100, "tls": {"mode": "Implicit"}});
+        let apart = Answers { trials: trials.clone(), ..with_alternates(&[condemned, implicit], &[]) };
+        assert_eq!(names(&apart.ways_for_recipient("x@example.net")), ["b1"]);
+        let unmarked = serde_json::json!({"alternate": false, "standby": false});
+        let answers = Answers { trials, ..with_alternates(&[unmarked, decided], &[]) };
+        assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b1"], "the operator does not want it");
     }
 
     #[test]

@@ -87,6 +87,7 @@ mod tests {
             percent: 100,
             standby: true,
             alternate: true,
+            trial: false,
             next_hop,
             tls,
             secret: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mail_failover_contract::document::RouteReference;
 use mail_failover_contract::routing::Routing;
 use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, FailingDeliveries, SwitchedMail, ThrottledDeliveries,
+    BackendDeliveries, DeliveryVerdict, FailingDeliveries, QueuedMail, SwitchedMail, ThrottledDeliveries,
 };
 
 use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
@@ -19,6 +19,8 @@ struct Totals {
     deferred: u64,
     bounced: u64,
     possible_duplicates: u64,
+    /// Messages that a backend without a share took.
+    diverted: u64,
 }
 
 /// Totals by backend. There are as many as routings have named, and those are bounded.
@@ -36,7 +38,10 @@ impl DeliveryCounters {
         let Some(at) = place.position_in(routing) else { return };
         let totals = self.0.entry(routing.backends[at].name.clone()).or_default();
         match event {
-            LogEvent::Delivery(Delivery { disposition: Disposition::Sent, .. }) => totals.sent += 1,
+            LogEvent::Delivery(Delivery { disposition: Disposition::Sent, .. }) => {
+                totals.sent += 1;
+                totals.diverted += u64::from(routing.backends[at].percent == 0);
+            }
             LogEvent::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
             LogEvent::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
             LogEvent::PossibleDuplicate(_) => totals.possible_duplicates += 1,
@@ -47,13 +52,24 @@ impl DeliveryCounters {
         }
     }
 
+    /// Messages that backends without a share took since the process began.
+    pub fn diverted(&self) -> u64 {
+        self.0.values().map(|totals| totals.diverted).sum()
+    }
+
     /// Forgets backends that are no longer in the routing.
     pub fn keep_those_of(&mut self, routing: &Routing) {
         self.0.retain(|name, _| routing.backends.iter().any(|backend| backend.name == *name));
     }
 
     /// Builds the report for the operator.
-    pub fn report(&self, routing: &Routing, view: &CoreView, verdicts: &[BackendVerdict]) -> ReportState {
+    pub fn report(
+        &self,
+        routing: &Routing,
+        view: &CoreView,
+        verdicts: &[BackendVerdict],
+        queue: Option<QueuedMail>,
+    ) -> ReportState {
         let (namespace, name) = routing.route.split_once('/').unwrap_or_default();
         let backends = view.backends.iter().map(|backend| (backend.name.clone(), self.deliveries(backend, verdicts)));
         ReportState {
@@ -66,11 +82,12 @@ impl DeliveryCounters {
             backends: backends.collect(),
             last_switch: view.last_switch.as_ref().map(|last| switched(last, view)),
             kept: view.kept.as_ref().map(|kept| kept.mail.clone()),
+            queue,
         }
     }
 
     fn deliveries(&self, backend: &BackendView, verdicts: &[BackendVerdict]) -> BackendDeliveries {
-        let Totals { sent, deferred, bounced, possible_duplicates } =
+        let Totals { sent, deferred, bounced, possible_duplicates, diverted } =
             self.0.get(&backend.name).copied().unwrap_or_default();
         let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
         BackendDeliveries {
@@ -80,6 +97,7 @@ impl DeliveryCounters {
             deferred,
             bounced,
             possible_duplicates,
+            diverted,
         }
     }
 }
@@ -91,6 +109,7 @@ fn reported(verdict: &TrafficVerdict) -> DeliveryVerdict {
             message: run.summary.clone(),
             first_failure_at: run.since,
             last_failure_at: run.until,
+            stage: Some(run.stage),
         }),
         TrafficVerdict::Throttled(run) => DeliveryVerdict::Throttled(ThrottledDeliveries {
             message: run.summary.clone(),

@@ -69,6 +69,7 @@ pub struct TrafficMetrics {
     deliveries: Family<DeliveryClassLabels, Counter>,
     passed_on: Family<BackendLabel, Counter>,
     breaker_open: Family<BackendLabel, Gauge>,
+    stalls: Family<BackendLabel, Counter>,
     elsewhere: Counter,
     suspended: Counter,
     possible_duplicates: Counter,
@@ -92,6 +93,11 @@ impl TrafficMetrics {
                 agent,
                 "breaker_open",
                 "1 while messages try the backend last, because it costs time or keeps failing",
+            ),
+            stalls: register(
+                agent,
+                "stalls",
+                "Times that sessions were begun with a backend and nothing was heard of them for ten seconds",
             ),
             elsewhere: register(agent, "deliveries_elsewhere", "Deliveries to none of the backends"),
             suspended: register(
@@ -159,6 +165,11 @@ impl TrafficMetrics {
         self.oldest_kept.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
+    /// Counts a stall.
+    pub fn stalled(&self, backend: &str) {
+        self.stalls.get_or_create(&BackendLabel { backend: backend.to_owned() }).inc();
+    }
+
     /// Shows the breakers of all backends.
     pub fn set_breakers(&self, backends: &[BackendView]) {
         for backend in backends {
@@ -192,6 +203,8 @@ pub struct MtaMetrics {
     pub superseded: Counter,
     /// Messages in the MTA's queue when they were counted last.
     pub queued: Gauge,
+    /// Age of the oldest of them, in seconds; 0 without one.
+    pub oldest_queued: Gauge,
     /// Counts of the queue that stopped at their bound or deadline.
     pub incomplete_counts: Counter,
 }
@@ -213,6 +226,11 @@ impl MtaMetrics {
             delayed: register(agent, "delayed_switches", "Switches that waited because there were many"),
             superseded: register(agent, "superseded_switches", "Orders that a later one overtook"),
             queued: register(agent, "queued_messages", "Messages in the MTA's queue when last counted"),
+            oldest_queued: register(
+                agent,
+                "oldest_queued_message_age_seconds",
+                "Time since the oldest message in the MTA's queue came in, when last looked at; 0 without one",
+            ),
             incomplete_counts: register(
                 agent,
                 "incomplete_queue_counts",

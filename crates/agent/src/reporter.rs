@@ -20,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
 use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, SwitchedMail, ThrottledDeliveries,
-    Timestamp,
+    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, QueuedMail, SwitchedMail,
+    ThrottledDeliveries, Timestamp,
 };
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
@@ -81,6 +81,8 @@ pub struct ReportState {
     pub last_switch: Option<SwitchedMail>,
     /// Messages that backends refuse by a 5xx and that wait, if there are any.
     pub kept: Option<KeptMail>,
+    /// Mail in the queue; `None` if it is not known.
+    pub queue: Option<QueuedMail>,
 }
 
 impl ReportState {
@@ -127,12 +129,16 @@ impl ReportState {
                 about: kept.about.to_string(),
                 backend: kept.backend.to_string(),
             }),
+            queue: self.queue.map(|queue| report::QueueReport {
+                messages: queue.messages,
+                oldest_milliseconds: queue.oldest_at.map(|at| milliseconds(now.since(at))),
+            }),
         }
     }
 }
 
 fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) -> report::BackendReport {
-    let BackendDeliveries { verdict, is_bypassed, sent, deferred, bounced, possible_duplicates } = deliveries;
+    let BackendDeliveries { verdict, is_bypassed, sent, deferred, bounced, possible_duplicates, diverted } = deliveries;
     let (mut failure, mut throttling) = (None, None);
     let verdict = match verdict {
         DeliveryVerdict::Failing(failing) => {
@@ -157,6 +163,7 @@ fn backend_report(name: &str, deliveries: &BackendDeliveries, now: Timestamp) ->
             deferred: *deferred,
             bounced: *bounced,
             possible_duplicates: *possible_duplicates,
+            diverted: *diverted,
         },
     }
 }
@@ -167,6 +174,7 @@ fn failure_report(failing: &FailingDeliveries, now: Timestamp) -> report::Failur
         message: report::printable(&failing.message),
         first_milliseconds: milliseconds(now.since(failing.first_failure_at)),
         last_milliseconds: milliseconds(now.since(failing.last_failure_at)),
+        stage: failing.stage.map(|stage| stage.as_str().to_owned()),
     }
 }
 

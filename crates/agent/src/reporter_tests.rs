@@ -5,8 +5,15 @@ use mail_failover_core::model::EvidenceClass;
 use super::*;
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
-    let deliveries =
-        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    let deliveries = BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 1,
+        deferred: 2,
+        bounced: 3,
+        possible_duplicates: 4,
+        diverted: 0,
+    };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -16,6 +23,7 @@ fn failing(now: Timestamp) -> DeliveryVerdict {
         message: "554 Sending paused for anna@shop.example".into(),
         first_failure_at: now - Duration::from_secs(2),
         last_failure_at: now - Duration::from_secs(1),
+        stage: None,
     })
 }
 
@@ -28,6 +36,7 @@ fn a_turn_is_news_and_a_count_is_none() {
         backends,
         last_switch: None,
         kept: None,
+        queue: None,
     };
     let passing = state(backends(DeliveryVerdict::Passing));
     let mut counted = passing.clone();

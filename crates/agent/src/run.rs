@@ -37,12 +37,13 @@ use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
 use super::reporter::{self, Reporter};
+use super::sessions::BegunSessions;
 use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
 use super::source::{self, DocumentSource};
 use super::state_writer::StateWriter;
 use super::store::{StateRecord, StateStore};
 use super::supervise::{self, Intake, LineReader, Signals};
-use super::{folder, http, shield};
+use super::{folder, http, queue_watch, shield};
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
@@ -155,6 +156,8 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         end.clone(),
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
+    let sessions = BegunSessions::default();
+    let (queue_looks, queue) = watch::channel(None);
 
     let (mail_log_source, mail_log) = mail_log(&arguments, &sink);
     let settings = DriverSettings {
@@ -164,6 +167,8 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         state_directory: arguments.state_directory.clone(),
         clock,
         credentials: credentials.clone(),
+        sessions: sessions.clone(),
+        queue,
     };
     let outputs = DriverOutputs {
         view,
@@ -183,7 +188,8 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
-    let responder = responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry);
+    let responder =
+        responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry, sessions.clone());
     let server = socketmap::SocketmapServer::bind(&listening(&arguments).await).await?;
     if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
         tracing::warn!(
@@ -202,6 +208,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let done = arguments.state_directory.join("switched");
     let executor = Executor::new(postfix.clone(), done, ordered, switch_progress, mta_metrics);
     tasks.spawn("the executor of switches", executor.run());
+    tasks.spawn("the watch on the queue", queue_watch::watch_queue(postfix.clone(), clock, queue_looks));
     let printed = sink.clone();
     read_log(&arguments, sink, &mut tasks);
     let inputs = DriverInputs { source_events: found, log_events: logged, switch_progress: reported, questions: asked };
@@ -337,13 +344,14 @@ fn responder(
     views: watch::Receiver<Arc<SocketmapView>>,
     credentials: Credentials,
     registry: &mut Registry,
+    sessions: BegunSessions,
 ) -> Responder {
     let fixed = MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
         shield: |answers, retired, status| shield::replacement(status, answers, retired),
         intake,
     };
-    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry))
+    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry), sessions)
 }
 
 async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {

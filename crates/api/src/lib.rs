@@ -32,7 +32,7 @@ pub use mail_route_status::{
     RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
-    AuthSpec, BackendType, CaReference, Health, LastFailureStatus, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,
+    AuthSpec, BackendType, CaReference, CondemnedStatus, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,
     ProbeSpec, ProbeStatus, ProviderSpec, ReplyRuleSpec, ReplyStageSpec, ReplySubject, SecretReference, SenderDomain,
     SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec,
     TlsSpec, WarmUpSpec,

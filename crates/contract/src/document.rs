@@ -124,6 +124,11 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alternate: bool,
 
+    /// True if one message at a time may try it first although it has no share: real mail alone has condemned it. Absent
+    /// if none may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
+
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
@@ -162,6 +167,7 @@ impl Backend {
             percent: 100,
             standby: false,
             alternate: false,
+            trial: false,
             host: NOWHERE.to_owned(),
             port: NOWHERE_PORT,
             tls: Tls { mode: TlsMode::None, server_name: None, ca: None },

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{API_VERSION, RouteReference};
 use mail_failover_core::model::text::visible;
-use mail_failover_core::model::{EvidenceClass, SharedError};
+use mail_failover_core::model::{DeliveryStage, EvidenceClass, SharedError};
 
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
@@ -50,6 +50,9 @@ pub struct DeliveryReport {
     /// Messages that backends refuse by a 5xx and that wait, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReport>,
+    /// Mail in the queue; absent if it could not be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueReport>,
 }
 
 /// Messages that wait because a backend refuses them by a 5xx that is not known to be about them.
@@ -116,6 +119,9 @@ pub struct FailureReport {
     pub first_milliseconds: u64,
     /// Age of the latest failure, in milliseconds.
     pub last_milliseconds: u64,
+    /// Deepest stage at which one failed: `AUTH`, `DATA`. Absent if the agent knows none of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
 }
 
 /// Deliveries that met nothing but replies that ask for less.
@@ -142,6 +148,19 @@ pub struct DeliveryCounts {
     pub bounced: u64,
     /// Messages that the backend may have taken without an answer, so that they may arrive twice.
     pub possible_duplicates: u64,
+    /// Messages among `sent` that the backend took although it had no share of the route's mail.
+    pub diverted: u64,
+}
+
+/// Mail in the queue of the MTA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueReport {
+    /// Number of messages that wait to be sent.
+    pub messages: u64,
+    /// Age of the oldest of them, in milliseconds; absent if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_milliseconds: Option<u64>,
 }
 
 /// Switch of the MTA to another backend.
@@ -243,6 +262,11 @@ impl FailureReport {
     /// Returns the class of evidence; an unknown class counts as inconclusive.
     pub fn class(&self) -> EvidenceClass {
         EvidenceClass::from_name(&self.class).unwrap_or(EvidenceClass::Inconclusive)
+    }
+
+    /// Returns the stage of the failures; `None` for one that this operator does not know.
+    pub fn stage(&self) -> Option<DeliveryStage> {
+        DeliveryStage::from_name(self.stage.as_deref()?)
     }
 
     /// Returns the message for shared use.

@@ -52,6 +52,8 @@ pub struct RouteBackend {
     pub standby: bool,
     /// True if a message that another backend does not take may go here within the same delivery attempt.
     pub alternate: bool,
+    /// True if one message at a time may try it first although it has no share.
+    pub trial: bool,
     /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
     /// Settings of TLS with it.
@@ -333,6 +335,7 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         percent,
         standby,
         alternate,
+        trial,
         host,
         port,
         tls,
@@ -366,6 +369,7 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         percent,
         standby,
         alternate,
+        trial,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),

@@ -187,8 +187,15 @@ async fn an_agent_speaks_to_no_other_certificate() {
 }
 
 fn backends(verdict: DeliveryVerdict) -> BTreeMap<Arc<str>, BackendDeliveries> {
-    let deliveries =
-        BackendDeliveries { verdict, is_bypassed: false, sent: 1, deferred: 2, bounced: 3, possible_duplicates: 4 };
+    let deliveries = BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 1,
+        deferred: 2,
+        bounced: 3,
+        possible_duplicates: 4,
+        diverted: 0,
+    };
     [("ses-eu".into(), deliveries)].into()
 }
 
@@ -198,6 +205,7 @@ fn failing(now: Timestamp) -> DeliveryVerdict {
         message: "554 Sending paused for anna@shop.example".into(),
         first_failure_at: now - Duration::from_secs(2),
         last_failure_at: now - Duration::from_secs(1),
+        stage: None,
     })
 }
 
@@ -213,6 +221,7 @@ fn state(operators: &[&Taking], verdict: DeliveryVerdict) -> ReportState {
             about: "Quota".into(),
             backend: "ses-eu".into(),
         }),
+        queue: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::time::timestamp;
 use mail_failover_api::{self as api, SendingBackendStatus};
 use mail_failover_core::engine::{Health, Judgement, UnseenFailure};
-use mail_failover_core::model::EvidenceClass;
+use mail_failover_core::model::{DeliveryStage, EvidenceClass};
 
 fn engine_health(health: api::Health) -> Health {
     match health {
@@ -18,9 +18,10 @@ fn engine_health(health: api::Health) -> Health {
 pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
     let class = EvidenceClass::from_name(&probe.reason)?;
     let message = probe.message.clone().unwrap_or_default();
-    if let Some(failure) = probe.last_failure.as_ref().filter(|_| class == EvidenceClass::ProbeBlocked) {
-        let of_failure = EvidenceClass::from_name(&failure.reason)?;
-        let earlier = Judgement::restored(Health::Unhealthy, timestamp(&failure.since), of_failure, "");
+    // A probe that cannot be made hides what it had seen.
+    if let Some(condemned) = probe.condemned.as_ref().filter(|_| class == EvidenceClass::ProbeBlocked) {
+        let behind = EvidenceClass::from_name(&condemned.reason)?;
+        let earlier = Judgement::restored(Health::Unhealthy, timestamp(&condemned.since), behind, "");
         return Some(earlier.blocked_since(timestamp(&probe.since), message));
     }
     Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
@@ -28,12 +29,18 @@ pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
 
 /// The failure that was last seen of a backend, by what an earlier leader wrote down.
 pub fn persisted_unseen_failure(backend: &SendingBackendStatus) -> Option<UnseenFailure> {
-    let failures = backend.probes.iter().filter_map(|probe| probe.last_failure.as_ref());
+    let blocked = backend.probes.iter().filter(|probe| probe.reason == EvidenceClass::ProbeBlocked.as_str());
+    let failures = blocked.filter_map(|probe| probe.condemned.as_ref());
     let known = failures.filter_map(|failure| {
         let class = EvidenceClass::from_name(&failure.reason)?;
         Some(UnseenFailure { since: timestamp(&failure.since), class })
     });
     known.min_by_key(|failure| failure.since)
+}
+
+/// The stage that has condemned a backend, as an earlier leader wrote it down beside the verdict of deliveries.
+pub fn persisted_stage(probe: &api::ProbeStatus) -> Option<DeliveryStage> {
+    DeliveryStage::from_name(&probe.condemned.as_ref()?.stage)
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own

@@ -95,7 +95,15 @@ async fn document(env: &TestEnv, operators: usize) -> Result<Document> {
 }
 
 fn deliveries(verdict: DeliveryVerdict) -> BackendDeliveries {
-    BackendDeliveries { verdict, is_bypassed: false, sent: 0, deferred: 3, bounced: 0, possible_duplicates: 0 }
+    BackendDeliveries {
+        verdict,
+        is_bypassed: false,
+        sent: 0,
+        deferred: 3,
+        bounced: 0,
+        possible_duplicates: 0,
+        diverted: 0,
+    }
 }
 
 fn paused(now: Timestamp) -> DeliveryVerdict {
@@ -104,6 +112,7 @@ fn paused(now: Timestamp) -> DeliveryVerdict {
         message: "554 Message rejected: Sending paused for this account".into(),
         first_failure_at: now - Duration::from_secs(1),
         last_failure_at: now,
+        stage: None,
     })
 }
 
@@ -135,6 +144,7 @@ impl ReportingAgent {
             backends: backends.into_iter().map(|(name, word)| (name.into(), deliveries(word))).collect(),
             last_switch,
             kept: None,
+            queue: None,
         });
     }
 }

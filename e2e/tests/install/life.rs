@@ -194,7 +194,14 @@ async fn report(env: &TestEnv) -> Result<()> {
     let metrics = reporter::ReporterMetrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, end);
     let Document { route, operators, .. } = document;
-    reporter.publish(ReportState { route, operators, backends: BTreeMap::new(), last_switch: None, kept: None });
+    reporter.publish(ReportState {
+        route,
+        operators,
+        backends: BTreeMap::new(),
+        last_switch: None,
+        kept: None,
+        queue: None,
+    });
     wait_used(env, "create", "authentication.k8s.io", "tokenreviews").await
 }
 

@@ -20,7 +20,9 @@ use crate::output::{Observed, OutputKey};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::{Candidate, Decision, Eligibility, HoldReason, Memory, Situation, decide};
+use mail_failover_core::engine::{
+    Candidate, Decision, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
+};
 use mail_failover_core::model::{
     Backend, ClockDrift, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds,
     Timestamp, Uid,
@@ -142,6 +144,7 @@ type BeforeAll = Box<Reconciled<MailRouteStatus>>;
 struct Decided {
     decision: Decision,
     candidates: Vec<Candidate>,
+    thresholds: Thresholds,
     /// True if `status` says already what outputs and later decisions follow from.
     is_persisted: bool,
 }
@@ -388,7 +391,24 @@ impl RouteEntry {
         );
         self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
         let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
-        Decided { decision, candidates, is_persisted }
+        Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }
+    }
+
+    /// The backends of the route, if a person asks for a return that has not been answered yet.
+    pub(super) fn members_asked_for(&self) -> Vec<Arc<str>> {
+        let Some(request) = self.readable().and_then(request::of) else { return vec![] };
+        let is_answered = self.status().map(memory).is_some_and(|memory| memory.has_answered(&request.id));
+        let is_manual = self.policy.as_ref().is_some_and(|policy| policy.failback.mode == FailbackMode::Manual);
+        let is_return = match request.action {
+            RequestAction::Failback => true,
+            RequestAction::ApproveFailback => is_manual,
+            RequestAction::Switch { .. }
+            | RequestAction::Pause { .. }
+            | RequestAction::Resume
+            | RequestAction::Malformed(_) => false,
+        };
+        let members = self.usable.iter().filter(|_| is_return && !is_answered).flat_map(|route| &route.backends);
+        members.map(|member| member.name.clone()).collect()
     }
 
     /// The backends of the route, most preferred first.

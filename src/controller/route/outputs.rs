@@ -34,6 +34,8 @@ const WITHDRAWN: &str = "Withdrawn: nobody may carry the mail";
 pub(super) struct LastReported {
     /// Names of standbys, each with true if it is an alternate.
     standbys: Vec<(Arc<str>, bool)>,
+    /// Names of backends that single messages may try though they carry no mail.
+    trials: Vec<Arc<str>>,
     operators: Vec<OperatorEndpoint>,
 }
 
@@ -158,7 +160,13 @@ impl RouteEntry {
         let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
         let standbys =
             standbys.map(|candidate| (candidate.name.clone(), decision.is_alternate(candidate, route))).collect();
-        let reported = LastReported { standbys, operators: cx.operators.to_vec() };
+        let trials =
+            candidates.iter().filter(|candidate| decision.may_be_tried(candidate, route)).filter(|candidate| {
+                let entry = cx.backend(&candidate.name);
+                entry.is_some_and(|entry| entry.evidence.awaits_trial(self.thresholds(), cx.now))
+            });
+        let trials = trials.map(|candidate| candidate.name.clone()).collect();
+        let reported = LastReported { standbys, trials, operators: cx.operators.to_vec() };
         if self.last_reported != reported {
             self.last_reported = reported;
             self.budget = None;
@@ -282,7 +290,9 @@ fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decid
         {
             let is_standby = decided.decision.is_standby(candidate);
             let is_alternate = decided.decision.is_alternate(candidate, route);
-            members.push(DocumentMember { name: &candidate.name, backend, is_standby, is_alternate });
+            let awaits_trial = entry.evidence.awaits_trial(decided.thresholds, cx.now);
+            let is_trial = awaits_trial && decided.decision.may_be_tried(candidate, route);
+            members.push(DocumentMember { name: &candidate.name, backend, is_standby, is_alternate, is_trial });
         }
     }
     members

@@ -380,9 +380,21 @@ impl StatusBuilder<'_> {
         match (self.problems.first(), self.held(), self.decision) {
             (Some(problem), _, _) => problem.message.clone(),
             (None, Some(held), _) => held.to_string(),
-            (None, None, Some(decision)) => decision.explanation.summary(),
+            (None, None, Some(decision)) => format!("{}{}", decision.explanation.summary(), self.diversion()),
             (None, None, None) => self.before.message.clone().unwrap_or_default(),
         }
+    }
+
+    /// Words about messages that go another way than the route, as far as agents tell; empty otherwise.
+    fn diversion(&self) -> String {
+        let shares = self.decision.iter().flat_map(|decision| &decision.memory.shares);
+        let mut bypassed = shares.filter(|share| share.percent > 0 && self.bypassed_by_agents.contains(&share.backend));
+        bypassed.next().map_or_else(String::new, |share| {
+            format!(
+                "; messages try {} last and go to the alternates: its breaker is open at every agent",
+                share.backend
+            )
+        })
     }
 
     /// The backend that cannot deliver and keeps mail all the same; `None` if there is none, or if

@@ -12,7 +12,7 @@ use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::REPORT_HOLDS;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, ObjectKey, SwitchedMail, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, ObjectKey, QueuedMail, SwitchedMail, Timestamp,
 };
 
 /// Time without a report after which an agent is forgotten.
@@ -42,6 +42,7 @@ struct HeardAgent {
     backends: BTreeMap<Arc<str>, BackendDeliveries>,
     last_switch: Option<SwitchedMail>,
     kept: Option<KeptMail>,
+    queue: Option<QueuedMail>,
 }
 
 impl Agents {
@@ -88,7 +89,7 @@ impl Agents {
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept } = report;
+        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue } = report;
         if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
@@ -99,6 +100,7 @@ impl Agents {
             backends: backends.clone(),
             last_switch: last_switch.clone(),
             kept: kept.clone(),
+            queue: *queue,
         };
         self.latest.insert(agent.clone(), heard)
     }
@@ -135,6 +137,16 @@ impl Agents {
             LongKept::Messages { about: oldest.about.clone(), backend: oldest.backend.clone() }
         };
         (total, long)
+    }
+
+    /// Returns what waits in the queues beside the agents of a route: the number, and the age of the oldest.
+    fn queued(&self, now: Timestamp, route: &ObjectKey) -> (u64, Duration) {
+        let known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        let known = known.filter(|(_, known)| now.since(known.received_at) < FORGOTTEN_AFTER);
+        let queues: Vec<_> = known.filter_map(|(_, known)| known.queue).collect();
+        let messages = queues.iter().map(|queue| queue.messages).fold(0, u64::saturating_add);
+        let oldest = queues.iter().filter_map(|queue| queue.oldest_at).min();
+        (messages, oldest.map_or(Duration::ZERO, |at| now.since(at)))
     }
 
     pub(super) fn forget_route(&mut self, route: &ObjectKey) {
@@ -189,6 +201,8 @@ impl ControllerState {
         }
         let (total, long) = self.agents.kept(now, key);
         self.metrics.kept(key, total);
+        let (messages, oldest) = self.agents.queued(now, key);
+        self.metrics.queued(key, messages, oldest);
         let is_bypassed = |name: &Arc<str>| report.backends.get(name).is_some_and(|reported| reported.is_bypassed);
         let was_bypassed =
             |name: &Arc<str>| before.as_ref().and_then(|b| b.backends.get(name)).is_some_and(|b| b.is_bypassed);

@@ -20,7 +20,7 @@ use mail_failover_core::model::{
 use mail_failover_resolve::time::timestamp;
 
 /// The quickstart with an output for agents.
-fn env() -> TestEnv {
+pub(super) fn env() -> TestEnv {
     let mut objects = quickstart();
     for (kind, object) in &mut objects {
         if *kind == "MailRoute" {
@@ -35,12 +35,13 @@ fn env() -> TestEnv {
 }
 
 /// Deliveries have failed for two seconds.
-fn failing(env: &TestEnv, class: EvidenceClass) -> DeliveryVerdict {
+pub(super) fn failing(env: &TestEnv, class: EvidenceClass) -> DeliveryVerdict {
     DeliveryVerdict::Failing(FailingDeliveries {
         class,
         message: "554 Sending paused".into(),
         first_failure_at: env.now - Duration::from_secs(2),
         last_failure_at: env.now,
+        stage: None,
     })
 }
 
@@ -52,6 +53,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
         deferred: 0,
         bounced: 0,
         possible_duplicates: 0,
+        diverted: 0,
     };
     AgentReport {
         agent: Agent { route: ObjectKey::new("shop", "orders"), name: agent.into() },
@@ -62,6 +64,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
             .into(),
         last_switch: None,
         kept: None,
+        queue: None,
     }
 }
 
@@ -69,15 +72,15 @@ fn tell(env: &mut TestEnv, report: AgentReport) {
     env.state.handle(env.now, Input::AgentReport(Box::new(report)));
 }
 
-fn say(env: &mut TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) {
+pub(super) fn say(env: &mut TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) {
     tell(env, report(env, agent, sequence, primary));
 }
 
-fn primary(env: &TestEnv) -> mail_failover_api::SendingBackendStatus {
+pub(super) fn primary(env: &TestEnv) -> mail_failover_api::SendingBackendStatus {
     env.store.get::<SendingBackend>("SendingBackend", "primary").unwrap().status.unwrap()
 }
 
-fn verdict(env: &TestEnv, probe: &str) -> Option<Health> {
+pub(super) fn verdict(env: &TestEnv, probe: &str) -> Option<Health> {
     primary(env).probes.into_iter().find(|of| of.name == probe).map(|of| of.health)
 }
 

@@ -513,7 +513,7 @@ fn mail_leaves_what_was_last_seen_dead_after_a_restart_too() {
         env.run(5.0);
         let status: SendingBackend = env.store.get("SendingBackend", "primary").unwrap();
         let probe = status.status.unwrap().probes.remove(0);
-        assert_eq!((probe.reason.as_str(), probe.last_failure.unwrap().reason.as_str()), ("ProbeBlocked", "NoAnswer"));
+        assert_eq!((probe.reason.as_str(), probe.condemned.unwrap().reason.as_str()), ("ProbeBlocked", "NoAnswer"));
         if is_restarted {
             env.restart();
         }

@@ -1,6 +1,8 @@
 //! State of the controller, and everything that follows from it. No I/O: time and inputs are arguments, actions are
 //! returned.
 
+#[cfg(test)]
+mod acquittal_tests;
 mod agents;
 #[cfg(test)]
 mod agents_tests;
@@ -454,7 +456,8 @@ impl ControllerState {
         for probe in status.iter().flat_map(|status| &status.probes) {
             match resolve::persisted_probe(probe) {
                 Some(judgement) if probe.name == DELIVERIES => {
-                    entry.evidence.adopt_deliveries(&judgement, cooldown, now);
+                    let stage = resolve::persisted_stage(probe);
+                    entry.evidence.adopt_deliveries(&judgement, stage, cooldown, now);
                 }
                 Some(judgement) => entry.evidence.adopt_probe(&probe.name, &judgement, now),
                 None => {}

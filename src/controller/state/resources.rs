@@ -199,7 +199,24 @@ impl ControllerState {
         for reference in changed {
             self.route_reference_changed(now, &reference);
         }
+        self.acquit_for_request(now, key);
         self.queue.add(resource);
+    }
+
+    /// Trusts the backends of a route again of which a person has just asked a return, whatever real mail has met there.
+    // Every replica does so when it sees the request: their votes count.
+    // ADR-0119: Acquit at the depth of the accusation.
+    fn acquit_for_request(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(entry) = self.routes.get(key) else { return };
+        let members: Vec<_> = entry.members_asked_for().into_iter().map(|name| key.sibling(name)).collect();
+        for backend in members {
+            let is_acquitted = self.backends.get_mut(&backend).is_some_and(|entry| entry.evidence.acquit(now));
+            if is_acquitted {
+                self.peers.mark(&backend);
+                self.requeue_users(&Reference::Backend(backend.clone()));
+                self.queue.add(ResourceRef::backend(&backend));
+            }
+        }
     }
 
     /// Handles a reference of a route that is new or gone.

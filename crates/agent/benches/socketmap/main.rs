@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use mail_failover_agent::answers::Answers;
 use mail_failover_agent::credentials::Credentials;
+use mail_failover_agent::sessions::BegunSessions;
 use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::{
     ListenSettings, LocalDomains, MapSettings, Responder, SocketmapMetrics, SocketmapServer, SocketmapView, answer,
@@ -142,7 +143,8 @@ fn serve_agent(folder: &Path, socket: &Path, view: SocketmapView) {
         let mut registry = Registry::default();
         let (_sender, views) = watch::channel(Arc::new(view));
         let credentials = Credentials::new(secrets, &mut registry);
-        let responder = Responder::new(views, fixed(), credentials, SocketmapMetrics::new(&mut registry));
+        let responder =
+            Responder::new(views, fixed(), credentials, SocketmapMetrics::new(&mut registry), BegunSessions::default());
         let server = SocketmapServer::bind(&settings).await.expect("it listens");
         server.serve(responder, CancellationToken::new()).await;
     });

@@ -247,3 +247,49 @@ fn the_policy_says_how_many_failures_open_it_and_how_often_it_is_tried() {
     fail(&mut core, 4.0, EvidenceClass::NoAnswer, 2);
     assert_eq!(core.next_timeout(), Some(at(7.0)));
 }
+
+#[test]
+fn what_real_mail_has_condemned_is_tried_ever_more_rarely_until_a_message_is_taken() {
+    let mut routing = alternates();
+    routing.backends[0].percent = 0;
+    routing.backends[0].standby = false;
+    routing.backends[0].alternate = false;
+    routing.backends[0].trial = true;
+    routing.backends[1].percent = 100;
+    let mut core = started(routing.clone());
+    let mut now = 0.0;
+    for (number, pause) in [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0].into_iter().enumerate() {
+        core.handle_timeout(at(now + pause - 0.1));
+        assert_eq!(order(&core, "early@example.net"), "bc", "trial {number}");
+        now += pause;
+        core.handle_timeout(at(now));
+        assert_eq!(order(&core, "trial@example.net"), "abc", "trial {number}");
+        assert_eq!(order(&core, "other@example.net"), "bc");
+        fail(&mut core, now, EvidenceClass::AccountPaused, number as u64);
+        assert_eq!(core.verdicts()[0].verdict.troubled_by(), Some(EvidenceClass::AccountPaused));
+    }
+    core.handle_timeout(at(now + 600.0));
+    order(&core, "trial@example.net");
+    core.handle(at(now + 600.1), delivery(0, EvidenceClass::Ok, 100, MILLISECOND));
+    assert_eq!(core.verdicts()[0].verdict.troubled_by(), None, "the operator is told");
+    routing.backends[0].trial = false;
+    core.handle(at(now + 601.0), CoreInput::Routing(routing));
+    assert_eq!(core.view().unwrap().backends[0].breaker, None);
+}
+
+#[test]
+fn a_stall_opens_it_and_frees_what_waits_before_the_log_tells_and_is_no_verdict() {
+    let mut core = started(alternates());
+    core.poll();
+    core.handle(at(10.0), CoreInput::Stalled { backend: "a".into(), sessions: 5 });
+    assert_eq!(order(&core, "x@example.net"), "bca");
+    let causes: Vec<_> = switches(&mut core).into_iter().map(|order| order.cause).collect();
+    assert_eq!(causes, [Cause::Opened { backend: "a".into(), class: EvidenceClass::NoAnswer }]);
+    assert_eq!((core.verdicts(), core.view().unwrap().backends[0].failing.as_ref().unwrap().failures), (vec![], 0));
+    // Stalls in a row are not answered by reloads in a row.
+    core.handle(at(11.0), delivery(0, EvidenceClass::Ok, 1, MILLISECOND));
+    core.handle(at(12.0), CoreInput::Stalled { backend: "a".into(), sessions: 2 });
+    assert_eq!((order(&core, "x@example.net"), switches(&mut core)), ("bca".to_owned(), vec![]));
+    core.handle_timeout(at(25.0));
+    assert_eq!(switches(&mut core).len(), 1);
+}

@@ -158,6 +158,7 @@ pub(super) fn mark(answers: &Answers) -> String {
             percent: _,
             standby: _,
             alternate: _,
+            trial: _,
             next_hop,
             tls,
             secret,

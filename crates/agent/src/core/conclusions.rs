@@ -44,6 +44,7 @@ impl AgentCore {
         if let Some(in_force) = &mut self.in_force {
             let routing = in_force.routing.clone();
             for (backend, traffic) in routing.backends.iter().zip(&mut in_force.traffic) {
+                traffic.set_on_trial(now, backend.trial && backend.percent == 0, &routing);
                 traffic.handle_timeout(now, &routing);
                 traffic.breaker.handle_timeout(now, &backend.name);
             }

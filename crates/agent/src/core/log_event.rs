@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{NextHop, Routing};
-use mail_failover_core::model::EvidenceClass;
+use mail_failover_core::model::{DeliveryStage, EvidenceClass, Stage};
 use mail_failover_replies::{About, Answered, DecidingRule, EnhancedCode, Reply, Rulebook};
 
 use crate::reading::{self, Sender};
@@ -60,6 +60,45 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Returns the stage at which it failed. Where the log does not tell, the deepest that it may have been.
+    pub(crate) fn failed_stage(&self) -> DeliveryStage {
+        if let Some(LoggedReply { answered, .. }) = &self.logged {
+            return match answered {
+                Some(Answered::Connection) => DeliveryStage::Session(Stage::Banner),
+                Some(Answered::Hello) => DeliveryStage::Session(Stage::Ehlo),
+                Some(Answered::StartTls) => DeliveryStage::Session(Stage::StartTls),
+                Some(Answered::Auth) => DeliveryStage::Session(Stage::Auth),
+                Some(Answered::Mail) => DeliveryStage::Session(Stage::Mail),
+                Some(Answered::Recipient) => DeliveryStage::Session(Stage::Recipient),
+                Some(Answered::Data) | None => DeliveryStage::Data,
+            };
+        }
+        if self.class == EvidenceClass::Unresolvable {
+            DeliveryStage::Session(Stage::Resolve)
+        } else if self.class == EvidenceClass::ConnectionRefused {
+            DeliveryStage::Session(Stage::Connect)
+        } else if matches!(self.class, EvidenceClass::TlsFailed | EvidenceClass::CertificateInvalid) {
+            DeliveryStage::Session(Stage::StartTls)
+        } else {
+            self.silent_stage()
+        }
+    }
+
+    /// Returns the stage that Postfix names when a server does not answer (`smtp_session.c`, `smtp_proto.c`).
+    fn silent_stage(&self) -> DeliveryStage {
+        const PHASES: [(&str, Stage); 6] = [
+            ("connect to ", Stage::Connect),
+            ("initial server greeting", Stage::Banner),
+            ("EHLO", Stage::Ehlo),
+            ("HELO", Stage::Ehlo),
+            ("STARTTLS", Stage::StartTls),
+            ("sending MAIL FROM", Stage::Mail),
+        ];
+        let mut phases = PHASES.iter();
+        let found = phases.find(|(words, _)| self.summary.contains(words));
+        found.map_or(DeliveryStage::Data, |(_, stage)| DeliveryStage::Session(*stage))
+    }
+
     /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
     pub(crate) fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
         let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return Cow::Borrowed(self) };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use mail_failover_contract::routing::RouteBackend;
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{DeliveryStage, EvidenceClass, Timestamp};
 
 use super::traffic::FailureRun;
 
@@ -37,6 +37,9 @@ pub struct SavedBreaker {
     pub last_at: i64,
     /// Name of the latest failure's [`EvidenceClass`].
     pub class: String,
+    /// Name of the deepest stage at which one failed.
+    #[serde(default)]
+    pub stage: String,
     /// The latest failure in words.
     pub summary: String,
 }
@@ -51,6 +54,7 @@ impl SavedBreaker {
             first_at: run.since.as_micros(),
             last_at: run.until.as_micros(),
             class: run.class.as_str().to_owned(),
+            stage: run.stage.as_str().to_owned(),
             summary: run.summary.to_string(),
         }
     }
@@ -62,7 +66,8 @@ impl SavedBreaker {
         // After a downgrade, the class may be one of a newer agent.
         let class = EvidenceClass::from_name(&self.class).unwrap_or(EvidenceClass::Temporary);
         let (first, last) = (past(self.first_at), past(self.last_at));
-        (past(self.since), FailureRun::of(self.failures, first, last, class, self.summary.as_str().into()))
+        let stage = DeliveryStage::from_name(&self.stage).unwrap_or(DeliveryStage::Data);
+        (past(self.since), FailureRun::of(self.failures, first, last, class, stage, self.summary.as_str().into()))
     }
 }
 

@@ -50,6 +50,13 @@ pub enum CoreInput {
     LogEvent(LogEvent),
     /// Progress of a switch. The executor reports it several times.
     SwitchProgress(SwitchProgress),
+    /// Sessions were begun with a backend, and nothing is heard of them.
+    Stalled {
+        /// Name of the backend.
+        backend: Arc<str>,
+        /// Number of the sessions.
+        sessions: u32,
+    },
 }
 
 /// Work for the driver, to be done in the order given.
@@ -132,6 +139,7 @@ impl AgentCore {
                 }
             }
             CoreInput::SwitchProgress(progress) => self.switched(now, progress),
+            CoreInput::Stalled { backend, sessions } => self.stalled(now, &backend, sessions),
         }
     }
 
@@ -206,6 +214,16 @@ impl AgentCore {
         }
         if has_opened {
             self.wants_freeing(at, delivery.disposition);
+            self.free_when_due(now);
+        }
+    }
+
+    fn stalled(&mut self, now: Timestamp, backend: &str, sessions: u32) {
+        let Some(in_force) = &mut self.in_force else { return };
+        let Some(at) = in_force.routing.backends.iter().position(|known| *known.name == *backend) else { return };
+        if in_force.traffic[at].stalled(now, sessions, &in_force.routing) {
+            self.reconsider(now);
+            self.wants_freeing(at, Disposition::PassedOn);
             self.free_when_due(now);
         }
     }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_contract::routing::{DeliveryPolicy, Routing};
+use mail_failover_contract::routing::{BreakerPolicy, DeliveryPolicy, Routing};
 use mail_failover_core::engine::THROTTLED_ONLY;
-use mail_failover_core::model::{Effect, EvidenceClass, EvidenceClasses, Timestamp};
+use mail_failover_core::model::{DeliveryStage, Effect, EvidenceClass, EvidenceClasses, Stage, Timestamp};
 use mail_failover_replies::Answered;
 
 use super::breaker::Breaker;
@@ -33,6 +33,8 @@ pub struct FailureRun {
     pub class: EvidenceClass,
     /// Summary of the latest failure: see [`Delivery::summary`].
     pub summary: Arc<str>,
+    /// Deepest stage at which one failed.
+    pub stage: DeliveryStage,
     /// Every class among them.
     classes: EvidenceClasses,
 }
@@ -43,9 +45,10 @@ impl FailureRun {
         since: Timestamp,
         until: Timestamp,
         class: EvidenceClass,
+        stage: DeliveryStage,
         summary: Arc<str>,
     ) -> Self {
-        Self { failures, since, until, class, summary, classes: [class].into_iter().collect() }
+        Self { failures, since, until, class, summary, stage, classes: [class].into_iter().collect() }
     }
 
     /// Returns the class for which these failures are enough for a verdict, if they are.
@@ -96,6 +99,8 @@ pub(super) struct BackendTraffic {
     failed: VecDeque<(u64, Timestamp)>,
     /// Breaker that these failures open.
     pub(super) breaker: Breaker,
+    /// True if the backend has no share, and one message at a time may try it.
+    is_on_trial: bool,
 }
 
 impl BackendTraffic {
@@ -150,7 +155,21 @@ impl BackendTraffic {
         let failed = delivery.class.effect() == Effect::Failure;
         let is_grave = self.run.as_ref().is_some_and(|run| run.grave(policy).is_some());
         let began_at = failed.then(|| began_at_latest(now, delivery));
-        self.breaker.handle(now, self.run.as_ref(), is_grave, began_at, &routing.breaker)
+        let breaker_policy = self.breaker_policy(routing);
+        self.breaker.handle(now, self.run.as_ref(), is_grave, began_at, &breaker_policy)
+    }
+
+    /// Sessions were begun, and nothing is heard of them. It opens the breaker, and is no failure of a delivery: that is
+    /// counted when the log tells. Returns true if the breaker has opened.
+    pub(super) fn stalled(&mut self, now: Timestamp, sessions: u32, routing: &Routing) -> bool {
+        let summary: Arc<str> = format!("no word of {sessions} deliveries that were begun").into();
+        // It says nothing about how far they came.
+        let stage = DeliveryStage::Session(Stage::Resolve);
+        let first = || FailureRun::of(0, now, now, EvidenceClass::NoAnswer, stage, summary);
+        let run = self.run.get_or_insert_with(first);
+        run.until = now;
+        let breaker_policy = self.breaker_policy(routing);
+        self.breaker.handle(now, self.run.as_ref(), true, None, &breaker_policy)
     }
 
     /// Returns true if the attempt is none of those that have been counted.
@@ -169,11 +188,13 @@ impl BackendTraffic {
     }
 
     fn fail(&mut self, now: Timestamp, delivery: &Delivery) {
-        let first = || FailureRun::of(0, now, now, delivery.class, delivery.summary.clone());
+        let stage = delivery.failed_stage();
+        let first = || FailureRun::of(0, now, now, delivery.class, stage, delivery.summary.clone());
         let run = self.run.get_or_insert_with(first);
         run.failures = run.failures.saturating_add(1);
         run.until = now;
         run.class = delivery.class;
+        run.stage = run.stage.max(stage);
         run.summary = delivery.summary.clone();
         run.classes = run.classes.iter().chain([delivery.class]).collect();
     }
@@ -190,9 +211,24 @@ impl BackendTraffic {
         if self.last_success.is_some_and(|at| lapses_at(at, policy) <= now) {
             self.last_success = None;
         }
-        if self.run.is_none() {
+        if self.run.is_none() && !self.is_on_trial {
             self.breaker.handle(now, None, false, None, &routing.breaker);
         }
+    }
+
+    /// Takes note if the operator wants the backend to be tried although it has no share: then its breaker is open.
+    // ADR-0119: Acquit at the depth of the accusation.
+    pub(super) fn set_on_trial(&mut self, now: Timestamp, is_on_trial: bool, routing: &Routing) {
+        self.is_on_trial = is_on_trial;
+        if is_on_trial && self.breaker.open_since().is_none() {
+            self.breaker = Breaker::opened(now, now, &routing.breaker);
+        }
+    }
+
+    /// The policy of its breaker. What real mail has condemned is tried ever more rarely, down to once in a cooldown.
+    fn breaker_policy(&self, routing: &Routing) -> BreakerPolicy {
+        let longest = if self.is_on_trial { routing.deliveries.cooldown } else { Duration::ZERO };
+        BreakerPolicy { longest_pause: routing.breaker.longest_pause.max(longest), ..routing.breaker }
     }
 
     /// Returns the time at which the next part of it lapses.

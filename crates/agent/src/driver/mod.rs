@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{self, Refusal, RouteBackend, Routing};
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{QueuedMail, Timestamp};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::telemetry::{Heartbeat, Readiness};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,12 +25,13 @@ use super::driver_metrics::DriverMetrics;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
 use super::reporter::Reporter;
+use super::sessions::BegunSessions;
 use super::socketmap::SocketmapView;
 use super::source::{DocumentSource, SourceEvent, SourceMessage};
 use super::state_writer::StateWriter;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, ReportsStatus, SourceState,
-    SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, QueueStatus, ReportsStatus,
+    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
 use super::store::StateRecord;
 
@@ -94,6 +95,10 @@ pub struct DriverSettings {
     pub mail_log_source: String,
     /// State of reading the log, for the status.
     pub mail_log: Reading,
+    /// Sessions that Postfix has begun, of which nothing was heard yet.
+    pub sessions: BegunSessions,
+    /// Mail in the queue when it was last looked at; `None` if it is not known.
+    pub queue: watch::Receiver<Option<QueuedMail>>,
 }
 
 /// A source and its latest events.
@@ -207,6 +212,7 @@ impl Driver {
                 () = timer => self.core.handle_timeout(self.settings.clock.now()),
                 _ = tick.tick() => {
                     self.retry_authorities().await;
+                    self.note_stalls();
                     self.doubt_log();
                     self.show_kept();
                     self.report();
@@ -225,6 +231,11 @@ impl Driver {
             let answers = self.core.answers();
             let routing = answers.as_ref().map(|answers| &*answers.routing);
             self.outputs.traffic.observe(&event, routing);
+            if let (LogEvent::Delivery(delivery), Some(routing)) = (&event, routing)
+                && let Some(at) = delivery.place.position_in(routing)
+            {
+                self.settings.sessions.heard_of(&routing.backends[at].name);
+            }
             if let Some(routing) = routing {
                 self.counters.count(&event, routing);
             }
@@ -236,6 +247,14 @@ impl Driver {
                 self.outputs.metrics.first_delivery(after);
             }
             self.report();
+        }
+    }
+
+    /// Tells the core of backends with which sessions are begun and of which nothing is heard.
+    fn note_stalls(&mut self) {
+        for (backend, sessions) in self.settings.sessions.take_stalled(std::time::Instant::now()) {
+            self.outputs.traffic.stalled(&backend);
+            self.core.handle(self.settings.clock.now(), CoreInput::Stalled { backend, sessions });
         }
     }
 
@@ -398,7 +417,8 @@ impl Driver {
             return;
         };
         self.counters.keep_those_of(&answers.routing);
-        self.outputs.reporter.publish(self.counters.report(&answers.routing, &view, &self.core.verdicts()));
+        let queue = *self.settings.queue.borrow();
+        self.outputs.reporter.publish(self.counters.report(&answers.routing, &view, &self.core.verdicts(), queue));
     }
 
     async fn publish(&mut self, answers: Arc<Answers>) {
@@ -493,6 +513,8 @@ impl Driver {
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
             kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),
+            queue: self.settings.queue.borrow().map(QueueStatus::of),
+            diverted: self.counters.diverted(),
             reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),

@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 use crate::reporter;
+use crate::sessions::BegunSessions;
 use crate::source::{NoDocument, SourceError};
 use crate::state_writer::StateWriter;
 use crate::store::StateStore;
@@ -68,6 +69,8 @@ async fn start(folder: Folder) -> Agent {
         credentials: Credentials::new(folder.path().join("credentials"), &mut registry),
         mail_log_source: "/var/log/mail.log".to_owned(),
         mail_log: Reading::default(),
+        sessions: BegunSessions::default(),
+        queue: watch::channel(None).1,
     };
     let heartbeat = Heartbeat::new(Duration::from_secs(10));
     let outputs = DriverOutputs {

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 pub use mail_owner::{MailOwner, mail_owner};
 pub use master::{Master, MasterError};
-pub use queue::{QueueDepth, depth, depth_on_disk};
+pub use queue::{QueueDepth, depth, depth_on_disk, oldest};
 
 use super::metrics::MtaMetrics;
 

@@ -41,6 +41,20 @@ pub async fn depth(queue_directory: &Path) -> io::Result<QueueDepth> {
 }
 
 async fn listed(queue_directory: &Path) -> io::Result<QueueDepth> {
+    list(queue_directory).await.map(|listing| listing.depth)
+}
+
+/// Returns the time at which the oldest message came in that waits to be sent, in seconds since the Unix epoch; `None`
+/// if none waits.
+///
+/// # Errors
+/// When this process is not in the group `postdrop`, Postfix does not run, or there are too many messages to be listed
+/// in time.
+pub async fn oldest(queue_directory: &Path) -> io::Result<Option<u64>> {
+    list(queue_directory).await.map(|listing| listing.oldest)
+}
+
+async fn list(queue_directory: &Path) -> io::Result<Listing> {
     let list = async {
         let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
         let mut listing = Listing::default();
@@ -60,6 +74,10 @@ async fn listed(queue_directory: &Path) -> io::Result<QueueDepth> {
 #[derive(Debug, Default)]
 struct Listing {
     depth: QueueDepth,
+    /// Earliest arrival of a message that waits to be sent.
+    oldest: Option<u64>,
+    /// True if the message under way waits to be sent.
+    is_waiting: bool,
     word: Vec<u8>,
     name: Option<Vec<u8>>,
     /// The last word was the empty name.
@@ -83,16 +101,24 @@ impl Listing {
         match self.name.take() {
             None if word.is_empty() => self.at_end = true,
             None => self.name = Some(word),
-            Some(name) if name == b"queue_name" => match word.as_slice() {
-                b"hold" => self.depth.held += 1,
-                _ => self.depth.waiting += 1,
-            },
+            Some(name) if name == b"queue_name" => {
+                self.is_waiting = word != b"hold";
+                if self.is_waiting {
+                    self.depth.waiting += 1;
+                } else {
+                    self.depth.held += 1;
+                }
+            }
+            Some(name) if name == b"time" && self.is_waiting => {
+                let at = std::str::from_utf8(&word).ok().and_then(|text| text.parse().ok());
+                self.oldest = [self.oldest, at].into_iter().flatten().min();
+            }
             Some(_) => {}
         }
     }
 
-    fn finished(self) -> io::Result<QueueDepth> {
-        if self.at_end { Ok(self.depth) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    fn finished(self) -> io::Result<Self> {
+        if self.at_end { Ok(self) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 }
 
@@ -146,12 +172,16 @@ fn messages_in(queue: PathBuf, deadline: Instant) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn listed(text: &str) -> io::Result<QueueDepth> {
+    fn listing(text: &str) -> io::Result<Listing> {
         let mut listing = Listing::default();
         for bytes in text.replace(' ', "\0").as_bytes().chunks(3) {
             listing.read(bytes);
         }
         listing.finished()
+    }
+
+    fn listed(text: &str) -> io::Result<QueueDepth> {
+        listing(text).map(|listing| listing.depth)
     }
 
     #[test]
@@ -164,6 +194,14 @@ mod tests {
         assert_eq!(listed(&format!("{header} ")).unwrap(), QueueDepth::default());
         let three = format!("{header}{}{}{} ", message("active"), message("hold"), message("deferred"));
         assert_eq!(listed(&three).unwrap(), QueueDepth { waiting: 2, held: 1 });
+    }
+
+    #[test]
+    fn the_oldest_message_is_the_one_that_came_first_and_is_not_on_hold() {
+        let message = |queue: &str, at: u64| format!("queue_name {queue} queue_id ABC time {at} size 9 sender a@b  ");
+        let three = format!("{}{}{} ", message("active", 30), message("hold", 10), message("deferred", 20));
+        assert_eq!(listing(&three).unwrap().oldest, Some(20));
+        assert_eq!(listing(" ").unwrap().oldest, None);
     }
 
     #[test]

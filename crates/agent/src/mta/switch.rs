@@ -50,6 +50,9 @@ const FLUSHES: [Duration; 10] = [
     Duration::from_secs(210),
     Duration::from_secs(310),
 ];
+/// Times of the flushes after a start that has nothing to switch. Messages go on being deferred for a moment: Postfix's
+/// processes connect to the socket anew.
+const FLUSHES_AFTER_ABSENCE: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
 /// Number of flushes after a reload with which a switch is done. If the agent is killed after them, no message goes the
 /// old way.
 const ENOUGH: usize = 2;
@@ -147,6 +150,7 @@ impl<M: Mta> Executor<M> {
             carried_out = order.number;
             if order.cause == Cause::Start && fs::read_to_string(&self.done).is_ok_and(|done| done == order.mark) {
                 self.report(SwitchProgress { done_before: true, ..SwitchProgress::begun(order.number) }).await;
+                self.flush_after_absence(&order).await;
             } else {
                 began.push_back(Instant::now());
                 self.carry_out(&order, arrived).await;
@@ -204,6 +208,23 @@ impl<M: Mta> Executor<M> {
         }
         report.queued_after = self.mta.queued().await;
         self.report(report).await;
+    }
+
+    /// Flushes what was deferred because nobody answered while the agent was away, until a later order comes. It waits
+    /// for `minimal_backoff_time` otherwise.
+    async fn flush_after_absence(&mut self, order: &SwitchOrder) {
+        let began = Instant::now();
+        for after in FLUSHES_AFTER_ABSENCE {
+            if self.overtaken(order, began + after).await {
+                return;
+            }
+            if self.mta.queued().await == Some(0) {
+                continue;
+            }
+            if let Err(error) = self.mta.flush().await {
+                self.flush_trouble.tell(&error, "what was deferred while the agent was away waits as long as it did");
+            }
+        }
     }
 
     /// Reloads as soon as Postfix runs. Returns true if it was reloaded, and `None` if a later order has come

@@ -122,6 +122,20 @@ async fn a_start_repeats_a_switch_only_when_its_mark_was_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_with_nothing_to_switch_flushes_what_was_deferred_meanwhile_without_a_reload() {
+    let mut stage = stage("absence", Recorder::default());
+    fs::write(&stage.done, "mark 1").unwrap();
+    *stage.mta.queued.lock().unwrap() = 7;
+    stage.orders.send(Some(order(1, Cause::Start))).unwrap();
+    assert!(stage.reports.recv().await.unwrap().done_before);
+    sleep(Duration::from_secs(5)).await;
+    *stage.mta.queued.lock().unwrap() = 0;
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!((stage.mta.milliseconds("reload"), stage.mta.milliseconds("flush")), (vec![], vec![0, 2000]));
+    fs::remove_dir_all(stage.done.parent().unwrap()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn flapping_reloads_postfix_no_more_than_three_times_in_fifteen_seconds_and_the_last_word_counts() {
     let mut stage = stage("flapping", Recorder::default());
     for number in 1..=200 {

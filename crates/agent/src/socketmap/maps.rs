@@ -64,6 +64,11 @@ impl SocketmapView {
         self.answers.iter().flat_map(|answers| &answers.routing.backends).chain(&self.retired)
     }
 
+    /// The name of the backend at a next hop in Postfix's notation.
+    pub fn name_at(&self, next_hop: &str) -> Option<&Arc<str>> {
+        self.backend_at(next_hop).map(|backend| &backend.name)
+    }
+
     fn backend_at(&self, next_hop: &str) -> Option<&RouteBackend> {
         // Most requests are about none of ours; this avoids formatting every next hop.
         if !next_hop.starts_with('[') {

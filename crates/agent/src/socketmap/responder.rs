@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::maps::{MapAnswer, MapSettings, SocketmapView, answer};
+use super::maps::{Map, MapAnswer, MapSettings, SocketmapView, answer};
 use super::metrics::SocketmapMetrics;
 use super::reply::MapReply;
 use crate::credentials::{Credentials, in_a_password_map};
+use crate::sessions::BegunSessions;
 use crate::shield::ReplyLines;
 
 /// Answers requests from the latest view. Cheap to clone.
@@ -18,6 +19,7 @@ pub struct Responder {
     fixed: Arc<MapSettings>,
     credentials: Credentials,
     metrics: SocketmapMetrics,
+    sessions: BegunSessions,
 }
 
 impl Responder {
@@ -27,8 +29,9 @@ impl Responder {
         fixed: MapSettings,
         credentials: Credentials,
         metrics: SocketmapMetrics,
+        sessions: BegunSessions,
     ) -> Self {
-        Self { view, fixed: Arc::new(fixed), credentials, metrics }
+        Self { view, fixed: Arc::new(fixed), credentials, metrics, sessions }
     }
 
     /// The answer to a request, which came by the connection of these lines.
@@ -43,8 +46,19 @@ impl Responder {
                 Err(missing) => MapReply::Temporary(format!("mail-failover agent: {missing}")),
             },
         };
+        if map == Some(Map::TlsPolicy) {
+            self.note_session(&view, request, asked);
+        }
         self.metrics.answered(map, &reply, asked.elapsed());
         reply
+    }
+
+    /// Notes that Postfix begins a session: it asks for the TLS policy before it connects (`smtp_connect.c`).
+    fn note_session(&self, view: &SocketmapView, request: &[u8], now: Instant) {
+        let key = std::str::from_utf8(request).ok().and_then(|request| request.split_once(' '));
+        if let Some(name) = key.and_then(|(_, next_hop)| view.name_at(next_hop)) {
+            self.sessions.begin(name, now);
+        }
     }
 
     pub(super) fn metrics(&self) -> &SocketmapMetrics {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
 use crate::credentials::Credentials;
+use crate::sessions::BegunSessions;
 use crate::supervise::Intake;
 use crate::testing::Folder;
 
@@ -37,7 +38,8 @@ async fn start() -> Running {
     let fixed =
         MapSettings { local_domains: LocalDomains::default(), shield: |_, _, _| None, intake: Intake::default() };
     let credentials = Credentials::new(folder.path().join("credentials"), &mut registry);
-    let responder = Responder::new(view, fixed, credentials, SocketmapMetrics::new(&mut registry));
+    let responder =
+        Responder::new(view, fixed, credentials, SocketmapMetrics::new(&mut registry), BegunSessions::default());
     let settings = settings(&folder);
     let server = SocketmapServer::bind(&settings).await.unwrap();
     let address = server.address().unwrap();

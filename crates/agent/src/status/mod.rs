@@ -6,7 +6,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{QueuedMail, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::core::{BackendView, BreakerView, KeptView, SwitchView};
@@ -46,6 +46,12 @@ pub struct Status {
     /// Messages that backends refuse by a 5xx and that wait, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptStatus>,
+    /// Mail in the queue, when it was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
+    /// Messages that backends without a share took, since the agent started.
+    #[serde(default)]
+    pub diverted: u64,
     /// State of the reports to the operator.
     pub reports: ReportsStatus,
     /// State that is saved for the next start.
@@ -262,6 +268,17 @@ pub struct KeptStatus {
     pub about: BTreeMap<String, u64>,
 }
 
+/// Mail in the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Number of messages that wait to be sent.
+    pub messages: u64,
+    /// Time at which the oldest came in, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_since: Option<String>,
+}
+
 /// Progress of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -346,6 +363,12 @@ impl CredentialsStatus {
             LoginState::Missing { trouble } => (CredentialsState::Missing, trouble),
         };
         Self { secret: secret.to_owned(), state, message }
+    }
+}
+
+impl QueueStatus {
+    pub(super) fn of(QueuedMail { messages, oldest_at }: QueuedMail) -> Self {
+        Self { messages, oldest_since: oldest_at.map(rfc_3339) }
     }
 }
 

@@ -65,6 +65,17 @@ pub fn text(status: &Status) -> String {
             "Kept       {messages} {noun} that a backend refuses by 5xx ({about}); the oldest is {age} old, refused by {oldest_at_backend}"
         );
     }
+    if let Some(queue) = status.queue.as_ref().filter(|queue| queue.messages > 0) {
+        let (messages, noun) = (queue.messages, if queue.messages == 1 { "message waits" } else { "messages wait" });
+        let oldest = queue.oldest_since.as_ref().map_or_else(String::new, |since| {
+            format!(", the oldest for {}", between(since, &status.now).map_or_else(|| since.clone(), rough))
+        });
+        let _ = writeln!(page, "Queue      {messages} {noun}{oldest}");
+    }
+    if status.diverted > 0 {
+        let messages = status.diverted;
+        let _ = writeln!(page, "Diverted   {messages} taken by backends without a share, since the start");
+    }
     if status.possible_duplicates > 0 {
         let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
     }

@@ -47,6 +47,8 @@ fn status() -> Status {
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
         kept: None,
+        queue: None,
+        diverted: 0,
         state: StateStatus { directory: "/var/lib/mail-failover".to_owned(), problem: None },
     }
 }
@@ -131,6 +133,16 @@ fn what_is_kept_is_told_with_its_age() {
     });
     let want = "Kept       3 messages wait that a backend refuses by 5xx (Quota: 2, Unknown: 1); the oldest is 2h 5m old, refused by ses\n";
     assert!(text(&status).contains(want), "{}", text(&status));
+}
+
+#[test]
+fn what_waits_and_what_went_another_way_is_told() {
+    let mut status = status();
+    status.queue = Some(QueueStatus { messages: 12, oldest_since: Some("2026-11-25T11:56:55Z".to_owned()) });
+    status.diverted = 340;
+    let page = text(&status);
+    assert!(page.contains("Queue      12 messages wait, the oldest for 3m 5s\n"), "{page}");
+    assert!(page.contains("Diverted   340 taken by backends without a share, since the start\n"), "{page}");
 }
 
 #[test]

@@ -97,18 +97,6 @@ pub enum Health {
     Unknown,
 }
 
-/// Failure of a probe that cannot be made any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LastFailureStatus {
-    /// Start of the verdict.
-    #[schemars(schema_with = "crate::micro_time_schema")]
-    pub since: MicroTime,
-    /// Reason, of the same closed set as `status.reason`.
-    #[schemars(length(max = 64))]
-    pub reason: String,
-}
-
 /// The verdict of one probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -124,11 +112,28 @@ pub struct ProbeStatus {
     /// Reason, of the same closed set as `status.reason`.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Failure that stood when the probe was blocked. It ends with a success of the probe, and not before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<LastFailureStatus>,
     /// Evidence that turned the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+
+    /// Failure that stands, though nothing may be seen of it now: the backend is trusted again after a success at its
+    /// stage or beyond, or by a requested Failback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condemned: Option<CondemnedStatus>,
+}
+
+/// Failure that stands until a success at its stage or beyond.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CondemnedStatus {
+    /// Stage at which it failed: `AUTH`, `MAIL`, `RCPT`, `DATA`.
+    #[schemars(length(max = 64))]
+    pub stage: String,
+    /// Reason, of the same closed set as `status.reason`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Start of the failure.
+    #[schemars(schema_with = "crate::micro_time_schema")]
+    pub since: MicroTime,
 }

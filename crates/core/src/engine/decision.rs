@@ -84,6 +84,15 @@ impl Decision {
         candidate.is_eligible() && !is_held
     }
 
+    /// Returns true if one message at a time may try a candidate that real mail has condemned: it is in service, no
+    /// switch, pause or setting keeps messages from going on to another backend, and another one carries the mail.
+    // ADR-0119: Acquit at the depth of the accusation.
+    pub fn may_be_tried(&self, candidate: &Candidate, route: &Route) -> bool {
+        let is_held = self.memory.pause.is_some() || self.memory.switch.as_ref().is_some_and(|switch| switch.is_forced);
+        let carries = self.memory.shares.iter().any(|share| share.backend == candidate.name);
+        route.alternates && candidate.eligibility == Eligibility::InService && !is_held && !carries
+    }
+
     /// Returns true if single messages may go to the candidate when the backend that they were sent to does not take
     /// them: it is a standby, Healthy, not asking for less mail, and within its limits with all of the route's mail.
     // ADR-0115: A message tries the standbys within one attempt.

@@ -2,8 +2,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acquittal::{Accusation, UNTRIED};
 use super::{Health, Judgement, THROTTLED_ONLY};
-use crate::model::{Agent, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, ThrottledDeliveries, Timestamp};
+use crate::model::{
+    Agent, DeliveryStage, DeliveryVerdict, Effect, EvidenceClass, FailingDeliveries, Stage, ThrottledDeliveries,
+    Timestamp,
+};
 
 /// An agent's verdict lapses after this long without a report. Agents report every 10 s.
 // ADR-0051: Agents' verdicts are not judged again.
@@ -17,8 +21,9 @@ pub const DELIVERIES: &str = "deliveries";
 ///
 /// It is Unhealthy while more than half of the agents with a verdict say Failing, and Degraded while more than half say
 /// Throttled. It ends when more than half say Passing, or when no delivery has met that for so long that the reports
-/// have lapsed: mail that has moved away meets nothing any more. There is no verdict before the first trouble, so agents
-/// alone make no backend Healthy.
+/// have lapsed: mail that has moved away meets nothing any more. But what has failed at a stage is trusted again only
+/// after a success there or beyond: of a message, of a probe that goes as far, or by a person's word. There is no verdict
+/// before the first trouble, so agents alone make no backend Healthy.
 ///
 /// Memory is bounded by the number of agents; [`Self::handle_timeout`] drops agents that have fallen silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +32,10 @@ pub struct Deliveries {
     /// Verdict of the agents together.
     // Boxed: most backends carry no mail that an agent sees.
     verdict: Option<Box<DeliveriesVerdict>>,
+    /// Time at which any agent last reported.
+    heard_at: Option<Timestamp>,
+    /// Time at which it was last trusted again: earlier failures are judged.
+    acquitted_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +55,17 @@ struct Trouble {
     began_at: Timestamp,
     /// End of its effect, unless further deliveries meet it.
     lapses_at: Timestamp,
+    /// Deepest stage of the failures, with the time of the latest.
+    accusation: Option<(DeliveryStage, Timestamp)>,
 }
 
 impl Trouble {
     fn failing(deliveries: FailingDeliveries, cooldown: Duration, now: Timestamp) -> Self {
-        let FailingDeliveries { class, message, first_failure_at, last_failure_at } = deliveries;
-        let lapses_at = lapses_at(last_failure_at.min(now), cooldown);
-        Self { health: Health::Unhealthy, class, message, began_at: first_failure_at.min(now), lapses_at }
+        let FailingDeliveries { class, message, first_failure_at, last_failure_at, stage } = deliveries;
+        let last_failure_at = last_failure_at.min(now);
+        let (began_at, lapses_at) = (first_failure_at.min(now), lapses_at(last_failure_at, cooldown));
+        let accusation = stage.map(|stage| (stage, last_failure_at));
+        Self { health: Health::Unhealthy, class, message, began_at, lapses_at, accusation }
     }
 
     // ADR-0084: Nothing but throttling for five minutes is Degraded.
@@ -64,6 +77,7 @@ impl Trouble {
             message: format!("nothing but throttling for {THROTTLED_ONLY:?}: {message}").into(),
             began_at: (*first_at).min(now),
             lapses_at: lapses_at((*last_at).min(now), cooldown),
+            accusation: None,
         }
     }
 }
@@ -73,14 +87,29 @@ struct DeliveriesVerdict {
     judgement: Judgement,
     /// End of a verdict that is not Healthy, without further trouble.
     lapses_at: Timestamp,
+    /// Accusation that the verdict rests on, while it is Unhealthy; `None` if no agent has told the stage.
+    accusation: Option<Accusation>,
+}
+
+impl DeliveriesVerdict {
+    /// Ends an accusation with this word.
+    fn acquit(&mut self, now: Timestamp, why: &str) {
+        self.judgement = Judgement::restored(Health::Healthy, now, EvidenceClass::Ok, Arc::from(why));
+        self.accusation = None;
+    }
 }
 
 impl Deliveries {
     /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
     /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
     pub fn record(&mut self, agent: &Agent, verdict: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
+        self.heard_at = Some(now);
+        let acquitted_at = self.acquitted_at;
+        let is_judged = |at: Timestamp| acquitted_at.is_some_and(|acquitted| at <= acquitted);
         let trouble = match verdict {
-            DeliveryVerdict::Failing(deliveries) if deliveries.class.effect() == Effect::Failure => {
+            DeliveryVerdict::Failing(deliveries)
+                if deliveries.class.effect() == Effect::Failure && !is_judged(deliveries.last_failure_at) =>
+            {
                 Some(Trouble::failing(deliveries, cooldown, now))
             }
             DeliveryVerdict::Throttled(deliveries) => Some(Trouble::throttled(&deliveries, cooldown, now)),
@@ -94,19 +123,29 @@ impl Deliveries {
         self.handle_timeout(now);
     }
 
-    /// Restores the verdict that an earlier leader persisted. While no agent has reported: the whole verdict, unless
-    /// it has lapsed. Afterwards: `since`, class and message, if the verdict is equal.
+    /// Restores the verdict that an earlier leader persisted, with the stage that has condemned the backend. While no
+    /// agent has reported: the whole verdict, unless it has lapsed. Afterwards: `since`, class and message, if the
+    /// verdict is equal.
     // Status does not hold the time of the latest failure; the start of the verdict is its lower bound.
-    pub fn adopt(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
+    pub fn adopt(&mut self, earlier: &Judgement, stage: Option<DeliveryStage>, cooldown: Duration, now: Timestamp) {
         let lapses_at = lapses_at(earlier.since, cooldown);
+        let accusation = stage.filter(|_| earlier.health == Health::Unhealthy);
+        let accusation = accusation.map(|stage| Accusation::new(stage, earlier.since.min(now)));
+        // Nobody has been heard by this process, which is no reason to call a person at once.
+        self.heard_at.get_or_insert(now);
+        let is_in_force = earlier.health == Health::Healthy || accusation.is_some() || lapses_at > now;
+        if earlier.health == Health::Healthy {
+            self.acquitted_at = self.acquitted_at.max(Some(earlier.since));
+        }
         match self.verdict.as_deref_mut() {
             Some(DeliveriesVerdict { judgement, .. }) if judgement.health == earlier.health => {
                 judgement.since = earlier.since;
                 judgement.class = earlier.class;
                 judgement.message.clone_from(&earlier.message);
             }
-            None if self.verdicts.is_empty() && (earlier.health == Health::Healthy || lapses_at > now) => {
-                self.verdict = Some(Box::new(DeliveriesVerdict { judgement: earlier.carried_over(), lapses_at }));
+            None if self.verdicts.is_empty() && is_in_force => {
+                let judgement = earlier.carried_over();
+                self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at, accusation }));
             }
             Some(_) | None => {}
         }
@@ -120,7 +159,10 @@ impl Deliveries {
         let passing = voting.iter().filter(|trouble| trouble.is_none()).count();
         let is_passing = passing * 2 > voting.len();
         let standing = self.verdict.as_deref();
-        let lasts = standing.is_some_and(|standing| standing.lapses_at > now);
+        // ADR-0119: Acquit at the depth of the accusation.
+        let lasts = standing.is_some_and(|standing| {
+            standing.lapses_at > now || standing.accusation.is_some_and(|accusation| accusation.stands())
+        });
         let health = standing.map(|standing| standing.judgement.health);
         let trouble = failing.or(throttled);
         // Deliveries that fail no more, and are asked for less instead, do not succeed either.
@@ -136,7 +178,7 @@ impl Deliveries {
                     "no delivery has failed for the policy's cooldown"
                 };
                 if let Some(standing) = &mut self.verdict {
-                    standing.judgement = Judgement::restored(Health::Healthy, now, EvidenceClass::Ok, Arc::from(why));
+                    standing.acquit(now, why);
                 }
             }
             (Some(Health::Healthy | Health::Unknown) | None, None) => {}
@@ -145,18 +187,54 @@ impl Deliveries {
 
     /// Makes a trouble of the majority the verdict, or puts its end off.
     fn meet(&mut self, trouble: &Trouble, now: Timestamp) {
-        let Trouble { health, class, message, began_at, lapses_at } = trouble;
+        let Trouble { health, class, message, began_at, lapses_at, accusation } = trouble;
         match self.verdict.as_deref_mut() {
             Some(standing) if standing.judgement.health == *health => {
                 standing.lapses_at = standing.lapses_at.max(*lapses_at);
+                match (&mut standing.accusation, accusation) {
+                    (Some(known), Some((stage, failed_at))) => known.renew(*stage, *failed_at),
+                    (known @ None, Some((stage, failed_at))) => *known = Some(Accusation::new(*stage, *failed_at)),
+                    (_, None) => {}
+                }
             }
             Some(_) | None => {
+                let accusation = accusation.map(|(stage, failed_at)| Accusation::new(stage, failed_at));
                 let message = format!("{DELIVERIES}: {message}");
                 let mut judgement = Judgement::restored(*health, now, *class, message);
                 judgement.first_failure_at = (*health == Health::Unhealthy).then_some(*began_at);
-                self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at: *lapses_at }));
+                self.verdict = Some(Box::new(DeliveriesVerdict { judgement, lapses_at: *lapses_at, accusation }));
             }
         }
+    }
+
+    /// Takes the success of a probe into account that came as far as `stage`.
+    pub(super) fn probe_succeeded(&mut self, stage: Stage, started_at: Timestamp, now: Timestamp) {
+        if let Some(accusation) = self.verdict.as_deref_mut().and_then(|standing| standing.accusation.as_mut()) {
+            accusation.probe_succeeded(stage, started_at);
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Ends the verdict that deliveries fail, by a person's word.
+    pub(super) fn acquit(&mut self, now: Timestamp) {
+        if let Some(standing) = self.verdict.as_deref_mut().filter(|standing| standing.accusation.is_some()) {
+            standing.acquit(now, "a person has asked for it to be trusted again");
+            self.acquitted_at = Some(now);
+            self.verdicts.clear();
+        }
+    }
+
+    /// Returns the stage at which a success is awaited; `None` if nothing is accused.
+    pub(super) fn awaited_stage(&self) -> Option<DeliveryStage> {
+        let standing = self.verdict.as_deref().filter(|standing| standing.judgement.health == Health::Unhealthy)?;
+        standing.accusation.filter(Accusation::stands).map(|accusation| accusation.stage())
+    }
+
+    /// Returns the time since which a person is needed, because an accusation stands and no agent that could try the
+    /// backend has reported for a day. It may lie in the future.
+    pub(super) fn needs_person_at(&self) -> Option<Timestamp> {
+        self.awaited_stage()?;
+        Some(self.heard_at? + UNTRIED)
     }
 
     /// Returns the verdict; `None` until a majority has said Failing.
@@ -169,7 +247,8 @@ impl Deliveries {
         let verdicts = self.verdicts.values().map(|agent| agent.holds_until);
         let lapses = self.verdicts.values().filter_map(|agent| Some(agent.trouble.as_ref()?.lapses_at));
         let standing = self.verdict.iter().filter(|standing| standing.judgement.health != Health::Healthy);
-        verdicts.chain(lapses).chain(standing.map(|standing| standing.lapses_at)).filter(|at| *at > now).min()
+        let ends = standing.map(|standing| standing.lapses_at);
+        verdicts.chain(lapses).chain(ends).chain(self.needs_person_at()).filter(|at| *at > now).min()
     }
 
     /// Iterates over the verdicts of agents that have one: the trouble, or `None` for Passing.
@@ -185,7 +264,9 @@ fn majority(voting: &[Option<&Trouble>], health: Health) -> Option<Trouble> {
     let troubles = voting.iter().flatten().filter(|trouble| trouble.health == health);
     let first = troubles.clone().min_by_key(|trouble| trouble.began_at)?;
     let lapses_at = troubles.clone().map(|trouble| trouble.lapses_at).max()?;
-    (troubles.count() * 2 > voting.len()).then(|| Trouble { lapses_at, ..(*first).clone() })
+    let accusations = troubles.clone().filter_map(|trouble| trouble.accusation);
+    let accusation = accusations.reduce(|(stage, at), (other, then)| (stage.max(other), at.max(then)));
+    (troubles.count() * 2 > voting.len()).then(|| Trouble { lapses_at, accusation, ..(*first).clone() })
 }
 
 /// Returns the time at which a failure ceases to count.

@@ -24,6 +24,7 @@ fn of_class(class: EvidenceClass, since: u64) -> DeliveryVerdict {
         message: "554 Sending paused".into(),
         first_failure_at: at(since),
         last_failure_at: at(since),
+        stage: None,
     })
 }
 
@@ -107,23 +108,100 @@ fn an_earlier_leaders_verdict_holds_unless_agents_were_heard() {
     let mut earlier = Judgement::restored(Health::Unhealthy, at(5), EvidenceClass::AccountPaused, "paused");
     earlier.first_failure_at = Some(at(4));
     let mut fresh = Deliveries::default();
-    fresh.adopt(&earlier, COOLDOWN, at(10));
+    fresh.adopt(&earlier, None, COOLDOWN, at(10));
     assert_eq!(fresh.judgement(), Some(&earlier));
     assert_eq!(fresh.next_timeout(at(10)), Some(at(605)));
 
     let mut late = Deliveries::default();
-    late.adopt(&earlier, COOLDOWN, at(605));
+    late.adopt(&earlier, None, COOLDOWN, at(605));
     assert_eq!(late.judgement(), None, "it has lapsed");
 
     let mut reported = Deliveries::default();
     reported.record(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(9));
-    reported.adopt(&earlier, COOLDOWN, at(10));
+    reported.adopt(&earlier, None, COOLDOWN, at(10));
     assert_eq!(reported.judgement(), None, "agents say otherwise");
 
     let mut same = Deliveries::default();
     same.record(&agent("a"), failing(9), COOLDOWN, at(10));
-    same.adopt(&earlier, COOLDOWN, at(10));
+    same.adopt(&earlier, None, COOLDOWN, at(10));
     assert_eq!(same.judgement().map(|judgement| judgement.since), Some(at(5)), "a change of leaders is no news");
+}
+
+/// A message that was refused in this second, at a stage.
+fn refused(stage: DeliveryStage, since: u64) -> DeliveryVerdict {
+    let DeliveryVerdict::Failing(failing) = failing(since) else { unreachable!("that is what it makes") };
+    DeliveryVerdict::Failing(FailingDeliveries { stage: Some(stage), ..failing })
+}
+
+#[test]
+fn what_was_refused_at_the_data_is_trusted_again_by_a_message_alone() {
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), refused(DeliveryStage::Data, 9), COOLDOWN, at(10));
+    for stage in Stage::ALL {
+        deliveries.probe_succeeded(*stage, at(20), at(20));
+    }
+    deliveries.handle_timeout(at(100_000));
+    assert_eq!((health(&deliveries), deliveries.awaited_stage()), (Some(Health::Unhealthy), Some(DeliveryStage::Data)));
+    deliveries.record(&agent("a"), DeliveryVerdict::Passing, COOLDOWN, at(100_010));
+    assert_eq!((health(&deliveries), deliveries.awaited_stage()), (Some(Health::Healthy), None));
+    assert_eq!(deliveries.judgement().unwrap().since, at(100_010), "the soak starts there");
+}
+
+#[test]
+fn a_probe_as_deep_acquits_after_the_cooldown_and_a_shallow_one_never() {
+    let mail = DeliveryStage::Session(Stage::Mail);
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), refused(mail, 9), COOLDOWN, at(10));
+    deliveries.probe_succeeded(Stage::Auth, at(20), at(20));
+    deliveries.handle_timeout(at(700));
+    assert_eq!(health(&deliveries), Some(Health::Unhealthy));
+    deliveries.probe_succeeded(Stage::Mail, at(701), at(702));
+    assert_eq!(health(&deliveries), Some(Health::Healthy));
+    // One that came before the cooldown has ended waits for that.
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), refused(mail, 9), COOLDOWN, at(10));
+    deliveries.probe_succeeded(Stage::Mail, at(20), at(20));
+    assert_eq!(health(&deliveries), Some(Health::Unhealthy));
+    deliveries.handle_timeout(at(609));
+    assert_eq!(health(&deliveries), Some(Health::Healthy));
+}
+
+#[test]
+fn an_accusation_outlives_a_restart_and_every_cooldown() {
+    let earlier = Judgement::restored(Health::Unhealthy, at(5), EvidenceClass::AccountPaused, "paused");
+    let mut fresh = Deliveries::default();
+    fresh.adopt(&earlier, Some(DeliveryStage::Data), COOLDOWN, at(100_000));
+    fresh.handle_timeout(at(100_001));
+    assert_eq!((health(&fresh), fresh.awaited_stage()), (Some(Health::Unhealthy), Some(DeliveryStage::Data)));
+}
+
+#[test]
+fn a_persons_word_acquits_and_what_was_judged_does_not_accuse_again() {
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), refused(DeliveryStage::Data, 9), COOLDOWN, at(10));
+    deliveries.acquit(at(20));
+    assert_eq!(health(&deliveries), Some(Health::Healthy));
+    deliveries.record(&agent("a"), refused(DeliveryStage::Data, 9), COOLDOWN, at(21));
+    assert_eq!(health(&deliveries), Some(Health::Healthy), "the agent says the same again");
+    deliveries.record(&agent("a"), refused(DeliveryStage::Data, 25), COOLDOWN, at(26));
+    assert_eq!(health(&deliveries), Some(Health::Unhealthy), "it has failed again");
+    // Nobody is acquitted of what the agents see now without an accusation.
+    let mut plain = Deliveries::default();
+    plain.record(&agent("a"), failing(9), COOLDOWN, at(10));
+    plain.acquit(at(20));
+    assert_eq!(health(&plain), Some(Health::Unhealthy));
+}
+
+#[test]
+fn a_person_is_needed_when_no_agent_has_been_heard_for_a_day() {
+    let mut deliveries = Deliveries::default();
+    deliveries.record(&agent("a"), refused(DeliveryStage::Data, 9), COOLDOWN, at(10));
+    deliveries.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(1000));
+    assert_eq!(deliveries.needs_person_at(), Some(at(1000 + 86_400)));
+    deliveries.handle_timeout(at(1000));
+    assert_eq!(deliveries.next_timeout(at(1000)), Some(at(1000 + 86_400)));
+    deliveries.acquit(at(2000));
+    assert_eq!(deliveries.needs_person_at(), None);
 }
 
 fn any_word() -> impl Strategy<Value = (u8, DeliveryVerdict)> {

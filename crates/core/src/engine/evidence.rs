@@ -7,8 +7,8 @@ use super::observers::{ObserverVotes, OwnVote, Suspicion};
 use super::verdict::{answered_at, confirmed_at};
 use super::{ConfirmationRule, Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
-    AddressOutcome, Agent, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport, Resolution, Stage,
-    Thresholds, Timestamp, Vantage,
+    AddressOutcome, Agent, DeliveryStage, DeliveryVerdict, Effect, EvidenceClass, Outcome, Probe, ProbeReport,
+    Resolution, Stage, Thresholds, Timestamp, Vantage,
 };
 
 /// A probe's judgement is stale after three intervals, its timeout and this long.
@@ -139,6 +139,12 @@ impl Evidence {
                 news = News::Turned;
             }
         }
+        if report.outcome.class.effect() == Effect::Success && self.deliveries.awaited_stage().is_some() {
+            let (stage, started_at) = (report.outcome.stage, report.started_at);
+            if self.change_deliveries(now, |deliveries| deliveries.probe_succeeded(stage, started_at, now)) {
+                news = News::Turned;
+            }
+        }
         news
     }
 
@@ -159,8 +165,39 @@ impl Evidence {
     }
 
     /// Restores an earlier leader's persisted verdict about deliveries.
-    pub fn adopt_deliveries(&mut self, earlier: &Judgement, cooldown: Duration, now: Timestamp) {
-        self.change_deliveries(now, |deliveries| deliveries.adopt(earlier, cooldown, now));
+    pub fn adopt_deliveries(
+        &mut self,
+        earlier: &Judgement,
+        stage: Option<DeliveryStage>,
+        cooldown: Duration,
+        now: Timestamp,
+    ) {
+        self.change_deliveries(now, |deliveries| deliveries.adopt(earlier, stage, cooldown, now));
+    }
+
+    /// Trusts the backend again by a person's word, whatever real mail has met there. Returns true if that changes the
+    /// verdict about deliveries.
+    // ADR-0119: Acquit at the depth of the accusation.
+    pub fn acquit(&mut self, now: Timestamp) -> bool {
+        self.change_deliveries(now, |deliveries| deliveries.acquit(now))
+    }
+
+    /// Returns the stage of real mail at which a success is awaited before the backend is trusted again.
+    pub fn awaited_stage(&self) -> Option<DeliveryStage> {
+        self.deliveries.awaited_stage()
+    }
+
+    /// Returns true if real mail alone condemns the backend: single messages may try it.
+    pub fn awaits_trial(&self, thresholds: Thresholds, now: Timestamp) -> bool {
+        let probes = self.judged.get(&thresholds).and_then(|judged| Verdict::of(&judged.probes, None, now));
+        let is_answering = probes.is_some_and(|verdict| matches!(verdict.health, Health::Healthy | Health::Degraded));
+        is_answering && self.awaited_stage().is_some()
+    }
+
+    /// Returns the time since which a person has to say that the backend is trusted again: real mail condemns it, and
+    /// no agent has reported for a day. It may lie in the future.
+    pub fn needs_person_at(&self) -> Option<Timestamp> {
+        self.deliveries.needs_person_at()
     }
 
     /// Returns the verdict about deliveries, if there is one.

@@ -56,6 +56,7 @@ fn any_word(times: impl Strategy<Value = Timestamp>) -> impl Strategy<Value = De
             message: "".into(),
             first_failure_at: at,
             last_failure_at: at,
+            stage: None,
         })
     });
     prop_oneof![3 => failing, 2 => Just(DeliveryVerdict::Passing), 1 => Just(DeliveryVerdict::Silent)]

@@ -7,6 +7,7 @@
 //! Every timer stands in [`TIMERS`]; each is derived from persisted timestamps and returned as
 //! [`Decision::next_timeout`] or [`Evidence::next_timeout`].
 
+mod acquittal;
 mod candidate;
 mod confirmation;
 mod decision;

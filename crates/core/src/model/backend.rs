@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Login, ReplyRules, Timestamp};
+use super::{Login, ReplyRules, Stage, Timestamp};
 
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,6 +262,19 @@ pub enum Depth {
 impl Depth {
     /// Every depth, the least first.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns the last stage of a dialogue of this depth.
+    pub fn last_stage(self) -> Stage {
+        match self {
+            Self::Connect => Stage::Connect,
+            Self::Banner => Stage::Banner,
+            Self::Ehlo => Stage::Ehlo,
+            Self::StartTls => Stage::EhloAfterStartTls,
+            Self::Auth => Stage::Auth,
+            Self::MailFrom => Stage::Mail,
+            Self::RcptTo => Stage::Recipient,
+        }
+    }
 
     /// Returns true if providers count it as more than a connection: a login, or the beginning of a message.
     pub fn is_counted(self) -> bool {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EvidenceClass, ObjectKey, Timestamp};
+use super::{EvidenceClass, ObjectKey, Stage, Timestamp};
 
 /// Process beside an MTA that reports the deliveries of one route's mail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +26,32 @@ pub enum DeliveryVerdict {
     Silent,
 }
 
+/// Stage at which a delivery failed. Later stages are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeliveryStage {
+    /// A step of the session that a probe can take as well.
+    Session(Stage),
+    /// The message itself and the reply to it, which no probe meets (RFC 5321 §4.1.1.4).
+    Data,
+}
+
+impl DeliveryStage {
+    const DATA: &'static str = "DATA";
+
+    /// Name in reports, status and messages: `AUTH`, `MAIL`, `DATA`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session(stage) => stage.as_str(),
+            Self::Data => Self::DATA,
+        }
+    }
+
+    /// The stage of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == Self::DATA { Some(Self::Data) } else { Stage::from_name(name).map(Self::Session) }
+    }
+}
+
 /// A run of deliveries that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingDeliveries {
@@ -37,6 +63,8 @@ pub struct FailingDeliveries {
     pub first_failure_at: Timestamp,
     /// Time of the latest failure.
     pub last_failure_at: Timestamp,
+    /// Deepest stage at which one failed; `None` if the agent does not tell.
+    pub stage: Option<DeliveryStage>,
 }
 
 /// Deliveries that met nothing but requests for less.
@@ -65,6 +93,17 @@ pub struct BackendDeliveries {
     pub bounced: u64,
     /// Messages that may arrive twice.
     pub possible_duplicates: u64,
+    /// Messages among `sent` that the backend took although it had no share of the route's mail.
+    pub diverted: u64,
+}
+
+/// Mail in the queue of the MTA beside an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuedMail {
+    /// Number of messages that wait to be sent.
+    pub messages: u64,
+    /// Time at which the oldest of them came in; `None` if none waits, or it is not known.
+    pub oldest_at: Option<Timestamp>,
 }
 
 /// Messages that wait beside an agent because a backend refuses them by a 5xx that is not known to be about them.
@@ -114,4 +153,6 @@ pub struct AgentReport {
     pub last_switch: Option<SwitchedMail>,
     /// Messages that wait although a backend refuses them, if there are any.
     pub kept: Option<KeptMail>,
+    /// Mail in the queue; `None` if the agent does not tell.
+    pub queue: Option<QueuedMail>,
 }

@@ -23,8 +23,8 @@ pub use backend::{
     TrustAnchors, Vantage, WarmUp,
 };
 pub use deliveries::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, SwitchedMail,
-    ThrottledDeliveries,
+    Agent, AgentReport, BackendDeliveries, DeliveryStage, DeliveryVerdict, FailingDeliveries, KeptMail, QueuedMail,
+    SwitchedMail, ThrottledDeliveries,
 };
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,

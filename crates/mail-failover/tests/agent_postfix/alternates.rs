@@ -93,3 +93,19 @@ fn a_silent_primary_costs_the_first_messages_the_timeout_of_the_greeting_and_no_
     assert!(status.contains("NoAnswer"), "{status}");
     assert!(status.contains("breaker open since") && status.contains("messages try primary last"), "{status}");
 }
+
+#[test]
+fn what_waits_for_a_stalled_primary_is_freed_before_the_log_tells_of_any_delivery() {
+    if !possible() {
+        return;
+    }
+    let primary = Sink::at(PRIMARY, Behaviour::Hangs);
+    let set = ["smtp_helo_timeout = 40s", "smtp_tls_policy_maps = socketmap:unix:mail-failover/socketmap:tls-policy"];
+    let (log, status) = through(&primary, &set, 40);
+    let delays = delays(&log);
+    let early = delays.iter().filter(|delay| **delay < Duration::from_secs(30)).count();
+    println!("{early} of {} messages were out before the first timeout", delays.len());
+    // Postfix hands at most 20 to one list of next hops.
+    assert!(early >= 20, "{delays:?}");
+    assert!(status.contains("breaker open since") && !log.contains("status=deferred"), "{status}");
+}

@@ -5,6 +5,7 @@
 
 mod alternates;
 mod instance;
+mod kills;
 mod peers;
 mod process;
 

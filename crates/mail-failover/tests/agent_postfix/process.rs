@@ -17,6 +17,8 @@ use serde_json::json;
 use crate::instance::{Instance, possible};
 use crate::peers::{Behaviour, Sink, send};
 
+/// Address of its own for a server that fails: Postfix's log names the host of a failed hop, and its port seldom.
+const PRIMARY: &str = "127.0.0.6";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
 /// Limit for a wait, long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -99,14 +101,25 @@ fn document_of(instance: &Instance) -> PathBuf {
     instance.folder().join("agent.json")
 }
 
-/// Sends all mail to the first of these servers; the second is a standby. The document is one of the first release,
-/// whose standbys are alternates.
-fn decide(instance: &Instance, transition: i64, consecutive: u32, [first, second]: [(&str, &Sink); 2]) {
+/// Sends all mail to the first of these servers; the second is a standby and no alternate, so that mail waits until the
+/// route moves.
+fn decide(instance: &Instance, transition: i64, [first, second]: [(&str, &Sink); 2]) {
     let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": sink.host, "port": sink.port, "tls": {"mode": "None"}});
     let document = json!({
         "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
         "decision": {"transition": transition}, "backends": [backend(first, 100), backend(second, 0)],
-        "reflex": {"consecutive": consecutive, "lastingMilliseconds": 0, "immediately": ["AccountPaused"],
+    });
+    tell(instance, &document);
+}
+
+/// Sends all mail to the first of these servers, by a document of an operator of the first release: its standbys are
+/// alternates.
+fn decide_as_the_first_release(instance: &Instance, transition: i64, [first, second]: [(&str, &Sink); 2]) {
+    let backend = |(name, sink): (&str, &Sink), percent: u8| json!({"name": name, "percent": percent, "standby": true, "host": sink.host, "port": sink.port, "tls": {"mode": "None"}});
+    let document = json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "decision": {"transition": transition}, "backends": [backend(first, 100), backend(second, 0)],
+        "reflex": {"consecutive": 3, "lastingMilliseconds": 0, "immediately": ["AccountPaused"],
                    "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
     });
     tell(instance, &document);
@@ -150,9 +163,9 @@ fn an_entry_point_leaves_a_dead_primary_and_ends_with_an_empty_queue() {
     if !possible() {
         return;
     }
-    let (primary, standby) = (Sink::that(Behaviour::TurnsAway), Sink::start(Duration::from_millis(200)));
+    let (primary, standby) = (Sink::at(PRIMARY, Behaviour::TurnsAway), Sink::start(Duration::from_millis(200)));
     let instance = Instance::listening();
-    decide(&instance, 1, 3, [("primary", &primary), ("standby", &standby)]);
+    decide_as_the_first_release(&instance, 1, [("primary", &primary), ("standby", &standby)]);
     let etc = instance.etc();
     let command = ["postfix", "-c", etc.to_str().unwrap(), "start-fg"];
     let agent = Agent::start(&instance, &["--drain-timeout", "60s"], &command);
@@ -161,8 +174,7 @@ fn an_entry_point_leaves_a_dead_primary_and_ends_with_an_empty_queue() {
     let mut accepted = submit(&instance, "before", 30);
     assert_eq!(accepted.len(), 30, "{}", agent.output());
     agent.until("all by the standby", || all_of(&standby) == accepted);
-    let status = agent.status();
-    assert!(status.contains("breaker open since"), "{status}");
+    agent.until("the breaker is open", || agent.status().contains("breaker open since"));
 
     accepted.append(&mut submit(&instance, "late", 40));
     assert_eq!(accepted.len(), 70);
@@ -191,9 +203,9 @@ fn beside_postfix_it_reads_the_log_drains_when_it_is_told_to_and_leaves_postfix_
     if !possible() {
         return;
     }
-    let (primary, standby) = (Sink::that(Behaviour::TurnsAway), Sink::start(Duration::from_millis(200)));
+    let (primary, standby) = (Sink::at(PRIMARY, Behaviour::TurnsAway), Sink::start(Duration::from_millis(200)));
     let instance = Instance::beside_an_agent();
-    decide(&instance, 1, 3, [("primary", &primary), ("standby", &standby)]);
+    decide_as_the_first_release(&instance, 1, [("primary", &primary), ("standby", &standby)]);
     let log = instance.mail_log();
     let agent = Agent::start(&instance, &["--mail-log", log.to_str().unwrap(), "--drain-timeout", "60s"], &[]);
     // As the first of a pod's containers it waits for Postfix.
@@ -222,9 +234,9 @@ fn a_paused_account_bounces_nothing_even_while_the_agent_is_dead_and_an_unknown_
         return;
     }
     let (paused, standby) =
-        (Sink::that(Behaviour::Paused(Duration::from_secs(3))), Sink::start(Duration::from_millis(10)));
+        (Sink::at(PRIMARY, Behaviour::Paused(Duration::from_secs(3))), Sink::start(Duration::from_millis(10)));
     let instance = Instance::beside_an_agent();
-    decide(&instance, 1, 1000, [("paused", &paused), ("standby", &standby)]);
+    decide_by_default(&instance, 1, [("paused", &paused), ("standby", &standby)]);
     let log = || fs::read_to_string(instance.mail_log()).unwrap_or_default();
     let flags = ["--mail-log", &instance.mail_log().display().to_string()];
     let mut agent = Agent::start(&instance, &flags, &[]);
@@ -237,8 +249,9 @@ fn a_paused_account_bounces_nothing_even_while_the_agent_is_dead_and_an_unknown_
     agent.until("they are being refused", || paused.offered() == 3);
     agent.process.kill().unwrap();
     agent.process.wait().unwrap();
-    agent.until("they are deferred", || log().matches("status=deferred").count() >= 3);
-    assert!(standby.received().is_empty());
+    // Without an agent each refusal leads to the next backend, or the message waits.
+    let ended = || log().matches("status=deferred").count() + log().matches("status=sent").count();
+    agent.until("they wait or are out", || ended() >= 3);
     drop(agent);
 
     let agent = Agent::start(&instance, &flags, &[]);
@@ -280,7 +293,7 @@ fn root_without_a_capability_is_enough() {
     }
     let (old, new) = (Sink::that(Behaviour::TurnsAway), Sink::start(Duration::ZERO));
     let instance = Instance::beside_an_agent();
-    decide(&instance, 1, 1000, [("old", &old), ("new", &new)]);
+    decide(&instance, 1, [("old", &old), ("new", &new)]);
     instance.start();
     let log = instance.mail_log();
     let flags = ["--mail-log", log.to_str().unwrap()];
@@ -289,7 +302,7 @@ fn root_without_a_capability_is_enough() {
     assert!(send(instance.at(), "x@example.net").starts_with("250"), "{}", agent.output());
     agent.until("it waits", || fs::read_to_string(&log).unwrap().contains("closed for today"));
     let switched = Instant::now();
-    decide(&instance, 2, 1000, [("new", &new), ("old", &old)]);
+    decide(&instance, 2, [("new", &new), ("old", &old)]);
     agent.until("it goes the new way", || new.received() == ["x@example.net"]);
     println!("with a reload it went the new way after {:?}", switched.elapsed());
     assert!(switched.elapsed() < Duration::from_secs(20), "{:?}", switched.elapsed());
@@ -310,7 +323,7 @@ fn an_agent_that_may_not_reload_flushes_when_postfix_has_forgotten() {
     }
     let (old, new) = (Sink::that(Behaviour::TurnsAway), Sink::start(Duration::ZERO));
     let instance = Instance::beside_an_agent();
-    decide(&instance, 1, 1000, [("old", &old), ("new", &new)]);
+    decide(&instance, 1, [("old", &old), ("new", &new)]);
     let log = instance.mail_log();
     fs::create_dir(instance.folder().join("state")).unwrap();
     fs::write(&log, "").unwrap();
@@ -329,7 +342,7 @@ fn an_agent_that_may_not_reload_flushes_when_postfix_has_forgotten() {
     assert!(send(instance.at(), "x@example.net").starts_with("250"), "{}", agent.output());
     agent.until("it waits", || fs::read_to_string(&log).unwrap().contains("closed for today"));
     let switched = Instant::now();
-    decide(&instance, 2, 1000, [("new", &new), ("old", &old)]);
+    decide(&instance, 2, [("new", &new), ("old", &old)]);
     agent.until("the new decision is in force", || agent.status().contains("Decision   2"));
     agent.until("it goes the new way", || new.received() == ["x@example.net"]);
     println!(

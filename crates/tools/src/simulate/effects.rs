@@ -4,7 +4,7 @@
 
 use super::scenario::{CommandReply, Event, ReplyStage, ScenarioDuration, ScenarioFault};
 use super::script::{DialogueStep, RoundEffect, bound};
-use mail_failover_core::model::{Backend, Depth, Destination, EvidenceClass, Probe, TlsMode};
+use mail_failover_core::model::{Backend, DeliveryStage, Depth, Destination, EvidenceClass, Probe, Stage, TlsMode};
 use mail_failover_replies::{Answered, DecidingRule, EnhancedCode, Reply, Rulebook};
 use mail_failover_smtp::classify::probe_class;
 
@@ -20,6 +20,19 @@ pub(super) struct EventError {
 impl EventError {
     pub(super) fn new(field: &'static str, message: impl Into<String>) -> Self {
         Self { field, message: message.into() }
+    }
+}
+
+/// Returns the stage of a delivery that gets a reply.
+pub(super) fn delivery_stage(stage: ReplyStage) -> DeliveryStage {
+    match stage {
+        ReplyStage::Banner => DeliveryStage::Session(Stage::Banner),
+        ReplyStage::Ehlo => DeliveryStage::Session(Stage::Ehlo),
+        ReplyStage::StartTls => DeliveryStage::Session(Stage::StartTls),
+        ReplyStage::Auth => DeliveryStage::Session(Stage::Auth),
+        ReplyStage::Mail => DeliveryStage::Session(Stage::Mail),
+        ReplyStage::Rcpt => DeliveryStage::Session(Stage::Recipient),
+        ReplyStage::Data => DeliveryStage::Data,
     }
 }
 

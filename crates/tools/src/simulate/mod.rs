@@ -13,6 +13,7 @@
 //! A simulation is simpler than a cluster in these points: decisions are carried out at once, an observer knows at once
 //! what another sees, every backend has one address, mail is spread evenly over time, and the leader never changes.
 
+mod agent;
 mod arguments;
 mod chart;
 mod command;

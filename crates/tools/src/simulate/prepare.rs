@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::effects::{EventError, effect, reply, step};
+use super::agent::MetReply;
+use super::effects::{EventError, delivery_stage, effect, reply, step};
 use super::expect::{self, Check};
 use super::fleet::SimulatedFleet;
 use super::run::Simulation;
@@ -335,7 +336,12 @@ impl Preparation<'_> {
                     let reply = reply(answers, &self.fleet.backends[backend].backend)?;
                     // A message that is asked to come later has not been sent.
                     let is_failure = reply.class.effect() == Effect::Failure || reply.class == EvidenceClass::Throttled;
-                    (is_failure, told_by_mail.then(|| (reply.class, Arc::from(reply.message))))
+                    let told = told_by_mail.then(|| MetReply {
+                        class: reply.class,
+                        stage: delivery_stage(answers.stage),
+                        message: reply.message.into(),
+                    });
+                    (is_failure, told)
                 }
                 (None, Some(fault)) => {
                     (!matches!(fault, ScenarioFault::ResolverSilent | ScenarioFault::OwnFailure), None)

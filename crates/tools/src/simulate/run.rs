@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agent::BackendMail;
 use super::draw::Draw;
 use super::expect::{Check, ExpectationResult};
 use super::fleet::SimulatedFleet;
@@ -8,7 +9,7 @@ use super::script::{MailRefusal, Script, ScriptedAction, ScriptedChange};
 use super::simulator::Simulator;
 use super::summary::{self, RouteSummary};
 use super::timeline::{Notes, Timeline, TimelineChange};
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{DeliveryVerdict, EvidenceClass, Policy, Timestamp};
 
 /// Rate of a route that does not say how much mail it carries, in messages per second.
 const DEFAULT_PER_SECOND: f64 = 1.0;
@@ -85,6 +86,7 @@ impl Simulation {
             draw: Draw::new(self.seed).of(u64::from_be_bytes(*b"messages")),
             credits: vec![0.0; self.refusals.len()],
             count: 0,
+            seen: vec![BackendMail::default(); self.fleet.backends.len()],
         };
         for act in &self.acts {
             self.pass(&mut simulator, &mut notes, act.at, &mut mail);
@@ -117,26 +119,66 @@ impl Simulation {
         holds.max().unwrap_or_default() + first_rounds
     }
 
-    /// Lets time pass, second by second while mail reports its failures.
+    /// Lets time pass, second by second while mail is refused, and from trial to trial.
     fn pass(&self, simulator: &mut Simulator<Script>, notes: &mut Notes, until: Timestamp, mail: &mut Mail) {
         while simulator.now() < until {
             let now = simulator.now();
             let told = self.refusals.iter().filter(|refusal| refusal.told.is_some());
-            if told.clone().any(|refusal| refusal.from <= now && now < refusal.until) {
-                simulator.run_until(until.min(now + TICK), notes);
-                self.tell(simulator, notes, mail);
-            } else {
-                let next = told.map(|refusal| refusal.from).filter(|from| *from > now).min();
-                simulator.run_until(next.map_or(until, |next| until.min(next)), notes);
-            }
+            let is_refusing = told.clone().any(|refusal| refusal.from <= now && now < refusal.until);
+            let next = told.map(|refusal| refusal.from).filter(|from| *from > now).min();
+            let tick = is_refusing.then(|| now + TICK);
+            let trial = mail.seen.iter().filter_map(BackendMail::next_trial_at).filter(|at| *at > now).min();
+            let next = [next, tick, trial].into_iter().flatten().fold(until, Timestamp::min);
+            simulator.run_until(next, notes);
+            self.tell(simulator, notes, mail);
+            self.make_trials(simulator, notes, mail);
         }
+    }
+
+    /// Has one message try each backend again that its agent has condemned and whose trial is due.
+    fn make_trials(&self, simulator: &mut Simulator<Script>, notes: &mut Notes, mail: &mut Mail) {
+        let now = simulator.now();
+        for backend in 0..self.fleet.backends.len() {
+            if mail.seen[backend].next_trial_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            mail.count += 1;
+            let fraction = mail.draw.fraction(mail.count);
+            let refusal = self.refusals.iter().find(|refusal| {
+                let is_now = refusal.backend == backend && refusal.from <= now && now < refusal.until;
+                is_now && refusal.told.is_some() && fraction < f64::from(refusal.percent) / 100.0
+            });
+            let verdict = match refusal.and_then(|refusal| refusal.told.as_ref()) {
+                Some(reply) => mail.seen[backend].refused(now, reply, &self.policy_of(backend)),
+                None => mail.seen[backend].taken(),
+            };
+            self.report(simulator, notes, backend, verdict);
+        }
+    }
+
+    fn report(
+        &self,
+        simulator: &mut Simulator<Script>,
+        notes: &mut Notes,
+        backend: usize,
+        verdict: Option<DeliveryVerdict>,
+    ) {
+        if let Some(verdict) = verdict {
+            simulator.report_agent(backend, &verdict, self.policy_of(backend).hold.cooldown, notes);
+        }
+    }
+
+    /// Returns the policy by which the agent judges a backend: that of its first route.
+    fn policy_of(&self, backend: usize) -> Policy {
+        let route = self.fleet.backends[backend].routes.first();
+        route.map_or_else(Policy::default, |route| self.fleet.routes[*route].policy.clone())
     }
 
     /// Reports the deliveries of one tick.
     fn tell(&self, simulator: &mut Simulator<Script>, notes: &mut Notes, mail: &mut Mail) {
         let now = simulator.now();
         for (index, refusal) in self.refusals.iter().enumerate() {
-            let Some((class, message)) = &refusal.told else { continue };
+            let Some(reply) = &refusal.told else { continue };
             if now < refusal.from || now >= refusal.until {
                 continue;
             }
@@ -146,10 +188,16 @@ impl Simulation {
             if mail.credits[index] >= 1.0 {
                 mail.credits[index] -= 1.0;
                 mail.count += 1;
-                if mail.draw.fraction(mail.count) < f64::from(refusal.percent) / 100.0 {
-                    simulator.report_delivery(refusal.backend, *class, message, notes);
-                } else {
-                    simulator.report_delivery(refusal.backend, EvidenceClass::Ok, &Arc::from("250 accepted"), notes);
+                let is_refused = mail.draw.fraction(mail.count) < f64::from(refusal.percent) / 100.0;
+                let seen = &mut mail.seen[refusal.backend];
+                let verdict =
+                    if is_refused { seen.refused(now, reply, &self.policy_of(refusal.backend)) } else { seen.taken() };
+                self.report(simulator, notes, refusal.backend, verdict);
+                // Replies that ask for less are no failures, and are judged as a probe's are.
+                if reply.class == EvidenceClass::Throttled {
+                    let taken = (EvidenceClass::Ok, Arc::from("250 accepted"));
+                    let (class, message) = if is_refused { (reply.class, reply.message.clone()) } else { taken };
+                    simulator.report_delivery(refusal.backend, class, &message, notes);
                 }
             }
         }
@@ -176,4 +224,6 @@ struct Mail {
     /// Fraction of a message that has come together, by refusal.
     credits: Vec<f64>,
     count: u64,
+    /// Mail of each backend as its agent sees it.
+    seen: Vec<BackendMail>,
 }

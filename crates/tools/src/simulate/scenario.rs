@@ -136,8 +136,8 @@ pub enum ReplyStage {
 pub enum SeenBy {
     /// The probes that reach the reply's stage.
     Probes,
-    /// The mail itself, at the rate at which it leaves, as if its sender told the operator. This version of the
-    /// operator is not told.
+    /// The mail itself, at the rate at which it leaves: an agent beside the MTA judges and reports it, and has single
+    /// messages try again what it has condemned.
     Traffic,
 }
 

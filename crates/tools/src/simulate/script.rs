@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agent::MetReply;
 use super::draw::Draw;
 use super::fleet::SimulatedFleet;
 use super::source::{EvidenceSource, ProbeStream, RoundResult};
@@ -140,8 +141,8 @@ pub(super) struct MailRefusal {
     pub(super) percent: u8,
     /// True if mail is lost or delayed by it. A reply may also concern one recipient.
     pub(super) is_failure: bool,
-    /// Evidence that the mail reports to the operator, if it reports any.
-    pub(super) told: Option<(EvidenceClass, Arc<str>)>,
+    /// Reply that the mail's agent sees, if there is one.
+    pub(super) told: Option<MetReply>,
 }
 
 impl Script {

@@ -21,7 +21,8 @@ pub struct RouteSummary {
     /// Time in which mail had nowhere to go, times its share.
     pub unplaced: Duration,
     /// Time in which mail went to a backend that refused it, times its share: the failure was not noticed, not yet
-    /// noticed, or no backend was better.
+    /// noticed, or no backend was better. Messages of a route with agents that go on to another backend within the
+    /// attempt are not refused.
     pub refused: Duration,
     /// Part of the time that each backend carried mail, times its share; from 0 to 1.
     pub shares: BTreeMap<Arc<str>, f64>,
@@ -78,18 +79,26 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
                 .backends
                 .iter()
                 .find(|backend| simulation.fleet.backends[**backend].key.name == share.backend);
+            let goes_on = goes_on(simulation, route) && view.state != State::NoneHealthy;
             if let Some(backend) = backend {
-                summary.refused += refused(simulation, **backend, *from, until).mul_f64(part);
+                summary.refused += refused(simulation, **backend, *from, until, goes_on).mul_f64(part);
             }
         }
     }
     summary
 }
 
-/// Returns the time in which a backend refused mail within a span, times the refused part.
-fn refused(simulation: &Simulation, backend: usize, from: Timestamp, until: Timestamp) -> Duration {
-    let mut refusals: Vec<_> =
-        simulation.refusals.iter().filter(|refusal| refusal.backend == backend && refusal.is_failure).collect();
+/// Returns true if a message that one backend refuses goes on to another one within the same attempt.
+fn goes_on(simulation: &Simulation, route: usize) -> bool {
+    let known = &simulation.fleet.routes[route];
+    !known.route.agents.is_empty() && known.route.alternates && known.backends.len() > 1
+}
+
+/// Returns the time in which a backend refused mail within a span, times the refused part. If messages go on, those
+/// that an agent sees refused do.
+fn refused(simulation: &Simulation, backend: usize, from: Timestamp, until: Timestamp, goes_on: bool) -> Duration {
+    let mut refusals: Vec<_> = simulation.refusals.iter().filter(|refusal| refusal.backend == backend).collect();
+    refusals.retain(|refusal| refusal.is_failure && !(goes_on && refusal.told.is_some()));
     let mut turns: Vec<_> = refusals.iter().flat_map(|refusal| [refusal.from, refusal.until]).collect();
     turns.extend([from, until]);
     turns.retain(|turn| (from..=until).contains(turn));

@@ -23,6 +23,7 @@ use mail_failover_e2e::control_plane::namespace;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, backend_status, wait_active, wait_health};
 use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Sent, Stored};
 use mail_failover_e2e::mail::server::{Action, Fault, Options, SessionStage, SmtpServer};
+use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::mta::setup::with_agent;
 use mail_failover_e2e::postfix::{self, Postfix};
 use mail_failover_e2e::standalone;
@@ -194,6 +195,7 @@ async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
     print!("{timeline}");
     println!();
 
+    tell_clocks(clock, broken, by_standby, &failed_over)?;
     ensure!(drained, "{} messages are still in Postfix' queue", postfix.queued()?);
     let all_there = tell_account(&sent, &postfix, &primary, &standby);
     command(&env, "get sendingbackends,failoverpolicies,mailroutes").await?;
@@ -238,10 +240,22 @@ fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: Transi
     let TransitionStatus { from, to, reason, decided_at, .. } = transition;
     timeline.reported(decided_at, None, format!("the operator decides: {kind:?} {from} → {to}: {reason}"));
     if let Some(applied) = &transition.applied_at {
-        let took = mail_failover_e2e::mail::statistics::human(between(decided_at, applied));
+        let took = human(between(decided_at, applied));
         timeline.reported(applied, None, format!("the operator has written the agents' ConfigMap, {took} later"));
     }
     Ok(SystemTime::from(decided_at.0))
+}
+
+/// Shows the two clocks: of the messages, and of the route.
+fn tell_clocks(clock: Clock, broken: Instant, by_standby: Instant, failed_over: &MailRouteStatus) -> Result<()> {
+    let transition = failed_over.last_transition.as_ref().context("a failover is a transition")?;
+    let decided = clock.instant(SystemTime::from(transition.decided_at.0));
+    let after = |at: Instant| human(at.saturating_duration_since(broken));
+    println!("{}", Ink::Heading.on("Two clocks"));
+    println!("  messages    by {} {} after the break: no message waited for a decision", STANDBY.0, after(by_standby));
+    println!("  the route   by {} {} after the break: it moved when it was sure", STANDBY.0, after(decided));
+    println!();
+    Ok(())
 }
 
 /// Shows the delivery of the messages. Returns an error if one is lost.

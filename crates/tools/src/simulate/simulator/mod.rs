@@ -10,9 +10,11 @@ use super::queue::Queue;
 use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
     self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
-    Situation, ThresholdsOfNamespace, Verdict,
+    RequestAction, Situation, ThresholdsOfNamespace, Verdict,
 };
-use mail_failover_core::model::{ClockDrift, Effect, EvidenceClass, Stage, Thresholds, Timestamp};
+use mail_failover_core::model::{
+    Agent, ClockDrift, DeliveryVerdict, Effect, EvidenceClass, FailbackMode, Stage, Thresholds, Timestamp,
+};
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
@@ -161,6 +163,7 @@ impl<S: EvidenceSource> Simulator<S> {
                 Due::Stale(observer, backend) => {
                     let state = &mut self.evidence[observer][backend];
                     state.is_watched = false;
+                    state.evidence.handle_timeout(at);
                     let own = state.evidence.worst(at).map(|(verdict, _)| (verdict.health, verdict.class));
                     // Mostly it has been heard of in the meantime.
                     if own == state.own {
@@ -221,8 +224,46 @@ impl<S: EvidenceSource> Simulator<S> {
         self.decide_touched(recorder);
     }
 
+    /// Takes what an agent beside an MTA reports of its deliveries, at every observer.
+    pub fn report_agent(
+        &mut self,
+        backend: usize,
+        verdict: &DeliveryVerdict,
+        cooldown: Duration,
+        recorder: &mut impl Recorder,
+    ) {
+        let known = &self.fleet.backends[backend];
+        let Some(route) = known.routes.first().map(|route| self.fleet.routes[*route].key.clone()) else { return };
+        let agent = Agent { route, name: "agent".into() };
+        for observer in 0..self.observers.len() {
+            let state = &mut self.evidence[observer][backend];
+            if state.evidence.record_agent(&agent, verdict.clone(), cooldown, self.now) {
+                self.handle_verdict(observer, backend, recorder);
+            }
+            // Its timers are others now.
+            self.watch(observer, backend);
+        }
+        self.decide_touched(recorder);
+    }
+
     /// Adds a person's request about a route.
     pub fn ask(&mut self, route: usize, request: Request, recorder: &mut impl Recorder) {
+        let is_manual = self.fleet.routes[route].policy.failback.mode == FailbackMode::Manual;
+        let is_return = match request.action {
+            RequestAction::Failback => true,
+            RequestAction::ApproveFailback => is_manual,
+            RequestAction::Switch { .. }
+            | RequestAction::Pause { .. }
+            | RequestAction::Resume
+            | RequestAction::Malformed(_) => false,
+        };
+        for backend in if is_return { self.fleet.routes[route].backends.clone() } else { vec![] } {
+            for observer in 0..self.observers.len() {
+                if self.evidence[observer][backend].evidence.acquit(self.now) {
+                    self.handle_verdict(observer, backend, recorder);
+                }
+            }
+        }
         self.routes[route].request = Some(request);
         self.touch(route);
         self.decide_touched(recorder);
@@ -266,11 +307,16 @@ impl<S: EvidenceSource> Simulator<S> {
         report.finished_at = self.now;
         report.is_extra = finding.is_extra;
         report.outcome.class = finding.class;
-        report.outcome.stage = if finding.is_before_login { Stage::Banner } else { Stage::Auth };
+        let ProbeStream { observer, backend, probe } = state.stream;
+        let depth = self.fleet.backends[backend].backend.probes[probe].depth;
+        report.outcome.stage = match finding.class.effect() {
+            Effect::Success => depth.last_stage(),
+            Effect::Failure | Effect::Neutral if finding.is_before_login => Stage::Banner,
+            Effect::Failure | Effect::Neutral => Stage::Auth,
+        };
         report.outcome.elapsed = finding.elapsed;
         report.outcome.message.clear();
         report.outcome.message.push_str(&finding.message);
-        let ProbeStream { observer, backend, probe: _ } = state.stream;
         let news = self.evidence[observer][backend].evidence.observe(report, self.now);
         if !is_same || news == News::Turned {
             self.stir();

@@ -1,0 +1,83 @@
+//! Sessions that Postfix has begun with each backend since it last told what became of one.
+//!
+//! Postfix logs a delivery at its end: of one that hangs, after a timeout of up to ten minutes. But before each session
+//! it asks for the TLS policy of the next hop. So a backend with which sessions are begun, and of which nothing is
+//! heard, has stalled.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time without a word after which sessions count as stalled.
+// Above the delays of live servers: postscreen(8) greets after 6 s, Exchange refuses after 5 s.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
+/// Least number of sessions.
+// One may be a large message.
+const AT_LEAST: u32 = 2;
+
+/// Sessions of all backends. Clones share them. There are as many entries as backends of documents.
+#[derive(Clone, Debug, Default)]
+pub struct BegunSessions(Arc<Mutex<BTreeMap<Arc<str>, Begun>>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    first_at: Instant,
+    count: u32,
+}
+
+impl BegunSessions {
+    /// Notes that Postfix is about to begin a session with a backend.
+    pub fn begin(&self, backend: &Arc<str>, now: Instant) {
+        let mut begun = self.lock();
+        let of_backend = begun.entry(backend.clone()).or_insert(Begun { first_at: now, count: 0 });
+        of_backend.count = of_backend.count.saturating_add(1);
+    }
+
+    /// Notes that Postfix has told what became of a delivery there.
+    pub fn heard_of(&self, backend: &str) {
+        self.lock().remove(backend);
+    }
+
+    /// Takes the backends that have stalled, each with the number of sessions. Each is told once for those sessions.
+    pub fn take_stalled(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
+        let mut stalled = vec![];
+        self.lock().retain(|backend, begun| {
+            let waits = now.saturating_duration_since(begun.first_at) >= STALLED_AFTER;
+            if waits && begun.count >= AT_LEAST {
+                stalled.push((backend.clone(), begun.count));
+            }
+            !waits
+        });
+        stalled
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Begun>> {
+        // Every critical section leaves the map whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_which_nothing_is_heard_for_ten_seconds_have_stalled_once() {
+        let (sessions, start) = (BegunSessions::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let a: Arc<str> = "a".into();
+        sessions.begin(&a, after(0));
+        sessions.begin(&a, after(9));
+        assert_eq!(sessions.take_stalled(after(9)), []);
+        assert_eq!(sessions.take_stalled(after(10)), [(a.clone(), 2)]);
+        assert_eq!(sessions.take_stalled(after(30)), []);
+        // Whoever is heard of is alive, or has failed in the log.
+        sessions.begin(&a, after(40));
+        sessions.begin(&a, after(41));
+        sessions.heard_of("a");
+        sessions.begin(&a, after(49));
+        assert_eq!(sessions.take_stalled(after(55)), []);
+        // One session alone may be a large message.
+        assert_eq!(sessions.take_stalled(after(60)), []);
+    }
+}
