@@ -830,6 +830,10 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
             health: api::Health::Unknown,
             since: micro_time(blocked.since),
             reason: EvidenceClass::ProbeBlocked.as_str().to_owned(),
+            last_failure: (judgement.health == Health::Unhealthy).then(|| api::LastFailureStatus {
+                since: micro_time(judgement.since),
+                reason: judgement.class.as_str().to_owned(),
+            }),
             message: Some(truncated(&blocked.message, MAX_MESSAGE)),
         };
     }
@@ -838,6 +842,7 @@ fn probe_status(name: &Arc<str>, judgement: &Judgement) -> api::ProbeStatus {
         health: api_health(judgement.health),
         since: micro_time(judgement.since),
         reason: judgement.class.as_str().to_owned(),
+        last_failure: None,
         message: Some(truncated(&judgement.message, MAX_MESSAGE)).filter(|message| !message.is_empty()),
     }
 }

@@ -44,7 +44,7 @@ pub mod metrics;
 pub mod mta;
 mod pinned;
 mod postfix_config;
-mod reading;
+pub mod reading;
 pub mod reporter;
 mod run;
 pub mod shield;

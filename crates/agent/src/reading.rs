@@ -43,7 +43,7 @@ pub(crate) fn unmarked(text: &str) -> Cow<'_, str> {
 }
 
 /// Reads a reply to a delivery of a message of this sender.
-pub(crate) fn of_delivery<'a>(rulebook: &'a Rulebook, reply: &Reply<'_>, sender: Sender) -> Reading<'a> {
+pub fn of_delivery<'a>(rulebook: &'a Rulebook, reply: &Reply<'_>, sender: Sender) -> Reading<'a> {
     let reading = if reply.stage.is_some() { rulebook.read(reply) } else { careful(rulebook, reply) };
     let is_decided_by_user = reading.rule.and_then(DecidingRule::own_id).is_some();
     if !is_decided_by_user && is_about_sender(reply, reading.about, sender) {

@@ -340,7 +340,7 @@ fn responder(
 ) -> Responder {
     let fixed = MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
-        shield: |answers, status| shield::replacement(status, answers),
+        shield: |answers, retired, status| shield::replacement(status, answers, retired),
         intake,
     };
     Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry))

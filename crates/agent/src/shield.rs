@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use mail_failover_contract::routing::RouteBackend;
 use mail_failover_replies::{About, Answered, EnhancedCode, Reply, Rule, Rulebook, rules};
 
 use super::answers::Answers;
@@ -66,14 +67,17 @@ pub fn passed_on(line: &str, whole: &str, answers: &Answers) -> Option<String> {
 
 /// Answers `D.S.N text` with the same text and 4 for 5. `None` leaves the status as it is. A reply that the reply filter
 /// has made temporary gets back what the backend said, and 5 if it is not to be kept.
-pub fn replacement(key: &str, answers: &Answers) -> Option<String> {
+///
+/// `retired` are backends of earlier documents: mail that Postfix was about to send to one of them when it was removed
+/// is refused by it, and another backend takes it at the next attempt.
+pub fn replacement(key: &str, answers: &Answers, retired: &[RouteBackend]) -> Option<String> {
     match reading::unmarked(key) {
-        Cow::Borrowed(key) => kept(key, answers),
-        Cow::Owned(key) => Some(restored(&key, answers)),
+        Cow::Borrowed(key) => kept(key, answers, retired),
+        Cow::Owned(key) => Some(restored(&key, answers, retired)),
     }
 }
 
-fn restored(key: &str, answers: &Answers) -> String {
+fn restored(key: &str, answers: &Answers, retired: &[RouteBackend]) -> String {
     let (_, reason) = key.split_once(' ').unwrap_or_default();
     let quoted = Quoted::within(reason);
     let enhanced = quoted.as_ref().and_then(|quoted| quoted.as_reply().enhanced);
@@ -86,18 +90,18 @@ fn restored(key: &str, answers: &Answers) -> String {
     if !is_in_transaction {
         return format!("4.{detail} {reason}");
     }
-    kept(&permanent, answers).unwrap_or(permanent)
+    kept(&permanent, answers, retired).unwrap_or(permanent)
 }
 
-fn kept(key: &str, answers: &Answers) -> Option<String> {
+fn kept(key: &str, answers: &Answers, retired: &[RouteBackend]) -> Option<String> {
     let rest = key.strip_prefix('5')?;
     let (_, reason) = rest.split_once(' ')?;
     let is_kept = if let Some(host) = unresolved(reason) {
         // A Service without a ready pod has no name. Postfix takes that for final and bounces, seen in a cluster; but
         // nobody has refused the message.
-        WayOut::of(&host.to_ascii_lowercase(), answers).is_some()
+        WayOut::of(&host.to_ascii_lowercase(), answers, retired).is_some()
     } else {
-        is_kept(&Quoted::within(reason)?, &WayOut::of(&speaker(reason)?, answers)?, answers)
+        is_kept(&Quoted::within(reason)?, &WayOut::of(&speaker(reason)?, answers, retired)?, answers)
     };
     is_kept.then(|| format!("4{rest}"))
 }
@@ -113,8 +117,9 @@ struct WayOut<'a> {
 impl<'a> WayOut<'a> {
     /// Finds the backends at a host. `None` if there are none: mail that went elsewhere is not the agent's.
     // A reply names the host, not the port: of two backends on one host either may have said it.
-    fn of(host: &str, answers: &'a Answers) -> Option<Self> {
-        let mut backends = answers.routing.backends.iter().filter(|backend| *backend.next_hop.host == *host);
+    fn of(host: &str, answers: &'a Answers, retired: &'a [RouteBackend]) -> Option<Self> {
+        let known = answers.routing.backends.iter().chain(retired);
+        let mut backends = known.filter(|backend| *backend.next_hop.host == *host);
         let first = backends.next()?;
         let speakers: Vec<_> = [first].into_iter().chain(backends).map(|backend| &backend.name).collect();
         let usable_there = answers.usable_backends().filter(|backend| *backend.next_hop.host == *host).count();
@@ -168,6 +173,8 @@ pub fn regexp_table() -> String {
 if /^5\\.[0-9]+\\.[0-9]+ .* said: 5[0-9][0-9][ -]/
 # About a recipient, or quoted from another server.
 if !/({recipients}| said: .* said: | said: 5[0-9][0-9][ -]5\\.[12]\\.[0-9])/
+if !/ said: 5[0-9][0-9] .*([^ 0-9A-Za-z.,;!?] *[45][0-9][0-9][ -]|[45][0-9][0-9][ -][45]\\.[0-9]+\\.[0-9]|<<<|diagnostic-code:)/
+if !/ said: 5[0-9][0-9]-.*([:=<>(\"'] *|(said|replied|answered|returned|responded|reports|says) )[45][0-9][0-9][ -]/
 /^5(\\..* said: (525|530|534|535|538)[ -].*in reply to (MAIL FROM|AUTH).*)$/ 4$1
 "
     );
@@ -186,7 +193,7 @@ if !/({recipients}| said: .* said: | said: 5[0-9][0-9][ -]5\\.[12]\\.[0-9])/
             table.push_str("endif\n");
         }
     }
-    table.push_str("endif\nendif\n");
+    table.push_str("endif\nendif\nendif\nendif\n");
     table
 }
 

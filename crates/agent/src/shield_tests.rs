@@ -2,11 +2,15 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use mail_failover_contract::routing::parse;
+use mail_failover_contract::routing::{Routing, parse};
 use mail_failover_core::model::{ReplyRule, ReplyRules};
 
 use super::*;
 use crate::answers::LearntRefusals;
+
+fn replacement(key: &str, answers: &Answers) -> Option<String> {
+    super::replacement(key, answers, &[])
+}
 
 fn answers(second_is_standby: bool) -> Answers {
     let backend = |name: &str, percent: u8, standby: bool| serde_json::json!({"name": name, "percent": percent, "standby": standby, "host": format!("{name}.example"), "port": 25, "tls": {"mode": "None"}});
@@ -104,6 +108,19 @@ const KEYS: &[(&str, Kept)] = &[
     ),
     ("5.3.4 host a.example[192.0.2.1] said: 552 5.3.4 message too big (in reply to end of DATA command)", NEVER),
     ("5.4.6 mail for a.example loops back to myself", NEVER),
+    // What another server said.
+    (
+        "5.0.0 host a.example[192.0.2.1] said: 554 5.0.0 SMTP error from remote mail server: host mx.x.example: 550 5.7.1 Your account has been suspended (in reply to RCPT TO command)",
+        NEVER,
+    ),
+    (
+        "5.1.1 host a.example[192.0.2.1] said: 550 mx.x.example answered 550 5.7.1 Sending paused for this account (in reply to end of DATA command)",
+        NEVER,
+    ),
+    (
+        "5.0.0 host a.example[192.0.2.1] said: 550-The next server 550-said \"550 Sending paused for this account\" 550 no (in reply to RCPT TO command)",
+        NEVER,
+    ),
     // A backend without an address has refused nothing.
     (
         "5.4.4 Host or domain name not found. Name service error for name=a.example type=A: Host not found",
@@ -159,6 +176,19 @@ fn what_no_backend_takes_while_they_carry_other_mail_stands() {
         assert_eq!(replacement(&key, &answers).is_some(), is_kept, "{key} {is_settled} {standby}");
         let other = format!("5.0.0 {}", said("554 balderdash"));
         assert_eq!(replacement(&other, &answers).is_some(), standby, "another text is another matter");
+    }
+}
+
+#[test]
+fn what_a_backend_says_that_was_just_removed_waits_for_those_that_are_left() {
+    let before = answers(true);
+    let retired = &before.routing.backends[..1];
+    let routing = Routing { backends: before.routing.backends[1..].to_vec(), ..(*before.routing).clone() };
+    let after = Answers::as_decided(Arc::new(routing));
+    for (key, kept) in KEYS.iter().filter(|(key, _)| key.contains(" a.example[")) {
+        let temporary = kept.while_standby.then(|| format!("4{}", &key[1..]));
+        assert_eq!(super::replacement(key, &after, retired), temporary, "{key}");
+        assert_eq!(replacement(key, &after), None, "a host that is nobody's: {key}");
     }
 }
 

@@ -106,7 +106,7 @@ async fn answer(socket: PathBuf, answers: Arc<Mutex<Option<Arc<Answers>>>>) {
                 let known = answers.lock().unwrap().clone();
                 let found = known.and_then(|answers| match map {
                     "transport" if key != "*" => Some(route(&answers, key)?),
-                    "delivery-status" => shield::replacement(key, &answers),
+                    "delivery-status" => shield::replacement(key, &answers, &[]),
                     _ => None,
                 });
                 let reply = found.map_or_else(|| "NOTFOUND ".to_owned(), |found| format!("OK {found}"));
@@ -121,7 +121,7 @@ fn route(answers: &Arc<Answers>, recipient: &str) -> Option<String> {
     let view = SocketmapView { answers: Some(answers.clone()), ..SocketmapView::default() };
     let settings = MapSettings {
         local_domains: LocalDomains::new(&[]),
-        shield: |_, _| None,
+        shield: |_, _, _| None,
         intake: mail_failover_agent::supervise::Intake::default(),
     };
     let request = format!("transport {recipient}");

@@ -14,7 +14,7 @@ use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
 use mail_failover_agent::socketmap::{LocalDomains, MapAnswer, MapSettings, SocketmapView, answer};
 use mail_failover_agent::supervise::Intake;
-use mail_failover_contract::routing::parse;
+use mail_failover_contract::routing::{RouteBackend, parse};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -157,7 +157,8 @@ fn serve(bytes: &[u8], view: &SocketmapView, fixed: &MapSettings, random: &mut f
 fn nothing_that_arrives_makes_it_panic_or_grow() {
     let (inputs, seed) = (number("SOCKETMAP_FUZZ_INPUTS", INPUTS), number("SOCKETMAP_FUZZ_SEED", 0));
     let view = view();
-    let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
+    let shield =
+        |_: &Answers, _: &[RouteBackend], status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
     let fixed = MapSettings {
         local_domains: LocalDomains::new(&["local.example".to_owned()]),
         shield,

@@ -32,8 +32,8 @@ pub use mail_route_status::{
     RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
-    AuthSpec, BackendType, CaReference, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec, ProbeSpec,
-    ProbeStatus, ProviderSpec, ReplyRuleSpec, ReplyStageSpec, ReplySubject, SecretReference, SenderDomain,
+    AuthSpec, BackendType, CaReference, Health, LastFailureStatus, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,
+    ProbeSpec, ProbeStatus, ProviderSpec, ReplyRuleSpec, ReplyStageSpec, ReplySubject, SecretReference, SenderDomain,
     SendingBackend, SendingBackendSpec, SendingBackendStatus, ServiceReference, SmtpProbe, SmtpServer, TlsModeSpec,
     TlsSpec, WarmUpSpec,
 };

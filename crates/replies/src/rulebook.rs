@@ -9,7 +9,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 use crate::about::About;
 use crate::reply::{Answered, Reply};
 use crate::rules::{EnhancedPattern, Rule, code_range};
-use crate::{RULES, providers, text};
+use crate::{RULES, expression, providers, text};
 
 /// Most memory of the compiled words of one rule, in bytes.
 // The time of a match grows with it, too: at most this times the length of the text (documentation of the crate
@@ -215,7 +215,7 @@ impl OwnRule {
             Ok(pattern)
         })?;
         for (index, word) in words.iter().enumerate() {
-            check_word(rule, &format!("words[{index}]"), word)?;
+            check_word(rule, &format!("words[{index}]"), word, &codes)?;
         }
         let words = if words.is_empty() {
             None
@@ -262,10 +262,21 @@ fn is_of_refusals(codes: &RangeInclusive<u16>) -> bool {
 }
 
 /// Checks one regular expression by itself, so that none can reach into the next.
-fn check_word(rule: &ReplyRule, field: &str, word: &str) -> Result<(), RuleProblem> {
-    let set = builder([text::folded(word)]).build().map_err(|error| problem(rule, field, &regex_problem(&error)))?;
+fn check_word(rule: &ReplyRule, field: &str, word: &str, codes: &[RangeInclusive<u16>]) -> Result<(), RuleProblem> {
+    let folded = text::folded(word);
+    let set = builder([folded.clone()]).build().map_err(|error| problem(rule, field, &regex_problem(&error)))?;
     if set.is_match(b"") {
         return Err(problem(rule, field, "it matches the empty text, so every reply; name what must be there"));
+    }
+    if expression::is_found_everywhere(&set) {
+        return Err(problem(rule, field, "it matches replies of any words; name those that must be there"));
+    }
+    if let Some((sample, read)) = expression::never_found(&folded, &set, codes) {
+        let why = format!(
+            "no reply can have it: {sample:?} is read as {read:?}; text is in lower case, a mail address is addr, a host \
+             host, an IP address ip, a URL weblink, and codes and quoted replies are taken out"
+        );
+        return Err(problem(rule, field, &why));
     }
     Ok(())
 }
@@ -346,6 +357,34 @@ mod tests {
     }
 
     #[test]
+    fn honest_expressions_are_taken() {
+        for word in [
+            "limit of [0-9]+ letters",
+            "(a|b|ab)*z{3}$",
+            "^sending (is|was) paused\\.?",
+            "addr .* over quota",
+            "[0-9]+ of [0-9]+",
+            "host (is )?closed",
+            "\\bquota\\b",
+            "err-1042",
+            "(sales@example\\.org|no sales)",
+            "Контингент исчерпан",
+            "e",
+        ] {
+            assert_eq!(book(vec![rule("a", "Quota", &[word])]).1, [], "{word}");
+        }
+    }
+
+    #[test]
+    fn case_does_not_matter_in_any_alphabet() {
+        let (book, problems) = book(vec![rule("house", "Account", &["КОНТИНГЕНТ исчерпан", "ÜBERZOGEN"])]);
+        assert_eq!(problems, []);
+        for reply in ["550 Контингент ИСЧЕРПАН", "550 Konto überzogen"] {
+            assert_eq!(read(&book, Answered::Data, reply).0, About::Account, "{reply}");
+        }
+    }
+
+    #[test]
     fn every_condition_must_hold() {
         let texts = |texts: &[&str]| texts.iter().map(|text| Arc::from(*text)).collect::<Vec<Arc<str>>>();
         let narrow = ReplyRule {
@@ -381,6 +420,24 @@ mod tests {
                 rule("a", "Quota", &["(a)\\1"]),
                 "replies[a].words[0]: it is no regular expression: backreferences are not supported",
             ),
+            (rule("a", "Quota", &["."]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &[".+"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["fine", "[a-z]+ ?"]), "replies[a].words[1]: it matches replies of any words"),
+            (rule("a", "Quota", &["\\w"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["[^@]"]), "replies[a].words[0]: it matches replies of any words"),
+            (
+                rule("a", "Quota", &["sales@example\\.org"]),
+                "replies[a].words[0]: no reply can have it: \"sales@example.org\" is read as \"addr\"",
+            ),
+            (
+                rule("a", "Quota", &["mx[0-9]+\\.example\\.org is full"]),
+                "replies[a].words[0]: no reply can have it: \"mx0.example.org is full\" is read as \"host is full\"",
+            ),
+            (rule("a", "Quota", &["see https://help\\.example/"]), "replies[a].words[0]: no reply can have it"),
+            (rule("a", "Quota", &["192\\.0\\.2\\.1"]), "replies[a].words[0]: no reply can have it"),
+            (rule("a", "Quota", &["5\\.7\\.1 spent"]), "replies[a].words[0]: no reply can have it"),
+            (rule("a", "Quota", &["(?-i)Quota Spent"]), "replies[a].words[0]: no reply can have it"),
+            (rule("a", "Quota", &["said: 550 spent"]), "replies[a].words[0]: no reply can have it"),
             (rule("a", "Quota", &[]), "replies[a]: it decides every reply"),
             (rule("a", "Quotas", &["x"]), "replies[a].about: Quotas is no subject; use one of Account, Login,"),
             (rule("a", "Unknown", &["x"]), "replies[a].about: Unknown is no subject"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::about::About;
 use crate::reply::{Answered, EnhancedCode, Reply};
-use crate::text::{MAX_SENTENCES, Words};
+use crate::text::{MAX_SENTENCES, Words, words_of};
 
 /// Phrases of one rule's word list that must stand in one sentence; more make a rule hard to read.
 const MAX_PARTS: usize = 4;
@@ -53,6 +53,9 @@ struct RuleSource {
     /// Any of these in the text with its hosts and URLs.
     #[serde(default)]
     names: Vec<String>,
+    /// True if the reply must go on with what another server said.
+    #[serde(default)]
+    quotes: bool,
     /// Replies that this rule decides, each `STAGE code text`.
     examples: Vec<String>,
 }
@@ -150,6 +153,7 @@ pub struct Rule {
     with: Vec<Phrase>,
     unless: Vec<Phrase>,
     names: Vec<Phrase>,
+    quotes: bool,
     written: Written,
     examples: Vec<String>,
 }
@@ -181,8 +185,8 @@ fn is_found_with(phrase: &str, other: &str) -> bool {
 /// A part of a phrase as the automaton looks for it: whole words, or the start of one.
 fn automaton_pattern(part: &str) -> String {
     match part.strip_suffix('*') {
-        Some(stem) => format!(" {stem}"),
-        None => format!(" {part} "),
+        Some(stem) => format!(" {}", words_of(stem)),
+        None => format!(" {} ", words_of(part)),
     }
 }
 
@@ -209,7 +213,11 @@ impl Rule {
 
     /// True if the words alone decide: at every stage, whatever the enhanced code.
     pub fn is_by_words_alone(&self) -> bool {
-        self.stages.is_empty() && self.enhanced.is_empty() && self.names.is_empty() && !self.words.is_empty()
+        self.stages.is_empty()
+            && self.enhanced.is_empty()
+            && self.names.is_empty()
+            && !self.quotes
+            && !self.words.is_empty()
     }
 
     /// Its words as a POSIX extended regular expression, for programs that know no other rules; case does not matter.
@@ -239,11 +247,20 @@ impl Rule {
         }
         let stage_fits = self.stages.is_empty() || reply.stage.is_some_and(|stage| self.stages.contains(&stage));
         stage_fits
+            && (!self.quotes || found.quotes)
+            // Who hands on what the next server said is in no trouble.
+            && !(found.quotes && self.about == About::Service)
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
             && (self.words.is_empty() || self.has_words(reply.stage, found))
             && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) != 0)
+            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) & self.excepting() != 0)
+    }
+
+    /// Sentences in which an exception counts.
+    // A filter quotes words of a message: they do not make it a reply about something else.
+    fn excepting(&self) -> u64 {
+        if self.about == About::Message { u64::MAX << MAX_SENTENCES } else { u64::MAX }
     }
 
     /// True if a sentence has one of the words, and what must stand beside it.
@@ -262,6 +279,8 @@ struct Found {
     /// In the upper half only the sentences where it is not a part of one token: [`Words::compounds`].
     words: Vec<u64>,
     names: Vec<bool>,
+    /// True if the reply goes on with what another server said.
+    quotes: bool,
     /// True for each rule of which a phrase may have been found.
     candidates: Vec<bool>,
 }
@@ -405,6 +424,7 @@ impl Rules {
         let mut found = Found {
             words: vec![0; self.in_words.users.len()],
             names: vec![false; self.in_names.users.len()],
+            quotes: words.quotes,
             candidates: self.wordless.clone(),
         };
         for hit in self.in_words.searcher.find_overlapping_iter(&words.plain) {
@@ -440,10 +460,22 @@ impl Patterns {
         provider: Option<Arc<str>>,
         source: RuleSource,
     ) -> Result<Rule, RuleError> {
-        let RuleSource { id, about, source: document, stages, codes, enhanced, words, with, unless, names, examples } =
-            source;
+        let RuleSource {
+            id,
+            about,
+            source: document,
+            stages,
+            codes,
+            enhanced,
+            words,
+            with,
+            unless,
+            names,
+            quotes,
+            examples,
+        } = source;
         let id = format!("{file}/{id}");
-        if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() {
+        if words.is_empty() && names.is_empty() && enhanced.is_empty() && codes.is_empty() && !quotes {
             return Err(invalid(file, &id, "words", "the rule has no condition"));
         }
         if examples.is_empty() {
@@ -475,6 +507,7 @@ impl Patterns {
             stages,
             codes,
             enhanced,
+            quotes,
             written: Written { words, with, unless },
             examples,
         })
@@ -497,7 +530,7 @@ impl Patterns {
             for part in parts {
                 let stem = part.strip_suffix('*').unwrap_or(part);
                 let is_plain =
-                    stem.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == ' ');
+                    stem.chars().all(|letter| (letter.is_alphanumeric() && !letter.is_uppercase()) || letter == ' ');
                 if part.trim().is_empty() || !is_plain {
                     return Err(invalid(
                         file,
@@ -583,6 +616,7 @@ mod tests {
         is_tried
             && (!earlier.about.needs_a_transaction() || later_needs_mail)
             && earlier.names.is_empty()
+            && (!earlier.quotes || later.quotes)
             && (earlier.written.with.is_empty() || earlier.written.with == later.written.with)
             && allows(&earlier.stages, &later.stages)
             && allows(&earlier.codes, &later.codes)

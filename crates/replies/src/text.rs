@@ -1,40 +1,14 @@
 //! The words of a reply, without what a stranger may have put there.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
-
+use crate::quotes::{TAKEN_OUT, quotation};
 use crate::reply::EnhancedCode;
 
 /// No more of a reply is read: RFC 5321 §4.5.3.1.5 allows 512 octets a line, and what decides stands at the front.
 const MAX_LENGTH: usize = 2048;
 /// No more sentences are told apart; the last one holds the rest.
 pub(crate) const MAX_SENTENCES: usize = 32;
-/// Phrases after which a server quotes another one.
-const QUOTES: [&str; 14] = [
-    "unverified address:",
-    "undeliverable address:",
-    "unverified address :",
-    "said:",
-    // Exim's callouts, and what gateways tell of the next server.
-    "callout verification failed:",
-    "response: 4",
-    "response: 5",
-    "replied: 4",
-    "replied: 5",
-    "answered: 4",
-    "answered: 5",
-    "returned: 5",
-    "-> 4",
-    "-> 5",
-];
-
-static QUOTE: LazyLock<AhoCorasick> = LazyLock::new(|| match AhoCorasick::new(QUOTES) {
-    Ok(searcher) => searcher,
-    // A dozen short texts.
-    Err(error) => unreachable!("{error}"),
-});
 /// Words with which Postfix begins every refusal at RCPT, whatever it is about: a rule reads them as one word, and what
 /// follows decides.
 const FRAMES: [&str; 2] = ["recipient address rejected", "recipient addresses rejected"];
@@ -54,23 +28,29 @@ pub(crate) struct Words {
     pub(crate) compounds: Vec<Range<usize>>,
     /// The same with hosts and URLs: the only place of many a block list's name.
     pub(crate) names: String,
+    /// True if the reply goes on with what another server said. Nothing of that is here.
+    pub(crate) quotes: bool,
 }
 
 impl Words {
     /// Reads the text of a reply with this code.
     pub(crate) fn of(code: u16, text: &str) -> Self {
-        let mut own = own_words(&lowered(text));
+        let (mut own, quotes) = own_words(&lowered(text), code);
         if own.contains(FRAME_BEGINS) {
             for frame in FRAMES {
                 own = own.replace(frame, FRAME);
             }
         }
         let mut words =
-            Self { plain: " ".to_owned(), sentences: Vec::new(), compounds: Vec::new(), names: " ".to_owned() };
+            Self { plain: " ".to_owned(), sentences: Vec::new(), compounds: Vec::new(), names: " ".to_owned(), quotes };
         let code = code.to_string();
+        let mut phrase = Phrase::default();
         for token in own.split_whitespace() {
+            let start = words.plain.len();
             words.push_token(token, &code);
+            phrase.take(token, start, &mut words);
         }
+        phrase.end(&mut words);
         words.sentences.push(words.plain.len());
         words
     }
@@ -107,7 +87,8 @@ impl Words {
     fn push_plain(&mut self, token: &str) {
         let start = self.plain.len();
         push_words(&mut self.plain, token);
-        if self.plain[start..].trim_end().contains(' ') && !is_name_of_exchange(token) {
+        let is_compound = token.trim_matches(is_punctuation).contains(is_punctuation);
+        if is_compound && self.plain[start..].trim_end().contains(' ') && !is_name_of_exchange(token) {
             self.compounds.push(start..self.plain.len());
         }
     }
@@ -124,11 +105,53 @@ impl Words {
     }
 }
 
+/// A phrase in quotes that has begun: it names something, a subject or a word of a message for example.
+#[derive(Default)]
+struct Phrase {
+    /// The quote that ends it, and its place in [`Words::plain`].
+    open: Option<(char, usize)>,
+}
+
+impl Phrase {
+    /// Takes the next token, which stands in the plain words from `start` on.
+    fn take(&mut self, token: &str, start: usize, words: &mut Words) {
+        let mut before = None;
+        for (at, letter) in token.char_indices() {
+            let after = token[at + letter.len_utf8()..].chars().next();
+            let (is_begun, is_ended) = (before.is_none_or(is_punctuation), after.is_none_or(is_punctuation));
+            before = Some(letter);
+            match self.open {
+                _ if !matches!(letter, '"' | '\'' | '`') => {}
+                // A text that is one quotation is the server's own.
+                None if is_begun && !is_ended && !words.plain[..start].trim().is_empty() => {
+                    self.open = Some((letter, start));
+                }
+                // "`" is ended by "'", too.
+                Some((open, from)) if is_ended && (open == letter || (open == '`' && letter == '\'')) => {
+                    words.compounds.push(from..words.plain.len());
+                    self.open = None;
+                }
+                None | Some(_) => {}
+            }
+        }
+    }
+
+    /// An apostrophe without an end is none; a phrase may have been cut off.
+    fn end(self, words: &mut Words) {
+        if let Some(('"', from)) = self.open {
+            words.compounds.push(from..words.plain.len());
+        }
+    }
+}
+
+fn is_punctuation(letter: char) -> bool {
+    !letter.is_alphanumeric()
+}
+
 /// The text in which the user's own rules look for words: as the server wrote it, but in lower case and one line,
-/// without codes and
-/// accents; an address is read as `addr`, a host as `host`, an IP address as `ip`, a URL as `weblink`.
+/// without codes and accents; an address is read as `addr`, a host as `host`, an IP address as `ip`, a URL as `weblink`.
 pub(crate) fn plain(code: u16, text: &str) -> String {
-    let own = own_words(&lowered(text));
+    let (own, _) = own_words(&lowered(text), code);
     let code = code.to_string();
     let mut plain = String::with_capacity(own.len());
     for token in own.split_whitespace().map(|token| without_line_code(token, &code)) {
@@ -141,8 +164,10 @@ pub(crate) fn plain(code: u16, text: &str) -> String {
     plain
 }
 
-pub(crate) fn without_addresses(text: &str) -> String {
-    let own = own_words(&lowered(text));
+pub(crate) fn without_addresses(code: u16, text: &str) -> String {
+    let lower = lowered(text);
+    let quotation = quotation(&lower, Some(code));
+    let own = without_brackets(quotation.map_or(&*lower, |end| &lower[..end]));
     let mut plain = String::with_capacity(own.len());
     for token in own.split_whitespace() {
         if is_mail_address(token) {
@@ -150,6 +175,10 @@ pub(crate) fn without_addresses(text: &str) -> String {
         } else {
             push_token(&mut plain, &[token]);
         }
+    }
+    if quotation.is_some() {
+        // So that it is seen again.
+        push_token(&mut plain, &[TAKEN_OUT]);
     }
     plain
 }
@@ -161,16 +190,22 @@ fn push_token(text: &mut String, parts: &[&str]) {
     text.extend(parts.iter().copied());
 }
 
-/// A text as words are compared: without accents.
+/// A text as words are compared: without accents. ASCII stays in its case, which means something in an expression.
 pub(crate) fn folded(text: &str) -> String {
-    text.chars().map(fold).collect()
+    text.chars().flat_map(|letter| lowered_beyond_ascii(fold(letter))).collect()
+}
+
+fn lowered_beyond_ascii(letter: char) -> impl Iterator<Item = char> {
+    // One letter in two lower-case ones (`İ`) keeps the first only.
+    std::iter::once(if letter.is_ascii() { letter } else { letter.to_lowercase().next().unwrap_or(letter) })
 }
 
 fn lowered(text: &str) -> String {
     if text.is_ascii() {
         return text[..text.len().min(MAX_LENGTH)].to_ascii_lowercase();
     }
-    text.chars().take(MAX_LENGTH).map(|letter| fold(letter).to_ascii_lowercase()).collect()
+    let letters = text.chars().take(MAX_LENGTH).map(|letter| fold(letter).to_ascii_lowercase());
+    letters.flat_map(lowered_beyond_ascii).collect()
 }
 
 /// The rest of a token that begins with a mail address: `user@example.org:blocked` says something after it.
@@ -205,16 +240,22 @@ fn fold(letter: char) -> char {
         'ñ' | 'Ñ' => 'n',
         'ò' | 'ó' | 'ô' | 'õ' | 'ö' | 'Ò' | 'Ó' | 'Ô' | 'Õ' | 'Ö' => 'o',
         'ù' | 'ú' | 'û' | 'ü' | 'Ù' | 'Ú' | 'Û' | 'Ü' => 'u',
-        '’' => '\'',
+        '’' | '‘' => '\'',
+        '“' | '”' | '„' | '«' | '»' => '"',
         other => other,
     }
 }
 
-/// The text without quoted strangers and without what stands in angle brackets.
-fn own_words(lower: &str) -> String {
-    // A relay that hands on another server's reply says so once for itself: what follows is not its own word.
-    let cut = QUOTE.find(lower).map_or(lower.len(), |quote| quote.end());
-    let mut own = lower[..cut].to_owned();
+/// The server's own words of a text, and true if it goes on with what another server said.
+fn own_words(lower: &str, code: u16) -> (String, bool) {
+    let quotation = quotation(lower, Some(code));
+    let own = quotation.map_or(lower, |end| &lower[..end]);
+    (without_brackets(own.trim_start_matches(['-', ' '])), quotation.is_some())
+}
+
+/// The text without what stands in angle brackets, and without quoted local parts.
+fn without_brackets(text: &str) -> String {
+    let mut own = text.to_owned();
     // First, because there may be a `>` in one.
     blank_quoted_local_parts(&mut own);
     if own.contains('<') {
@@ -309,6 +350,10 @@ fn machine_token(token: &str) -> Option<&'static str> {
 }
 
 fn push_words(target: &mut String, token: &str) {
+    if !token.is_ascii() {
+        push_words_beyond_ascii(target, token);
+        return;
+    }
     for word in token.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         match word.split_once("thoris") {
             // `authorised` is `authorized`, and so on.
@@ -316,4 +361,33 @@ fn push_words(target: &mut String, token: &str) {
             None => target.extend([word, " "]),
         }
     }
+}
+
+/// Ideographs have no blanks between them: each is a word.
+fn push_words_beyond_ascii(target: &mut String, token: &str) {
+    for letter in token.chars() {
+        if is_ideograph(letter) && !target.ends_with(' ') {
+            target.push(' ');
+        }
+        if letter.is_alphanumeric() {
+            target.push(letter);
+        }
+        if (is_ideograph(letter) || is_punctuation(letter)) && !target.ends_with(' ') {
+            target.push(' ');
+        }
+    }
+    if !target.ends_with(' ') {
+        target.push(' ');
+    }
+}
+
+fn is_ideograph(letter: char) -> bool {
+    matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
+}
+
+/// A phrase of a rule as it stands in [`Words::plain`], without the blanks around it.
+pub(crate) fn words_of(text: &str) -> String {
+    let mut words = String::new();
+    text.split_whitespace().for_each(|token| push_words(&mut words, token));
+    words.trim().to_owned()
 }

@@ -5,12 +5,12 @@
 use std::fmt::Write;
 use std::fs;
 
-use mail_failover_replies::{About, providers, rules};
+use mail_failover_replies::{About, Answered, Consequences, providers, rules};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/replies.md");
 
 fn consequences() -> String {
-    let mut text = "| about | is | counts as a failure | may move a route at once | a 5xx waits for a standby | and without one | seen as throttling |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| about | is | counts as a failure | moves a route at once | a 5xx waits for a standby | and without one | seen as throttling |\n|---|---|---|---|---|---|---|\n".to_owned();
     let yes = |value: bool| if value { "yes" } else { "no" };
     for about in About::ALL {
         let row = about.consequences();
@@ -19,13 +19,24 @@ fn consequences() -> String {
             "| {about} | {} | {} | {} | {} | {} | {} |",
             about.meaning(),
             yes(row.counts),
-            yes(row.immediate),
+            at_once(about),
             yes(row.deferred),
             yes(row.waits),
             yes(row.throttling)
         );
     }
     text
+}
+
+/// The class of a refusal by 5xx by which `failure.immediately` names it.
+fn at_once(about: About) -> String {
+    let Consequences { counts, immediate, .. } = about.consequences();
+    let class = about.class(Some(Answered::Data), 550).as_str();
+    match (counts, immediate) {
+        (_, true) => format!("yes: `{class}` is named by default"),
+        (true, false) => format!("no, but `failure.immediately` may name `{class}`"),
+        (false, false) => "never".to_owned(),
+    }
 }
 
 fn hosts() -> String {

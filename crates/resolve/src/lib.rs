@@ -28,7 +28,7 @@ use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedErro
 
 pub use backend::backend;
 pub use pem::{PemError, certificates};
-pub use persisted::{persisted_probe, persisted_verdict};
+pub use persisted::{persisted_probe, persisted_unseen_failure, persisted_verdict};
 pub use policy::policy;
 pub use replies::reply_rules;
 pub use route::route;

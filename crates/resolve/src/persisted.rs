@@ -2,7 +2,7 @@
 
 use super::time::timestamp;
 use mail_failover_api::{self as api, SendingBackendStatus};
-use mail_failover_core::engine::{Health, Judgement};
+use mail_failover_core::engine::{Health, Judgement, UnseenFailure};
 use mail_failover_core::model::EvidenceClass;
 
 fn engine_health(health: api::Health) -> Health {
@@ -18,7 +18,22 @@ fn engine_health(health: api::Health) -> Health {
 pub fn persisted_probe(probe: &api::ProbeStatus) -> Option<Judgement> {
     let class = EvidenceClass::from_name(&probe.reason)?;
     let message = probe.message.clone().unwrap_or_default();
+    if let Some(failure) = probe.last_failure.as_ref().filter(|_| class == EvidenceClass::ProbeBlocked) {
+        let of_failure = EvidenceClass::from_name(&failure.reason)?;
+        let earlier = Judgement::restored(Health::Unhealthy, timestamp(&failure.since), of_failure, "");
+        return Some(earlier.blocked_since(timestamp(&probe.since), message));
+    }
     Some(Judgement::restored(engine_health(probe.health), timestamp(&probe.since), class, message))
+}
+
+/// The failure that was last seen of a backend, by what an earlier leader wrote down.
+pub fn persisted_unseen_failure(backend: &SendingBackendStatus) -> Option<UnseenFailure> {
+    let failures = backend.probes.iter().filter_map(|probe| probe.last_failure.as_ref());
+    let known = failures.filter_map(|failure| {
+        let class = EvidenceClass::from_name(&failure.reason)?;
+        Some(UnseenFailure { since: timestamp(&failure.since), class })
+    });
+    known.min_by_key(|failure| failure.since)
 }
 
 /// The verdict that an earlier leader wrote down in a route's status. A route says `Suspended` where the backend's own

@@ -41,6 +41,7 @@ fn reply_rule(
 
 #[cfg(test)]
 mod tests {
+    use mail_failover_core::model::EvidenceClasses;
     use mail_failover_replies::{About, Answered};
     use serde_json::{Value, json};
 
@@ -92,6 +93,18 @@ mod tests {
         for name in names::<Answered>() {
             let stage: api::ReplyStageSpec = serde_json::from_value(json!(name)).unwrap();
             assert_eq!(stage.as_str(), name);
+        }
+    }
+
+    #[test]
+    fn failure_immediately_names_by_default_what_moves_at_once_and_may_name_all_that_counts() {
+        let may_name = names::<api::ImmediateFailure>();
+        let default = EvidenceClasses::OF_THE_ACCOUNT;
+        for about in About::ALL {
+            let class = about.class(Some(Answered::Data), 550);
+            let consequences = about.consequences();
+            assert_eq!(may_name.iter().any(|name| *name == class.as_str()), consequences.counts, "{about}");
+            assert_eq!(default.contains(class), consequences.immediate, "{about}");
         }
     }
 

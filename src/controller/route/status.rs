@@ -392,8 +392,8 @@ impl StatusBuilder<'_> {
         let shares = decision.memory.shares.iter().filter(|share| share.percent > 0);
         let mut carriers = shares.filter_map(|share| self.candidates.iter().find(|one| one.name == share.backend));
         let dead = carriers.find(|carrier| {
-            let is_dead = carrier.health == Health::Unhealthy && carrier.eligibility == Eligibility::InService;
-            is_dead && !self.bypassed_by_agents.contains(&carrier.name)
+            let is_in_list = matches!(carrier.eligibility, Eligibility::InService | Eligibility::Suspended);
+            carrier.is_dead() && is_in_list && !self.bypassed_by_agents.contains(&carrier.name)
         })?;
         let mut others = self.candidates.iter().filter(|other| other.name != dead.name);
         let standby = others.clone().find(|other| other.is_eligible());
@@ -401,7 +401,7 @@ impl StatusBuilder<'_> {
         Some(HeldMail {
             route: &self.resource.key,
             backend: &dead.name,
-            class: dead.class,
+            class: dead.unseen_failure.map_or(dead.class, |unseen| unseen.class),
             hold: decision.hold,
             to: standby.or(any).map(|other| &*other.name),
             is_to_alive: standby.is_some(),

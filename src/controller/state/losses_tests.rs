@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
-use mail_failover_api::RouteState;
+use mail_failover_api::{RouteState, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage,
 };
@@ -498,19 +498,54 @@ fn a_service_output_leads_to_equal_numbers_of_endpoints_and_status_says_what_it_
 }
 
 #[test]
+fn mail_leaves_what_was_last_seen_dead_after_a_restart_too() {
+    for is_restarted in [false, true] {
+        let mut env = TestEnv::with(&quickstart());
+        env.run(5.0);
+        env.answer("primary", EvidenceClass::NoAnswer);
+        env.answer("standby", EvidenceClass::NoAnswer);
+        env.run(20.0);
+        assert_eq!(
+            (env.active(), env.store.route("orders").state),
+            ("primary".to_owned(), Some(RouteState::NoneHealthy))
+        );
+        env.answer("primary", EvidenceClass::ProbeBlocked);
+        env.run(5.0);
+        let status: SendingBackend = env.store.get("SendingBackend", "primary").unwrap();
+        let probe = status.status.unwrap().probes.remove(0);
+        assert_eq!((probe.reason.as_str(), probe.last_failure.unwrap().reason.as_str()), ("ProbeBlocked", "NoAnswer"));
+        if is_restarted {
+            env.restart();
+        }
+        env.run(5.0);
+        assert_eq!(env.condition("Ready").0, "False", "restarted: {is_restarted}");
+        env.answer("standby", EvidenceClass::Ok);
+        env.run(70.0);
+        assert_eq!((env.active(), env.condition("Ready").0), ("standby".to_owned(), "True".to_owned()));
+        env.run(600.0);
+        assert_eq!(env.active(), "standby", "restarted: {is_restarted}");
+    }
+}
+
+#[test]
 fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
     let pause = json!({"id": "1", "action": "Pause"}).to_string();
-    for (what, hold) in [("budget", "SwitchBudget"), ("pause", "Paused")] {
+    for (what, hold) in [("budget", "SwitchBudget"), ("pause", "Paused"), ("suspended", "Paused")] {
         let mut objects = quickstart();
         objects[0].1["spec"]["hold"] =
             json!({"cooldown": "10m", "minimumStay": "2s", "budget": {"switches": 1, "per": "1h"}});
         let mut env = TestEnv::with(&objects);
         env.run(5.0);
-        if what == "pause" {
+        let is_paused = hold == "Paused";
+        if is_paused {
             env.edit("MailRoute", "orders", |object| {
                 object["metadata"]["annotations"] = json!({"mailfailover.io/request": pause});
             });
             env.run(1.0);
+            if what == "suspended" {
+                env.edit("SendingBackend", "primary", |object| object["spec"]["suspended"] = json!(true));
+                env.run(1.0);
+            }
             env.answer("primary", EvidenceClass::ConnectionRefused);
         } else {
             env.answer("primary", EvidenceClass::ConnectionRefused);
@@ -521,18 +556,18 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
         }
         env.run(10.0);
         let status = env.store.route("orders");
-        let (dead, alive) = if what == "pause" { ("primary", "standby") } else { ("standby", "primary") };
+        let (dead, alive) = if is_paused { ("primary", "standby") } else { ("standby", "primary") };
         assert_eq!(env.active(), dead);
         assert_eq!(env.condition("Ready"), ("False".to_owned(), "HeldOnDeadBackend".to_owned()), "{what}");
         assert_eq!(status.state, Some(RouteState::Holding), "{what}");
         let message = status.message.unwrap();
-        let remedy = if what == "pause" { "\"action\":\"Resume\"".to_owned() } else { format!("\"to\":\"{alive}\"") };
+        let remedy = if is_paused { "\"action\":\"Resume\"".to_owned() } else { format!("\"to\":\"{alive}\"") };
         assert!(message.contains(hold) && message.contains(&remedy) && message.contains("kubectl"), "{message}");
         assert_eq!(env.store.events().iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
         let writes = env.store.writes;
         env.run(30.0);
         assert_eq!(env.store.writes, writes, "{what}: {:?}", &env.store.log[writes..]);
-        let request = if what == "pause" {
+        let request = if is_paused {
             json!({"id": "2", "action": "Resume"})
         } else {
             json!({"id": "2", "action": "Switch", "to": alive})
@@ -543,7 +578,7 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
         env.run(5.0);
         assert_eq!(
             (env.active(), env.condition("Ready").0),
-            (if what == "pause" { "standby" } else { alive }.to_owned(), "True".to_owned())
+            (if is_paused { "standby" } else { alive }.to_owned(), "True".to_owned())
         );
     }
 }

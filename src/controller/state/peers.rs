@@ -17,6 +17,8 @@ use mail_failover_core::model::{Backend, EvidenceClass, ObjectKey, ResourceVersi
 /// Most backends of which a report says that they have answered since another one began to fail.
 // One is enough for a move. With a hundred in a route that all fail the report would not fit.
 const MAX_CONFIRMED: usize = 16;
+/// Most routes of one backend for which a report names the most preferred standby that has answered.
+const MAX_CONFIRMED_FIRST: usize = 256;
 
 /// State of all observers: this replica, as its peers see it, and the peers.
 #[derive(Debug, Default)]
@@ -392,17 +394,25 @@ impl ControllerState {
         members.map(|member| key.sibling(member.name.clone())).collect()
     }
 
-    /// Returns the backends of its routes that this replica has seen answer since a backend began to fail.
+    /// Returns backends of its routes that this replica has seen answer since a backend began to fail: the most preferred
+    /// one of each route, and a few more.
     fn confirmed(&self, key: &ObjectKey, verdict: &ObserverVerdict) -> Arc<[Arc<str>]> {
         let Some(since) = verdict.first_failure_at else { return [].into() };
-        let mut confirmed = vec![];
-        for neighbour in self.neighbours(key) {
-            let entry = self.backends.get(&neighbour);
-            if entry.is_some_and(|entry| entry.evidence.has_answered_since(since)) {
-                confirmed.push(neighbour.name);
-            }
+        let has_answered = |name: &Arc<str>| {
+            let entry = self.backends.get(&key.sibling(name.clone()));
+            *name != key.name && entry.is_some_and(|entry| entry.evidence.has_answered_since(since))
+        };
+        let users = self.references.users(&Reference::Backend(key.clone()));
+        let routes = users.filter_map(|user| self.routes.get(&user.key)?.usable.as_deref());
+        let (mut first, mut more) = (BTreeSet::new(), BTreeSet::new());
+        for route in routes {
+            let mut confirmed = route.backends.iter().map(|member| member.name.clone()).filter(&has_answered);
+            first.extend(confirmed.next());
+            more.extend(confirmed);
         }
-        confirmed.truncate(MAX_CONFIRMED);
+        let others = more.difference(&first).take(MAX_CONFIRMED.saturating_sub(first.len())).cloned();
+        let mut confirmed: Vec<_> = first.iter().take(MAX_CONFIRMED_FIRST).cloned().chain(others).collect();
+        confirmed.sort_unstable();
         confirmed.into()
     }
 

@@ -339,6 +339,25 @@ fn an_answer_of_a_standby_that_a_replica_sees_late_is_told_late() {
 }
 
 #[test]
+fn a_report_confirms_a_standby_of_each_route() {
+    let mut objects = quickstart();
+    for number in 0..40 {
+        objects.push(backend(&format!("s{number:02}"), &format!("192.0.2.{}", 100 + number)));
+        let (kind, mut own) = route();
+        own["metadata"]["name"] = json!(format!("r{number:02}"));
+        own["spec"]["backends"] = json!([{"name": "primary"}, {"name": format!("s{number:02}")}]);
+        own["spec"]["outputs"] = json!([{"configMap": {"name": format!("r{number:02}"), "format": "Env"}}]);
+        objects.push((kind, own));
+    }
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    env.answer("primary", EvidenceClass::NoAnswer);
+    env.run(10.0);
+    let report = told(&env);
+    assert!((0..40).all(|number| report.contains(&format!(r#""s{number:02}""#))), "{report}");
+}
+
+#[test]
 fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut env = TestEnv::new();
     let settings = Settings {

@@ -91,7 +91,7 @@ fn view() -> SocketmapView {
 fn fixed() -> MapSettings {
     MapSettings {
         local_domains: LocalDomains::new(&["local.example".to_owned()]),
-        shield: |_, _| None,
+        shield: |_, _, _| None,
         intake: Intake::default(),
     }
 }

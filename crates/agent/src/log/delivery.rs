@@ -23,8 +23,7 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
     if reason.starts_with("delivery temporarily suspended: ") {
         return vec![LogEvent::Suspended];
     }
-    // A log whose programs end at the first slash says no more than `postfix`.
-    if program != "smtp" && program != "postfix" {
+    if !is_of_client(program) {
         return vec![];
     }
     let place = place_of_relay(record.relay).or_else(|| place_in_reason(reason));
@@ -45,6 +44,8 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
         "bounced" | "expired" | "undeliverable" => Some(Disposition::Bounced),
         _ => None,
     };
+    // Of a line that was cut nobody knows how it went on; a stranger may have made it as long as that.
+    let disposition = disposition.filter(|disposition| !record.is_cut || *disposition == Disposition::Sent);
     let delivery = disposition.and_then(|disposition| {
         let (class, reason) = match disposition {
             Disposition::Sent => (EvidenceClass::Ok, reason),
@@ -72,6 +73,12 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
     let twice = (record.status != "sent" && is_unsure(reason)).then_some(LogEvent::PossibleDuplicate(place));
     events.extend(delivery.into_iter().chain(twice));
     events
+}
+
+/// True for the program that speaks to backends.
+// A log whose programs end at the first slash says no more than `postfix`.
+pub(super) fn is_of_client(program: &str) -> bool {
+    matches!(program, "smtp" | "postfix")
 }
 
 /// Returns the attempt at a host after which Postfix went on to the next one, in the delivery of a record.

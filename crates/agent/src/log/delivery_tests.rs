@@ -188,6 +188,35 @@ fn a_reply_whose_command_was_cut_off_accuses_as_little_as_it_can() {
     }
 }
 
+/// A server may write what Postfix writes at the end, and make its reply so long that Postfix cuts there.
+#[test]
+fn a_command_counts_at_the_very_end_only_and_a_line_that_was_cut_counts_for_nothing() {
+    let forged = "550 5.7.1 Client host rejected (in reply to MAIL FROM command) for this recipient";
+    assert_eq!(class_of(&said(forged, "RCPT TO")), class_of(&said("550 5.7.1 Client host rejected", "RCPT TO")));
+    let refused = "550 5.7.1 Your account has been suspended (in reply to MAIL FROM command)";
+    let line = said(refused, "RCPT TO");
+    for cut in [
+        line.replace(" (in reply to RCPT TO command))", " (in reply"),
+        said(&format!("550 5.7.1 Your account has been suspended {}", "x".repeat(2000)), "MAIL FROM"),
+    ] {
+        assert_eq!(class_of(&cut), None, "{cut}");
+    }
+    let within = "host a[192.0.2.1] said: 550 x (in reply to MAIL FROM command) y";
+    assert_eq!(Quoted::within(within).unwrap().answered, None);
+}
+
+#[test]
+fn what_another_server_said_counts_for_nothing() {
+    for reply in [
+        "550 5.1.1 <u@x.test>: Recipient address rejected: 550 5.7.1 Your account has been suspended",
+        "550-5.1.1 <u@x.test>: no such user 550 5.1.1 mx.x.test[192.0.2.66] said 554 Sending paused for this account",
+    ] {
+        assert_eq!(class_of(&said(reply, "RCPT TO")), Some((Some(587), Class::RecipientLevel)), "{reply}");
+    }
+    let of_lines = said("550-Your account 550 has been suspended", "MAIL FROM");
+    assert_eq!(class_of(&of_lines), Some((Some(587), Class::AccountPaused)), "further lines are its own");
+}
+
 #[test]
 fn a_refusal_of_the_sender_of_one_message_is_that_messages() {
     for (reply, class) in [

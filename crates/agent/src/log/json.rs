@@ -3,10 +3,12 @@
 
 use serde_json::{Map, Value};
 
-use super::line::{LogLine, tag};
+use super::line::{LogLine, split_tag};
 
 /// Names of the field with the message, in the order in which they are looked for.
 const MESSAGE: [&str; 5] = ["MESSAGE", "message", "msg", "log", "short_message"];
+/// Name of the field in which a container engine writes a line of a container.
+const ENGINE: &str = "log";
 /// Names of the field with the program, with its process or without.
 // rsyslog's `programname` ends at the first slash, so it comes last.
 const PROGRAM: [&str; 12] = [
@@ -32,11 +34,13 @@ pub(super) fn parse(line: &str) -> Option<LogLine<'static>> {
     let message = MESSAGE.iter().find_map(|name| object.get(*name).and_then(text))?;
     let message = message.trim_end();
     let Some(program) = PROGRAM.iter().find_map(|name| object.get(*name).and_then(Value::as_str)) else {
-        // A container engine's: the header stands in the message. Its object holds no other one.
-        return (!message.starts_with('{')).then(|| LogLine::parse(message).map(LogLine::into_owned)).flatten();
+        // A container engine's: the header stands in the line that it took. What else is written as JSON has no header
+        // of Postfix's, but perhaps a stranger's text.
+        let line = object.get(ENGINE).and_then(text).filter(|line| !line.starts_with('{'))?;
+        return LogLine::parse(&line).map(LogLine::into_owned);
     };
     let program = program.trim_end_matches(':');
-    let (program, in_tag) = match program.strip_suffix(']').and_then(tag) {
+    let (program, in_tag) = match program.strip_suffix(']').and_then(split_tag) {
         Some((program, process)) => (program, Some(process)),
         None => (program, None),
     };

@@ -13,6 +13,8 @@ use super::json;
 
 /// Length at which lines are cut. Postfix itself cuts its own at 2,000 octets; JSON makes them longer.
 pub const MAX_LINE: usize = 8192;
+/// Length at which Postfix cuts what it logs, in octets (`MSG_SYSLOG_RECLEN` in `msg_syslog.c`).
+const CUT_AT: usize = 2000;
 /// Limit of the fields of a record; Postfix 3.11 logs nine.
 const MAX_FIELDS: usize = 24;
 
@@ -21,8 +23,6 @@ const MAX_FIELDS: usize = 24;
 pub struct LogLine<'a> {
     /// Last part of the program's name: `smtp`, `error`, `qmgr`, …
     pub program: Cow<'a, str>,
-    /// True if Postfix logged it, as far as the tag tells: `syslog_name/service`.
-    pub is_of_postfix: bool,
     /// Process that logged it, if the line says so.
     pub process: Option<u32>,
     /// Text after the header.
@@ -46,6 +46,8 @@ pub struct LogRecord<'a> {
     pub status: &'a str,
     /// Text in the parentheses at the end.
     pub reason: &'a str,
+    /// True if the line ends before its record does, or may do so.
+    pub is_cut: bool,
 }
 
 impl<'a> LogLine<'a> {
@@ -59,18 +61,12 @@ impl<'a> LogLine<'a> {
     }
 
     pub(super) fn new(tag: &'a str, process: Option<u32>, message: &'a str) -> Self {
-        Self {
-            program: tag.rsplit('/').next().unwrap_or(tag).into(),
-            is_of_postfix: tag.contains('/') || tag == "postfix",
-            process,
-            message: message.into(),
-        }
+        Self { program: tag.rsplit('/').next().unwrap_or(tag).into(), process, message: message.into() }
     }
 
     pub(super) fn into_owned(self) -> LogLine<'static> {
         LogLine {
             program: self.program.into_owned().into(),
-            is_of_postfix: self.is_of_postfix,
             process: self.process,
             message: self.message.into_owned().into(),
         }
@@ -97,8 +93,9 @@ impl<'a> LogLine<'a> {
             return None;
         }
         let reason = rest.strip_prefix('(')?;
+        let is_cut = !reason.ends_with(')') || self.message.len() >= CUT_AT;
         let reason = reason.strip_suffix(')').unwrap_or(reason);
-        Some(LogRecord { queue_id, recipient, relay, age, took, status, reason })
+        Some(LogRecord { queue_id, recipient, relay, age, took, status, reason, is_cut })
     }
 
     /// True if the line looks like a delivery record, whether it can be read or not.
@@ -197,11 +194,12 @@ fn rfc_5424(line: &str) -> Option<LogLine<'_>> {
     let line = after_priority(line);
     let line = line.strip_prefix("1 ").unwrap_or(line);
     let mut parts = line.splitn(6, ' ');
-    let (time, _host, program) = (parts.next()?, parts.next()?, parts.next()?);
+    let (time, host, program) = (parts.next()?, parts.next()?, parts.next()?);
     let (process, _id, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_time = time == "-" || (time.contains('T') && time.starts_with(|first: char| first.is_ascii_digit()));
+    let is_time = time == "-" || is_iso_time(time);
     let is_process = process == "-" || (!process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()));
-    if !is_time || !is_process {
+    // `app: postfix/smtp 1 - - …` is what `app` says.
+    if !is_time || !is_process || host.ends_with(':') || program.ends_with(':') {
         return None;
     }
     let message = after_structured_data(rest)?;
@@ -237,17 +235,64 @@ fn after_structured_data(text: &str) -> Option<&str> {
     None
 }
 
-/// Parses anything that ends in `PROGRAM[PID]: MESSAGE`.
+/// Parses `[<PRI>][TIME [HOST ]]PROGRAM[PID]: MESSAGE`, also after the prefix of a container engine.
+// From the left: programs log what strangers chose, a header of Postfix among it.
 fn tagged(line: &str) -> Option<LogLine<'_>> {
-    let (header, message) = line.split_once("]: ")?;
-    let (program, process) = tag(header)?;
-    Some(LogLine::new(program, Some(process), message))
+    let line = after_priority(after_engine(line));
+    let (tag, message) = match after_time(line) {
+        Some(rest) => leading_tag(rest).or_else(|| leading_tag(after_word(rest)?))?,
+        None => leading_tag(line)?,
+    };
+    let (program, process) = match tag.strip_suffix(']').and_then(split_tag) {
+        Some((program, process)) => (program, Some(process)),
+        None => (tag, None),
+    };
+    Some(LogLine::new(program, process, message))
 }
 
-/// Parses the end of a header, `… PROGRAM[PID`.
-pub(super) fn tag(header: &str) -> Option<(&str, u32)> {
-    let (program, process) = header.rsplit_once('[')?;
-    let program = program.rsplit([' ', '>', '\t']).next()?;
+/// Splits `TAG: MESSAGE`.
+fn leading_tag(text: &str) -> Option<(&str, &str)> {
+    let (tag, message) = text.split_once(' ')?;
+    let tag = tag.strip_suffix(':').filter(|tag| !tag.is_empty())?;
+    Some((tag, message))
+}
+
+/// Skips `TIME stdout F `, which containerd and CRI-O write before each line of a container.
+fn after_engine(line: &str) -> &str {
+    let after_engine = || {
+        let (time, rest) = line.split_once(' ')?;
+        let rest = rest.strip_prefix("stdout ").or_else(|| rest.strip_prefix("stderr "))?;
+        let rest = rest.strip_prefix("F ").or_else(|| rest.strip_prefix("P "))?;
+        is_iso_time(time).then_some(rest)
+    };
+    after_engine().unwrap_or(line)
+}
+
+/// Skips `Nov  5 15:43:37 ` or `2026-11-05T15:43:37.1Z `. `None` without a time.
+fn after_time(line: &str) -> Option<&str> {
+    let (first, rest) = line.split_once(' ')?;
+    if is_iso_time(first) {
+        return Some(rest.trim_start());
+    }
+    let is_month = first.len() == 3 && first.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let (day, rest) = rest.trim_start().split_once(' ')?;
+    let (time, rest) = rest.split_once(' ')?;
+    let is_time = time.contains(':') && time.starts_with(|first: char| first.is_ascii_digit());
+    let is_day = day.len() <= 2 && day.bytes().all(|byte| byte.is_ascii_digit());
+    (is_month && is_day && is_time && !time.ends_with(':')).then(|| rest.trim_start())
+}
+
+fn after_word(text: &str) -> Option<&str> {
+    Some(text.split_once(' ')?.1.trim_start())
+}
+
+fn is_iso_time(text: &str) -> bool {
+    text.contains('T') && text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Parses a tag without its last bracket, `PROGRAM[PID`.
+pub(super) fn split_tag(tag: &str) -> Option<(&str, u32)> {
+    let (program, process) = tag.rsplit_once('[')?;
     let is_process = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
     is_process.then_some(())?;
     Some((program, process.parse().ok()?))

@@ -70,6 +70,34 @@ fn every_header_is_understood() {
     }
 }
 
+/// Programs without a process log what strangers chose, whatever the form of the log.
+#[test]
+fn a_header_within_a_message_is_no_header() {
+    for header in [
+        "Nov 25 15:43:37 mx web: user agent x",
+        "Nov 25 15:43:37 mx web: GET /x]:",
+        "Nov 25 15:43:37 web: Nov 25 15:43:37 mx",
+        "<22>Nov  5 15:43:37 web:",
+        "2026-11-25T15:43:37.123456+00:00 mx web:",
+        "2026-11-25T15:43:37.123456+00:00 web:",
+        "2026-11-25T15:43:37.123456789Z stdout F web:",
+        "web:",
+        "web[1]: x",
+    ] {
+        for forged in ["postfix/smtp[9926]: ", "mx postfix/smtp[9926]: ", "postfix/smtp 9926 - - "] {
+            let line = format!("{header} {forged}{RECORD}");
+            assert_eq!(parse(&line).map(|read| read.program).filter(|program| program == "smtp"), None, "{line}");
+        }
+    }
+    let header = format!("Nov 25 15:43:37 mx postfix/smtp[9926]: {RECORD}");
+    let message = serde_json::to_string(&header).unwrap();
+    for name in ["message", "msg", "MESSAGE", "short_message"] {
+        assert_eq!(parse(&format!("{{\"level\":\"info\",\"{name}\":{message}}}")), None, "{name}");
+    }
+    let within = serde_json::to_string(&format!("web: {header}")).unwrap();
+    assert_eq!(parse(&format!("{{\"log\":{within},\"stream\":\"stdout\"}}")), None);
+}
+
 #[test]
 fn what_is_no_delivery_record_is_nothing() {
     for line in [

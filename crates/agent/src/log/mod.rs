@@ -18,15 +18,4 @@ mod line;
 mod reader;
 pub(crate) mod reply;
 
-use mail_failover_replies::Answered;
-
-pub use reader::LogReader;
-
-/// Finds the reply that a line of Postfix's log quotes: the command that it answers, and `550 5.1.1 …`. A command that
-/// was cut off is taken for RCPT, which accuses least.
-pub fn quoted_reply(line: &str) -> Option<(Answered, String)> {
-    let line = line::LogLine::parse(line)?;
-    let record = line.record()?;
-    let quoted = reply::Quoted::within(record.reason)?;
-    Some((quoted.answered.unwrap_or(Answered::Recipient), format!("{} {}", quoted.code, quoted.text)))
-}
+pub use reader::{LogReader, LoggedLine};

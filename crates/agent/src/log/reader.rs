@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use mail_failover_core::model::{Effect, EvidenceClass, Timestamp};
+use mail_failover_replies::Answered;
 
 use super::delivery;
-use super::line::LogLine;
+use super::line::{LogLine, LogRecord};
 use super::reply;
 use crate::core::log_event::LogEvent;
 use crate::reading::{self, Sender};
@@ -22,7 +23,7 @@ const MAX_PROCESSES: usize = 256;
 const ATTEMPT_LASTS: Duration = Duration::from_mins(15);
 /// Limit of the bounces that are remembered as such.
 const MAX_BOUNCES: usize = 1024;
-/// Lines in a row without one of Postfix's after which the format counts as unknown.
+/// Lines in a row in no form that is known, after which the format counts as unknown.
 const UNKNOWN_LINES: u64 = 200;
 /// Records in a row that cannot be read after which their form counts as unknown.
 const UNREAD_RECORDS: u64 = 20;
@@ -43,6 +44,28 @@ pub(super) struct Attempt {
     pub(super) reason: String,
 }
 
+/// What a line is to one who looks for replies in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoggedLine {
+    /// A delivery that failed, and the reply to it.
+    Reply {
+        /// Command that the reply answers, if the line tells.
+        answered: Option<Answered>,
+        /// Reply, as the line has it.
+        reply: String,
+        /// Sender of the message.
+        sender: Sender,
+    },
+    /// A line that tells of no reply.
+    Other,
+    /// A delivery record that was cut off, which counts for nothing.
+    Cut,
+    /// A delivery record in a form that is not known.
+    UnreadRecord,
+    /// A line in a form that is not known.
+    Unknown,
+}
+
 /// Reader of the lines of one log.
 #[derive(Debug, Default)]
 pub struct LogReader {
@@ -50,7 +73,7 @@ pub struct LogReader {
     attempts: BTreeMap<u32, Vec<Attempt>>,
     /// Messages with the null sender, the latest last: hashes of their queue ids.
     bounces: VecDeque<u64>,
-    /// Lines since the last one of Postfix.
+    /// Lines since the last one in a form that is known.
     unknown_lines: u64,
     /// Delivery records that could not be read, since the last one that could.
     unread_records: u64,
@@ -65,15 +88,14 @@ impl LogReader {
             self.unknown_lines = self.unknown_lines.saturating_add(1);
             return vec![];
         };
-        self.unknown_lines = if line.is_of_postfix { 0 } else { self.unknown_lines.saturating_add(1) };
+        // Other programs may share the log, and Postfix may be quiet for long.
+        self.unknown_lines = 0;
         if let Some(record) = line.record() {
             (self.unread_records, self.awaiting_record) = (0, None);
             let earlier = line.process.and_then(|process| self.attempts.remove(&process));
             let mut earlier = earlier.unwrap_or_default();
             earlier.retain(|attempt| attempt.at + ATTEMPT_LASTS > now);
-            let message = delivery::message(record.queue_id);
-            let sender = if self.bounces.contains(&message) { Sender::Null } else { Sender::Other };
-            return delivery::of_record(&line.program, &record, sender, &earlier);
+            return delivery::of_record(&line.program, &record, self.sender_of(&record), &earlier);
         }
         if line.resembles_record() {
             self.unread_records = self.unread_records.saturating_add(1);
@@ -83,6 +105,36 @@ impl LogReader {
             return self.of_queue(now, &line.program, delivery::message(queue_id), text);
         }
         vec![]
+    }
+
+    /// Takes a line and returns the reply in it, which [`LogReader::read`] takes for evidence.
+    pub fn reply_in(&mut self, line: &str) -> LoggedLine {
+        let Some(line) = LogLine::parse(line) else { return LoggedLine::Unknown };
+        let Some(record) = line.record() else {
+            if line.resembles_record() {
+                return LoggedLine::UnreadRecord;
+            }
+            if let Some((queue_id, text)) = line.of_message() {
+                self.of_queue(Timestamp::default(), &line.program, delivery::message(queue_id), text);
+            }
+            return LoggedLine::Other;
+        };
+        if !delivery::is_of_client(&line.program) || record.status == "sent" {
+            return LoggedLine::Other;
+        }
+        if record.is_cut {
+            return LoggedLine::Cut;
+        }
+        let reason = reading::unmarked(record.reason);
+        let Some(reply::Quoted { answered, code, text }) = reply::Quoted::within(&reason) else {
+            return LoggedLine::Other;
+        };
+        let separator = if text.starts_with('-') { "" } else { " " };
+        LoggedLine::Reply { answered, reply: format!("{code}{separator}{text}"), sender: self.sender_of(&record) }
+    }
+
+    fn sender_of(&self, record: &LogRecord<'_>) -> Sender {
+        if self.bounces.contains(&delivery::message(record.queue_id)) { Sender::Null } else { Sender::Other }
     }
 
     /// Takes a line about the queue: of qmgr(8), or of postsuper(1).
@@ -132,9 +184,7 @@ impl LogReader {
                       (docs/postfix.md names the forms)";
         if self.unknown_lines >= UNKNOWN_LINES {
             let lines = self.unknown_lines;
-            return Some(format!(
-                "none of the last {lines} lines is one of Postfix's in a form that is known; {remedy}"
-            ));
+            return Some(format!("none of the last {lines} lines has a form that is known; {remedy}"));
         }
         if self.unread_records >= UNREAD_RECORDS {
             let records = self.unread_records;

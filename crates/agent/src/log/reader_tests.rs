@@ -82,7 +82,7 @@ fn a_log_that_is_not_understood_is_told_with_the_remedy() {
         assert_eq!(reader.doubt(at(0)), None, "after {number} lines");
         reader.read(at(0), "a form that nobody knows");
     }
-    assert!(reader.doubt(at(0)).unwrap().contains("none of the last 200 lines is one of Postfix's"));
+    assert!(reader.doubt(at(0)).unwrap().contains("none of the last 200 lines has a form that is known"));
     reader.read(at(0), V4);
     assert_eq!(reader.doubt(at(0)), None);
     for _ in 0..UNREAD_RECORDS {
@@ -91,6 +91,16 @@ fn a_log_that_is_not_understood_is_told_with_the_remedy() {
     assert!(reader.doubt(at(0)).unwrap().contains("upgrade the agent"));
     reader.read(at(0), &unreachable(7));
     assert_eq!(reader.doubt(at(0)), None);
+}
+
+#[test]
+fn other_programs_in_the_same_log_are_no_reason_for_doubt() {
+    let mut reader = LogReader::default();
+    for number in 0..10 * UNKNOWN_LINES {
+        reader.read(at(number), "Nov 25 15:43:37 mx sshd[7]: Connection closed by 192.0.2.7");
+        reader.read(at(number), "Nov 25 15:43:37 mx cron: a job");
+    }
+    assert_eq!(reader.doubt(at(9999)), None);
 }
 
 #[test]

@@ -18,11 +18,11 @@ const FINGERPRINT_WORDS: usize = 64;
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
-    /// Command that the reply answers. `None` if the text was cut off before it: Postfix logs 2,000 bytes.
+    /// Command that the reply answers. `None` if the text does not end with it.
     pub answered: Option<Answered>,
     /// SMTP code of the reply.
     pub code: u16,
-    /// Text of the reply; several lines are joined to one.
+    /// Text of the reply; several lines are joined to one, and it begins with `-` then.
     pub text: &'a str,
 }
 
@@ -30,8 +30,8 @@ impl<'a> Quoted<'a> {
     /// Finds the reply within `host … said: 554 … (in reply to …)` and the like.
     pub fn within(reason: &'a str) -> Option<Self> {
         let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
-            match reply.rsplit_once(" (in reply to ") {
-                Some((reply, command)) => (answered(command), reply),
+            match before_command(reply) {
+                Some((reply, answered)) => (Some(answered), reply),
                 None if before.starts_with("SASL ") => (Some(Answered::Auth), reply),
                 None => (None, reply),
             }
@@ -41,7 +41,9 @@ impl<'a> Quoted<'a> {
             (Some(Answered::StartTls), reason.split_once(" refused to start TLS: ")?.1)
         };
         let code = reply.get(..3)?.parse().ok().filter(|code| (200..600).contains(code))?;
-        Some(Self { answered, code, text: reply.get(4..).unwrap_or_default() })
+        // The `-` of a reply of several lines stays: it tells that the codes in it are its own.
+        let text = reply.get(3..).unwrap_or_default();
+        Some(Self { answered, code, text: text.strip_prefix(' ').unwrap_or(text) })
     }
 
     /// The reply as rules see it.
@@ -71,6 +73,12 @@ impl<'a> Quoted<'a> {
 
 fn is_of_the_server(word: &str) -> bool {
     !word.contains(['@', '<', '[', '"']) && !word.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Splits `REPLY (in reply to COMMAND command)`, which ends a reason: the server may have written it, too.
+fn before_command(reply: &str) -> Option<(&str, Answered)> {
+    let (text, command) = reply.rsplit_once(" (in reply to ")?;
+    Some((text, answered(command.strip_suffix(" command)")?)?))
 }
 
 fn answered(command: &str) -> Option<Answered> {
@@ -116,7 +124,7 @@ const WORDS: &[(&str, EvidenceClass)] = &[
 /// Finds the reply in a text about a failed delivery of a message of this sender.
 pub fn logged(reason: &str, sender: Sender) -> Option<LoggedReply> {
     let Quoted { answered, code, text } = Quoted::within(reason)?;
-    Some(LoggedReply { answered, code, text: without_addresses(text).into(), sender })
+    Some(LoggedReply { answered, code, text: without_addresses(code, text).into(), sender })
 }
 
 /// Classifies a text about a failed delivery of a message of this sender, by the general rules.

@@ -137,8 +137,9 @@ impl From<MapReply> for MapAnswer {
     }
 }
 
-/// Turns the delivery status `D.S.N text` of a permanent failure into another, or leaves it.
-pub type Shield = fn(&Answers, &str) -> Option<String>;
+/// Turns the delivery status `D.S.N text` of a permanent failure into another, or leaves it. The backends are those of
+/// earlier documents.
+pub type Shield = fn(&Answers, &[RouteBackend], &str) -> Option<String>;
 
 /// Parts that do not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -193,7 +194,10 @@ pub fn answer(
             let replaced = lines.take(key).and_then(|whole| passed_on(key, &whole, answers));
             replaced.map_or(MapReply::NotFound, MapReply::Found).into()
         }
-        Map::DeliveryStatus => (settings.shield)(answers, key).map_or(MapReply::NotFound, MapReply::Found).into(),
+        Map::DeliveryStatus => {
+            let replaced = (settings.shield)(answers, &view.retired, key);
+            replaced.map_or(MapReply::NotFound, MapReply::Found).into()
+        }
     };
     (Some(map), answer)
 }

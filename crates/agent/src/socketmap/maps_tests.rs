@@ -27,7 +27,8 @@ fn two() -> Value {
 }
 
 fn fixed() -> MapSettings {
-    let shield = |_: &Answers, status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
+    let shield =
+        |_: &Answers, _: &[RouteBackend], status: &str| status.strip_prefix("5.").map(|rest| format!("4.{rest}"));
     MapSettings { local_domains: LocalDomains::new(&["local.example".to_owned()]), shield, intake: Intake::default() }
 }
 
@@ -202,6 +203,20 @@ fn what_was_removed_is_still_spoken_to_as_before() {
     assert_eq!(&*view.retired[0].next_hop.host, "n298.example", "the latest are kept");
     let again = view.next(only("n298.example"), AuthorityFiles::new());
     assert!(again.retired.iter().all(|backend| *backend.next_hop.host != *"n298.example"));
+}
+
+#[test]
+fn what_a_removed_backend_refuses_is_asked_of_the_shield_with_it() {
+    let first = view(&two());
+    let only = json!([{"name": "c", "percent": 100, "standby": true, "host": "c.example", "port": 25, "tls": {"mode": "None"}}]);
+    let second = first.next(Arc::new(Answers::as_decided(Arc::new(document(&only)))), AuthorityFiles::new());
+    let hosts = |_: &Answers, retired: &[RouteBackend], _: &str| {
+        Some(retired.iter().map(|backend| &*backend.next_hop.host).collect::<Vec<_>>().join(" "))
+    };
+    let settings = MapSettings { shield: hosts, ..fixed() };
+    let (_, answer) = answer(&second, &settings, &mut ReplyLines::default(), b"delivery-status 5.0.0 x");
+    let MapAnswer::Reply(MapReply::Found(hosts)) = answer else { panic!("{answer:?}") };
+    assert_eq!(hosts, "a.example 2001:db8::1");
 }
 
 #[test]

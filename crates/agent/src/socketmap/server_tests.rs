@@ -34,7 +34,8 @@ async fn start() -> Running {
         waiting_for: "no document yet".to_owned(),
         ..SocketmapView::default()
     }));
-    let fixed = MapSettings { local_domains: LocalDomains::default(), shield: |_, _| None, intake: Intake::default() };
+    let fixed =
+        MapSettings { local_domains: LocalDomains::default(), shield: |_, _, _| None, intake: Intake::default() };
     let credentials = Credentials::new(folder.path().join("credentials"), &mut registry);
     let responder = Responder::new(view, fixed, credentials, SocketmapMetrics::new(&mut registry));
     let settings = settings(&folder);

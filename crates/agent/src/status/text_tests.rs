@@ -136,7 +136,7 @@ fn what_is_kept_is_told_with_its_age() {
 #[test]
 fn a_log_that_is_read_and_not_understood_is_told() {
     let mut status = status();
-    status.mail_log.warning = Some("none of the last 200 lines is one of Postfix's".to_owned());
+    status.mail_log.warning = Some("none of the last 200 lines has a form that is known".to_owned());
     let page = text(&status);
     assert!(page.contains("Mail log   /var/log/mail.log NOT UNDERSTOOD: none of the last 200 lines"), "{page}");
 }

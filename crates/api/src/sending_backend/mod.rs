@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{DOMAIN, PLACE};
 pub use probes::{ProbeDepth, ProbeJobSpec, ProbeSpec, SmtpProbe};
 pub use replies::{ProviderSpec, ReplyRuleSpec, ReplyStageSpec, ReplySubject};
-pub use status::{BackendType, Health, ProbeStatus, SendingBackendStatus};
+pub use status::{BackendType, Health, LastFailureStatus, ProbeStatus, SendingBackendStatus};
 
 /// One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster.
 ///

@@ -71,8 +71,7 @@ impl ProviderSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(
     validation = Rule::new("has(self.codes) || has(self.enhancedCodes) || has(self.words)").message("spec.replies[] needs codes, enhancedCodes or words: without any of them it would decide every reply"),
-    validation = Rule::new("!has(self.stages) || !(self.about in ['Recipient', 'Message', 'Destination']) || self.stages.all(s, s in ['MAIL', 'RCPT', 'DATA'])").message("spec.replies[].stages must be among MAIL, RCPT and DATA for about Recipient, Message and Destination: before MAIL there is neither"),
-    validation = Rule::new("!has(self.words) || self.words.all(w, !''.matches(w))").message("spec.replies[].words must not match the empty text: the rule would decide every reply")
+    validation = Rule::new("!has(self.stages) || !(self.about in ['Recipient', 'Message', 'Destination']) || self.stages.all(s, s in ['MAIL', 'RCPT', 'DATA'])").message("spec.replies[].stages must be among MAIL, RCPT and DATA for about Recipient, Message and Destination: before MAIL there is neither")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReplyRuleSpec {
@@ -118,9 +117,27 @@ pub struct ReplyRuleSpec {
     /// all its lines joined by one blank, without codes, accents and what the server quotes of another one. Mail
     /// addresses are read as `addr`, hosts as `host`, IP addresses as `ip`, URLs as `weblink`. Default: any text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), inner(length(max = 200)))]
+    #[schemars(schema_with = "words_schema")]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub words: Option<Vec<String>>,
+}
+
+/// Schema of `words`. Its rule stands with the items, so that a refusal names the one that is meant.
+fn words_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 8,
+        "nullable": true,
+        "items": {
+            "type": "string",
+            "maxLength": 200,
+            "x-kubernetes-validations": [{
+                "rule": "!''.matches(self)",
+                "message": "must not match the empty text: the rule would decide every reply",
+            }],
+        },
+    })
 }
 
 /// Subject of a reply.

@@ -97,6 +97,18 @@ pub enum Health {
     Unknown,
 }
 
+/// Failure of a probe that cannot be made any more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFailureStatus {
+    /// Start of the verdict.
+    #[schemars(schema_with = "crate::micro_time_schema")]
+    pub since: MicroTime,
+    /// Reason, of the same closed set as `status.reason`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+}
+
 /// The verdict of one probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +124,9 @@ pub struct ProbeStatus {
     /// Reason, of the same closed set as `status.reason`.
     #[schemars(length(max = 64))]
     pub reason: String,
+    /// Failure that stood when the probe was blocked. It ends with a success of the probe, and not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailureStatus>,
     /// Evidence that turned the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

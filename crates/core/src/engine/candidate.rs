@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Health, Verdict};
+use super::{Health, UnseenFailure, Verdict};
 use crate::model::{Backend, ClockDrift, EvidenceClass, Limits, Member, Route, Timestamp, Traffic};
 
 /// A backend of a route, as the decision sees it.
@@ -26,6 +26,8 @@ pub struct Candidate {
     pub confirmed_at: Option<Timestamp>,
     /// Backends that a believed peer has seen answer since it saw this one begin to fail.
     pub confirmed_standbys: Vec<Arc<str>>,
+    /// Failure that was last seen of it, if nobody can look now; `None` unless Unknown.
+    pub unseen_failure: Option<UnseenFailure>,
     /// True if the backend has asked for less mail.
     pub is_throttled: bool,
     /// Failures in a row, up to now.
@@ -119,6 +121,9 @@ impl Candidate {
             first_evidence_at: verdict.and_then(|verdict| verdict.first_evidence_at),
             confirmed_at: verdict.and_then(|verdict| verdict.confirmed_at),
             confirmed_standbys: verdict.map_or_else(Vec::new, |verdict| verdict.confirmed_standbys.clone()),
+            unseen_failure: verdict
+                .filter(|verdict| verdict.health == Health::Unknown)
+                .and_then(|verdict| verdict.unseen_failure),
             is_throttled: verdict.is_some_and(|verdict| verdict.is_throttled),
             failures: verdict.map_or(0, |verdict| verdict.failures),
             region: backend.and_then(|backend| backend.location.region.clone()),
@@ -159,6 +164,12 @@ impl Candidate {
     /// Returns true if too little is known of the backend, but it answers some probe.
     pub(super) fn is_answering(&self) -> bool {
         self.is_unknown() && self.confirmed_at.is_some()
+    }
+
+    /// Returns true if mail cannot leave by the backend, as far as is known: it fails, or failed when somebody could
+    /// look last.
+    pub fn is_dead(&self) -> bool {
+        self.health == Health::Unhealthy || self.unseen_failure.is_some()
     }
 
     /// Returns true if mail may move to the backend without need: in service and Healthy.

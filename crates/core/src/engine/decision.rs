@@ -214,10 +214,14 @@ impl<'a> DecisionBuilder<'a> {
             return self.choose_first();
         }
         let departures = self.departures();
-        if let Some(switch) = &self.memory.switch {
+        if let Some(switch) = self.memory.switch.clone() {
             let departs = departures.iter().any(|departure| departure.member == switch.to);
             // Force overrides health. Residency and sender domains yield to nothing.
             let is_forbidden = departures.iter().any(Departure::is_exclusion);
+            // A backend whose object is gone is not what the person meant.
+            if !is_forbidden && !switch.is_forced && !departs && self.hold_unusable() {
+                return;
+            }
             if !is_forbidden && (switch.is_forced || !departs) {
                 return self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
             }
@@ -520,7 +524,7 @@ impl<'a> DecisionBuilder<'a> {
         match candidate.health {
             Health::Healthy | Health::Degraded => true,
             // A backend without evidence does not end a NoneHealthy.
-            Health::Unknown => self.before.state != State::NoneHealthy,
+            Health::Unknown => candidate.unseen_failure.is_none() && self.before.state != State::NoneHealthy,
             Health::Unhealthy => false,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::testing::{Fleet, at, policy, transition};
-use crate::engine::{Capacity, Pause, RequestAction, Share, Switch};
+use crate::engine::{Capacity, Pause, RequestAction, Share, Switch, UnseenFailure};
 use crate::model::{Budget, EvidenceClass, FailbackMode, FailbackWindow, HoldPolicy, RampStep, WhenNoneHealthy};
 
 /// Active, candidates, seconds for which everything has been as it is; then the expected active, state and hold.
@@ -126,6 +126,70 @@ fn a_live_standby_is_used_before_a_dead_primary_whatever_is_blocked() {
     better.candidates[1].confirmed_at = Some(at(1));
     better.settle(160);
     assert_eq!(better.shares(), "c100", "what is known to be alive comes first");
+}
+
+/// A backend that failed since this second, and that nobody can look at any more.
+fn unseen(fleet: &mut Fleet, name: &str, seconds: u64) {
+    let candidate = fleet.candidates.iter_mut().find(|candidate| &*candidate.name == name).unwrap();
+    candidate.unseen_failure = Some(UnseenFailure { since: at(seconds), class: EvidenceClass::NoAnswer });
+}
+
+#[test]
+fn mail_leaves_what_was_last_seen_dead_for_what_can_deliver() {
+    let mut fleet = Fleet::of("a? b+").on("a");
+    assert_eq!(fleet.settle(150).transition, None, "of what was never seen to fail nothing is known");
+    unseen(&mut fleet, "a", 100);
+    let mut unconfirmed = fleet.clone();
+    unconfirmed.candidates[1].confirmed_at = Some(at(99));
+    assert_eq!(unconfirmed.decide(160).memory.held_by, Some(HoldReason::AwaitingConfirmation));
+    let left = fleet.settle(160).transition.unwrap();
+    assert_eq!((fleet.shares(), left.reason), ("b100".to_owned(), TransitionReason::Failed(EvidenceClass::NoAnswer)));
+
+    let mut nobody = Fleet::of("a- b-").on("a");
+    assert_eq!(nobody.settle(100).memory.state, State::NoneHealthy);
+    nobody.set("a", "?", 110);
+    unseen(&mut nobody, "a", 100);
+    let still = nobody.settle(110);
+    assert_eq!((still.memory.state, still.notices), (State::NoneHealthy, vec![]), "nobody has seen it answer");
+    nobody.set("b", "+", 120);
+    nobody.settle(200);
+    assert_eq!(nobody.shares(), "b100");
+}
+
+#[test]
+fn no_storm_keeps_mail_from_what_has_answered_since() {
+    let mut fleet = Fleet::of("a- b? c-").on("a");
+    fleet.is_storm = true;
+    fleet.candidates[0].first_failure_at = Some(at(100));
+    fleet.candidates[2].first_failure_at = Some(at(100));
+    fleet.candidates[1].confirmed_at = Some(at(99));
+    assert_eq!(fleet.decide(160).memory.held_by, Some(HoldReason::StormBrake));
+    fleet.candidates[1].confirmed_at = Some(at(150));
+    fleet.settle(160);
+    assert_eq!(fleet.shares(), "b100");
+}
+
+#[test]
+fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: false, until: None });
+    assert_eq!(fleet.settle(100).memory.held_by, Some(HoldReason::Switched));
+    fleet.set("b", "0", 110);
+    assert_eq!(fleet.settle(110).hold, Some(Hold::until(HoldReason::ConfigurationRejected, at(170))));
+    fleet.settle(150);
+    fleet.settle(170);
+    assert_eq!((fleet.shares(), fleet.memory.switch), ("a100".to_owned(), None));
+}
+
+#[test]
+fn a_pool_leaves_a_slow_backend_for_a_healthy_one_only() {
+    for (text, shares) in [("a? b=", "a50 b50"), ("a? b%", "a50 b50"), ("a+ b=", "a100"), ("a+ b%", "a75 b25")] {
+        let mut fleet = Fleet::of(text).active_active(&[1, 1]);
+        fleet.memory.shares =
+            ["a", "b"].map(|name| Share { backend: name.into(), percent: 50, is_overflow: false }).into();
+        fleet.settle(100);
+        assert_eq!(fleet.shares(), shares, "{text}");
+    }
 }
 
 #[test]

@@ -70,21 +70,30 @@ impl<'a> DecisionBuilder<'a> {
                 (Eligibility::Unusable, _) if self.unusable_until().is_some_and(|until| until <= self.now()) => {
                     TransitionReason::Unusable
                 }
-                (Eligibility::InService, Health::Healthy | Health::Degraded | Health::Unknown)
-                | (Eligibility::Unusable, _) => return None,
+                (Eligibility::InService, Health::Unknown) => self.unseen(candidate)?,
+                (Eligibility::InService, Health::Healthy | Health::Degraded) | (Eligibility::Unusable, _) => {
+                    return None;
+                }
             },
         };
         let failed = candidate.filter(|_| matches!(reason, TransitionReason::Failed(_)));
-        let dead = candidate.filter(|candidate| candidate.health == Health::Unhealthy);
+        let dead = candidate.filter(|candidate| candidate.is_dead());
         Some(Departure {
             member: member.clone(),
             reason,
             first_evidence_at: failed.and_then(|failed| failed.first_evidence_at.or(failed.first_failure_at)),
             is_dead: dead.is_some(),
-            // A verdict that does not say since when it fails has failed since its start at the latest.
-            failing_since: dead.map_or(self.now(), |dead| dead.first_failure_at.unwrap_or(dead.since)),
+            failing_since: dead.map_or(self.now(), failing_since),
             confirmed: dead.map_or_else(Vec::new, |dead| dead.confirmed_standbys.clone()),
         })
+    }
+
+    /// Returns the reason to leave a backend that failed when somebody could look last, if another one can deliver.
+    // ADR-0104: A failure ends by a fresh answer, and not because nobody can look.
+    fn unseen(&self, candidate: &Candidate) -> Option<TransitionReason> {
+        let failure = candidate.unseen_failure?;
+        let is_any_able = self.ranked.iter().any(|other| other.is_eligible());
+        is_any_able.then_some(TransitionReason::Failed(failure.class))
     }
 
     /// Returns the last resort before mail stays on the dead: backends of which one probe cannot be made, and another
@@ -147,7 +156,11 @@ impl<'a> DecisionBuilder<'a> {
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
             if self.situation.is_storm {
-                return Some(Hold::open(HoldReason::StormBrake));
+                // What has answered since the failure began is no part of the storm.
+                targets = self.last_resort(departures);
+                if targets.is_empty() {
+                    return Some(Hold::open(HoldReason::StormBrake));
+                }
             }
             if let Some(until) = self.storm_settles_at(policy, &targets) {
                 return Some(Hold::until(HoldReason::StormBrake, until));
@@ -262,7 +275,8 @@ impl<'a> DecisionBuilder<'a> {
             // Half way through a return the old side is still there.
             Strategy::ActivePassive if self.members.first() != Some(&slowest.name) => return false,
             Strategy::ActivePassive => sound.take(1).collect(),
-            Strategy::ActiveActive if quick.is_empty() => sound.collect(),
+            // A slow backend is left for a healthy one only.
+            Strategy::ActiveActive if !quick.iter().any(|member| member.is_sound()) => sound.collect(),
             Strategy::ActiveActive => quick.iter().map(|candidate| candidate.name.clone()).collect(),
         };
         if members.is_empty() {
@@ -276,6 +290,13 @@ impl<'a> DecisionBuilder<'a> {
         }
         true
     }
+}
+
+/// Returns the start of the failure of a backend that is dead, by our own clock.
+fn failing_since(dead: &Candidate) -> Timestamp {
+    // A verdict that does not say since when it fails has failed since its start at the latest.
+    let since = dead.first_failure_at.unwrap_or(dead.since);
+    dead.unseen_failure.map_or(since, |unseen| unseen.since)
 }
 
 fn is_slow(candidate: &Candidate) -> bool {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::Agreement;
+use crate::engine::{Agreement, THROTTLED_ONLY, UnseenFailure};
 use crate::model::{Depth, Envelope, EvidenceClasses, ObjectKey, ProbeKey, Resolution, Stage, Vantage};
 
 const TWO_THREE: Thresholds = Thresholds {
@@ -443,6 +443,35 @@ fn a_new_leader_keeps_a_persisted_failure_until_a_newer_answer() {
     evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
     record(&mut evidence, "b", Health::Healthy, 9, 11);
     assert_eq!(said(&evidence, 11).0, Health::Healthy, "a peer's new word is as good");
+}
+
+#[test]
+fn a_failure_behind_an_obstacle_is_remembered_over_a_restart() {
+    let mut evidence = tracked(&["greet", "login"]);
+    let failed = Judgement::restored(Health::Unhealthy, at(3), EvidenceClass::AuthenticationRefused, "535");
+    evidence.adopt_probe("login", &failed.blocked_since(at(7), "no Secret"), at(10));
+    feed(&mut evidence, "greet", 11, "+");
+    let unseen = verdict(&evidence, 12);
+    assert_eq!((unseen.health, unseen.since, &*unseen.message), (Health::Unknown, at(7), "no Secret"));
+    let failure = UnseenFailure { since: at(3), class: EvidenceClass::AuthenticationRefused };
+    assert_eq!(unseen.unseen_failure, Some(failure));
+    feed(&mut evidence, "login", 13, "+");
+    assert_eq!(verdict(&evidence, 13).health, Health::Unhealthy, "the recovery is not whole");
+    feed(&mut evidence, "login", 14, "++");
+    assert_eq!((verdict(&evidence, 15).health, verdict(&evidence, 15).unseen_failure), (Health::Healthy, None));
+}
+
+#[test]
+fn what_no_observer_sees_well_is_not_healthy() {
+    let mut evidence = tracked(&["a"]);
+    feed(&mut evidence, "a", 1, "+");
+    record(&mut evidence, "b", Health::Unhealthy, 2, 3);
+    assert_eq!(said(&evidence, 3).0, Health::Healthy, "a tie");
+    let long = 5 + 2 * THROTTLED_ONLY.as_secs();
+    for second in (5..long).step_by(10) {
+        feed(&mut evidence, "a", second, "t");
+    }
+    assert_eq!(said(&evidence, long).0, Health::Degraded);
 }
 
 #[test]

@@ -153,7 +153,8 @@ impl Judgement {
             run_began_at: since,
             latest_class: class,
             same_class: 0,
-            throttled: 0,
+            // So many as the thresholds ask for, which are not known here.
+            throttled: if class == EvidenceClass::Throttled { u32::MAX } else { 0 },
             throttled_since: UNSET,
             sequence: 0,
             alive_at: since,
@@ -165,6 +166,12 @@ impl Judgement {
             window: None,
             slowness: None,
         }
+    }
+
+    /// Returns the same verdict behind an obstacle that has kept the probe from being made since then.
+    #[must_use]
+    pub fn blocked_since(self, since: Timestamp, message: impl Into<Arc<str>>) -> Self {
+        Self { blocked: Some(Box::new(Blocked { since, message: message.into() })), ..self }
     }
 
     /// Returns the same verdict without its observations, for thresholds that have just been changed.
@@ -286,6 +293,7 @@ impl Judgement {
             return News::Nothing;
         }
         self.sequence = observation.sequence;
+        self.throttled = self.throttled.min(thresholds.recovery.max(1));
         if tells_of_life(observation.class) {
             if self.is_stale(observation.finished_at)
                 && let Some(slowness) = &mut self.slowness

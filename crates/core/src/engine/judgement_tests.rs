@@ -181,6 +181,16 @@ fn successes_of_a_recovery_must_span_a_time() {
 }
 
 #[test]
+fn restored_throttling_ends_with_a_whole_recovery() {
+    let mut judgement =
+        Judgement::restored(Health::Degraded, at(0), EvidenceClass::Throttled, "nothing but throttling");
+    for (sequence, health) in [(1, Health::Degraded), (2, Health::Healthy)] {
+        judgement.observe(&THREE_TWO, observation(sequence, EvidenceClass::Ok));
+        assert_eq!(judgement.health, health, "{sequence}");
+    }
+}
+
+#[test]
 fn throttling_is_marked_until_enough_successes_follow() {
     let cases = [
         ("+", false),

@@ -50,4 +50,4 @@ pub use memory::{
     Transition, TransitionKind, TransitionReason,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
-pub use verdict::Verdict;
+pub use verdict::{UnseenFailure, Verdict};

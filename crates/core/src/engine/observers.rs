@@ -169,7 +169,7 @@ impl ObserverVotes {
     }
 
     /// Restores an earlier leader's verdict. One of failure stands until an observer sees an answer that is newer.
-    // ADR-0104: A persisted failure ends by a fresh answer.
+    // ADR-0104: A failure ends by a fresh answer.
     pub(super) fn adopt(&mut self, earlier: &Judgement, own: Health, now: Timestamp) {
         let is_contradicted = earlier.health == Health::Unhealthy && matches!(own, Health::Healthy | Health::Degraded);
         if earlier.health == Health::Unknown || (self.others.is_empty() && !is_contradicted) {
@@ -241,6 +241,10 @@ impl ObserverVotes {
         }
     }
 
+    fn is_failing(&self) -> bool {
+        self.standing.is_some_and(|standing| standing.health == Health::Unhealthy)
+    }
+
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
     fn count<'a>(&'a self, own: &'a OwnVote, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
@@ -267,9 +271,14 @@ impl ObserverVotes {
         }
         let health = match (unhealthy * 2).cmp(&voters) {
             Ordering::Greater => Health::Unhealthy,
-            Ordering::Equal => self.standing.map_or(Health::Unknown, |standing| standing.health),
-            Ordering::Less if degraded * 2 > voters => Health::Degraded,
-            Ordering::Less => Health::Healthy,
+            Ordering::Equal if degraded == 0 || self.is_failing() => {
+                self.standing.map_or(Health::Unknown, |standing| standing.health)
+            }
+            // What nobody sees well is not well.
+            Ordering::Less | Ordering::Equal if unhealthy + degraded == voters || degraded * 2 > voters => {
+                Health::Degraded
+            }
+            Ordering::Less | Ordering::Equal => Health::Healthy,
         };
         let adopted = self.adopted.as_deref().filter(|adopted| adopted.stands_against(health, votes.clone()));
         let health = adopted.map_or(health, |_| Health::Unhealthy);

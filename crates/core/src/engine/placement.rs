@@ -34,23 +34,33 @@ pub(super) fn in_order(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Pla
     finish(members, &percents, overflow, left)
 }
 
-/// Splits by weight. Mail beyond a member's limit goes to the others by their weights. A backend that asks for less
-/// gets at most half of its part unless no other can take it.
+/// Splits by weight. Mail beyond a member's limit goes to the others by their weights, first to those that are known to
+/// deliver. A backend that asks for less gets at most half of its part unless no other can take it.
 pub(super) fn by_weight(members: &[Carrier<'_>], overflow: &[Carrier<'_>]) -> Placement {
     let total: u64 = members.iter().map(|member| u64::from(member.candidate.weight)).sum();
     let spared: Vec<_> = members
         .iter()
         .map(|member| {
             let nominal = u64::from(member.candidate.weight) * 100 / total.max(1);
+            let own = u8::try_from((u64::from(member.candidate.weight) * 100).div_ceil(total.max(1))).unwrap_or(100);
             let spared = u8::try_from(nominal.div_ceil(2)).unwrap_or(100);
             // ADR-0084: Throttling that does not last moves no mail with ActivePassive; only this split looks at it.
-            if member.candidate.is_throttled { member.at_most.min(spared.max(1)) } else { member.at_most }
+            if member.candidate.is_throttled {
+                member.at_most.min(spared.max(1))
+            } else if member.candidate.is_eligible() {
+                member.at_most
+            } else {
+                member.at_most.min(own)
+            }
         })
         .collect();
     let mut percents = spread(members, &spared, 100);
-    let left = 100 - percents.iter().sum::<u8>();
-    if left > 0 {
-        let room: Vec<_> = members.iter().zip(&percents).map(|(member, percent)| member.at_most - percent).collect();
+    for is_for_all in [false, true] {
+        let left = 100 - percents.iter().sum::<u8>();
+        let room = members.iter().zip(&percents).map(|(member, percent)| {
+            if is_for_all || member.candidate.is_eligible() { member.at_most - percent } else { 0 }
+        });
+        let room: Vec<_> = room.collect();
         for (percent, more) in percents.iter_mut().zip(spread(members, &room, left)) {
             *percent += more;
         }

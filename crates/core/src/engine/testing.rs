@@ -99,6 +99,7 @@ impl Fleet {
                 first_evidence_at: None,
                 confirmed_at: None,
                 confirmed_standbys: vec![],
+                unseen_failure: None,
                 is_throttled: false,
                 failures: 0,
                 region: None,

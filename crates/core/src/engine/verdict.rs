@@ -25,6 +25,8 @@ pub struct Verdict {
     /// of its probes'. `None` if the newest conclusive observation of each of them is a failure.
     // Confirmation asks if our network leads there, and any probe's answer tells that.
     pub confirmed_at: Option<Timestamp>,
+    /// Failure that was last seen of it, if nobody can look now; `None` unless Unknown.
+    pub unseen_failure: Option<UnseenFailure>,
     /// Backends that a believed peer has seen answer since it saw this one begin to fail; sorted. Empty unless
     /// Unhealthy.
     pub confirmed_standbys: Vec<Arc<str>>,
@@ -34,6 +36,15 @@ pub struct Verdict {
     pub failures: u32,
     /// Observers that agree with it.
     pub observers: Agreement,
+}
+
+/// Failure of a backend that nobody can look at any more: its probes are blocked or silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnseenFailure {
+    /// Start of the failure, by our own clock.
+    pub since: Timestamp,
+    /// Evidence of the failure.
+    pub class: EvidenceClass,
 }
 
 impl Verdict {
@@ -52,6 +63,7 @@ impl Verdict {
             first_failure_at: decisive.first_failure_at(),
             first_evidence_at: decisive.first_failure_at(),
             confirmed_at: confirmed_at(probes),
+            unseen_failure: decisive.unseen_failure(),
             confirmed_standbys: vec![],
             is_throttled: probes.values().any(Judgement::is_throttled),
             failures: decisive.judgement.failures(),
@@ -174,6 +186,12 @@ impl<'a> ProbeResult<'a> {
 
     fn first_failure_at(&self) -> Option<Timestamp> {
         self.judgement.first_failure_at.filter(|_| self.health == Health::Unhealthy)
+    }
+
+    fn unseen_failure(&self) -> Option<UnseenFailure> {
+        let Judgement { health, since, class, first_failure_at, .. } = *self.judgement;
+        let is_unseen = self.health == Health::Unknown && health == Health::Unhealthy;
+        is_unseen.then(|| UnseenFailure { since: first_failure_at.unwrap_or(since), class })
     }
 
     fn message(&self) -> Arc<str> {

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use mail_failover_api::SendingBackend;
-use mail_failover_core::model::ReplyRules;
+use mail_failover_core::model::{ReplyRules, Timestamp};
 use mail_failover_resolve::reply_rules;
-use mail_failover_tools::manifests::{self, ManifestError, Objects};
+use mail_failover_tools::lint::{Linter, ManifestFinding, SchemaError, Severity};
+use mail_failover_tools::manifests::{self, Manifest, ManifestError, Objects};
 
 /// Error of a manifest that gives no rules to read replies by.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum BackendFileError {
         /// Their names.
         known: String,
     },
+    /// This program's own resource definitions cannot be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// Rules of the backend cannot work.
     #[error("SendingBackend {backend}: {}", .rejected.join("; "))]
     Rejected {
@@ -67,11 +71,32 @@ pub(super) fn rules(file: &Path, name: Option<&str>) -> Result<ReplyRules, Backe
     let spec = &backend.spec;
     let host = spec.smtp.as_ref().map(|smtp| smtp.host.as_str());
     let rules = reply_rules(spec.provider, spec.replies.as_deref().unwrap_or_default(), host);
-    if rules.rejected.is_empty() {
-        return Ok(rules);
+    // What is of no shape is not repeated to the terminal as it stands.
+    let (shape, values): (Vec<_>, Vec<_>) =
+        refused(&manifests, name_of(backend))?.into_iter().partition(|finding| finding.rule.code == "SchemaViolation");
+    let of_rules = || rules.rejected.iter().map(ToString::to_string).collect();
+    for rejected in [texts(shape), of_rules(), texts(values)] {
+        if !rejected.is_empty() {
+            return Err(BackendFileError::Rejected { backend: name_of(backend).to_owned(), rejected });
+        }
     }
-    let rejected = rules.rejected.iter().map(ToString::to_string).collect();
-    Err(BackendFileError::Rejected { backend: name_of(backend).to_owned(), rejected })
+    Ok(rules)
+}
+
+/// Returns what the API server would refuse of the rules of the backend of this name.
+fn refused(manifests: &[Manifest], name: &str) -> Result<Vec<ManifestFinding>, SchemaError> {
+    let mut findings = Linter::new()?.lint(manifests, Timestamp::default()).findings;
+    findings.retain(|finding| {
+        finding.rule.severity == Severity::Error
+            && finding.object.starts_with("SendingBackend ")
+            && finding.object.ends_with(&format!("/{name}"))
+            && (finding.field.starts_with("spec.replies") || finding.field.starts_with("spec.provider"))
+    });
+    Ok(findings)
+}
+
+fn texts(findings: Vec<ManifestFinding>) -> Vec<String> {
+    findings.into_iter().map(|finding| format!("{}: {}", finding.field, finding.message)).collect()
 }
 
 fn name_of(backend: &SendingBackend) -> &str {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use mail_failover_agent::log::quoted_reply;
+use mail_failover_agent::log::{LogReader, LoggedLine};
 use mail_failover_core::model::ReplyRules;
 use mail_failover_core::model::text::visible_json;
 use mail_failover_replies::{NoReply, Rulebook, UnknownStage};
@@ -15,6 +15,8 @@ use super::{ClassifyArguments, Format};
 
 /// No more of a line is read: replies are shorter, and a file without line ends must not fill the memory.
 const MAX_LINE: usize = 64 * 1024;
+/// Character with which some editors begin a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Name of the standard input on the command line.
 const STANDARD_INPUT: &str = "-";
 
@@ -56,6 +58,15 @@ pub enum UnusableLine {
     /// Stage and reply are not told apart.
     #[error("no tab: a line is STAGE<TAB>REPLY")]
     NoTab,
+    /// A line of a log in no form that is known.
+    #[error("no line of a log in a form that is known (docs/postfix.md names the forms)")]
+    UnknownLine,
+    /// A delivery record that is not understood.
+    #[error("a delivery record in a form that is not known; this Postfix may be newer than this program")]
+    UnreadRecord,
+    /// A delivery record that is not whole.
+    #[error("Postfix has cut this record off; the agent does not count it")]
+    CutRecord,
 }
 
 /// Runs the command; returns true if every line was a reply.
@@ -104,22 +115,23 @@ impl Judge {
         out: &mut impl Write,
     ) -> Result<bool, ClassifyError> {
         let mut all_are_replies = true;
-        let (mut bytes, mut number) = (Vec::new(), 0_usize);
+        let (mut bytes, mut number, mut log) = (Vec::new(), 0_usize, LogReader::default());
         while read_line(&mut lines, &mut bytes)? {
             number += 1;
             let line = String::from_utf8_lossy(&bytes);
             let line = line.trim_end_matches(['\r', '\n']);
+            let line = if number == 1 { line.trim_start_matches(BYTE_ORDER_MARK) } else { line };
             let judged = if is_log {
-                let Some((stage, reply)) = quoted_reply(line) else { continue };
-                self.verdict(stage.as_str(), &reply)
+                self.logged(&mut log, line)
             } else {
                 match line.split_once('\t') {
-                    Some((stage, reply)) => self.verdict(stage, reply),
+                    Some((stage, reply)) => self.verdict(stage, reply).map(Some),
                     None => Err(UnusableLine::NoTab),
                 }
             };
             let text = match judged {
-                Ok(verdict) => verdict,
+                Ok(Some(verdict)) => verdict,
+                Ok(None) => continue,
                 Err(problem) => {
                     all_are_replies = false;
                     self.complaint(number, &problem)
@@ -132,11 +144,27 @@ impl Judge {
 
     /// A verdict in the form that is asked for, or the reason why there is none.
     fn verdict(&self, stage: &str, reply: &str) -> Result<String, UnusableLine> {
-        let verdict = Verdict::of(Some(stage.trim().parse()?), reply, &self.rulebook)?;
-        Ok(match self.format {
+        Ok(self.written(&Verdict::of(Some(stage.trim().parse()?), reply, &self.rulebook)?))
+    }
+
+    /// The verdict about a line of a log, as the agent reads it; `None` if it tells of no reply.
+    fn logged(&self, log: &mut LogReader, line: &str) -> Result<Option<String>, UnusableLine> {
+        match log.reply_in(line) {
+            LoggedLine::Reply { answered, reply, sender } => {
+                Ok(Some(self.written(&Verdict::of_delivery(answered, &reply, sender, &self.rulebook)?)))
+            }
+            LoggedLine::Other => Ok(None),
+            LoggedLine::Cut => Err(UnusableLine::CutRecord),
+            LoggedLine::UnreadRecord => Err(UnusableLine::UnreadRecord),
+            LoggedLine::Unknown => Err(UnusableLine::UnknownLine),
+        }
+    }
+
+    fn written(&self, verdict: &Verdict<'_>) -> String {
+        match self.format {
             Format::Text => verdict.text(),
-            Format::Json => json_line(&verdict),
-        })
+            Format::Json => json_line(verdict),
+        }
     }
 
     /// Stands in the place of a line that is no reply, so that the output keeps the order of the input.

@@ -109,6 +109,70 @@ fn a_backends_own_rules_are_tried_before_they_are_applied() {
 }
 
 #[test]
+fn the_bounds_of_the_resource_definition_hold_for_a_manifest_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backend.yaml");
+    let manifest = |rules: &str| {
+        format!(
+            "apiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: house}}\nspec:\n  smtp: {{host: mx.example, port: 25}}\n  replies:\n{rules}"
+        )
+    };
+    let rule = |name: &str, word: &str| format!("  - {{name: '{name}', about: Quota, words: [\"{word}\"]}}\n");
+    let many: String = (0..33).map(|number| rule(&format!("r{number}"), &format!("spent {number}"))).collect();
+    for (rules, field) in [
+        (many, "spec.replies"),
+        (rule(&"n".repeat(64), "spent"), "spec.replies[0].name"),
+        (rule("Upper", "spent"), "spec.replies[0].name"),
+        (rule("a", &"spent".repeat(50)), "spec.replies[0].words[0]"),
+    ] {
+        fs::write(&file, manifest(&rules)).unwrap();
+        let refused = classify(&["--backend-file", file.to_str().unwrap(), "DATA", "554 x"]).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("SendingBackend house: {field}")), "{refused} is not about {field}");
+    }
+}
+
+fn of_log(log: &str) -> (bool, Vec<Value>) {
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };
+    let mut out = Vec::new();
+    let all = judge.lines(log.as_bytes(), true, &mut out).unwrap();
+    (all, objects(&String::from_utf8(out).unwrap()))
+}
+
+#[test]
+fn a_log_is_read_as_the_agent_reads_it() {
+    let record = |said: &str| {
+        format!(
+            "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@x.test>, relay=relay.example[192.0.2.1]:587, delay=0.01, delays=0.01/0/0/0, dsn=5.0.0, status=bounced (host relay.example[192.0.2.1] said: {said}\n"
+        )
+    };
+    let (all, found) = of_log(&record(
+        "553 5.7.1 <a@b.test>: Sender address rejected: not owned by user (in reply to MAIL FROM command))",
+    ));
+    assert!(all);
+    assert_eq!((&found[0]["about"], &found[0]["class"]), (&json!("Identity"), &json!("RecipientLevel")));
+    assert_eq!(found[0]["counts"], false, "it is the message's sender");
+    let unknown = record("550 something that nobody knows (in reply to MAIL FROM command))");
+    assert_eq!(of_log(&unknown).1[0]["counts"], true);
+    let active = "Nov 25 15:43:37 mx postfix/qmgr[1]: 0C425984024: from=<>, size=9, nrcpt=1 (queue active)\n";
+    assert_eq!(of_log(&(active.to_owned() + &unknown)).1[0]["counts"], false, "a bounce");
+    let (_, no_stage) = of_log(&record("550 5.1.1 user unknown)"));
+    assert_eq!(no_stage[0]["stage"], Value::Null);
+    let (all, cut) = of_log(&record("550 5.7.1 Your account has been suspended, and"));
+    assert!(!all && cut[0]["error"].as_str().unwrap().starts_with("Postfix has cut this record off"), "{cut:?}");
+    let (all, unread) = of_log(&format!("a form of nobody\n{}", unknown.replace("delay=", "lateness=")));
+    assert!(!all);
+    assert_eq!((&unread[0]["line"], &unread[1]["line"]), (&json!(1), &json!(2)));
+    assert!(of_log("Nov 25 15:43:37 mx sshd[7]: Connection closed\n").0, "other programs share the log");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };
+    let mut out = Vec::new();
+    assert!(judge.lines("\u{feff}RCPT\t550 5.1.1 user unknown\n".as_bytes(), false, &mut out).unwrap());
+}
+
+#[test]
 fn a_reply_and_a_log_do_not_go_together() {
     let refused = classify(&["--postfix-log", "DATA", "554 x"]).unwrap_err().to_string();
     assert!(refused.starts_with("--postfix-log reads lines of a log"), "{refused}");

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use mail_failover_replies::{Answered, Consequences, DecidingRule, NoReply, Reply, Rulebook, plain_text};
+use mail_failover_agent::reading::{Sender, of_delivery};
+use mail_failover_core::model::EvidenceClass;
+use mail_failover_replies::{Answered, Consequences, DecidingRule, NoReply, Reading, Reply, Rulebook, plain_text};
 use serde::Serialize;
 
 /// The verdict about one reply, as JSON has it.
@@ -26,12 +28,28 @@ impl<'a> Verdict<'a> {
     /// Judges a reply; `text` is what is shown of it.
     pub(super) fn of(stage: Option<Answered>, text: &'a str, rulebook: &'a Rulebook) -> Result<Self, NoReply> {
         let reply = Reply::parse(stage, text)?;
-        let reading = rulebook.read(&reply);
+        Ok(Self::from_reading(&reply, text, rulebook.read(&reply), rulebook))
+    }
+
+    /// Judges a reply to a delivery of a message of this sender, as the agent does.
+    pub(super) fn of_delivery(
+        stage: Option<Answered>,
+        text: &'a str,
+        sender: Sender,
+        rulebook: &'a Rulebook,
+    ) -> Result<Self, NoReply> {
+        let reply = Reply::parse(stage, text)?;
+        Ok(Self::from_reading(&reply, text, of_delivery(rulebook, &reply, sender), rulebook))
+    }
+
+    fn from_reading(reply: &Reply<'_>, text: &'a str, reading: Reading<'a>, rulebook: &'a Rulebook) -> Self {
         let is_refusal = reply.code >= 400;
         let Consequences { counts, immediate, deferred, .. } = reading.about.consequences();
         let has_own_rules = !rulebook.source().rules.is_empty();
-        Ok(Self {
-            stage: stage.map(Answered::as_str),
+        // A delivery may be refused for its sender alone.
+        let counts = counts && reading.class != EvidenceClass::RecipientLevel;
+        Self {
+            stage: reply.stage.map(Answered::as_str),
             reply: text,
             about: reading.about.as_str(),
             class: reading.class.as_str(),
@@ -40,8 +58,8 @@ impl<'a> Verdict<'a> {
             defer: reply.code >= 500 && deferred,
             rule: reading.rule.map(DecidingRule::id),
             source: reading.rule.map(DecidingRule::source),
-            read_as: has_own_rules.then(|| plain_text(&reply)),
-        })
+            read_as: has_own_rules.then(|| plain_text(reply)),
+        }
     }
 
     /// The verdict for people.

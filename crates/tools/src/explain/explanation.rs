@@ -15,10 +15,10 @@ use mail_failover_core::engine::{
     Agreement, Candidate, Decision, Eligibility, Health, HoldReason, NextChange, Reason, Situation, Verdict, decide,
 };
 use mail_failover_core::model::{Backend, ClockDrift, EvidenceClass, Member, ObjectKey, Policy, Route, Timestamp};
-use mail_failover_resolve::persisted_verdict;
 use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Presumed, Rejection, Unresolved};
+use mail_failover_resolve::{persisted_unseen_failure, persisted_verdict};
 use mail_failover_resolve::{request, time};
 
 /// Objects of a route as they were read.
@@ -343,7 +343,7 @@ fn verdict(
     hold: Option<HoldReason>,
     at: Timestamp,
 ) -> Option<Verdict> {
-    let judgement = persisted_verdict(written, backend)?;
+    let Some(judgement) = persisted_verdict(written, backend) else { return unseen(backend?, at) };
     let is_unhealthy = judgement.health == Health::Unhealthy;
     let can_deliver = matches!(judgement.health, Health::Healthy | Health::Degraded);
     Some(Verdict {
@@ -356,9 +356,29 @@ fn verdict(
         // Whether a standby has answered since the failure began stands in the status as a hold, or not at all.
         confirmed_at: Some(at).filter(|_| can_deliver && hold != Some(HoldReason::AwaitingConfirmation)),
         confirmed_standbys: vec![],
+        unseen_failure: None,
         is_throttled: judgement.class == EvidenceClass::Throttled,
         failures: 0,
         observers: Agreement { voters: 1, unhealthy: u32::from(is_unhealthy) },
+    })
+}
+
+/// Returns the verdict about a backend that nobody can look at, if it failed before.
+fn unseen(backend: &SendingBackendStatus, at: Timestamp) -> Option<Verdict> {
+    let unseen_failure = Some(persisted_unseen_failure(backend)?);
+    Some(Verdict {
+        health: Health::Unknown,
+        since: at,
+        class: EvidenceClass::ProbeBlocked,
+        message: backend.message.clone().unwrap_or_default().into(),
+        first_failure_at: None,
+        first_evidence_at: None,
+        confirmed_at: None,
+        confirmed_standbys: vec![],
+        unseen_failure,
+        is_throttled: false,
+        failures: 0,
+        observers: Agreement::default(),
     })
 }
 

@@ -177,6 +177,22 @@ fn a_field_that_was_renamed_is_found_with_its_new_name() {
 }
 
 #[test]
+fn words_of_a_rule_about_replies_are_named_by_their_index() {
+    for (word, code) in
+        [("x*", "ValidationRule"), ("(x", "ValidationRule"), (".+", "InvalidReplyRule"), ("a@b.c", "InvalidReplyRule")]
+    {
+        let rules = json!([{"name": "a", "about": "Quota", "words": ["spent"]}, {"name": "b", "about": "Quota", "words": ["used up", word]}]);
+        let found: Vec<_> = report(&with(&[("/a/spec/replies", rules)]))
+            .findings
+            .into_iter()
+            .filter(|finding| finding.field.starts_with("spec.replies"))
+            .map(|finding| (finding.rule.code, finding.field))
+            .collect();
+        assert_eq!(found, [(code, "spec.replies[1].words[1]".to_owned())], "{word}");
+    }
+}
+
+#[test]
 fn capacity_is_told_with_its_numbers() {
     let warming = with(&[("/b/spec/limits/warmUp/schedule", json!([1, 1, 1, 1, 1000]))]);
     let report = report(&warming);
