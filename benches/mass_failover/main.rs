@@ -51,7 +51,7 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let size = SIZES[usize::from(arguments.quick)];
     println!("{}; load {}", machine(), load());
     install_crds(&env.client()).await?;
-    env.apply(&MANIFESTS.join("---\n")).await?;
+    env.kubectl_with_input(&["apply", "--namespace", ACCOUNT.0, "-f", "-"], &MANIFESTS.join("---\n")).await?;
     let kubeconfig = env.folder().join("operator.kubeconfig");
     service_account::write_kubeconfig(&env, ACCOUNT.0, ACCOUNT.1, &kubeconfig).await?;
 
