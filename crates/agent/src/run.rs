@@ -109,6 +109,8 @@ pub fn run(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
     raise_limit_of_open_files();
+    // Read now: at the first reply it would keep everything else waiting.
+    mail_failover_replies::rules();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run_agent(arguments))
