@@ -107,14 +107,14 @@ pub enum AppError {
 pub fn run(arguments: Box<OperatorArguments>) -> Result<(), AppError> {
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
     raise_limit_of_open_files();
-    // Read now: at the first reply it would keep everything else waiting.
-    mail_failover_replies::rules();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(operate(*arguments))
 }
 
 async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
+    // At the first reply it would keep everything else waiting.
+    drop(tokio::task::spawn_blocking(mail_failover_replies::rules));
     let mut operator = Operator::new(arguments);
     let clients = operator.connect().await?;
     let (inputs, input_receiver) = mpsc::channel(INPUT_QUEUE);

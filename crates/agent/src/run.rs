@@ -109,8 +109,6 @@ pub fn run(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
     telemetry::init_logs(&arguments.log, arguments.log_format)?;
     raise_limit_of_open_files();
-    // Read now: at the first reply it would keep everything else waiting.
-    mail_failover_replies::rules();
     // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
     drop(rustls::crypto::ring::default_provider().install_default());
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run_agent(arguments))
@@ -119,6 +117,8 @@ pub fn run(arguments: AgentRunArguments) -> Result<u8, RunError> {
 async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     // Before anything else: a signal that comes at once must end us in order.
     let signals = Signals::of_this_process()?;
+    // At the first reply it would keep everything else waiting.
+    drop(tokio::task::spawn_blocking(mail_failover_replies::rules));
     let intake = Intake::default();
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
     let mut registry = telemetry::registry();

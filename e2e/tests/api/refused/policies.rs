@@ -417,6 +417,29 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "spec.breaker.consecutive in body should be greater than or equal to 1",
     ),
     (
+        "with a breaker of 1001 deliveries",
+        "{breaker: {consecutive: 1001}}",
+        "spec.breaker.consecutive in body should be less than or equal to 1000",
+    ),
+    ("with a first pause in days", "{breaker: {firstPause: 1d}}", "spec.breaker.firstPause in body should match"),
+    (
+        "with a first pause of too many letters",
+        "{breaker: {firstPause: 10000000000000000000ms}}",
+        "spec.breaker.firstPause: Too long: may not be more than 20",
+    ),
+    ("with a longest pause in days", "{breaker: {longestPause: 1d}}", "spec.breaker.longestPause in body should match"),
+    (
+        "with a longest pause of too many letters",
+        "{breaker: {longestPause: 10000000000000000000ms}}",
+        "spec.breaker.longestPause: Too long: may not be more than 20",
+    ),
+    ("with failures that last for days", "{failure: {lasting: 1d}}", "spec.failure.lasting in body should match"),
+    (
+        "with failures that last for too many letters",
+        "{failure: {lasting: 10000000000000000000ms}}",
+        "spec.failure.lasting: Too long: may not be more than 20",
+    ),
+    (
         "with a breaker that pauses for less than 1s",
         "{breaker: {firstPause: 999ms}}",
         "spec.breaker.firstPause must be between 1s and 10m",
