@@ -84,7 +84,8 @@ pub(super) struct ObserverVotes {
     // Boxed: a node of the map has room for eleven.
     others: BTreeMap<Arc<str>, Box<PeerVerdict>>,
     /// The verdict that stands while votes are equal; `None` as long as our own was the only one.
-    standing: Option<StandingVerdict>,
+    // Boxed: most have none, and there are many of these.
+    standing: Option<Box<StandingVerdict>>,
     /// Failure that an earlier leader has persisted; `None` once the standing verdict is another one.
     // Boxed: rare, and there are many of these.
     adopted: Option<Box<AdoptedFailure>>,
@@ -175,8 +176,8 @@ impl ObserverVotes {
         if earlier.health == Health::Unknown || (self.others.is_empty() && !is_contradicted) {
             return;
         }
-        self.standing =
-            Some(StandingVerdict { health: earlier.health, since: earlier.since.min(now), is_shared: true });
+        let standing = StandingVerdict { health: earlier.health, since: earlier.since.min(now), is_shared: true };
+        self.standing = Some(Box::new(standing));
         self.adopted = (earlier.health == Health::Unhealthy).then(|| {
             Box::new(AdoptedFailure {
                 at: now,
@@ -191,17 +192,17 @@ impl ObserverVotes {
     // Called before and after anything changes that the votes rest on.
     pub(super) fn settle(&mut self, own: &OwnVote, suspicion: &Suspicion, now: Timestamp) {
         let verdict = self.count(own, suspicion, now).map(|count| count.verdict);
-        if verdict.is_some() {
-            self.standing = verdict;
+        if let Some(verdict) = verdict {
+            self.standing = Some(Box::new(verdict));
         }
-        if self.standing.is_none_or(|standing| standing.health != Health::Unhealthy) {
+        if self.standing.as_deref().is_none_or(|standing| standing.health != Health::Unhealthy) {
             self.adopted = None;
         }
     }
 
     /// Drops the standing verdict once no other observer is left and none had a part in it.
     pub(super) fn leave_alone(&mut self) {
-        if self.others.is_empty() && self.standing.is_some_and(|standing| !standing.is_shared) {
+        if self.others.is_empty() && self.standing.as_deref().is_some_and(|standing| !standing.is_shared) {
             self.standing = None;
         }
     }
@@ -242,7 +243,7 @@ impl ObserverVotes {
     }
 
     fn is_failing(&self) -> bool {
-        self.standing.is_some_and(|standing| standing.health == Health::Unhealthy)
+        self.standing.as_deref().is_some_and(|standing| standing.health == Health::Unhealthy)
     }
 
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
@@ -272,7 +273,7 @@ impl ObserverVotes {
         let health = match (unhealthy * 2).cmp(&voters) {
             Ordering::Greater => Health::Unhealthy,
             Ordering::Equal if degraded == 0 || self.is_failing() => {
-                self.standing.map_or(Health::Unknown, |standing| standing.health)
+                self.standing.as_deref().map_or(Health::Unknown, |standing| standing.health)
             }
             // What nobody sees well is not well.
             Ordering::Less | Ordering::Equal if unhealthy + degraded == voters || degraded * 2 > voters => {
@@ -284,7 +285,7 @@ impl ObserverVotes {
         let health = adopted.map_or(health, |_| Health::Unhealthy);
         let agreeing = votes.clone().filter(|vote| vote.agrees_with(health));
         let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
-        let since = match self.standing {
+        let since = match self.standing.as_deref() {
             None | Some(StandingVerdict { is_shared: false, .. }) if is_own => own.since,
             Some(standing) if standing.health == health && is_own => standing.since.max(own.since),
             Some(standing) if standing.health == health => standing.since,
