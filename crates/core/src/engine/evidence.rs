@@ -309,11 +309,13 @@ impl Evidence {
             .max_by_key(|(verdict, _)| verdict.health)
     }
 
-    /// Returns the next time at which a verdict may change without input: a probe goes stale, or an agent's verdict
-    /// lapses.
+    /// Returns the next time at which a verdict may change without input: a probe goes stale, an agent's verdict
+    /// lapses, or a persisted failure ends by what other replicas go on saying.
     pub fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
         let probes = self.judged.values().flat_map(|judged| judged.probes.values());
-        probes.map(Judgement::stale_at).filter(|at| *at > now).chain(self.deliveries.next_timeout(now)).min()
+        let stale = probes.map(Judgement::stale_at).filter(|at| *at > now);
+        let adopted = self.judged.values().filter_map(|judged| judged.votes.next_timeout(now));
+        stale.chain(adopted).chain(self.deliveries.next_timeout(now)).min()
     }
 
     /// Returns true if the address is one of several and known to fail.
@@ -393,7 +395,8 @@ impl JudgedEvidence {
     }
 
     fn own_vote(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<OwnVote> {
-        Some(OwnVote { verdict: self.own(deliveries, now)?, answered_at: answered_at(&self.probes, now) })
+        let verdict = self.own(deliveries, now)?;
+        Some(OwnVote { verdict, answered_at: answered_at(&self.probes, now), counted_at: now })
     }
 
     /// Applies a change to our own vote.
@@ -436,8 +439,9 @@ impl JudgedEvidence {
 
     fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
-        let turned_at = turned_at(&own.as_reported(), now);
-        Some(self.votes.merged(own, answered_at(&self.probes, now), shared.suspicion, turned_at))
+        let ours = self.own_vote(shared.deliveries, now)?;
+        let turned_at = turned_at(&ours.verdict, now);
+        Some(self.votes.merged(own, &ours, shared.suspicion, turned_at))
     }
 }
 

@@ -446,6 +446,37 @@ fn a_new_leader_keeps_a_persisted_failure_until_a_newer_answer() {
 }
 
 #[test]
+fn a_new_leader_without_a_vote_keeps_a_persisted_failure_while_the_others_may_be_dead() {
+    let unhealthy = Judgement::restored(Health::Unhealthy, at(7), EvidenceClass::NoAnswer, "no answer");
+    let suspects = BTreeSet::from([Observer::Own]);
+    let start = || {
+        let mut evidence = tracked(&["a"]);
+        feed(&mut evidence, "a", 1, "+");
+        record(&mut evidence, "b", Health::Healthy, 1, 2);
+        evidence.suspect(&suspects, at(9));
+        evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+        evidence
+    };
+    let mut evidence = start();
+    assert_eq!(said(&evidence, 69), (Health::Unhealthy, at(7)), "the last report of a dead peer");
+    assert_eq!(evidence.next_timeout(at(11)), Some(at(1 + 38)), "a probe goes stale first");
+    assert_eq!(evidence.next_timeout(at(50)), Some(at(70)));
+    assert_eq!(said(&evidence, 75), (Health::Healthy, at(70)), "whoever is heard for a minute is alive");
+    evidence.suspect(&BTreeSet::new(), at(80));
+    assert_eq!(said(&evidence, 81).0, Health::Healthy);
+
+    let mut evidence = start();
+    evidence.forget_observer("b", at(25));
+    assert_eq!(said(&evidence, 26).0, Health::Unknown, "nobody is left who could say");
+    evidence.suspect(&BTreeSet::new(), at(30));
+    assert_eq!(said(&evidence, 31), (Health::Unhealthy, at(7)), "an old success of our own ends nothing");
+
+    let mut evidence = start();
+    record(&mut evidence, "b", Health::Healthy, 3, 12);
+    assert_eq!(said(&evidence, 13).0, Health::Healthy, "a report that changed since is fresh");
+}
+
+#[test]
 fn a_failure_behind_an_obstacle_is_remembered_over_a_restart() {
     let mut evidence = tracked(&["greet", "login"]);
     let failed = Judgement::restored(Health::Unhealthy, at(3), EvidenceClass::AuthenticationRefused, "535");

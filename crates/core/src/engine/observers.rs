@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Health, Judgement, Verdict};
 use crate::model::{EvidenceClass, Timestamp};
@@ -91,6 +92,11 @@ pub(super) struct ObserverVotes {
     adopted: Option<Box<AdoptedFailure>>,
 }
 
+/// Time after which a persisted failure ends by what other replicas reported before the takeover, if our own vote does
+/// not count.
+// Longer than the Lease of a replica that died: one that is heard for so long is alive.
+const HEARD_FOR: Duration = Duration::from_mins(1);
+
 /// Unhealthy verdict of an earlier leader.
 #[derive(Clone, Debug)]
 struct AdoptedFailure {
@@ -107,6 +113,8 @@ pub(super) struct OwnVote {
     /// Earliest of the latest successes of the probes that it rests on; `None` if one of them has had none since its
     /// latest failure.
     pub(super) answered_at: Option<Timestamp>,
+    /// Time at which the votes are counted.
+    pub(super) counted_at: Timestamp,
 }
 
 /// Verdict of another observer.
@@ -164,6 +172,11 @@ impl ObserverVotes {
         self.others.remove(observer).is_some()
     }
 
+    /// Returns the time at which the other observers' verdicts may end a persisted failure.
+    pub(super) fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        self.adopted.as_deref().map(AdoptedFailure::lapses_at).filter(|at| *at > now)
+    }
+
     /// Returns true if no other observer votes, nor had a part in the standing verdict.
     pub(super) fn is_alone(&self) -> bool {
         self.others.is_empty() && self.standing.is_none()
@@ -207,21 +220,14 @@ impl ObserverVotes {
         }
     }
 
-    /// Returns the verdict of all observers. `now` bounds times of other clocks, and is the start of the verdict if
-    /// only the voters changed.
+    /// Returns the verdict of all observers; `ours` is `own` as a vote. `now` bounds times of other clocks, and is the
+    /// start of the verdict if only the voters changed.
     // ADR-0013: Observers vote, and a tie keeps the verdict.
-    pub(super) fn merged(
-        &self,
-        own: Verdict,
-        answered_at: Option<Timestamp>,
-        suspicion: &Suspicion,
-        now: Timestamp,
-    ) -> Verdict {
+    pub(super) fn merged(&self, own: Verdict, ours: &OwnVote, suspicion: &Suspicion, now: Timestamp) -> Verdict {
         if self.is_alone() && suspicion.own_since.is_none() {
             return own;
         }
-        let ours = OwnVote { verdict: own.as_reported(), answered_at };
-        let Some(count) = self.count(&ours, suspicion, now) else {
+        let Some(count) = self.count(ours, suspicion, now) else {
             return without_voters(own, suspicion);
         };
         let VoteCount { verdict, observers, decisive, first_failure_at, first_evidence_at, confirms, adopted } = count;
@@ -249,7 +255,7 @@ impl ObserverVotes {
     /// Counts the votes: a quorum is more than half of the observers that have a verdict and are not suspect. The
     /// standing verdict decides a tie.
     fn count<'a>(&'a self, own: &'a OwnVote, suspicion: &Suspicion, now: Timestamp) -> Option<VoteCount<'a>> {
-        let OwnVote { verdict: own, answered_at } = own;
+        let OwnVote { verdict: own, answered_at, counted_at } = own;
         let our_vote =
             Vote { observer: None, verdict: own, failing_since: own.first_failure_at, came_at: *answered_at };
         let our_vote = Some(our_vote).filter(|_| suspicion.own_since.is_none());
@@ -281,7 +287,11 @@ impl ObserverVotes {
             }
             Ordering::Less | Ordering::Equal => Health::Healthy,
         };
-        let adopted = self.adopted.as_deref().filter(|adopted| adopted.stands_against(health, votes.clone()));
+        let has_own = votes.clone().any(|vote| vote.observer.is_none());
+        let lapsed_at = self.adopted.as_deref().map(AdoptedFailure::lapses_at);
+        let lapsed_at = lapsed_at.filter(|at| !has_own && at <= counted_at);
+        let adopted = self.adopted.as_deref().filter(|_| lapsed_at.is_none());
+        let adopted = adopted.filter(|adopted| adopted.stands_against(health, votes.clone()));
         let health = adopted.map_or(health, |_| Health::Unhealthy);
         let agreeing = votes.clone().filter(|vote| vote.agrees_with(health));
         let is_own = voters == 1 && votes.clone().all(|vote| vote.observer.is_none());
@@ -292,7 +302,7 @@ impl ObserverVotes {
             // Votes older than the verdict until now cannot have ended it: the voters changed.
             Some(standing) => Some(quorum_reached_at(agreeing.clone(), voters, now))
                 .filter(|reached| *reached > standing.since)
-                .unwrap_or(now),
+                .unwrap_or_else(|| lapsed_at.map_or(now, |lapsed| now.min(lapsed))),
             None => quorum_reached_at(agreeing.clone(), voters, now),
         };
         let is_shared = !(is_own && since == own.since);
@@ -317,14 +327,17 @@ impl ObserverVotes {
 }
 
 impl AdoptedFailure {
+    /// Returns the time at which votes of others alone may end it.
+    fn lapses_at(&self) -> Timestamp {
+        self.at + HEARD_FOR
+    }
+
     /// Returns true if nothing that is newer than the failure speaks against it.
-    // A process that had no processor keeps its verdict, and a dead peer its last report. Our own vote decides if that
-    // is so: who has none has nothing to set against the others' words.
-    fn stands_against<'a>(&self, health: Health, mut votes: impl Iterator<Item = Vote<'a>> + Clone) -> bool {
+    // A process that had no processor keeps its verdict, and a dead peer its last report.
+    fn stands_against<'a>(&self, health: Health, mut votes: impl Iterator<Item = Vote<'a>>) -> bool {
         let is_better = matches!(health, Health::Healthy | Health::Degraded);
-        let has_own = votes.clone().any(|vote| vote.observer.is_none());
         let is_fresh = |vote: Vote<'_>| vote.agrees_with(health) && vote.came_at.is_some_and(|at| at >= self.at);
-        is_better && has_own && !votes.any(is_fresh)
+        is_better && !votes.any(is_fresh)
     }
 }
 
