@@ -9,6 +9,7 @@ use alarms::haproxy::{Balancer, FALL, RISE, Server};
 use alarms::probes::Stream;
 use alarms::profile::Profile;
 use alarms::simulation::{AlarmCounts, Pace, simulate};
+use alarms::{is_promised, rows, simulate_all};
 use fastrand::Rng;
 use mail_failover_core::model::EvidenceClass;
 
@@ -102,6 +103,17 @@ fn no_check_begins_while_one_waits() {
     }
     // A tenth of them wait for the timeout, in which four others would have begun.
     assert!((6_500..7_500).contains(&checks), "{checks}");
+}
+
+#[test]
+fn what_is_promised_to_move_no_route_moves_none_and_hides_no_outage() {
+    let rows: Vec<_> = rows(100).into_iter().filter(is_promised).collect();
+    assert!(rows.len() >= 9, "{}", rows.len());
+    for (row, counts) in rows.iter().zip(simulate_all(&rows)) {
+        let name = format!("{} {}", row.profile.name, row.fault_model.name());
+        assert!(counts.hours >= 400 && counts.outages > 20, "{name}: {counts:?}");
+        assert_eq!((counts.ours.wrong, counts.ours.missed), (0, 0), "{name}: {counts:?}");
+    }
 }
 
 #[test]

@@ -32,15 +32,15 @@ fn timestamp(micros: i64) -> Timestamp {
 }
 
 /// A row under a policy.
-struct Row {
-    profile: Profile,
-    fault_model: FaultModel,
+pub struct Row {
+    pub profile: Profile,
+    pub fault_model: FaultModel,
     days: usize,
 }
 
 /// The rows, of two million route-hours. The fast policy has fifty times as many probes an hour, so
 /// that its rows without stretches to skip get fewer hours, and the others more.
-fn rows(divisor: usize) -> Vec<Row> {
+pub fn rows(divisor: usize) -> Vec<Row> {
     let row = |profile: fn() -> Profile, fault_model: FaultModel, hours: usize| Row {
         profile: profile(),
         fault_model,
@@ -121,7 +121,7 @@ pub fn print(divisor: usize) {
 }
 
 /// Returns true if the product promises that such a fault never moves a route under this policy.
-fn is_promised(row: &Row) -> bool {
+pub fn is_promised(row: &Row) -> bool {
     match row.fault_model {
         FaultModel::Blip(_) => row.profile.name == Profile::default_policy().name,
         FaultModel::Resolver(_) | FaultModel::CutOff(_) | FaultModel::AllAtOnce(_) => true,
@@ -130,7 +130,7 @@ fn is_promised(row: &Row) -> bool {
 }
 
 /// Simulates all rows on every core. The counts do not depend on the number of cores.
-fn simulate_all(rows: &[Row]) -> Vec<AlarmCounts> {
+pub fn simulate_all(rows: &[Row]) -> Vec<AlarmCounts> {
     let days: Vec<_> = rows.iter().enumerate().flat_map(|(row, of)| (0..of.days).map(move |day| (row, day))).collect();
     let next = AtomicUsize::new(0);
     let sums = Mutex::new(vec![AlarmCounts::default(); rows.len()]);
