@@ -57,12 +57,22 @@ impl Shop {
     /// # Errors
     /// When a pod does not become ready, or the route does not lead to `a`.
     pub async fn open(env: Arc<TestEnv>) -> Result<Self> {
+        Self::open_with(env, |_| ()).await
+    }
+
+    /// Creates the tenant with the route's objects changed by `adapt`, and returns when mail can be sent.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub async fn open_with(env: Arc<TestEnv>, adapt: fn(&mut Value)) -> Result<Self> {
         let shop = Self::empty(env)?;
         let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
             "stringData": { "username": USER, "password": PASSWORD } });
         shop.apply(&[login]).await?;
         shop.start_providers(&[&format!("--login-folder={LOGIN}")]).await?;
-        shop.apply(&shop.example("examples/postfix-agent/route.yaml")?).await?;
+        let mut route = shop.example("examples/postfix-agent/route.yaml")?;
+        route.iter_mut().for_each(adapt);
+        shop.apply(&route).await?;
         shop.wait_active("a").await?;
         shop.apply(&shop.volumes()?).await?;
         shop.apply(&shop.example("examples/postfix-agent/rbac.yaml")?).await?;

@@ -533,6 +533,23 @@ fn a_primary_that_fails_again_and_again_soaks_longer() {
 }
 
 #[test]
+fn a_soak_never_begins_before_the_backend_was_left() {
+    let mut fleet = Fleet::of("a+ b+").on("b");
+    fleet.policy.as_mut().unwrap().failback.after = Duration::from_secs(1);
+    fleet.policy.as_mut().unwrap().hold.cooldown = Duration::ZERO;
+    fleet.policy.as_mut().unwrap().hold.minimum_stay = Duration::ZERO;
+    // A new leader that has not seen the failure yet: its verdict is older than the move.
+    fleet.memory.history = vec![transition(1, "a", "b", 2_000)];
+    fleet.candidates[0].confirmed_at = Some(at(1_999));
+    assert_eq!(fleet.decide(2_005).hold, Some(Hold::until(HoldReason::Soak, at(2_060))));
+    fleet.candidates[0].confirmed_at = None;
+    assert_eq!(fleet.decide(2_059).hold, Some(Hold::until(HoldReason::Soak, at(2_060))));
+    assert_eq!(fleet.decide(2_060).memory.lead().map(|lead| &**lead), Some("a"), "only others can see it");
+    fleet.candidates[0].confirmed_at = Some(at(2_002));
+    assert_eq!(fleet.decide(2_003).memory.lead().map(|lead| &**lead), Some("a"));
+}
+
+#[test]
 fn a_return_begins_in_a_window_only() {
     let mut fleet = Fleet::of("a+ b+").on("b");
     // The epoch was a Thursday; the window opens at 02:00 UTC.

@@ -156,8 +156,8 @@ impl<'a> DecisionBuilder<'a> {
         targets.sort_by_key(|candidate| candidate.health != Health::Healthy);
         if has_failed {
             if self.situation.is_storm {
-                // What has answered since the failure began is no part of the storm.
-                targets = self.last_resort(departures);
+                // What has answered since the failure began is no part of the storm. Members that stay carry mail as it is.
+                targets = if can_stay { vec![] } else { self.last_resort(departures) };
                 if targets.is_empty() {
                     return Some(Hold::open(HoldReason::StormBrake));
                 }

@@ -459,8 +459,8 @@ fn a_new_leader_without_a_vote_keeps_a_persisted_failure_while_the_others_may_be
     };
     let mut evidence = start();
     assert_eq!(said(&evidence, 69), (Health::Unhealthy, at(7)), "the last report of a dead peer");
-    assert_eq!(evidence.next_timeout(at(11)), Some(at(1 + 38)), "a probe goes stale first");
-    assert_eq!(evidence.next_timeout(at(50)), Some(at(70)));
+    assert_eq!(evidence.next_timeout(at(11)), Some(at(1 + 65)), "a probe goes stale first");
+    assert_eq!(evidence.next_timeout(at(66)), Some(at(70)));
     assert_eq!(said(&evidence, 75), (Health::Healthy, at(70)), "whoever is heard for a minute is alive");
     evidence.suspect(&BTreeSet::new(), at(80));
     assert_eq!(said(&evidence, 81).0, Health::Healthy);

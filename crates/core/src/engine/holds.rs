@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Memory, TransitionKind, TransitionReason};
+use super::{Candidate, Memory, Transition, TransitionKind, TransitionReason};
 use crate::model::{ClockDrift, EvidenceClass, Policy, Strategy, Timestamp};
 
 /// Failures of a preferred backend within this time before its recovery lengthen the soak.
 const FLAP_MEMORY: Duration = Duration::from_hours(24);
+/// Least time before a return to a backend that was left and has not answered since, as far as this process knows.
+const UNCONFIRMED_RECOVERY: Duration = Duration::from_mins(1);
 /// Most doublings of the soak. The second failure brings the first one.
 const MAX_DOUBLINGS: u32 = 3;
 /// Time for which a first choice waits for a preferred backend of which nothing is known.
@@ -135,7 +137,7 @@ pub const TIMERS: [Timer; 17] = [
     },
     Timer {
         name: "soak",
-        starts: "a preferred backend becomes Healthy",
+        starts: "a preferred backend becomes Healthy; never before the move away from it",
         ends: "`failback.after` later, doubled for each failure but one in the 24 hours before, at most three times; or when it fails",
     },
     Timer {
@@ -229,7 +231,15 @@ pub(super) fn budget(
 
 /// Returns the time a recovered backend must have been Healthy; longer for one that fails again and again.
 pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> Duration {
-    let failures = memory.history.iter().filter(|transition| {
+    let failures = departures_by_failure(memory, candidate)
+        .filter(|departure| candidate.since.since(departure.decided_at) <= FLAP_MEMORY);
+    let failures = u32::try_from(failures.count()).unwrap_or(u32::MAX);
+    policy.failback.after.saturating_mul(1 << failures.saturating_sub(1).min(MAX_DOUBLINGS))
+}
+
+/// Returns the moves away from this backend because it failed, the latest first.
+fn departures_by_failure<'a>(memory: &'a Memory, candidate: &'a Candidate) -> impl Iterator<Item = &'a Transition> {
+    memory.history.iter().filter(|transition| {
         let is_failure = match transition.reason {
             TransitionReason::Failed(class) => !matches!(class, EvidenceClass::Slow | EvidenceClass::Throttled),
             TransitionReason::Suspended
@@ -242,14 +252,22 @@ pub(super) fn soak(policy: &Policy, memory: &Memory, candidate: &Candidate) -> D
         };
         is_failure
             && transition.from == candidate.name
-            && candidate.since.since(transition.decided_at) <= FLAP_MEMORY
             && match transition.kind {
                 TransitionKind::Failover => true,
                 TransitionKind::Failback => false,
             }
-    });
-    let failures = u32::try_from(failures.count()).unwrap_or(u32::MAX);
-    policy.failback.after.saturating_mul(1 << failures.saturating_sub(1).min(MAX_DOUBLINGS))
+    })
+}
+
+/// Returns the end of the soak. It begins with the recovery, and never before the backend was left.
+// ADR-0104: A failure ends by a fresh answer. A successor may not have seen the failure: its own verdict is then older
+// than the move. Unless the backend has answered since, it waits for rounds of its own.
+fn soaked_at(policy: &Policy, memory: &Memory, candidate: &Candidate, now: Timestamp) -> Timestamp {
+    let soak = soak(policy, memory, candidate);
+    let left_at = departures_by_failure(memory, candidate).next().map(|departure| departure.decided_at.min(now));
+    let Some(left_at) = left_at.filter(|left_at| candidate.since < *left_at) else { return candidate.since + soak };
+    let has_answered = candidate.confirmed_at.is_some_and(|at| at >= left_at);
+    left_at + if has_answered { soak } else { soak.max(UNCONFIRMED_RECOVERY) }
 }
 
 /// Returns the hold that keeps a return to this backend, if any: the timed hold that ends last, a person's approval,
@@ -262,7 +280,7 @@ pub(super) fn on_return(
     now: Timestamp,
     drift: ClockDrift,
 ) -> Option<Hold> {
-    let soak = Hold::until(HoldReason::Soak, candidate.since + soak(policy, memory, candidate));
+    let soak = Hold::until(HoldReason::Soak, soaked_at(policy, memory, candidate, now));
     let timed = [Some(soak), Some(comfort(policy, memory)), budget(policy, strategy, memory, now, false)];
     // The first of equal ends wins.
     let latest =

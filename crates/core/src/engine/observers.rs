@@ -302,7 +302,7 @@ impl ObserverVotes {
             // Votes older than the verdict until now cannot have ended it: the voters changed.
             Some(standing) => Some(quorum_reached_at(agreeing.clone(), voters, now))
                 .filter(|reached| *reached > standing.since)
-                .unwrap_or_else(|| lapsed_at.map_or(now, |lapsed| now.min(lapsed))),
+                .unwrap_or(lapsed_at.unwrap_or(now)),
             None => quorum_reached_at(agreeing.clone(), voters, now),
         };
         let is_shared = !(is_own && since == own.since);

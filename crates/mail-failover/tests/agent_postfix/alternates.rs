@@ -11,6 +11,8 @@ use crate::process::{Agent, all_of, decide_by_default, is_up, submit};
 
 const PRIMARY: &str = "127.0.0.2";
 const STANDBY: &str = "127.0.0.3";
+/// The longest that an attempt without any waiting may take on a busy machine. A retry of Postfix's takes minutes.
+const ONE_ATTEMPT: Duration = Duration::from_secs(4);
 
 /// Times that messages took from their arrival until they were sent, by Postfix's log.
 fn delays(log: &str) -> Vec<Duration> {
@@ -40,7 +42,7 @@ fn through(primary: &Sink, set: &[&str], messages: usize) -> (String, String) {
 }
 
 #[test]
-fn each_message_that_the_primary_does_not_take_is_out_within_a_second_and_the_route_stays() {
+fn each_message_that_the_primary_does_not_take_is_out_within_the_attempt_and_the_route_stays() {
     if !possible() {
         return;
     }
@@ -53,7 +55,7 @@ fn each_message_that_the_primary_does_not_take_is_out_within_a_second_and_the_ro
         let delays = delays(&log);
         let slowest = delays.iter().max().unwrap();
         println!("{fault}: the slowest of {} messages took {slowest:?}", delays.len());
-        assert!(delays.len() == 40 && *slowest < Duration::from_secs(1), "{fault}: {slowest:?}\n{log}");
+        assert!(delays.len() == 40 && *slowest < ONE_ATTEMPT, "{fault}: {slowest:?}\n{log}");
         for unwanted in ["status=deferred", "status=bounced", "delivery temporarily suspended"] {
             assert!(!log.contains(unwanted), "{fault}: {unwanted}\n{log}");
         }
@@ -73,7 +75,7 @@ fn what_the_primary_refuses_by_5xx_is_out_by_the_next_backend_within_the_attempt
     let delays = delays(&log);
     let slowest = delays.iter().max().unwrap();
     println!("refuses by 554: the slowest of {} messages took {slowest:?}", delays.len());
-    assert!(delays.len() == 40 && *slowest < Duration::from_secs(1), "{slowest:?}\n{log}");
+    assert!(delays.len() == 40 && *slowest < ONE_ATTEMPT, "{slowest:?}\n{log}");
     assert!(log.contains("554-5.7.1 gobbledygook 454 (kept by mail-failover) 554 5.7.1 and balderdash"), "{log}");
     assert!(!log.contains("status=deferred") && !log.contains("status=bounced"), "{log}");
     assert!(!log.contains("lookup error"), "{log}");
