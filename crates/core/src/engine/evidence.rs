@@ -439,7 +439,7 @@ impl JudgedEvidence {
 
     fn verdict(&self, shared: SharedInputs<'_>, now: Timestamp) -> Option<Verdict> {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
-        let ours = self.own_vote(shared.deliveries, now)?;
+        let ours = OwnVote { verdict: own.as_reported(), answered_at: answered_at(&self.probes, now), counted_at: now };
         let turned_at = turned_at(&ours.verdict, now);
         Some(self.votes.merged(own, &ours, shared.suspicion, turned_at))
     }
