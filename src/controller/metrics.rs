@@ -461,3 +461,7 @@ fn state_labels(key: &ObjectKey, state: RouteState) -> RouteStateLabels {
     };
     RouteStateLabels { namespace: key.namespace.to_string(), route: key.name.to_string(), state }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;
