@@ -222,10 +222,13 @@ impl Lines {
         let token = before.rsplit(char::is_whitespace).next().unwrap_or_default();
         let is_address = token.starts_with('<') && token.ends_with('>');
         let ends_open = token.ends_with([':', '(', '[', '{', '"', '\'', '`', '=', '|', '<', '>', '»', '→']);
-        if (ends_open && !is_address) || self == Self::Last {
+        // `550-unrouteable mail domain "localhost" 550 Sender verify failed`.
+        let is_name = self == Self::Several && is_quoted_name(token);
+        if (ends_open && !is_address && !is_name) || self == Self::Last {
             return true;
         }
-        let word = without_code(bare(token));
+        let spoken = if is_name { before[..before.len() - token.len()].trim_end() } else { before };
+        let word = without_code(bare(spoken.rsplit(char::is_whitespace).next().unwrap_or_default()));
         // A line may end within a sentence.
         let may_end_line = follows_line && self == Self::Several;
         SPEECH.contains(&word)
@@ -237,6 +240,12 @@ impl Lines {
 /// True for a token such as `mx.example.org` or `mx.example.org[192.0.2.1]`.
 fn is_host(token: &str) -> bool {
     token.ends_with(']') || (token.contains('.') && !token.ends_with('.') && !token.contains('/'))
+}
+
+/// True for one name in double quotes: `"localhost"`.
+fn is_quoted_name(token: &str) -> bool {
+    let name = token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    name.is_some_and(|name| name.starts_with(char::is_alphabetic) && !name.contains(['"', ':', '=', '<', '>']))
 }
 
 /// The word with which a line begins: `550-said`.
