@@ -6,12 +6,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-use crate::reporter;
 use crate::sessions::BegunSessions;
-use crate::source::{NoDocument, SourceError};
-use crate::state_writer::StateWriter;
-use crate::store::StateStore;
-use crate::testing::Folder;
+use mail_failover_dataplane::reporter;
+use mail_failover_dataplane::source::{NoDocument, SourceError};
+use mail_failover_dataplane::state_writer::StateWriter;
+use mail_failover_dataplane::store::StateStore;
+use mail_failover_dataplane::testing::Folder;
 
 struct Agent {
     folder: Folder,

@@ -6,11 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mail_failover_runtime::backoff::Backoff;
+use mail_failover_runtime::telemetry::metrics::register;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::driver_metrics::DriverMetrics;
 use super::store::{StateRecord, StateStore};
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -18,7 +22,57 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// Limit for the last save, at the end.
 const LAST_SAVE_DEADLINE: Duration = Duration::from_secs(3);
 
-type Records = BTreeMap<StateRecord, Arc<str>>;
+/// Saved records, by their kind.
+pub type Records = BTreeMap<StateRecord, Arc<str>>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Saved {
+    record: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfRecord {
+    record: &'static str,
+}
+
+/// Metrics of the saved state. Clones share them.
+#[derive(Clone, Debug)]
+pub struct StateMetrics {
+    saves: Family<Saved, Counter>,
+    damaged: Family<OfRecord, Counter>,
+}
+
+impl StateMetrics {
+    /// Registers the metrics in this registry, which has the prefix of the program.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            saves: register(registry, "state_saves", "Attempts to save what is kept for the next start"),
+            damaged: register(registry, "state_damaged", "Records that could not be used at the start"),
+        }
+    }
+
+    fn saved(&self, record: StateRecord, saved: bool) {
+        let result = if saved { "saved" } else { "failed" };
+        self.saves.get_or_create(&Saved { record: record.as_str(), result }).inc();
+    }
+}
+
+/// Loads the saved records that are whole.
+pub fn restore(store: &StateStore, metrics: &StateMetrics) -> Records {
+    let mut saved = Records::new();
+    for record in StateRecord::ALL {
+        match store.load(record) {
+            Ok(Some(content)) => drop(saved.insert(record, content.into())),
+            Ok(None) => {}
+            Err(damage) => {
+                metrics.damaged.get_or_create(&OfRecord { record: record.as_str() }).inc();
+                tracing::warn!(file = %store.path(record).display(), %damage, "what was kept is ignored");
+            }
+        }
+    }
+    saved
+}
 
 /// Takes the state to be saved: always the latest version of each record. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,7 +87,7 @@ impl StateWriter {
     pub fn start(
         store: StateStore,
         saved: Records,
-        metrics: DriverMetrics,
+        metrics: StateMetrics,
         end: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let (wanted, receiver) = watch::channel(saved.clone());
@@ -62,7 +116,7 @@ impl StateWriter {
 struct SaveTask {
     store: StateStore,
     saved: Records,
-    metrics: DriverMetrics,
+    metrics: StateMetrics,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
@@ -130,8 +184,6 @@ impl SaveTask {
 mod tests {
     use std::fs;
 
-    use prometheus_client::registry::Registry;
-
     use super::*;
     use crate::testing::Folder;
 
@@ -139,7 +191,7 @@ mod tests {
     async fn a_disk_that_fails_is_told_of_and_tried_again() {
         let folder = Folder::new();
         let store = StateStore::new(folder.path().join("state"));
-        let (metrics, end) = (DriverMetrics::new(&mut Registry::default()), CancellationToken::new());
+        let (metrics, end) = (StateMetrics::new(&mut Registry::default()), CancellationToken::new());
         fs::write(folder.path().join("state"), "no folder").unwrap();
         let (writer, task) = StateWriter::start(store.clone(), Records::new(), metrics, end.clone());
         writer.keep(StateRecord::Document, "one");

@@ -26,6 +26,11 @@ use mail_failover_core::model::{
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::random;
+use mail_failover_runtime::telemetry::metrics::register;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -36,8 +41,6 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::pinned;
-
-pub use super::metrics::ReporterMetrics;
 
 /// Pause between two reports without news.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -485,6 +488,29 @@ pub enum ConnectionError {
     /// The HTTP exchange failed.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReportOutcomeLabel {
+    outcome: &'static str,
+}
+
+/// Metrics of the reports to the operator. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ReporterMetrics {
+    reports: Family<ReportOutcomeLabel, Counter>,
+}
+
+impl ReporterMetrics {
+    /// Registers the metrics in this registry, which has the prefix of the program.
+    pub fn new(registry: &mut Registry) -> Self {
+        let help = "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token";
+        Self { reports: register(registry, "reports", help) }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.reports.get_or_create(&ReportOutcomeLabel { outcome }).inc();
+    }
 }
 
 async fn token(file: PathBuf) -> Result<String, SendError> {

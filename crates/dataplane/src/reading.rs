@@ -23,13 +23,13 @@ pub enum Sender {
 const MARK: &str = "(kept by mail-failover) ";
 
 /// Returns a line of a refusal by 5xx as a temporary one that holds the original. `None` for other lines.
-pub(crate) fn marked(line: &str) -> Option<String> {
+pub fn marked(line: &str) -> Option<String> {
     let code = line.strip_prefix('5')?.get(..2)?;
     Some(format!("4{code} {MARK}{line}"))
 }
 
 /// Returns a text with its replies as the backend gave them, without the mark of the reply filter.
-pub(crate) fn unmarked(text: &str) -> Cow<'_, str> {
+pub fn unmarked(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     let mut clean = String::new();
     while let Some(at) = rest.find(MARK) {

@@ -101,7 +101,7 @@ fn unsealed(record: StateRecord, bytes: Vec<u8>) -> Result<String, RecordError> 
 }
 
 /// Returns the SHA-256 in lower-case hexadecimal digits.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -111,7 +111,10 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Replaces a file in one step. Readers find all of the old or all of the new content, after a loss of power as well.
-pub(super) fn replace(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// When the disk does not take it. The old content is untouched then.
+pub fn replace(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut new = file.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);

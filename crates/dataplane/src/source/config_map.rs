@@ -17,8 +17,7 @@ use mail_failover_runtime::kubernetes::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{DocumentSource, NoDocument, SourceError, SourceEvent, SourceMessage, tell};
-use crate::arguments::ObjectReference;
+use super::{DocumentSource, NoDocument, ObjectReference, SourceError, SourceEvent, SourceMessage, tell};
 
 /// Follows the object and sends its events, until the receiver is gone.
 pub async fn follow(client: Client, object: ObjectReference, sender: mpsc::Sender<SourceMessage>) {

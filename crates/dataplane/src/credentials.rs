@@ -21,8 +21,6 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::metrics::PREFIX;
-
 /// Bytes that are read of a file: one more than a part of a login may have.
 const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;
 /// Limit for a look at the files. They lie in memory (a mounted Secret) or on a local disk.
@@ -128,25 +126,24 @@ impl CachedLogin {
 }
 
 impl Credentials {
-    /// Logins in this folder, and metrics about them in this registry.
+    /// Logins in this folder, and metrics about them in this registry, which has the prefix of the program.
     pub fn new(folder: PathBuf, registry: &mut Registry) -> Self {
-        let agent = registry.sub_registry_with_prefix(PREFIX);
         Self {
             folder: folder.into(),
             cached: Arc::default(),
             looks: Arc::new(Semaphore::new(LOOKS)),
             usable: register(
-                agent,
+                registry,
                 "credentials_usable",
                 "1 when there is a login of this Secret, be it the last good one",
             ),
             current: register(
-                agent,
+                registry,
                 "credentials_current",
                 "1 when the files of this Secret could be read when they were looked at last",
             ),
             unanswered: register(
-                agent,
+                registry,
                 "credentials_deadlines",
                 "Looks at the files of a Secret that were given up because they took too long; the last good login was used",
             ),

@@ -5,6 +5,7 @@ mod config_map;
 mod file;
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use mail_failover_contract::document::KEY;
@@ -45,6 +46,39 @@ impl fmt::Display for DocumentSource {
             Self::ConfigMap(name) => write!(f, "ConfigMap {name}"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Disk(path) => write!(f, "last good document {path}"),
+        }
+    }
+}
+
+/// A namespaced object: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectReference {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Error of a reference that lacks a part.
+#[derive(Debug, thiserror::Error)]
+#[error("give namespace and name, such as shop/orders-agent")]
+pub struct IncompleteReference;
+
+impl FromStr for ObjectReference {
+    type Err = IncompleteReference;
+
+    fn from_str(text: &str) -> Result<Self, IncompleteReference> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            Some(_) | None => Err(IncompleteReference),
         }
     }
 }

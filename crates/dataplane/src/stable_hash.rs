@@ -9,7 +9,7 @@ const END_OF_PART: u8 = 0xff;
 
 /// Hash of a sequence of parts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StableHash(u64);
+pub struct StableHash(u64);
 
 impl Default for StableHash {
     fn default() -> Self {
@@ -19,12 +19,12 @@ impl Default for StableHash {
 
 impl StableHash {
     /// Adds a part. UTF-8 holds no end mark, so parts of text cannot run together.
-    pub(super) fn part(self, bytes: &[u8]) -> Self {
+    pub fn part(self, bytes: &[u8]) -> Self {
         bytes.iter().fold(self, |hash, byte| hash.byte(*byte)).byte(END_OF_PART)
     }
 
     /// Adds a text that may be absent, which differs from an empty one.
-    pub(super) fn optional(self, text: Option<&str>) -> Self {
+    pub fn optional(self, text: Option<&str>) -> Self {
         match text {
             Some(text) => self.part(b"some").part(text.as_bytes()),
             None => self.part(b"none"),
@@ -32,7 +32,7 @@ impl StableHash {
     }
 
     /// Returns the hash.
-    pub(super) fn finish(self) -> u64 {
+    pub fn finish(self) -> u64 {
         // FNV alone leaves the upper bits of short keys alike.
         let Self(hash) = self;
         let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
