@@ -144,22 +144,51 @@ impl Answers {
         first: &'a RouteBackend,
         may: impl Fn(&RouteBackend) -> bool + Copy,
     ) -> Vec<&'a RouteBackend> {
+        // Of a trial no other backend would follow within the attempt.
+        let follows = |next: &RouteBackend, tried: &RouteBackend| next.tls.is_implicit() == tried.tls.is_implicit();
+        let mut ways = self.ordered(recipient_hash(address), first, may, follows);
+        // TLS from the first byte is a setting of the transport, and a list has one transport.
+        let is_implicit = ways[0].tls.is_implicit();
+        ways.retain(|backend| backend.tls.is_implicit() == is_implicit);
+        ways.truncate(MAX_WAYS);
+        ways
+    }
+
+    /// Returns the backends that one message tries if each may be spoken to by a TLS of its own, the first one first.
+    /// `message` is a number that no other message has.
+    pub fn in_order<'a>(
+        &'a self,
+        message: u64,
+        first: &'a RouteBackend,
+        may: impl Fn(&RouteBackend) -> bool + Copy,
+    ) -> Vec<&'a RouteBackend> {
+        let mut ways = self.ordered(message, first, may, |_, _| true);
+        ways.truncate(MAX_WAYS);
+        ways
+    }
+
+    /// The first backend and the alternates. Those whose breaker is open come last, but for the message of a trial. A
+    /// backend on trial without a share comes before one that `follows` it.
+    fn ordered<'a>(
+        &'a self,
+        message: u64,
+        first: &'a RouteBackend,
+        may: impl Fn(&RouteBackend) -> bool + Copy,
+        follows: impl Fn(&RouteBackend, &RouteBackend) -> bool,
+    ) -> Vec<&'a RouteBackend> {
         let alternates =
             self.usable_backends().filter(|backend| backend.alternate && backend.name != first.name && may(backend));
         let mut ways: Vec<_> = std::iter::once(first).chain(alternates).collect();
         // ADR-0116: A breaker orders the lists, and the route stays.
         ways.sort_by_key(|backend| self.is_open(backend));
         let trial = self.trials.iter().find(|trial| trial.backend == first.name);
-        if ways[0].name != first.name && trial.is_some_and(|trial| trial.is_for(recipient_hash(address))) {
+        if ways[0].name != first.name && trial.is_some_and(|trial| trial.is_for(message)) {
             ways.retain(|backend| backend.name != first.name);
             ways.insert(0, first);
-        } else if let Some(tried) = self.tried_without_share(address, ways[0], may) {
+        } else if let Some(tried) = self.tried_without_share(message, ways[0], may, follows) {
+            ways.retain(|backend| backend.name != tried.name);
             ways.insert(0, tried);
         }
-        // TLS from the first byte is a setting of the transport, and a list has one transport.
-        let is_implicit = ways[0].tls.is_implicit();
-        ways.retain(|backend| backend.tls.is_implicit() == is_implicit);
-        ways.truncate(MAX_WAYS);
         ways
     }
 
@@ -202,16 +231,16 @@ impl Answers {
     // ADR-0119: Acquit at the depth of the accusation.
     fn tried_without_share(
         &self,
-        address: &str,
+        message: u64,
         next: &RouteBackend,
         may: impl Fn(&RouteBackend) -> bool,
+        follows: impl Fn(&RouteBackend, &RouteBackend) -> bool,
     ) -> Option<&RouteBackend> {
         let tried = |trial: &Arc<Trial>| {
             let mut backends = self.routing.backends.iter();
             let backend = backends.find(|backend| backend.trial && backend.name == trial.backend)?;
-            // Otherwise no other backend would follow within the attempt.
-            let is_followed = backend.name != next.name && backend.tls.is_implicit() == next.tls.is_implicit();
-            (is_followed && may(backend) && trial.is_for(recipient_hash(address))).then_some(backend)
+            let is_followed = backend.name != next.name && follows(next, backend);
+            (is_followed && may(backend) && trial.is_for(message)).then_some(backend)
         };
         self.trials.iter().find_map(tried)
     }
@@ -258,11 +287,13 @@ impl Answers {
     }
 }
 
-fn sends_for_any(backend: &RouteBackend) -> bool {
+/// True if the backend may send for any domain.
+pub fn sends_for_any(backend: &RouteBackend) -> bool {
     backend.sender_domains.is_empty()
 }
 
-fn sends_for(backend: &RouteBackend, domain: &str) -> bool {
+/// True if the backend may send for this domain, in lower case.
+pub fn sends_for(backend: &RouteBackend, domain: &str) -> bool {
     backend.sender_domains.iter().any(|allowed| **allowed == *domain)
 }
 

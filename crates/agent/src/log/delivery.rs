@@ -68,6 +68,7 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
             refusal: refusal(&unmarked),
             summary: summary(reason),
             logged: if disposition == Disposition::Sent { None } else { reply::logged(reason, sender) },
+            stage: None,
         }))
     });
     let twice = (record.status != "sent" && is_unsure(reason)).then_some(LogEvent::PossibleDuplicate(place));
@@ -95,6 +96,7 @@ fn passed_on(record: &LogRecord<'_>, sender: Sender, attempt: &Attempt) -> Deliv
         refusal: refusal(&attempt.reason),
         summary: summary(&attempt.reason),
         logged: reply::logged(&attempt.reason, sender),
+        stage: None,
     }
 }
 

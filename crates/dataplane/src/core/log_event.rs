@@ -57,11 +57,16 @@ pub struct Delivery {
     pub summary: Arc<str>,
     /// Reply that the class was read from, if it was one.
     pub logged: Option<LoggedReply>,
+    /// Stage at which it failed, if that is known. A log does not tell it.
+    pub stage: Option<DeliveryStage>,
 }
 
 impl Delivery {
     /// Returns the stage at which it failed. Where the log does not tell, the deepest that it may have been.
-    pub(crate) fn failed_stage(&self) -> DeliveryStage {
+    pub fn failed_stage(&self) -> DeliveryStage {
+        if let Some(stage) = self.stage {
+            return stage;
+        }
         if let Some(LoggedReply { answered, .. }) = &self.logged {
             return match answered {
                 Some(Answered::Connection) => DeliveryStage::Session(Stage::Banner),
@@ -100,7 +105,7 @@ impl Delivery {
     }
 
     /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
-    pub(crate) fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
+    pub fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
         let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return Cow::Borrowed(self) };
         let enhanced = EnhancedCode::of_text(text);
         let reply = Reply { stage: *answered, code: *code, enhanced, text };

@@ -22,6 +22,7 @@ fn delivery(message: u64, disposition: Disposition, text: Option<u64>) -> Delive
         refusal: text.map(|text| MessageRefusal { about: About::Unknown, text }),
         summary: "".into(),
         logged: None,
+        stage: None,
     }
 }
 

@@ -76,6 +76,7 @@ static SUITES: [SuiteEntry; 22] = [
     suite("control_plane", SuiteKind::Control, 1, "control planes that start and stop"),
     suite("agent_postfix", SuiteKind::Control, 1, "Postfix's timeouts"),
     suite("postfix_switch", SuiteKind::Control, 1, "Postfix's timeouts"),
+    suite("relay", SuiteKind::Control, 1, "timeouts of stages (2 s)"),
     suite("mail", SuiteKind::Control, 1, "timeouts of SMTP sessions"),
     suite("api", SuiteKind::Control, 1, "the API server"),
     suite("chart", SuiteKind::Control, 1, "Helm"),

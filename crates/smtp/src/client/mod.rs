@@ -9,9 +9,11 @@
 //! ```
 //!
 //! A session goes from the connection to its [`Goal`] and ends there with the last reply, or earlier with a
-//! [`SessionError`]. After that [`SmtpClient::quit`] sends QUIT to a peer that still waits for a command. This module
-//! never judges the meaning of a reply, never sends a command before the reply to the previous one, and never sends a
-//! message.
+//! [`SessionError`]. After that [`SmtpClient::command`] goes on with a peer that waits for a command, and
+//! [`SmtpClient::quit`] sends QUIT to it. This module never judges the meaning of a reply, and never sends a command
+//! before the reply to the previous one.
+
+mod commands;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -180,6 +182,9 @@ pub enum SessionError {
     /// The peer sent plain text between its go-ahead for TLS and the handshake.
     #[error("plain text after the go-ahead for TLS")]
     PlainTextBeforeTls,
+    /// The peer has spoken although nothing was asked.
+    #[error("the server has spoken out of turn")]
+    OutOfTurn,
     /// A login is required, and there is no mechanism for it.
     #[error(transparent)]
     NoMechanism(#[from] NoMechanism),
@@ -209,6 +214,7 @@ impl SessionError {
             | Self::ClosedWithinReply(_)
             | Self::Malformed(_)
             | Self::NotSmtp { .. }
+            | Self::OutOfTurn
             | Self::PlainTextBeforeTls => false,
         }
     }
@@ -241,6 +247,8 @@ enum Awaited {
     Auth,
     Mail,
     Recipient,
+    /// The reply to a command after the end of the session.
+    Further,
     Reset,
     Quit,
 }
@@ -254,6 +262,8 @@ pub struct SmtpClient {
     ehlo_name: Arc<str>,
     /// Answer to EHLO while STARTTLS is asked for.
     hello: Option<Reply>,
+    /// Latest answer to EHLO, or the first line of one to HELO.
+    extensions: Option<Reply>,
     /// Reply that refused STARTTLS, where the session went on without it.
     refused_tls: Option<Reply>,
     /// Lines of AUTH that are still to be sent.
@@ -280,6 +290,7 @@ impl SmtpClient {
             stage: Stage::Connect,
             ehlo_name: Arc::default(),
             hello: None,
+            extensions: None,
             refused_tls: None,
             auth_lines: vec![].into_iter(),
             in_transaction: false,
@@ -463,13 +474,21 @@ impl SmtpClient {
             Awaited::Ehlo if matches!(reply.code, 500 | 502) && self.can_do_without_extensions() => {
                 self.send(now, Awaited::Helo, &format!("HELO {}\r\n", self.ehlo_name));
             }
-            Awaited::Ehlo | Awaited::Helo => self.handle_extensions(now, expect(reply, 250)?)?,
+            Awaited::Ehlo | Awaited::Helo => {
+                let reply = expect(reply, 250)?;
+                let is_helo = matches!(awaited, Awaited::Helo);
+                let lines = reply.text.lines().take(if is_helo { 1 } else { usize::MAX });
+                let text = lines.collect::<Vec<_>>().join("\n");
+                self.extensions = Some(Reply { code: reply.code, text });
+                self.handle_extensions(now, reply)?;
+            }
             Awaited::StartTls => self.handle_starttls_reply(now, reply)?,
             Awaited::Auth => self.handle_auth_reply(now, reply)?,
             Awaited::Mail => self.handle_sender_accepted(now, expect(reply, 250)?),
             // 251: the server will forward the message (RFC 5321 §4.3.2).
             Awaited::Recipient if reply.code == 251 => self.finish(reply),
             Awaited::Recipient => self.finish(expect(reply, 250)?),
+            Awaited::Further => self.handle_further(reply),
             // The session has ended: no reply can change it.
             Awaited::Reset => self.send(now, Awaited::Quit, "QUIT\r\n"),
             Awaited::Quit => {
@@ -632,5 +651,4 @@ fn expect(reply: Reply, code: u16) -> Result<Reply, SessionError> {
 }
 
 #[cfg(test)]
-#[path = "client_tests.rs"]
 mod tests;
