@@ -55,7 +55,8 @@ impl Files {
     }
 
     fn config(&self, folder: &Path) -> Result<Arc<ServerConfig>, CertificateError> {
-        let pem_error = |name: &str, source| CertificateError::Pem { path: folder.join(name).display().to_string(), source };
+        let pem_error =
+            |name: &str, source| CertificateError::Pem { path: folder.join(name).display().to_string(), source };
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.certificate).collect();
         let chain = chain.map_err(|error| pem_error("tls.crt", error))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| pem_error("tls.key", error))?;

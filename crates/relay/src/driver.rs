@@ -170,7 +170,9 @@ impl Driver {
             SourceEvent::Document(text) => {
                 if let Err(refusal) = self.offer(now, &text) {
                     tracing::warn!(%source, %refusal, "a document is not used; the last good one stays in force");
-                    self.outputs.readiness.hindered(DOCUMENT, &format!("the document of {source} is refused: {refusal}"));
+                    self.outputs
+                        .readiness
+                        .hindered(DOCUMENT, &format!("the document of {source} is refused: {refusal}"));
                 }
             }
             SourceEvent::Missing(why) => {

@@ -53,11 +53,8 @@ const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
 /// Pause between two looks at logins, of backends and of applications.
 const LOGINS_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds on waiting for applications.
-const CLIENT_BOUNDS: ClientBounds = ClientBounds {
-    command: Duration::from_mins(5),
-    pause: Duration::from_mins(1),
-    content: Duration::from_mins(10),
-};
+const CLIENT_BOUNDS: ClientBounds =
+    ClientBounds { command: Duration::from_mins(5), pause: Duration::from_mins(1), content: Duration::from_mins(10) };
 
 const DRIVER: &str = "the driver";
 const STATE_WRITER: &str = "the writer of the state";
@@ -169,12 +166,8 @@ pub async fn serve(
     let address = arguments.health_listen_address;
     let health = HealthServer::bind(address, &mut registry).await;
     let health = health.map_err(|source| RunError::Listen { address, flag: "--health-listen-address", source })?;
-    let mut addresses = RelayAddresses {
-        smtp: vec![],
-        smtps: vec![],
-        metrics: http.local_addr()?,
-        health: health.local_addr()?,
-    };
+    let mut addresses =
+        RelayAddresses { smtp: vec![], smtps: vec![], metrics: http.local_addr()?, health: health.local_addr()? };
     let mut listeners = vec![];
     for (wanted, is_implicit, flag) in
         [(&arguments.smtp_address, false, "--smtp-address"), (&arguments.smtps_address, true, "--smtps-address")]
@@ -184,7 +177,11 @@ pub async fn serve(
             let listener = listener.map_err(|source| RunError::Listen { address: *address, flag, source })?;
             let address = listener.local_addr()?;
             tracing::info!(%address, implicit_tls = is_implicit, "listening");
-            if is_implicit { addresses.smtps.push(address) } else { addresses.smtp.push(address) }
+            if is_implicit {
+                addresses.smtps.push(address)
+            } else {
+                addresses.smtp.push(address)
+            }
             listeners.push(listener);
         }
     }

@@ -145,7 +145,14 @@ impl SmtpListener {
                 Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
                     Some(place) => {
                         relay.server_metrics.accepted.inc();
-                        let serving = serve_one(relay.clone(), stream, peer.ip().to_canonical(), place, self.is_implicit, drain.clone());
+                        let serving = serve_one(
+                            relay.clone(),
+                            stream,
+                            peer.ip().to_canonical(),
+                            place,
+                            self.is_implicit,
+                            drain.clone(),
+                        );
                         under_way.spawn(serving);
                     }
                     None => {
@@ -165,7 +172,14 @@ impl SmtpListener {
 
 type ClientStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-async fn serve_one(relay: Arc<Relay>, stream: TcpStream, peer: IpAddr, place: Place, is_implicit: bool, drain: CancellationToken) {
+async fn serve_one(
+    relay: Arc<Relay>,
+    stream: TcpStream,
+    peer: IpAddr,
+    place: Place,
+    is_implicit: bool,
+    drain: CancellationToken,
+) {
     relay.server_metrics.connections.inc();
     let metrics = relay.server_metrics.clone();
     let _ = stream.set_nodelay(true);
@@ -335,8 +349,7 @@ impl Application {
                 self.session.handle(Instant::now(), SessionInput::TlsEstablished);
             }
             SessionAction::CheckLogin(SubmittedLogin(login)) => {
-                let is_right =
-                    self.relay.accounts.as_ref().is_some_and(|accounts| accounts.borrow().knows(&login));
+                let is_right = self.relay.accounts.as_ref().is_some_and(|accounts| accounts.borrow().knows(&login));
                 if !is_right {
                     // Guesses take time, and no place that somebody else could use.
                     self.place.release();
@@ -576,11 +589,8 @@ impl Application {
         let TransactionEnd { backend, answer, sender, recipients, size, since, attempts } = end;
         let took = since.elapsed();
         self.relay.server_metrics.ended(answer.as_ref().map(|answer| answer.code), took);
-        let (sender, recipients_named) = if self.relay.logs_addresses {
-            (sender.as_str(), recipients.join(" "))
-        } else {
-            ("", String::new())
-        };
+        let (sender, recipients_named) =
+            if self.relay.logs_addresses { (sender.as_str(), recipients.join(" ")) } else { ("", String::new()) };
         tracing::info!(
             target: "mail_failover_relay::access",
             id = self.message,

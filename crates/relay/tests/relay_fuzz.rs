@@ -72,7 +72,9 @@ fn settings() -> Arc<SessionSettings> {
 fn script(random: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![];
     if random.bool() {
-        bytes.extend_from_slice(b"EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nx\r\n.\r\n");
+        bytes.extend_from_slice(
+            b"EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nx\r\n.\r\n",
+        );
     }
     for _ in 0..random.usize(1..25) {
         bytes.extend_from_slice(LINES[random.usize(..LINES.len())].as_bytes());
@@ -118,13 +120,25 @@ impl Backends {
             }
             let class = *random.choice([EvidenceClass::ConnectionLost, EvidenceClass::NoAnswer].iter()).unwrap();
             let summary = "broken".into();
-            return OperationResult::Failed(OperationFailure { class, stage: Stage::Connect, refusal: None, summary, is_own: random.bool() });
+            return OperationResult::Failed(OperationFailure {
+                class,
+                stage: Stage::Connect,
+                refusal: None,
+                summary,
+                is_own: random.bool(),
+            });
         }
         let refusal = |code: u16, text: &str| OperationResult::Reply(Reply { code, text: text.to_owned() });
         match operation {
             Operation::Connect { .. } => {
                 let able = random.bool();
-                let capabilities = Capabilities { size: Some(5000), eight_bit: able, utf8: able, notifications: able, enhanced_codes: true };
+                let capabilities = Capabilities {
+                    size: Some(5000),
+                    eight_bit: able,
+                    utf8: able,
+                    notifications: able,
+                    enhanced_codes: true,
+                };
                 OperationResult::Ready { capabilities, is_reused: random.bool() }
             }
             _ if dice < 14 => refusal(550, "5.1.1 no such user"),
@@ -167,7 +181,11 @@ fn run(bytes: &[u8], random: &mut Rng) -> u32 {
             SessionAction::CheckLogin(_) => session.handle(now, SessionInput::LoginChecked(random.bool())),
             SessionAction::Plan { .. } => {
                 backends = Backends::default();
-                let way = |number| Way { backend: format!("b{number}").into(), rulebook: Arc::default(), after_refusal: number == 2 };
+                let way = |number| Way {
+                    backend: format!("b{number}").into(),
+                    rulebook: Arc::default(),
+                    after_refusal: number == 2,
+                };
                 session.handle(now, SessionInput::Planned(Ok((0..random.u8(..4)).map(way).collect())));
             }
             SessionAction::Perform { operation, .. } => {
@@ -198,7 +216,8 @@ fn run(bytes: &[u8], random: &mut Rng) -> u32 {
     // Every line is a reply.
     let text = String::from_utf8(output).expect("replies are text");
     for line in text.split_terminator("\r\n") {
-        let is_reply = line.len() >= 4 && line[..3].bytes().all(|byte| byte.is_ascii_digit()) && matches!(&line[3..4], " " | "-");
+        let is_reply =
+            line.len() >= 4 && line[..3].bytes().all(|byte| byte.is_ascii_digit()) && matches!(&line[3..4], " " | "-");
         assert!(is_reply && !line.contains(['\r', '\n']), "{line:?}");
     }
     accepted

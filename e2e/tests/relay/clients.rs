@@ -69,7 +69,14 @@ impl Program {
             }
             Self::Curl => {
                 let mut command = Command::new("curl");
-                command.args(["--silent", "--show-error", "--max-time", "60", "--url", &format!("smtp://{address}/shop.example")]);
+                command.args([
+                    "--silent",
+                    "--show-error",
+                    "--max-time",
+                    "60",
+                    "--url",
+                    &format!("smtp://{address}/shop.example"),
+                ]);
                 command.args(["--mail-from", "app@shop.example", "--mail-rcpt", "one@example.net"]);
                 command.args(["--mail-rcpt", "two@example.net", "--upload-file", "-"]);
                 command
@@ -82,7 +89,16 @@ impl Program {
             }
             Self::Msmtp => {
                 let mut command = Command::new("msmtp");
-                command.args(["--host", &host, "--port", &port, "--from", "app@shop.example", "--tls=off", "--auth=off"]);
+                command.args([
+                    "--host",
+                    &host,
+                    "--port",
+                    &port,
+                    "--from",
+                    "app@shop.example",
+                    "--tls=off",
+                    "--auth=off",
+                ]);
                 command.args(["one@example.net", "two@example.net"]);
                 command
             }
@@ -132,7 +148,10 @@ async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
                     assert!(is_accepted, "{program:?}, {fault}: {said}");
                     assert_eq!(counts, [usize::from(*at == 0), usize::from(*at == 1)], "{program:?}, {fault}");
                     let stored = &servers[*at].received()[0];
-                    assert!(String::from_utf8_lossy(&stored.content).ends_with("\r\n.a dot\r\nbody\r\n"), "{program:?}");
+                    assert!(
+                        String::from_utf8_lossy(&stored.content).ends_with("\r\n.a dot\r\nbody\r\n"),
+                        "{program:?}"
+                    );
                 }
                 None => {
                     assert!(!is_accepted, "{program:?}, {fault}: {said}");
@@ -158,8 +177,14 @@ async fn clients_log_in_inside_tls() {
     };
     drop(identity);
     let arguments = [
-        "--smtps-address", "127.0.0.1:0", "--certificate-directory", "FOLDER/tls", "--users-directory", "FOLDER/users",
-        "--allow-network", "192.0.2.0/24",
+        "--smtps-address",
+        "127.0.0.1:0",
+        "--certificate-directory",
+        "FOLDER/tls",
+        "--users-directory",
+        "FOLDER/users",
+        "--allow-network",
+        "192.0.2.0/24",
     ];
     let relay = Relay::with(fill, &[backend(&only, 100)], &arguments).await;
     let authority_file = relay.folder.path().join("ca.crt").display().to_string();

@@ -20,8 +20,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Bounds that are short enough for a matrix, and long enough for a busy machine.
-pub const SHORT: [&str; 6] =
-    ["--transaction-timeout", "9s", "--stage-timeout", "2s", "--answer-timeout", "3s"];
+pub const SHORT: [&str; 6] = ["--transaction-timeout", "9s", "--stage-timeout", "2s", "--answer-timeout", "3s"];
 
 #[derive(Debug, Parser)]
 struct RelayLine {
@@ -74,12 +73,28 @@ impl Relay {
         fill(&path);
         let place = path.display().to_string();
         let fixed = [
-            "relay", "run", "--config-file", "FOLDER/agent.json", "--state-directory", "FOLDER/state", "--credentials-directory",
-            "FOLDER/credentials", "--listen-address", "127.0.0.1:0", "--health-listen-address", "127.0.0.1:0",
-            "--smtp-address", "127.0.0.1:0", "--hostname", "relay.example",
+            "relay",
+            "run",
+            "--config-file",
+            "FOLDER/agent.json",
+            "--state-directory",
+            "FOLDER/state",
+            "--credentials-directory",
+            "FOLDER/credentials",
+            "--listen-address",
+            "127.0.0.1:0",
+            "--health-listen-address",
+            "127.0.0.1:0",
+            "--smtp-address",
+            "127.0.0.1:0",
+            "--hostname",
+            "relay.example",
         ];
         let line = fixed.iter().chain(arguments).map(|argument| argument.replace("FOLDER", &place));
-        let RelayCommand::Run(arguments) = RelayLine::try_parse_from(std::iter::once("mail-failover".to_owned()).chain(line)).expect("arguments").command;
+        let RelayCommand::Run(arguments) =
+            RelayLine::try_parse_from(std::iter::once("mail-failover".to_owned()).chain(line))
+                .expect("arguments")
+                .command;
         let (stop, (started, starting)) = (CancellationToken::new(), oneshot::channel());
         let told = stop.clone();
         let task = tokio::spawn(async move {

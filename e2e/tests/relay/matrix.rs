@@ -84,7 +84,8 @@ async fn try_fault(fault: Fault, authority: &Authority) {
         Sees::Nothing => assert!(is_accepted && (at_first, at_second) == (0, 1), "{told}"),
         Sees::Doubt => assert!(answer.starts_with("451") && at_second == 0 && at_first <= 1, "{told}"),
         Sees::Either => assert!(
-            (is_accepted && (at_first, at_second) == (0, 1)) || (answer.starts_with("451") && (at_first, at_second) == (0, 0)),
+            (is_accepted && (at_first, at_second) == (0, 1))
+                || (answer.starts_with("451") && (at_first, at_second) == (0, 0)),
             "{told}"
         ),
     }
@@ -141,7 +142,10 @@ async fn a_message_that_may_have_been_taken_is_given_to_nobody_else() {
 async fn what_is_about_the_recipient_is_told_as_the_backend_says_it() {
     let (first, second) = (server("first").await, server("second").await);
     let relay = Relay::start(&[backend(&first, 100), backend(&second, 0)], &SHORT).await;
-    first.set_fault(Fault::reply(SessionStage::Rcpt, 550, "5.1.1 <one@example.net>: no such user")).await.expect("the fault");
+    first
+        .set_fault(Fault::reply(SessionStage::Rcpt, 550, "5.1.1 <one@example.net>: no such user"))
+        .await
+        .expect("the fault");
     assert_eq!(send(relay.address(), "m1").await, "550 5.1.1 <one@example.net>: no such user");
     assert_eq!((first.received_count(), second.received_count()), (0, 0));
 }

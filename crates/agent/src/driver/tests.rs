@@ -51,7 +51,8 @@ async fn start(folder: Folder) -> Agent {
     let store = StateStore::new(folder.path().join("state"));
     let saved: BTreeMap<StateRecord, Arc<str>> =
         StateRecord::ALL.into_iter().filter_map(|record| Some((record, store.load(record).unwrap()?.into()))).collect();
-    let (state_writer, keeping) = StateWriter::start(store, saved.clone(), StateMetrics::new(&mut registry), end.clone());
+    let (state_writer, keeping) =
+        StateWriter::start(store, saved.clone(), StateMetrics::new(&mut registry), end.clone());
     let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (findings, found) = mpsc::channel(16);
     let (log_events, logged) = mpsc::channel(16);

@@ -47,7 +47,8 @@ pub(super) fn delivery(backend: u16, class: EvidenceClass, message: u64, took: D
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
     let summary = class.as_str().into();
     let (age, recipient, refusal, logged) = (took, 0, None, None);
-    let delivery = Delivery { place, class, disposition, took, message, recipient, age, refusal, summary, logged, stage: None };
+    let delivery =
+        Delivery { place, class, disposition, took, message, recipient, age, refusal, summary, logged, stage: None };
     CoreInput::LogEvent(LogEvent::Delivery(delivery))
 }
 

@@ -284,7 +284,9 @@ impl BackendConnection {
         deadline: Instant,
         rulebook: &Rulebook,
     ) -> Result<Option<Reply>, OperationFailure> {
-        let Some(stream) = &mut self.stream else { return Err(self.told(Failure::Session(SessionError::Closed), rulebook)) };
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
         let mut rest = part;
         while !rest.is_empty() {
             let until = deadline.min(Instant::now() + pause);
@@ -299,8 +301,15 @@ impl BackendConnection {
     }
 
     /// Hands everything to the network that was written.
-    pub async fn flush(&mut self, pause: Duration, deadline: Instant, rulebook: &Rulebook) -> Result<Option<Reply>, OperationFailure> {
-        let Some(stream) = &mut self.stream else { return Err(self.told(Failure::Session(SessionError::Closed), rulebook)) };
+    pub async fn flush(
+        &mut self,
+        pause: Duration,
+        deadline: Instant,
+        rulebook: &Rulebook,
+    ) -> Result<Option<Reply>, OperationFailure> {
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
         let until = deadline.min(Instant::now() + pause);
         match timeout_at(until.into(), stream.flush()).await {
             Ok(Ok(())) => Ok(None),
@@ -311,7 +320,9 @@ impl BackendConnection {
 
     /// Ends the content and returns the reply. From here on the server may have accepted the message.
     pub async fn end(&mut self, deadline: Instant, rulebook: &Rulebook) -> Result<Reply, OperationFailure> {
-        let Some(stream) = &mut self.stream else { return Err(self.told(Failure::Session(SessionError::Closed), rulebook)) };
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
         let sent = timeout_at(deadline.into(), async {
             stream.write_all(b".\r\n").await?;
             stream.flush().await

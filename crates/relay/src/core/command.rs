@@ -201,12 +201,8 @@ fn unreadable(error: &smtp_proto::Error, text: &str) -> CommandError {
 
 fn mail(text: &str) -> Result<MailCommand, CommandError> {
     let (path, parameters) = path_and_parameters(text, "MAIL", "FROM:").ok_or(CommandError::Syntax(MAIL_FORM))?;
-    let mut command = MailCommand {
-        path: path.to_owned(),
-        needs: Needs::default(),
-        parameters: vec![],
-        is_seven_bit: false,
-    };
+    let mut command =
+        MailCommand { path: path.to_owned(), needs: Needs::default(), parameters: vec![], is_seven_bit: false };
     for parameter in parameters.split_ascii_whitespace() {
         let (name, value) = parameter_parts(parameter).ok_or(CommandError::Syntax(MAIL_FORM))?;
         match (name.to_ascii_uppercase().as_str(), value) {

@@ -24,7 +24,13 @@ pub enum Judgement {
 }
 
 /// Reads a reply by the rules of the backend that gave it.
-pub fn judge(rulebook: &Rulebook, answered: Answered, expects_content: bool, reply: &Reply, is_null: bool) -> Judgement {
+pub fn judge(
+    rulebook: &Rulebook,
+    answered: Answered,
+    expects_content: bool,
+    reply: &Reply,
+    is_null: bool,
+) -> Judgement {
     match reply.code {
         354 if expects_content => return Judgement::Accepted,
         // Anything else would have us send content as commands, or take an acceptance for one of something else.
@@ -89,7 +95,10 @@ mod tests {
     fn only_354_asks_for_content() {
         let reply = |code| Reply { code, text: "go".to_owned() };
         let judged = |code| judge(&Rulebook::default(), Answered::Data, true, &reply(code), false);
-        assert_eq!((judged(354), judged(250), judged(334)), (Judgement::Accepted, Judgement::Nonsense, Judgement::Nonsense));
+        assert_eq!(
+            (judged(354), judged(250), judged(334)),
+            (Judgement::Accepted, Judgement::Nonsense, Judgement::Nonsense)
+        );
         assert!(matches!(judged(451), Judgement::OfBackend { .. }));
         assert_eq!(judge(&Rulebook::default(), Answered::Data, false, &reply(354), false), Judgement::Nonsense);
     }

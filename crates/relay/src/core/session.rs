@@ -556,7 +556,8 @@ impl Session {
 
     fn auth(&mut self, now: Instant, mechanism: &str, initial: Option<String>) {
         if !self.offers_login() {
-            let text = if self.settings.has_logins { "5.7.11 a login needs TLS" } else { "5.5.1 there are no logins here" };
+            let text =
+                if self.settings.has_logins { "5.7.11 a login needs TLS" } else { "5.5.1 there are no logins here" };
             self.errors += 1;
             self.say(if self.settings.has_logins { 538 } else { 502 }, text);
         } else if self.hello.is_none() || self.user.is_some() || self.transaction.is_some() {

@@ -162,10 +162,22 @@ fn pipelined_commands_are_answered_in_their_order() {
 fn commands_come_in_their_order() {
     let mut dialogue = Dialogue::new();
     assert_eq!(dialogue.codes("MAIL FROM:<a@s.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n"), ["503", "503", "503"]);
-    assert_eq!(dialogue.codes("EHLO s\r\nDATA\r\nMAIL FROM:<a@s.example>\r\nMAIL FROM:<a@s.example>\r\nDATA\r\n"), ["250", "503", "250", "503", "554"]);
-    assert_eq!(dialogue.codes("RCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\n"), ["250", "250", "452"]);
-    assert_eq!(dialogue.codes("RSET\r\nDATA\r\nMAIL FROM:<a@unplanned.example>\r\nMAIL FROM:<a@s.example>\r\n"), ["250", "503", "451", "250"]);
-    assert_eq!(dialogue.codes("MAIL FROM:<a@s.example> SIZE=1001\r\nEHLO s\r\nMAIL FROM:<a@s.example> SIZE=1001\r\n"), ["503", "250", "552"]);
+    assert_eq!(
+        dialogue.codes("EHLO s\r\nDATA\r\nMAIL FROM:<a@s.example>\r\nMAIL FROM:<a@s.example>\r\nDATA\r\n"),
+        ["250", "503", "250", "503", "554"]
+    );
+    assert_eq!(
+        dialogue.codes("RCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\n"),
+        ["250", "250", "452"]
+    );
+    assert_eq!(
+        dialogue.codes("RSET\r\nDATA\r\nMAIL FROM:<a@unplanned.example>\r\nMAIL FROM:<a@s.example>\r\n"),
+        ["250", "503", "451", "250"]
+    );
+    assert_eq!(
+        dialogue.codes("MAIL FROM:<a@s.example> SIZE=1001\r\nEHLO s\r\nMAIL FROM:<a@s.example> SIZE=1001\r\n"),
+        ["503", "250", "552"]
+    );
     let aborted = dialogue.ends.iter().filter(|end| end.answer.is_none()).count();
     assert_eq!(aborted, 2, "by RSET and by EHLO");
 }
@@ -175,7 +187,8 @@ fn smuggled_mail_is_refused_and_no_command_of_it_is_heard() {
     let begin = "EHLO s\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n";
     for end in ["\n.\r\n", "\r\n.\n", "\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"] {
         let mut dialogue = Dialogue::new();
-        let smuggled = format!("{begin}hello{end}MAIL FROM:<evil@s.example>\r\nRCPT TO:<c@x.example>\r\nDATA\r\nevil\r\n.\r\n");
+        let smuggled =
+            format!("{begin}hello{end}MAIL FROM:<evil@s.example>\r\nRCPT TO:<c@x.example>\r\nDATA\r\nevil\r\n.\r\n");
         let codes = dialogue.codes(smuggled);
         assert_eq!(codes, ["250", "250", "250", "354", "550"], "{end:?}");
         assert_eq!((dialogue.messages.len(), dialogue.commands.len()), (0, 2), "{end:?}");
@@ -207,7 +220,10 @@ fn nothing_that_was_said_before_tls_counts_inside_it() {
 #[test]
 fn who_is_not_allowed_logs_in_first() {
     let mut dialogue = Dialogue::with(settings(), false);
-    assert_eq!(dialogue.codes("EHLO s\r\nMAIL FROM:<a@s.example>\r\nAUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"), ["250", "530", "538"]);
+    assert_eq!(
+        dialogue.codes("EHLO s\r\nMAIL FROM:<a@s.example>\r\nAUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"),
+        ["250", "530", "538"]
+    );
     dialogue.say("STARTTLS\r\n");
     dialogue.say("EHLO s\r\n");
     assert_eq!(dialogue.codes("AUTH PLAIN AHNob3AAd3Jvbmc=\r\n"), ["535"]);
@@ -219,7 +235,11 @@ fn who_is_not_allowed_logs_in_first() {
     dialogue.say("EHLO s\r\n");
     dialogue.say("STARTTLS\r\n");
     dialogue.say("EHLO s\r\n");
-    assert_eq!(dialogue.codes("AUTH PLAIN\r\nAHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\n"), ["334", "535", "535", "421"]);
+    assert_eq!(
+        dialogue
+            .codes("AUTH PLAIN\r\nAHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\n"),
+        ["334", "535", "535", "421"]
+    );
     assert!(dialogue.is_closed);
     // Without logins there is nothing to wait for.
     let dialogue = Dialogue::with(SessionSettings { has_logins: false, ..settings() }, false);

@@ -35,7 +35,9 @@ impl Trace<'_> {
         let name = if name.is_empty() { "unknown" } else { &name };
         let client = address_literal(self.client);
         let with = self.protocol();
-        format!("Received: from {name} ({client})\r\n\tby {hostname} (mail-failover relay) with {with} id {id};\r\n\t{date}\r\n")
+        format!(
+            "Received: from {name} ({client})\r\n\tby {hostname} (mail-failover relay) with {with} id {id};\r\n\t{date}\r\n"
+        )
     }
 
     /// Name of the protocol in IANA's registry of mail transmission types (RFC 3848, RFC 6531 §4.3).
@@ -80,11 +82,9 @@ mod tests {
             trace.line(),
             "Received: from shop-0x: ([192.0.2.7])\r\n\tby relay.shop.example (mail-failover relay) with ESMTPSA id k3j2;\r\n\tMon, 30 Nov 2026 04:27:00 +0000\r\n"
         );
-        for (is_extended, is_encrypted, is_utf8, protocol) in [
-            (false, true, false, "SMTP"),
-            (true, false, false, "ESMTP"),
-            (true, true, true, "UTF8SMTPS"),
-        ] {
+        for (is_extended, is_encrypted, is_utf8, protocol) in
+            [(false, true, false, "SMTP"), (true, false, false, "ESMTP"), (true, true, true, "UTF8SMTPS")]
+        {
             let trace = Trace { is_extended, is_encrypted, is_utf8, is_authenticated: false, ..trace };
             assert!(trace.line().contains(&format!(" with {protocol} id ")), "{}", trace.line());
         }

@@ -457,10 +457,13 @@ impl Transaction {
         self.is_untried = false;
         match judgement {
             Judgement::Accepted => self.accepted(now, target, step, reply),
-            Judgement::Nonsense => self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code)),
+            Judgement::Nonsense => {
+                self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code))
+            }
             Judgement::OfMessage => self.refused(now, target, step, answered, reply),
             Judgement::OfBackend { class, about } => {
-                let evidence = self.evidence(class, stage_of(step), Some((answered, reply.clone())), reply.line().into());
+                let evidence =
+                    self.evidence(class, stage_of(step), Some((answered, reply.clone())), reply.line().into());
                 let is_last = self.next_way(reply.code >= 500).is_none();
                 let is_of_this_command = is_last && !closes && self.is_of_this_command(target, step);
                 self.release_unless(is_of_this_command, !closes);
@@ -491,7 +494,12 @@ impl Transaction {
         match step {
             Step::End => {
                 let summary = reply.line().into();
-                let evidence = self.evidence(EvidenceClass::Ok, DeliveryStage::Data, Some((Answered::Data, reply.clone())), summary);
+                let evidence = self.evidence(
+                    EvidenceClass::Ok,
+                    DeliveryStage::Data,
+                    Some((Answered::Data, reply.clone())),
+                    summary,
+                );
                 self.actions.push(TransactionAction::Evidence(Evidence { fate: Fate::Accepted, ..evidence }));
                 self.release(true);
                 self.is_over = true;
@@ -513,8 +521,12 @@ impl Transaction {
     /// The backend has refused the sender, a recipient or the message itself.
     fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: Reply) {
         let fate = if reply.code >= 500 { Fate::Refused } else { Fate::Deferred };
-        let evidence =
-            self.evidence(EvidenceClass::RecipientLevel, stage_of(step), Some((answered, reply.clone())), reply.line().into());
+        let evidence = self.evidence(
+            EvidenceClass::RecipientLevel,
+            stage_of(step),
+            Some((answered, reply.clone())),
+            reply.line().into(),
+        );
         self.actions.push(TransactionAction::Evidence(Evidence { fate, ..evidence }));
         if self.is_of_this_command(target, step) {
             match target {
@@ -530,7 +542,10 @@ impl Transaction {
         // The application was told otherwise, by another backend: its answers must stay true.
         let what = if let Step::Recipient(_) = step { "a recipient" } else { "the sender" };
         let backend = &self.ways[self.at].backend;
-        let text = format!("4.3.0 {what} that was accepted before is refused by {backend}, which has to carry the message now: {}", reply.line());
+        let text = format!(
+            "4.3.0 {what} that was accepted before is refused by {backend}, which has to carry the message now: {}",
+            reply.line()
+        );
         self.release(true);
         self.fail(now, Answer::own(451, text));
     }
@@ -643,9 +658,9 @@ impl Transaction {
         }
         let others: Vec<_> =
             self.failures.iter().filter(|(_, failure)| !matches!(failure, WayFailure::Lacking(_))).collect();
-        let are_final = others.iter().all(
-            |(_, failure)| matches!(failure, WayFailure::Refused { reply, waits: false } if reply.code >= 500),
-        );
+        let are_final = others
+            .iter()
+            .all(|(_, failure)| matches!(failure, WayFailure::Refused { reply, waits: false } if reply.code >= 500));
         match others.first() {
             // Each of them has said no for good, and no other one could say yes.
             Some((_, WayFailure::Refused { reply, .. })) if are_final && has_time => return Answer::of(reply),
@@ -675,8 +690,23 @@ impl Transaction {
         self.actions.push(TransactionAction::Answer(answer));
     }
 
-    fn evidence(&self, class: EvidenceClass, stage: DeliveryStage, reply: Option<(Answered, Reply)>, summary: Arc<str>) -> Evidence {
-        Evidence { way: self.at, class, stage, reply, summary, fate: Fate::PassedOn, since: self.since, is_ambiguous: false }
+    fn evidence(
+        &self,
+        class: EvidenceClass,
+        stage: DeliveryStage,
+        reply: Option<(Answered, Reply)>,
+        summary: Arc<str>,
+    ) -> Evidence {
+        Evidence {
+            way: self.at,
+            class,
+            stage,
+            reply,
+            summary,
+            fate: Fate::PassedOn,
+            since: self.since,
+            is_ambiguous: false,
+        }
     }
 
     fn push_evidence(&mut self, evidence: Option<Evidence>, fate: Fate) {

@@ -164,7 +164,11 @@ impl Trial {
         let act = match operation {
             Operation::Connect { .. } => unreachable!(),
             Operation::Command(line) if line.starts_with("MAIL") => {
-                if std::mem::take(&mut server.is_idle_closed) { Some(Act::Close) } else { server.mail.clone() }
+                if std::mem::take(&mut server.is_idle_closed) {
+                    Some(Act::Close)
+                } else {
+                    server.mail.clone()
+                }
             }
             Operation::Command(line) if line.starts_with("RCPT TO:<") => {
                 let name = line.trim_start_matches("RCPT TO:<").trim_end_matches('>').to_owned();
@@ -205,7 +209,13 @@ impl Trial {
             }
         };
         let summary = class.as_str().into();
-        OperationResult::Failed(OperationFailure { class, stage: Stage::Connect, refusal: None, summary, is_own: false })
+        OperationResult::Failed(OperationFailure {
+            class,
+            stage: Stage::Connect,
+            refusal: None,
+            summary,
+            is_own: false,
+        })
     }
 }
 
@@ -253,8 +263,11 @@ fn a_definite_refusal_at_the_end_goes_on_and_silence_does_not() {
         assert!(trial.evidence.last().unwrap().is_ambiguous);
         let text = &trial.answers.last().unwrap().text;
         assert!(text.contains("b0 may have accepted the message"), "{text}");
-        let mut trial =
-            Trial::new(vec![broken_at(6, act), Server::default()], bounds(Ambiguity::Retry), "MAIL FROM:<a@example.net>");
+        let mut trial = Trial::new(
+            vec![broken_at(6, act), Server::default()],
+            bounds(Ambiguity::Retry),
+            "MAIL FROM:<a@example.net>",
+        );
         assert_eq!((trial.send(&["0@x"]), trial.taken()[1]), (vec![250, 250, 250], 1), "by wish");
         assert!(trial.evidence[0].is_ambiguous);
     }
@@ -279,7 +292,10 @@ fn a_recipient_that_was_accepted_stays_so_or_the_transaction_ends_and_says_so() 
     let mut trial = Trial::of(vec![first, second, Server::default()]);
     assert_eq!(trial.send(&["0@x", "1@x"]), [250, 250, 250, 451]);
     let text = &trial.answers[3].text;
-    assert!(text.contains("a recipient that was accepted before is refused by b1") && text.contains("no such user"), "{text}");
+    assert!(
+        text.contains("a recipient that was accepted before is refused by b1") && text.contains("no such user"),
+        "{text}"
+    );
     assert_eq!(trial.taken(), [0, 0, 0]);
     // The same during the replay for a later recipient: everything that follows is told, too.
     let first = Server { recipients: vec![None, Some(Act::Close)], ..Server::default() };
@@ -346,7 +362,9 @@ fn a_connection_that_was_closed_while_idle_is_made_anew_and_blames_nobody() {
     let before = trial.performed;
     trial.transaction.handle(trial.now, TransactionInput::Content(10));
     let actions = trial.transaction.poll();
-    let [TransactionAction::Perform { operation: Operation::Command(_), deadline }] = &actions[..] else { panic!("{actions:?}") };
+    let [TransactionAction::Perform { operation: Operation::Command(_), deadline }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
     let result = trial.perform(&Operation::Command("DATA".to_owned()), *deadline);
     trial.servers[0].data = None;
     trial.transaction.handle(trial.now, TransactionInput::Done(result));
@@ -416,7 +434,8 @@ fn act() -> impl Strategy<Value = Option<Act>> {
 fn server() -> impl Strategy<Value = Server> {
     let connect = act().prop_map(|act| act.filter(|act| matches!(act, Act::Close | Act::Hang)));
     let end = prop_oneof![4 => act(), 1 => Just(Some(Act::TakeAndClose))];
-    let recipients = prop::collection::vec(act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(250, _)))), 3);
+    let recipients =
+        prop::collection::vec(act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(250, _)))), 3);
     let content = act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(..))));
     (connect, act(), recipients, act(), content, end, any::<bool>()).prop_map(
         |(connect, mail, recipients, data, content, end, is_idle_closed)| Server {
