@@ -91,10 +91,7 @@ impl Relay {
             "relay.example",
         ];
         let line = fixed.iter().chain(arguments).map(|argument| argument.replace("FOLDER", &place));
-        let RelayCommand::Run(arguments) =
-            RelayLine::try_parse_from(std::iter::once("mail-failover".to_owned()).chain(line))
-                .expect("arguments")
-                .command;
+        let RelayCommand::Run(arguments) = RelayLine::try_parse_from(line).expect("arguments").command;
         let (stop, (started, starting)) = (CancellationToken::new(), oneshot::channel());
         let told = stop.clone();
         let task = tokio::spawn(async move {
