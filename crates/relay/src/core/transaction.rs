@@ -390,6 +390,10 @@ impl Transaction {
         let last = self.end_of_bound();
         let reserved = last.checked_sub(self.bounds.answer).unwrap_or(now);
         let deadline = match step {
+            // With another backend to go to, silence must leave time for that.
+            Step::End if self.bounds.ambiguity == Ambiguity::Retry && self.next_way(false).is_some() => {
+                (now + self.bounds.answer).min(last)
+            }
             Step::End => last,
             // A pause within it is bounded by the stage's bound; all of it by the transaction's.
             Step::Content => reserved,

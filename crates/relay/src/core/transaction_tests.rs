@@ -185,7 +185,8 @@ impl Trial {
             }
             Operation::Content => match server.content.clone() {
                 None => return OperationResult::Sent,
-                act => act,
+                // No pause may be longer than a stage.
+                Some(act) => return self.act(&act, deadline.min(self.now + STAGE)),
             },
             Operation::End => {
                 let act = server.end.clone().unwrap_or(OK);
