@@ -30,7 +30,7 @@ e2e: ## The suites on a real node: kubelet, containerd, kube-proxy, CoreDNS; tak
 	@$(SUITES) e2e --capacity 2
 
 test-all: lints ## All of it with more mail, longer outages and the image that users get, and what is exhaustive; takes root and hours (e2e/README.md says how many)
-	E2E_EXHAUSTIVE=1 SOCKETMAP_FUZZ_INPUTS=1000000 REPLY_FUZZ_INPUTS=1000000 PROPTEST_CASES=4000 MAIL_FAILOVER_IMAGE_PROFILE=dist $(SHELL) -c '$(SUITES) all --capacity 2'
+	E2E_EXHAUSTIVE=1 SOCKETMAP_FUZZ_INPUTS=1000000 REPLY_FUZZ_INPUTS=1000000 RELAY_FUZZ_SESSIONS=1000000 PROPTEST_CASES=4000 MAIL_FAILOVER_IMAGE_PROFILE=dist $(SHELL) -c '$(SUITES) all --capacity 2'
 	@$(MAKE) e2e-matrix
 	image/check
 

@@ -13,7 +13,7 @@ use source::{Module, Sources, workspace};
 
 /// Crates of the workspace from the lowest to the highest, with their folders. A crate depends on lower ones only.
 // ADR-0066: Layers, one protocol, the field's words, and one script as CI.
-const CRATES: [(&str, &str); 11] = [
+const CRATES: [(&str, &str); 13] = [
     ("mail-failover-core", "crates/core"),
     ("mail-failover-api", "crates/api"),
     ("mail-failover-replies", "crates/replies"),
@@ -21,24 +21,36 @@ const CRATES: [(&str, &str); 11] = [
     ("mail-failover-smtp", "crates/smtp"),
     ("mail-failover-resolve", "crates/resolve"),
     ("mail-failover-runtime", "crates/runtime"),
+    ("mail-failover-dataplane", "crates/dataplane"),
     ("mail-failover-agent", "crates/agent"),
+    ("mail-failover-relay", "crates/relay"),
     ("mail-failover-operator", ""),
     ("mail-failover-tools", "crates/tools"),
     ("mail-failover", "crates/mail-failover"),
 ];
 
 /// Crates that must not be compiled anew for an edit in another one.
-const APART: [(&str, &[&str]); 3] = [
-    ("mail-failover-operator", &["mail-failover-agent", "mail-failover-tools"]),
-    ("mail-failover-tools", &["mail-failover-agent", "mail-failover-operator"]),
+const APART: [(&str, &[&str]); 4] = [
+    ("mail-failover-operator", &["mail-failover-agent", "mail-failover-relay", "mail-failover-tools"]),
+    ("mail-failover-tools", &["mail-failover-agent", "mail-failover-relay", "mail-failover-operator"]),
     (
         "mail-failover-agent",
         &["mail-failover-operator", "mail-failover-tools", "mail-failover-resolve", "mail-failover-api"],
     ),
+    (
+        "mail-failover-relay",
+        &[
+            "mail-failover-agent",
+            "mail-failover-operator",
+            "mail-failover-tools",
+            "mail-failover-resolve",
+            "mail-failover-api",
+        ],
+    ),
 ];
 
 /// Folders and files of a crate from the lowest to the highest. None imports one above it.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("crates/core/src", &["model", "engine"]),
     (
         "crates/runtime/src",
@@ -52,28 +64,36 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "dial_guard",
             "clock",
             "tasks",
+            "places",
             "http",
             "telemetry",
             "kubernetes",
         ],
     ),
     (
-        "crates/agent/src",
+        "crates/dataplane/src",
         &[
             "pinned",
             "stable_hash",
             "store",
-            "postfix_config",
+            "state_writer",
             "answers",
             "reading",
             "core",
-            "metrics",
             "credentials",
+            "reporter",
+            "delivery_counters",
+            "source",
+        ],
+    ),
+    (
+        "crates/agent/src",
+        &[
+            "postfix_config",
+            "metrics",
             "log",
             "mta",
             "queue_watch",
-            "reporter",
-            "delivery_counters",
             "shield",
             "supervise",
             "folder",
@@ -81,12 +101,26 @@ const LAYERS: [(&str, &[&str]); 6] = [
             "authorities",
             "sessions",
             "socketmap",
-            "source",
             "status",
             "http",
             "driver_metrics",
-            "state_writer",
             "driver",
+            "run",
+        ],
+    ),
+    (
+        "crates/relay/src",
+        &[
+            "core",
+            "arguments",
+            "metrics",
+            "accounts",
+            "certificate",
+            "buffer",
+            "backend",
+            "driver",
+            "server",
+            "scout",
             "run",
         ],
     ),
@@ -280,8 +314,9 @@ fn what_only_says_something_does_no_io() {
         "crates/contract/src/",
         "crates/replies/src/",
         "crates/resolve/src/",
-        "crates/agent/src/answers.rs",
-        "crates/agent/src/core/",
+        "crates/dataplane/src/answers.rs",
+        "crates/dataplane/src/core/",
+        "crates/dataplane/src/reading.rs",
         "crates/agent/src/socketmap/local.rs",
         "crates/agent/src/socketmap/maps.rs",
         "crates/agent/src/socketmap/netstring.rs",
@@ -291,6 +326,12 @@ fn what_only_says_something_does_no_io() {
     for place in pure {
         assert_eq!(mentions(production(place), &impure), Vec::<String>::new(), "{place}");
     }
+}
+
+#[test]
+fn what_the_relay_decides_does_no_io() {
+    let impure = ["Instant::now", "SystemTime", "async", "fastrand", "std::fs", "std::io", "tokio", "tracing"];
+    assert_eq!(mentions(production("crates/relay/src/core/"), &impure), Vec::<String>::new());
 }
 
 #[test]

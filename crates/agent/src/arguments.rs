@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use mail_failover_dataplane::source::ObjectReference;
 use mail_failover_runtime::telemetry::LogFormat;
 
 use super::folder::FOLDER;
@@ -182,27 +182,9 @@ pub enum StatusFormat {
     Json,
 }
 
-/// A namespaced object: `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectReference {
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-}
-
-impl std::fmt::Display for ObjectReference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
 /// Error of a value on the command line.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgumentError {
-    /// The reference lacks a part.
-    #[error("give namespace and name, such as shop/orders-agent")]
-    Reference,
     /// The mode is no number of three octal digits.
     #[error("use three octal digits such as 0660")]
     FileMode,
@@ -212,19 +194,6 @@ pub enum ArgumentError {
     /// The address can be reached from other hosts.
     #[error("{0} is no loopback address; answers hold passwords and are not encrypted: use 127.0.0.1 or [::1]")]
     NotLoopback(IpAddr),
-}
-
-impl FromStr for ObjectReference {
-    type Err = ArgumentError;
-
-    fn from_str(text: &str) -> Result<Self, ArgumentError> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            Some(_) | None => Err(ArgumentError::Reference),
-        }
-    }
 }
 
 fn file_mode(text: &str) -> Result<u32, ArgumentError> {

@@ -13,7 +13,7 @@ use mail_failover_contract::routing::{RouteBackend, TlsPolicy};
 use tokio::task::JoinError;
 
 use super::folder::{FOLDER, WriteError, write};
-use super::store::sha256;
+use mail_failover_dataplane::store::sha256;
 
 /// The folder in [`FOLDER`].
 const SUBFOLDER: &str = "ca";
@@ -76,8 +76,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::testing::Folder;
     use mail_failover_contract::routing::{NextHop, Verification};
+    use mail_failover_dataplane::testing::Folder;
 
     fn backend(ca: &str) -> RouteBackend {
         let next_hop = NextHop { host: "a".into(), port: 25 };

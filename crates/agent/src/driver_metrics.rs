@@ -11,11 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::core::{CoreView, SwitchOrder};
 use crate::metrics::PREFIX;
-use crate::source::DocumentSource;
 use crate::status::SourceState;
-use crate::store::StateRecord;
+use mail_failover_dataplane::core::{CoreView, SwitchOrder};
+use mail_failover_dataplane::source::DocumentSource;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfSource {
@@ -26,17 +25,6 @@ struct OfSource {
 struct Refused {
     source: &'static str,
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Saved {
-    record: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfRecord {
-    record: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -60,8 +48,6 @@ pub struct DriverMetrics {
     carried: Family<OfBackend, Gauge>,
     switches: Family<OfCause, Counter>,
     first_delivery: Histogram,
-    saves: Family<Saved, Counter>,
-    damaged: Family<OfRecord, Counter>,
     log_doubted: Gauge,
 }
 
@@ -88,8 +74,6 @@ impl DriverMetrics {
                 // 10 ms to 82 s.
                 Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             ),
-            saves: register(agent, "state_saves", "Attempts to save what is kept for the next start"),
-            damaged: register(agent, "state_damaged", "Records that could not be used at the start"),
             log_doubted: register(
                 agent,
                 "log_not_understood",
@@ -125,15 +109,6 @@ impl DriverMetrics {
 
     pub(crate) fn first_delivery(&self, after: Duration) {
         self.first_delivery.observe(after.as_secs_f64());
-    }
-
-    pub(crate) fn saved(&self, record: StateRecord, saved: bool) {
-        let result = if saved { "saved" } else { "failed" };
-        self.saves.get_or_create(&Saved { record: record.as_str(), result }).inc();
-    }
-
-    pub(crate) fn damaged(&self, record: StateRecord) {
-        self.damaged.get_or_create(&OfRecord { record: record.as_str() }).inc();
     }
 
     pub(crate) fn log_doubted(&self, is_doubted: bool) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::postfix_config::SHIELD;
 use super::shield;
-use super::store::replace;
+use mail_failover_dataplane::store::replace;
 
 /// Path of the folder, relative to Postfix's queue directory. Postfix's working directory is the queue directory, with
 /// and without a chroot, so every process of Postfix reaches the folder by this path.
@@ -59,7 +59,7 @@ fn make_folders(file: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Folder;
+    use mail_failover_dataplane::testing::Folder;
 
     #[test]
     fn the_shield_is_there_for_everybody_and_an_older_one_is_replaced() {

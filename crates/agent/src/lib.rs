@@ -7,34 +7,25 @@
 //!
 //! | module | is | pure |
 //! |---|---|---|
-//! | `answers` | the answers for the MTA, from memory | yes |
-//! | `reporter` | reports to the operator's replicas | no |
-//! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
 //! | `supervise` | start, watch, drain and end of Postfix | `drain` is |
 //! | `postfix_config` | the lines that Postfix needs, and the check of a configuration | but for reading it |
-//! | `core` | conclusions from the operator's decision and from real deliveries: leave, return, switch, report | yes |
 //! | `socketmap` | Postfix's requests, and their answers | but for the server |
 //! | `mta` | Postfix: reload, flush, count the queue | no |
 //! | `shield` | the filter that keeps mail when a backend refuses it because of our account | yes |
-//! | `credentials`, `authorities`, `folder` | logins from mounted Secrets; certificates and the shield as files for Postfix | no |
-//! | `source` | the sources of documents: a `ConfigMap`, a file | no |
-//! | `store`, `state_writer` | the state that survives a restart | no |
+//! | `authorities`, `folder` | certificates and the shield as files for Postfix | no |
 //! | `status`, `http` | the agent's status | but for the client |
-//! | `delivery_counters` | counters of messages, and the report made of them | yes |
 //! | `driver` | the loop that owns the core | no |
-//! | `stable_hash` | a hash for values on disk | yes |
 //! | `run`, `arguments` | all wiring; the command line | no |
+//!
+//! What it has in common with the relay is in the crate `mail_failover_dataplane`: the core that orders the backends, and
+//! what it needs.
 //!
 //! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on
 //! anything but its own memory. Input that it cannot read leaves the last good answer in force.
 
-pub mod answers;
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
 mod authorities;
-pub mod core;
-pub mod credentials;
-mod delivery_counters;
 mod driver;
 mod driver_metrics;
 mod folder;
@@ -42,28 +33,19 @@ mod http;
 pub mod log;
 pub mod metrics;
 pub mod mta;
-mod pinned;
 mod postfix_config;
 mod queue_watch;
-pub mod reading;
-pub mod reporter;
 mod run;
 pub mod sessions;
 pub mod shield;
 pub mod socketmap;
-mod source;
-mod stable_hash;
-mod state_writer;
 pub mod status;
-mod store;
 pub mod supervise;
-#[cfg(test)]
-mod testing;
 
 use std::io;
 use std::process::ExitCode;
 
-pub use arguments::{AgentCommand, AgentRunArguments, ObjectReference, StatusArguments, StatusFormat};
+pub use arguments::{AgentCommand, AgentRunArguments, StatusArguments, StatusFormat};
 pub use folder::FOLDER;
 use mail_failover_contract::document;
 pub use postfix_config::SHIELD;

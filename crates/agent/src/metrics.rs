@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use mail_failover_core::model::Timestamp;
 use mail_failover_replies::About;
 
-use super::core::{BackendView, Disposition, KeptView, LogEvent};
+use mail_failover_dataplane::core::{BackendView, Disposition, KeptView, LogEvent};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
@@ -248,29 +248,5 @@ impl MtaMetrics {
     /// Counts a step, with its result.
     pub fn step(&self, step: &'static str, result: &'static str) {
         self.steps.get_or_create(&MtaStepLabels { step, result }).inc();
-    }
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReportOutcomeLabel {
-    outcome: &'static str,
-}
-
-/// Metrics of the reports to the operator. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct ReporterMetrics {
-    reports: Family<ReportOutcomeLabel, Counter>,
-}
-
-impl ReporterMetrics {
-    /// Registers the metrics in this registry.
-    pub fn new(registry: &mut Registry) -> Self {
-        let agent = registry.sub_registry_with_prefix(PREFIX);
-        let help = "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token";
-        Self { reports: register(agent, "reports", help) }
-    }
-
-    pub(super) fn count(&self, outcome: &'static str) {
-        self.reports.get_or_create(&ReportOutcomeLabel { outcome }).inc();
     }
 }

@@ -7,7 +7,6 @@
 //!
 //! Sources, the reader of the log and the rest end with the process.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -27,23 +26,23 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::AgentRunArguments;
-use super::core::{AgentCore, CoreMemory};
-use super::credentials::Credentials;
 use super::driver::{Driver, DriverInputs, DriverOutputs, DriverSettings};
 use super::driver_metrics::DriverMetrics;
 use super::log::follow as log;
 use super::log::follow::{Reading, Sink};
-use super::metrics::{LogMetrics, MtaMetrics, TrafficMetrics};
+use super::metrics::{LogMetrics, MtaMetrics, PREFIX, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
-use super::reporter::{self, Reporter};
 use super::sessions::BegunSessions;
 use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
-use super::source::{self, DocumentSource};
-use super::state_writer::StateWriter;
-use super::store::{StateRecord, StateStore};
 use super::supervise::{self, Intake, LineReader, Signals};
 use super::{folder, http, queue_watch, shield};
+use mail_failover_dataplane::core::{AgentCore, CoreMemory};
+use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::reporter::{self, Reporter};
+use mail_failover_dataplane::source::{self, DocumentSource};
+use mail_failover_dataplane::state_writer::{Records, StateMetrics, StateWriter, restore};
+use mail_failover_dataplane::store::{StateRecord, StateStore};
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
@@ -123,7 +122,8 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
     let mut registry = telemetry::registry();
     let metrics = DriverMetrics::new(&mut registry);
-    let credentials = Credentials::new(arguments.credentials_directory.clone(), &mut registry);
+    let credentials =
+        Credentials::new(arguments.credentials_directory.clone(), registry.sub_registry_with_prefix(PREFIX));
     let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
     let clock = Clock::system();
 
@@ -138,8 +138,9 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     })?;
 
     let store = StateStore::new(arguments.state_directory.clone());
-    let saved = restore(&store, &metrics);
-    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), metrics.clone(), end.clone());
+    let state_metrics = StateMetrics::new(registry.sub_registry_with_prefix(PREFIX));
+    let saved = restore(&store, &state_metrics);
+    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), state_metrics, end.clone());
 
     let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (source_events, found) = mpsc::channel(source::QUEUE);
@@ -154,7 +155,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
             heartbeat: reporter::HEARTBEAT,
         },
         clock,
-        reporter::ReporterMetrics::new(&mut registry),
+        reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
         end.clone(),
     );
     let mta_metrics = MtaMetrics::new(&mut registry);
@@ -293,23 +294,7 @@ async fn read_pipe(path: PathBuf, sink: Sink) {
     tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
 }
 
-/// Loads the saved records that are whole.
-fn restore(store: &StateStore, metrics: &DriverMetrics) -> BTreeMap<StateRecord, Arc<str>> {
-    let mut saved = BTreeMap::new();
-    for record in StateRecord::ALL {
-        match store.load(record) {
-            Ok(Some(content)) => drop(saved.insert(record, content.into())),
-            Ok(None) => {}
-            Err(damage) => {
-                metrics.damaged(record);
-                tracing::warn!(file = %store.path(record).display(), %damage, "what was kept is ignored");
-            }
-        }
-    }
-    saved
-}
-
-fn memory(saved: &BTreeMap<StateRecord, Arc<str>>) -> Option<CoreMemory> {
+fn memory(saved: &Records) -> Option<CoreMemory> {
     let parsed = serde_json::from_str(saved.get(&StateRecord::Memory)?);
     // The memory of another version is dropped: backends that still fail are left again soon enough.
     parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()

@@ -2,7 +2,7 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
-use crate::testing::Folder;
+use mail_failover_dataplane::testing::Folder;
 
 #[tokio::test]
 async fn an_agent_that_starts_postfix_is_ready_when_postfix_is() {

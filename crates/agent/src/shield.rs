@@ -17,9 +17,9 @@ use std::sync::Arc;
 use mail_failover_contract::routing::RouteBackend;
 use mail_failover_replies::{About, Answered, EnhancedCode, Reply, Rule, Rulebook, rules};
 
-use super::answers::Answers;
 use super::log::reply::{Quoted, unresolved};
-use super::reading::{self, Sender};
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::reading::{self, Sender};
 
 /// Longest reply of which the lines are kept, in bytes. Further lines decide nothing.
 // Postfix keeps as much (`line_length_limit`).

@@ -6,7 +6,7 @@ use mail_failover_contract::routing::{Routing, parse};
 use mail_failover_core::model::{ReplyRule, ReplyRules};
 
 use super::*;
-use crate::answers::LearntRefusals;
+use mail_failover_dataplane::answers::LearntRefusals;
 
 fn replacement(key: &str, answers: &Answers) -> Option<String> {
     super::replacement(key, answers, &[])

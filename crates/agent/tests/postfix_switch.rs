@@ -9,8 +9,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mail_failover_agent::answers::Answers;
-use mail_failover_agent::core::{AgentCore, CoreAction, CoreInput, SwitchOrder, SwitchProgress};
 use mail_failover_agent::log::follow;
 use mail_failover_agent::metrics::{LogMetrics, MtaMetrics};
 use mail_failover_agent::mta::{Postfix, switch};
@@ -18,6 +16,8 @@ use mail_failover_agent::shield::{self, ReplyLines};
 use mail_failover_agent::socketmap::{self, LocalDomains, MapAnswer, MapReply, MapSettings, SocketmapView};
 use mail_failover_contract::document::Backend;
 use mail_failover_contract::routing::{Routing, parse};
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::core::{AgentCore, CoreAction, CoreInput, SwitchOrder, SwitchProgress};
 use mail_failover_runtime::clock::Clock;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::env;
 use std::sync::Arc;
 
-use mail_failover_agent::answers::Answers;
 use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::netstring::{Decoder, MAX_REPLY, MAX_REQUEST, encode};
 use mail_failover_agent::socketmap::{LocalDomains, MapAnswer, MapSettings, SocketmapView, answer};
 use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::{RouteBackend, parse};
+use mail_failover_dataplane::answers::Answers;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -10,6 +10,7 @@ use mail_failover_agent::AgentCommand;
 use mail_failover_api::crds_yaml;
 use mail_failover_operator::app::OperatorArguments;
 use mail_failover_operator::probe_job::ProbeArguments;
+use mail_failover_relay::RelayCommand;
 use mail_failover_tools::explain::ExplainCommand;
 use mail_failover_tools::lint::LintArguments;
 use mail_failover_tools::simulate::SimulateArguments;
@@ -54,6 +55,9 @@ pub enum Command {
     /// Run beside a queueing mail server: answer where each message goes, and move the queue when that changes.
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Run between an application and the backends of a route: carry each message while the application waits.
+    #[command(subcommand)]
+    Relay(RelayCommand),
 }
 
 const PROBE_EXAMPLES: &str = "Examples:

@@ -11,6 +11,7 @@ use clap::Parser;
 use mail_failover_agent as agent;
 use mail_failover_core::model::text::visible_lines;
 use mail_failover_operator::{app, probe_job};
+use mail_failover_relay as relay;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::terminal::TerminalWriter;
 use mail_failover_tools::{explain, lint, simulate};
@@ -56,6 +57,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             });
         }
         Command::Agent(command) => return Ok(agent::command(command)?),
+        Command::Relay(command) => relay::command(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use axum::http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, ReporterMetrics, SendError, Settings};
 use mail_failover_contract::document::{OperatorEndpoint, RouteReference};
 use mail_failover_contract::report;
 use mail_failover_contract::testing::{example, token};
@@ -17,6 +16,7 @@ use mail_failover_core::model::{
     AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey,
     ThrottledDeliveries, Timestamp,
 };
+use mail_failover_dataplane::reporter::{self, HEARTBEAT, ReportState, Reporter, ReporterMetrics, SendError, Settings};
 use mail_failover_operator::reports::{
     AgentsChange, Directory, ReportConnections, ReportServer, RouteAgents, ServerCertificate,
 };

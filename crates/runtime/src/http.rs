@@ -4,12 +4,11 @@
 //! all places are taken, a connection whose request is not whole yet gives way to a new one (ADR-0090). The caller says
 //! what is served.
 
-use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,12 +23,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+use crate::places::{Place, Places};
 
 /// Pause after the kernel refused a connection, most likely because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -149,100 +149,11 @@ impl Listener {
         }
         self.metrics.delayed.inc();
         loop {
-            places.freed.notified().await;
+            places.freed().await;
             if let Some(place) = places.take(peer) {
                 return place;
             }
         }
-    }
-}
-
-/// Places of a server's connections.
-struct Places {
-    limit: usize,
-    open: Mutex<OpenConnections>,
-    /// Told of each place that becomes free.
-    freed: Notify,
-    gave_way: Counter,
-}
-
-#[derive(Default)]
-struct OpenConnections {
-    /// Connections by number; a greater number is younger.
-    connections: BTreeMap<u64, OpenConnection>,
-    /// Number of the next connection. None comes twice: a connection that gave way ends later.
-    next: u64,
-}
-
-/// Connection that holds a place.
-struct OpenConnection {
-    peer: IpAddr,
-    /// Token that ends the connection; `None` once its request is whole.
-    gives_way: Option<CancellationToken>,
-}
-
-impl OpenConnections {
-    /// Returns the oldest connection without a whole request, of the client that has the most of them.
-    // One client that opens connections faster than others send their requests then closes only its own.
-    fn gives_way_first(&self) -> Option<u64> {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        let waiting = self.connections.iter().filter(|(_, connection)| connection.gives_way.is_some());
-        for (_, connection) in waiting.clone() {
-            *counts.entry(connection.peer).or_default() += 1;
-        }
-        // The last of the greatest, and so the oldest.
-        waiting.rev().max_by_key(|(_, connection)| counts[&connection.peer]).map(|(number, _)| *number)
-    }
-}
-
-impl Places {
-    fn new(limit: usize, gave_way: Counter) -> Self {
-        Self { limit, open: Mutex::default(), freed: Notify::new(), gave_way }
-    }
-
-    /// Takes a place, if need be from a connection whose request is not whole. `None` if there is no such connection.
-    fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let mut open = self.lock();
-        if open.connections.len() >= self.limit {
-            let first = open.gives_way_first()?;
-            if let Some(token) = open.connections.remove(&first).and_then(|connection| connection.gives_way) {
-                token.cancel();
-            }
-            self.gave_way.inc();
-        }
-        let number = open.next;
-        open.next += 1;
-        let gives_way = CancellationToken::new();
-        open.connections.insert(number, OpenConnection { peer, gives_way: Some(gives_way.clone()) });
-        Some(Place { places: self.clone(), number, gives_way })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
-        // No user of the lock can leave it half changed.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Place of one connection, free again when dropped.
-struct Place {
-    places: Arc<Places>,
-    number: u64,
-    gives_way: CancellationToken,
-}
-
-impl Place {
-    /// Keeps the place until the connection ends: its request is whole.
-    fn keep(&self) {
-        if let Some(connection) = self.places.lock().connections.get_mut(&self.number) {
-            connection.gives_way = None;
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.lock().connections.remove(&self.number);
-        self.places.freed.notify_one();
     }
 }
 
@@ -257,7 +168,7 @@ struct Connection {
 
 impl Connection {
     async fn serve_within_bounds(self, stream: TcpStream, tls: Option<TlsAcceptor>, cut: Counter) {
-        let gives_way = self.place.gives_way.clone();
+        let gives_way = self.place.gives_way().clone();
         let whole = self.bounds.whole;
         tokio::select! {
             () = gives_way.cancelled() => {}
@@ -333,70 +244,5 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    fn places(limit: usize) -> Arc<Places> {
-        Arc::new(Places::new(limit, Counter::default()))
-    }
-
-    fn peer(number: u8) -> IpAddr {
-        Ipv4Addr::new(192, 0, 2, number).into()
-    }
-
-    #[test]
-    fn the_oldest_connection_without_a_whole_request_gives_way() {
-        let places = places(3);
-        let open: Vec<_> = (0..3).map(|_| places.take(peer(1)).unwrap()).collect();
-        open[0].keep();
-        let newest = places.take(peer(2)).unwrap();
-        assert_eq!(open.iter().map(|place| place.gives_way.is_cancelled()).collect::<Vec<_>>(), [false, true, false]);
-        assert!(!newest.gives_way.is_cancelled());
-        assert_eq!(places.gave_way.get(), 1);
-        // The one that gave way says so late; its place is taken by then.
-        open[1].keep();
-        drop(open);
-        assert_eq!(places.lock().connections.len(), 1);
-    }
-
-    #[test]
-    fn a_connection_that_gave_way_takes_no_place_with_it_when_it_ends() {
-        let places = places(1);
-        let old = places.take(peer(1)).unwrap();
-        let new = places.take(peer(1)).unwrap();
-        drop(old);
-        assert_eq!(places.lock().connections.len(), 1);
-        drop(new);
-        assert_eq!(places.lock().connections.len(), 0);
-    }
-
-    #[test]
-    fn whole_requests_give_way_to_nobody() {
-        let places = places(2);
-        let (one, two) = (places.take(peer(1)).unwrap(), places.take(peer(1)).unwrap());
-        one.keep();
-        two.keep();
-        assert!(places.take(peer(2)).is_none());
-        drop(one);
-        assert!(places.take(peer(2)).is_some() && places.gave_way.get() == 0);
-    }
-
-    #[test]
-    fn a_client_with_many_connections_closes_its_own() {
-        let places = places(8);
-        let lone = places.take(peer(1)).unwrap();
-        let mut many = vec![];
-        for _ in 0..1000 {
-            many.push(places.take(peer(2)).unwrap());
-        }
-        assert!(!lone.gives_way.is_cancelled());
-        assert_eq!(many.iter().filter(|place| !place.gives_way.is_cancelled()).count(), 7);
-        assert!(many.iter().rev().take(7).all(|place| !place.gives_way.is_cancelled()), "the oldest of them go");
     }
 }

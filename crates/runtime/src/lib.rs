@@ -10,6 +10,7 @@ pub mod dial_guard;
 pub mod findings;
 pub mod http;
 pub mod kubernetes;
+pub mod places;
 pub mod process;
 pub mod random;
 pub mod tasks;

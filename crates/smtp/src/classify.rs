@@ -7,6 +7,8 @@ use mail_failover_core::model::EvidenceClass;
 pub use mail_failover_replies::Answered;
 use mail_failover_replies::{About, Reading, Reply, Rulebook};
 
+use super::client::SessionError;
+use super::login::NoMechanism;
 use super::reply::EnhancedCode;
 
 /// The class of a reply to a probe by the general rules; `text` without code, of any length, in any case.
@@ -18,6 +20,25 @@ pub fn classify(answered: Answered, code: u16, enhanced: Option<EnhancedCode>, t
 pub fn probe_class(reading: &Reading<'_>) -> EvidenceClass {
     // A probe that is refused for itself says nothing about the backend.
     if reading.about.consequences().our_own { EvidenceClass::ProbeBlocked } else { reading.class }
+}
+
+/// The class of a session that ended before its goal. That of a refusal is the one of its code alone, without the rules
+/// about its text.
+pub fn session_class(error: &SessionError) -> EvidenceClass {
+    match error {
+        SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
+        SessionError::Starved { .. } => EvidenceClass::Inconclusive,
+        SessionError::Closed | SessionError::ClosedWithinReply(_) => EvidenceClass::ConnectionLost,
+        SessionError::Malformed(_)
+        | SessionError::NotSmtp { .. }
+        | SessionError::OutOfTurn
+        | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
+        SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
+        SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
+        SessionError::NoMechanism(NoMechanism::Unknown(_)) => EvidenceClass::ProbeBlocked,
+        SessionError::Refused(reply) if reply.code >= 500 => EvidenceClass::Permanent,
+        SessionError::Refused(_) => EvidenceClass::Temporary,
+    }
 }
 
 /// The subject of a refusal by the general rules; `text` without code, of any length, in any case.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::classify::{Answered, probe_class};
+use super::classify::{Answered, probe_class, session_class};
 use super::client::{
     ClientAction, ClientInput, Goal, QUIT_TIMEOUT, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
 };
@@ -183,21 +183,13 @@ impl Classified {
 
     /// Classifies and describes a session that did not.
     fn failure(stage: Stage, error: &SessionError, rulebook: &Rulebook) -> Self {
-        let class = match error {
-            SessionError::Timeout { .. } => EvidenceClass::NoAnswer,
-            SessionError::Starved { .. } => EvidenceClass::Inconclusive,
-            SessionError::Closed | SessionError::ClosedWithinReply(_) => EvidenceClass::ConnectionLost,
-            SessionError::Malformed(_) | SessionError::NotSmtp { .. } | SessionError::PlainTextBeforeTls => {
-                EvidenceClass::ProtocolError
+        match (error, session_class(error)) {
+            (SessionError::Refused(reply), _) => Self::refusal(stage, reply, rulebook),
+            (SessionError::NoMechanism(NoMechanism::Unknown(_)), class) => {
+                Self::new(class, format!("{error}; probe no deeper than StartTLS"))
             }
-            SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
-            SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
-            SessionError::NoMechanism(NoMechanism::Unknown(_)) => {
-                return Self::new(EvidenceClass::ProbeBlocked, format!("{error}; probe no deeper than StartTLS"));
-            }
-            SessionError::Refused(reply) => return Self::refusal(stage, reply, rulebook),
-        };
-        Self::new(class, error.to_string())
+            (_, class) => Self::new(class, error.to_string()),
+        }
     }
 
     /// Classifies and describes a reply that does not let the session go on, and names the user's rule if one has
@@ -225,7 +217,7 @@ impl Classified {
 const EHLO_REMEDY: &str = "name a host that the server accepts in --ehlo-name (smtpProbes.ehloName of the chart)";
 
 /// The command that a reply at this stage answers.
-fn answered(stage: Stage) -> Answered {
+pub fn answered(stage: Stage) -> Answered {
     match stage {
         Stage::Resolve | Stage::Connect | Stage::ImplicitTls | Stage::Banner => Answered::Connection,
         Stage::Ehlo | Stage::EhloAfterStartTls => Answered::Hello,

@@ -1,12 +1,12 @@
-//! SMTP up to RCPT TO: a client without I/O, its driver for probes, TLS, logins, and the classification of replies.
+//! SMTP: a client without I/O, its driver for probes, TLS, logins, and the classification of replies.
 //!
 //! ```text
 //! dialogue (tokio, rustls) ◀─▶ client ─▶ login, reply
 //!          └─▶ classify, connect, tls ─▶ certificate, wide_hello ─▶ message
 //! ```
 //!
-//! This crate never decides, never talks to Kubernetes, and never sends mail: a dialogue ends before DATA. It sends
-//! credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No outcome contains a
+//! This crate never decides, never talks to Kubernetes, and never sends mail: a dialogue of a probe ends before DATA. It
+//! sends credentials only for depths from `Auth` on, over TLS or where the user has allowed plain text. No outcome contains a
 //! part of them.
 
 #![warn(missing_docs)]
@@ -14,7 +14,7 @@
 mod certificate;
 pub mod classify;
 pub mod client;
-mod connect;
+pub mod connect;
 pub mod dialogue;
 pub mod errno;
 pub mod login;

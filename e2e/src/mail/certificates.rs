@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -79,6 +81,14 @@ impl Authority {
         Ok(Identity { chain: vec![certificate.into()], key: Arc::new(key) })
     }
 
+    /// Issues a server certificate for these DNS names. The certificate and its key as PEM, for programs that read them
+    /// from files.
+    pub fn issue_pem(&self, names: &[&str]) -> Result<(String, String)> {
+        let Identity { chain, key } = self.issue(names, Validity::Valid)?;
+        let certificate = chain.iter().map(|certificate| pem_of("CERTIFICATE", certificate)).collect();
+        Ok((certificate, pem_of("PRIVATE KEY", key.secret_der())))
+    }
+
     /// A client's TLS configuration that trusts this authority only. It resumes no session, so that
     /// each handshake verifies a certificate.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>> {
@@ -91,6 +101,13 @@ impl Authority {
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
+}
+
+/// A PEM block (RFC 7468).
+fn pem_of(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect();
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
 }
 
 /// A server's certificate and its key.

@@ -15,13 +15,13 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use mail_failover_agent::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
 use mail_failover_api::{Health, MailRoute};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_contract::report::AUDIENCE;
 use mail_failover_core::model::{
     BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, SwitchedMail, Timestamp,
 };
+use mail_failover_dataplane::reporter::{self, HEARTBEAT, ReportState, Reporter, SendError, Settings};
 use mail_failover_e2e::assertions::{api, change, metric_sum};
 use mail_failover_e2e::eventually::{eventually, eventually_is};
 use mail_failover_e2e::fixture::{

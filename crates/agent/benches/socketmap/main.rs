@@ -14,8 +14,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mail_failover_agent::answers::Answers;
-use mail_failover_agent::credentials::Credentials;
 use mail_failover_agent::sessions::BegunSessions;
 use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::{
@@ -24,6 +22,8 @@ use mail_failover_agent::socketmap::{
 };
 use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::parse;
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::credentials::Credentials;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

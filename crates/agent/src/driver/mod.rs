@@ -16,24 +16,24 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::answers::Answers;
 use super::authorities::{self, AuthorityError, AuthorityFiles};
-use super::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
-use super::credentials::Credentials;
-use super::delivery_counters::DeliveryCounters;
 use super::driver_metrics::DriverMetrics;
 use super::log::follow::Reading;
 use super::metrics::TrafficMetrics;
-use super::reporter::Reporter;
 use super::sessions::BegunSessions;
 use super::socketmap::SocketmapView;
-use super::source::{DocumentSource, SourceEvent, SourceMessage};
-use super::state_writer::StateWriter;
 use super::status::{
     BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, QueueStatus, ReportsStatus,
     SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
 };
-use super::store::StateRecord;
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
+use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::delivery_counters::DeliveryCounters;
+use mail_failover_dataplane::reporter::Reporter;
+use mail_failover_dataplane::source::{DocumentSource, SourceEvent, SourceMessage};
+use mail_failover_dataplane::state_writer::StateWriter;
+use mail_failover_dataplane::store::StateRecord;
 
 /// Readiness condition of the agent: it has a document.
 pub const DOCUMENT: &str = "document";

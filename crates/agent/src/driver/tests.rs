@@ -6,12 +6,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-use crate::reporter;
 use crate::sessions::BegunSessions;
-use crate::source::{NoDocument, SourceError};
-use crate::state_writer::StateWriter;
-use crate::store::StateStore;
-use crate::testing::Folder;
+use mail_failover_dataplane::reporter;
+use mail_failover_dataplane::source::{NoDocument, SourceError};
+use mail_failover_dataplane::state_writer::{StateMetrics, StateWriter};
+use mail_failover_dataplane::store::StateStore;
+use mail_failover_dataplane::testing::Folder;
 
 struct Agent {
     folder: Folder,
@@ -51,7 +51,8 @@ async fn start(folder: Folder) -> Agent {
     let store = StateStore::new(folder.path().join("state"));
     let saved: BTreeMap<StateRecord, Arc<str>> =
         StateRecord::ALL.into_iter().filter_map(|record| Some((record, store.load(record).unwrap()?.into()))).collect();
-    let (state_writer, keeping) = StateWriter::start(store, saved.clone(), metrics.clone(), end.clone());
+    let (state_writer, keeping) =
+        StateWriter::start(store, saved.clone(), StateMetrics::new(&mut registry), end.clone());
     let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (findings, found) = mpsc::channel(16);
     let (log_events, logged) = mpsc::channel(16);

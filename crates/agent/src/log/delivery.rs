@@ -9,9 +9,9 @@ use mail_failover_replies::Answered;
 use super::line::LogRecord;
 use super::reader::Attempt;
 use super::reply::{self, Quoted};
-use crate::answers::recipient_hash;
-use crate::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
-use crate::reading::{self, Sender};
+use mail_failover_dataplane::answers::recipient_hash;
+use mail_failover_dataplane::core::log_event::{Delivery, Disposition, LogEvent, MAX_SUMMARY, MessageRefusal, Place};
+use mail_failover_dataplane::reading::{self, Sender};
 
 /// Returns the events in a record of this program. Of the earlier attempts of the same delivery, the one at the same
 /// host stands in for a reason that says nothing, and each other is an event of its own.
@@ -68,6 +68,7 @@ pub(super) fn of_record(program: &str, record: &LogRecord<'_>, sender: Sender, e
             refusal: refusal(&unmarked),
             summary: summary(reason),
             logged: if disposition == Disposition::Sent { None } else { reply::logged(reason, sender) },
+            stage: None,
         }))
     });
     let twice = (record.status != "sent" && is_unsure(reason)).then_some(LogEvent::PossibleDuplicate(place));
@@ -95,6 +96,7 @@ fn passed_on(record: &LogRecord<'_>, sender: Sender, attempt: &Attempt) -> Deliv
         refusal: refusal(&attempt.reason),
         summary: summary(&attempt.reason),
         logged: reply::logged(&attempt.reason, sender),
+        stage: None,
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::line::MAX_LINE;
 use super::reader::LogReader;
-use crate::core::log_event::LogEvent;
 use crate::metrics::LogMetrics;
+use mail_failover_dataplane::core::log_event::LogEvent;
 
 /// Limit of the events that wait to be taken.
 pub const QUEUE: usize = 4096;

@@ -13,8 +13,8 @@ use mail_failover_replies::Answered;
 use super::delivery;
 use super::line::{LogLine, LogRecord};
 use super::reply;
-use crate::core::log_event::LogEvent;
-use crate::reading::{self, Sender};
+use mail_failover_dataplane::core::log_event::LogEvent;
+use mail_failover_dataplane::reading::{self, Sender};
 
 /// Limit of the processes whose attempts are remembered. Postfix has 100 by default (`default_process_limit`).
 const MAX_PROCESSES: usize = 256;

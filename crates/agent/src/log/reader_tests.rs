@@ -1,5 +1,5 @@
 use super::*;
-use crate::core::log_event::{Delivery, Disposition, LogEvent};
+use mail_failover_dataplane::core::log_event::{Delivery, Disposition, LogEvent};
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::default() + Duration::from_secs(seconds)
@@ -122,7 +122,7 @@ const LISTS: &str = include_str!("../../tests/data/postfix/lists.log");
 /// What the log says of the message of this name: of each host that was tried, in order.
 fn hops(name: &str) -> Vec<(String, Option<u16>, Disposition, EvidenceClass)> {
     let mut reader = LogReader::default();
-    let recipient = crate::answers::recipient_hash(&format!("{name}@out.example"));
+    let recipient = mail_failover_dataplane::answers::recipient_hash(&format!("{name}@out.example"));
     let mut hops = vec![];
     for line in LISTS.lines() {
         for event in reader.read(at(0), line) {

@@ -7,10 +7,10 @@ use mail_failover_core::model::EvidenceClass;
 use mail_failover_replies::{About, Answered, EnhancedCode, Reply, Rulebook, without_addresses};
 use mail_failover_smtp::errno;
 
-use crate::core::log_event::LoggedReply;
-use crate::reading::{self, Sender};
+use mail_failover_dataplane::core::log_event::LoggedReply;
+use mail_failover_dataplane::reading::{self, Sender};
 
-use crate::stable_hash::StableHash;
+use mail_failover_dataplane::stable_hash::StableHash;
 
 /// Words of a reply that its fingerprint holds.
 const FINGERPRINT_WORDS: usize = 64;

@@ -107,7 +107,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::testing::Folder;
+    use mail_failover_dataplane::testing::Folder;
 
     #[test]
     fn a_pid_file_of_another_process_is_not_believed() {

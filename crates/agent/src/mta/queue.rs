@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_not_complete_or_on_hold_does_not_wait() {
-        let folder = crate::testing::Folder::new();
+        let folder = mail_failover_dataplane::testing::Folder::new();
         assert_eq!(depth_on_disk(folder.path()).unwrap(), QueueDepth::default(), "before Postfix has made its folders");
         for (queue, name, mode) in [
             ("deferred/A", "complete", 0o700),

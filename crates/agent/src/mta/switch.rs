@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::{MtaError, Postfix};
-use crate::core::{Cause, SwitchOrder, SwitchProgress};
 use crate::metrics::MtaMetrics;
+use mail_failover_dataplane::core::{Cause, SwitchOrder, SwitchProgress};
 
 /// Number of switches that are carried out at once within [`WINDOW`].
 const BURST: u32 = 3;

@@ -18,10 +18,10 @@ use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verifica
 
 use super::local::LocalDomains;
 use super::reply::MapReply;
-use crate::answers::Answers;
 use crate::authorities::AuthorityFiles;
 use crate::shield::{ReplyLines, passed_on};
 use crate::supervise::Intake;
+use mail_failover_dataplane::answers::Answers;
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
 pub const IMPLICIT_TLS_TRANSPORT: &str = "mail-failover-smtps";

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::maps::{Map, MapAnswer, MapSettings, SocketmapView, answer};
 use super::metrics::SocketmapMetrics;
 use super::reply::MapReply;
-use crate::credentials::{Credentials, in_a_password_map};
 use crate::sessions::BegunSessions;
 use crate::shield::ReplyLines;
+use mail_failover_dataplane::credentials::{Credentials, in_a_password_map};
 
 /// Answers requests from the latest view. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
-use crate::credentials::Credentials;
 use crate::sessions::BegunSessions;
 use crate::supervise::Intake;
-use crate::testing::Folder;
+use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::testing::Folder;
 
 struct Running {
     folder: Folder,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use mail_failover_core::model::{QueuedMail, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{BackendView, BreakerView, KeptView, SwitchView};
-use crate::credentials::LoginState;
-use crate::reporter::{ReplicaReporting, ReporterStatus};
+use mail_failover_dataplane::core::{BackendView, BreakerView, KeptView, SwitchView};
+use mail_failover_dataplane::credentials::LoginState;
+use mail_failover_dataplane::reporter::{ReplicaReporting, ReporterStatus};
 
 pub use command::print;
 pub use text::text;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use mail_failover_agent::reading::{Sender, of_delivery};
 use mail_failover_core::model::EvidenceClass;
+use mail_failover_dataplane::reading::{Sender, of_delivery};
 use mail_failover_replies::{Answered, Consequences, DecidingRule, NoReply, Reading, Reply, Rulebook, plain_text};
 use serde::Serialize;
 

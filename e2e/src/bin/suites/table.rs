@@ -51,7 +51,7 @@ const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: 
 }
 
 /// All suites in the order of their start: the longest first.
-static SUITES: [SuiteEntry; 22] = [
+static SUITES: [SuiteEntry; 23] = [
     SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
@@ -76,6 +76,7 @@ static SUITES: [SuiteEntry; 22] = [
     suite("control_plane", SuiteKind::Control, 1, "control planes that start and stop"),
     suite("agent_postfix", SuiteKind::Control, 1, "Postfix's timeouts"),
     suite("postfix_switch", SuiteKind::Control, 1, "Postfix's timeouts"),
+    suite("relay", SuiteKind::Control, 1, "timeouts of stages (2 s)"),
     suite("mail", SuiteKind::Control, 1, "timeouts of SMTP sessions"),
     suite("api", SuiteKind::Control, 1, "the API server"),
     suite("chart", SuiteKind::Control, 1, "Helm"),

@@ -1,0 +1,489 @@
+//! One connection to a backend: the driver of an `SmtpClient` that sends mail.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mail_failover_contract::routing::{NextHop, TlsPolicy};
+use mail_failover_core::model::{EvidenceClass, Login, Stage, Tls, TlsMode, TrustAnchors};
+use mail_failover_replies::Rulebook;
+use mail_failover_smtp::classify::session_class;
+use mail_failover_smtp::client::{
+    ClientAction, ClientInput, Goal, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
+};
+use mail_failover_smtp::connect::{classify_connect, classify_io};
+use mail_failover_smtp::dialogue::answered;
+use mail_failover_smtp::login::without;
+use mail_failover_smtp::message::printable;
+use mail_failover_smtp::reply::Reply;
+use mail_failover_smtp::tls::{TlsSetup, TlsSetups};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+use super::resolver::{LookUpError, Resolver};
+use crate::core::capabilities::Capabilities;
+use crate::core::transaction::OperationFailure;
+
+/// Octets that are read at once.
+const READ: usize = 1024;
+/// Wait for a reply to content that the server does not take any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Bound on QUIT and its reply.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Everything that tells one server with its login from another.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host and port.
+    pub next_hop: NextHop,
+    /// Use of TLS.
+    pub tls: TlsPolicy,
+    /// Login, if the backend has one.
+    pub login: Option<Arc<Login>>,
+}
+
+/// Maker of connections.
+#[derive(Debug)]
+pub struct Connector {
+    /// Our name in EHLO.
+    pub hostname: Arc<str>,
+    /// Looks names up.
+    pub resolver: Resolver,
+    /// TLS of all backends.
+    pub tls: TlsSetups,
+}
+
+type SmtpStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// A connection whose session has come to its end: the server waits for commands.
+pub struct BackendConnection {
+    client: SmtpClient,
+    /// `None` while it is handed to the handshake, and after that has failed.
+    stream: Option<SmtpStream>,
+    setup: Option<Arc<TlsSetup>>,
+    server_name: Arc<str>,
+    target: Target,
+    capabilities: Capabilities,
+    buffer: Vec<u8>,
+}
+
+/// Failure of a step, before it is told in words.
+enum Failure {
+    Session(SessionError),
+    Handshake { class: EvidenceClass, what: String },
+    Io { class: EvidenceClass, what: String },
+}
+
+impl Connector {
+    /// Connects, speaks TLS as the backend wants it, and logs in, all of it before the deadline.
+    pub async fn connect(
+        &self,
+        target: &Target,
+        rulebook: &Rulebook,
+        deadline: Instant,
+    ) -> Result<BackendConnection, OperationFailure> {
+        let addresses = self.resolver.addresses(&target.next_hop, deadline).await;
+        let addresses = addresses.map_err(|error| look_up_failure(&target.next_hop, &error))?;
+        let mut failed = None;
+        for (at, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Half of what is left, so that a host with a dead address is reached by the next one.
+            let share = if at + 1 < addresses.len() { left / 2 } else { left };
+            if left.is_zero() && failed.is_some() {
+                break;
+            }
+            match self.connect_to(target, *address, rulebook, Instant::now() + share).await {
+                Ok(connection) => return Ok(connection),
+                // It has answered: another address would say the same.
+                Err(failure) if failure.refusal.is_some() => return Err(failure),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        Err(failed.unwrap_or_else(|| look_up_failure(&target.next_hop, &LookUpError::None)))
+    }
+
+    async fn connect_to(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        rulebook: &Rulebook,
+        deadline: Instant,
+    ) -> Result<BackendConnection, OperationFailure> {
+        let mode = match target.tls {
+            TlsPolicy::None => TlsMode::None,
+            TlsPolicy::Opportunistic => TlsMode::Opportunistic,
+            TlsPolicy::StartTls(_) => TlsMode::StartTls,
+            TlsPolicy::Implicit(_) => TlsMode::Implicit,
+        };
+        match self.session(target, address, mode, deadline).await {
+            Ok(connection) => Ok(connection),
+            // Encryption without authentication is better than nothing, and nothing better than no mail (RFC 7435).
+            Err((Failure::Handshake { .. }, _)) if mode == TlsMode::Opportunistic => {
+                let second = self.session(target, address, TlsMode::None, deadline).await;
+                second.map_err(|(failure, stage)| failure.told(stage, target, rulebook))
+            }
+            Err((failure, stage)) => Err(failure.told(stage, target, rulebook)),
+        }
+    }
+
+    async fn session(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        mode: TlsMode,
+        deadline: Instant,
+    ) -> Result<BackendConnection, (Failure, Stage)> {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        let plan = SessionPlan {
+            ehlo_name: Some(self.hostname.clone()),
+            tls: mode,
+            goal: target.login.as_deref().map_or(Goal::Ready, |login| Goal::Login(login.clone())),
+            timeouts: SessionTimeouts { session: left, connection: left, step: left },
+        };
+        let tls = tls_of(target, mode);
+        let setup = self.tls.setup(&tls).map_err(|error| {
+            let failure = Failure::Handshake { class: EvidenceClass::Inconclusive, what: error.to_string() };
+            (failure, Stage::StartTls)
+        })?;
+        let mut connection = BackendConnection {
+            client: SmtpClient::new(now, plan),
+            stream: None,
+            setup,
+            server_name: tls.server_name,
+            target: target.clone(),
+            capabilities: Capabilities::default(),
+            buffer: vec![],
+        };
+        // Boxed: the handshake's state would enlarge every application's future.
+        let established = Box::pin(connection.establish(address)).await;
+        match established {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                let stage = connection.client.stage();
+                // Who is refused says so: the server waits for a command.
+                if connection.client.owes_quit() {
+                    tokio::spawn(connection.quit());
+                }
+                Err((failure, stage))
+            }
+        }
+    }
+}
+
+fn tls_of(target: &Target, mode: TlsMode) -> Tls {
+    let (server_name, trust) = match &target.tls {
+        TlsPolicy::None | TlsPolicy::Opportunistic => (target.next_hop.host.clone(), TrustAnchors::WellKnown),
+        TlsPolicy::StartTls(verification) | TlsPolicy::Implicit(verification) => {
+            let trust = match &verification.ca {
+                Some(ca) => TrustAnchors::Pem(ca.as_bytes().into()),
+                None => TrustAnchors::WellKnown,
+            };
+            (verification.server_name.clone(), trust)
+        }
+    };
+    Tls { mode, server_name, trust }
+}
+
+fn look_up_failure(next_hop: &NextHop, error: &LookUpError) -> OperationFailure {
+    let class = match error {
+        LookUpError::NoAnswer => EvidenceClass::Inconclusive,
+        LookUpError::Refused(_) | LookUpError::None => EvidenceClass::Unresolvable,
+    };
+    OperationFailure {
+        class,
+        stage: Stage::Resolve,
+        refusal: None,
+        summary: printable(&format!("{} cannot be looked up: {error}", next_hop.host)).into(),
+        is_own: false,
+    }
+}
+
+impl Failure {
+    fn told(self, stage: Stage, target: &Target, rulebook: &Rulebook) -> OperationFailure {
+        let (class, what, refusal) = match self {
+            Self::Handshake { class, what } | Self::Io { class, what } => (class, what, None),
+            Self::Session(SessionError::Refused(reply)) => {
+                let reading = rulebook.read(&mail_failover_replies::Reply {
+                    stage: Some(answered(stage)),
+                    code: reply.code,
+                    enhanced: reply.enhanced(),
+                    text: &reply.text,
+                });
+                (reading.class, reply.line(), Some(hidden(target, reply)))
+            }
+            Self::Session(error) => (session_class(&error), error.to_string(), None),
+        };
+        let what = target.login.as_deref().map_or(what.clone(), |login| without(login, &what));
+        let summary = printable(&format!("{}: {what}", stage.as_str())).into();
+        // A server without a mechanism of ours, and our own lateness, say nothing about it.
+        let is_own = matches!(class, EvidenceClass::Inconclusive | EvidenceClass::ProbeBlocked);
+        OperationFailure { class, stage, refusal, summary, is_own }
+    }
+}
+
+/// The reply without any part of the login.
+fn hidden(target: &Target, reply: Reply) -> Reply {
+    match target.login.as_deref() {
+        Some(login) => Reply { text: without(login, &reply.text), ..reply },
+        None => reply,
+    }
+}
+
+impl BackendConnection {
+    /// Extensions of the server.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The server and the login that it was made for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// True if the server still waits for a command: it has neither closed the connection nor said anything.
+    pub fn is_alive(&mut self) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        if !self.client.is_in_step() {
+            return false;
+        }
+        let tcp = match stream {
+            Either::Left(tcp) => tcp,
+            Either::Right(tls) => tls.get_ref().0,
+        };
+        // Nothing may come: a FIN, an alert, a 421 or anything else ends it.
+        let mut octet = [0];
+        match tcp.try_read(&mut octet) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        }
+    }
+
+    /// Sends a command and returns its reply, without any part of the login.
+    pub async fn command(
+        &mut self,
+        command: &str,
+        deadline: Instant,
+        rulebook: &Rulebook,
+    ) -> Result<Reply, OperationFailure> {
+        let now = Instant::now();
+        self.client.command(now, command, deadline.saturating_duration_since(now));
+        self.reply(rulebook).await
+    }
+
+    /// Sends a part of the content. No pause may be longer than `pause`. `Some` is a reply that the server gives instead
+    /// of taking it.
+    pub async fn content(
+        &mut self,
+        part: &[u8],
+        pause: Duration,
+        deadline: Instant,
+        rulebook: &Rulebook,
+    ) -> Result<Option<Reply>, OperationFailure> {
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
+        let mut rest = part;
+        while !rest.is_empty() {
+            let until = deadline.min(Instant::now() + pause);
+            match timeout_at(until.into(), stream.write(rest)).await {
+                Ok(Ok(0)) => return self.last_words(&io::ErrorKind::WriteZero.into(), rulebook).await,
+                Ok(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(Err(error)) => return self.last_words(&error, rulebook).await,
+                Err(_elapsed) => return Err(self.silent(pause, rulebook)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hands everything to the network that was written.
+    pub async fn flush(
+        &mut self,
+        pause: Duration,
+        deadline: Instant,
+        rulebook: &Rulebook,
+    ) -> Result<Option<Reply>, OperationFailure> {
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
+        let until = deadline.min(Instant::now() + pause);
+        match timeout_at(until.into(), stream.flush()).await {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(error)) => self.last_words(&error, rulebook).await,
+            Err(_elapsed) => Err(self.silent(pause, rulebook)),
+        }
+    }
+
+    /// Ends the content and returns the reply. From here on the server may have accepted the message.
+    pub async fn end(&mut self, deadline: Instant, rulebook: &Rulebook) -> Result<Reply, OperationFailure> {
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
+        let sent = timeout_at(deadline.into(), async {
+            stream.write_all(b".\r\n").await?;
+            stream.flush().await
+        });
+        match sent.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                if let Ok(Some(reply)) = self.last_words(&error, rulebook).await {
+                    return Ok(reply);
+                }
+                return Err(self.broken(&error, rulebook));
+            }
+            Err(_elapsed) => return Err(self.silent(Duration::ZERO, rulebook)),
+        }
+        let now = Instant::now();
+        self.client.await_reply(now, deadline.saturating_duration_since(now));
+        self.reply(rulebook).await
+    }
+
+    /// Sends RSET. Returns true if the server is ready for another message.
+    pub async fn reset(&mut self, within: Duration) -> bool {
+        let now = Instant::now();
+        self.client.command(now, "RSET", within);
+        let reply = self.run().await;
+        matches!(reply, Ok(Some(reply)) if reply.code == 250) && self.is_alive()
+    }
+
+    /// Sends QUIT and closes the connection.
+    pub async fn quit(mut self) {
+        self.client.quit(Instant::now());
+        // No error matters.
+        let _ = timeout(FAREWELL * 2, async {
+            if self.run().await.is_ok()
+                && let Some(stream) = &mut self.stream
+            {
+                let _ = stream.shutdown().await;
+            }
+        })
+        .await;
+    }
+
+    /// The reply of a server that does not take the content any more, if it has left one.
+    async fn last_words(&mut self, error: &io::Error, rulebook: &Rulebook) -> Result<Option<Reply>, OperationFailure> {
+        self.client.await_reply(Instant::now(), LAST_WORDS);
+        match self.run().await {
+            Ok(Some(reply)) => Ok(Some(hidden(&self.target, reply))),
+            Ok(None) | Err(_) => Err(self.broken(error, rulebook)),
+        }
+    }
+
+    fn broken(&self, error: &io::Error, rulebook: &Rulebook) -> OperationFailure {
+        let (class, what) = classify_io(error);
+        self.told(Failure::Io { class, what }, rulebook)
+    }
+
+    fn silent(&self, bound: Duration, rulebook: &Rulebook) -> OperationFailure {
+        self.told(Failure::Session(SessionError::Timeout { bound, begun: None }), rulebook)
+    }
+
+    fn told(&self, failure: Failure, rulebook: &Rulebook) -> OperationFailure {
+        failure.told(self.client.stage(), &self.target, rulebook)
+    }
+
+    async fn reply(&mut self, rulebook: &Rulebook) -> Result<Reply, OperationFailure> {
+        match self.run().await {
+            Ok(Some(reply)) => Ok(hidden(&self.target, reply)),
+            Ok(None) => Err(self.told(Failure::Session(SessionError::Closed), rulebook)),
+            Err(failure) => Err(self.told(failure, rulebook)),
+        }
+    }
+
+    async fn establish(&mut self, address: SocketAddr) -> Result<(), Failure> {
+        let connected = in_time(self.client.next_timeout(), TcpStream::connect(address)).await;
+        match connected {
+            Some(Ok(stream)) => {
+                let local = stream.local_addr().map_err(|error| io_failure(&error))?.ip();
+                // Commands are single small writes.
+                let _ = stream.set_nodelay(true);
+                self.stream = Some(Either::Left(stream));
+                self.client.handle(Instant::now(), ClientInput::Connected { local });
+            }
+            Some(Err(error)) => {
+                let (class, what) = classify_connect(&error, address);
+                return Err(Failure::Io { class, what });
+            }
+            None => self.client.handle_timeout(Instant::now()),
+        }
+        self.run().await?;
+        self.capabilities = self.client.extensions().map(Capabilities::of).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Carries out the client's actions until it has finished.
+    async fn run(&mut self) -> Result<Option<Reply>, Failure> {
+        loop {
+            match self.client.poll() {
+                Some(ClientAction::Send(bytes)) => self.send(&bytes).await?,
+                Some(ClientAction::StartTls) => Box::pin(self.shake_hands()).await?,
+                Some(ClientAction::Finished(result)) => return result.map_err(Failure::Session),
+                None => self.receive().await?,
+            }
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(stream) = &mut self.stream else { return Err(Failure::Session(SessionError::Closed)) };
+        let sent = in_time(self.client.next_timeout(), async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        });
+        match sent.await {
+            Some(result) => result.map_err(|error| io_failure(&error)),
+            None => {
+                self.client.handle_timeout(Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let Some(stream) = &mut self.stream else { return Err(Failure::Session(SessionError::Closed)) };
+        self.buffer.clear();
+        self.buffer.reserve(READ);
+        let received = in_time(self.client.next_timeout(), stream.read_buf(&mut self.buffer)).await;
+        let now = Instant::now();
+        match received {
+            Some(Ok(0)) => self.client.handle(now, ClientInput::EndOfStream),
+            Some(Ok(_)) => self.client.handle(now, ClientInput::Received(&self.buffer)),
+            Some(Err(error)) => return Err(io_failure(&error)),
+            None => self.client.handle_timeout(now),
+        }
+        Ok(())
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), Failure> {
+        let (Some(setup), Some(Either::Left(stream))) = (&self.setup, self.stream.take()) else {
+            let what = "TLS is not set up".to_owned();
+            return Err(Failure::Handshake { class: EvidenceClass::Inconclusive, what });
+        };
+        let handshake = in_time(self.client.next_timeout(), setup.handshake(stream, &self.server_name)).await;
+        let now = Instant::now();
+        let Some((result, _)) = handshake else {
+            self.client.handle_timeout(now);
+            return Ok(());
+        };
+        let stream = result.map_err(|failure| Failure::Handshake { class: failure.class, what: failure.what })?;
+        self.stream = Some(Either::Right(stream));
+        self.client.handle(now, ClientInput::TlsEstablished);
+        Ok(())
+    }
+}
+
+/// Awaits I/O, but not beyond the deadline.
+async fn in_time<T>(deadline: Option<Instant>, io: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), io).await.ok(),
+        None => Some(io.await),
+    }
+}
+
+fn io_failure(error: &io::Error) -> Failure {
+    let (class, what) = classify_io(error);
+    Failure::Io { class, what }
+}

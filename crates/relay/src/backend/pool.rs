@@ -1,0 +1,272 @@
+//! Pool of connections to backends, bounded for each of them.
+//!
+//! A connection is used for one message after the other, with RSET between them. What comes back is reset at once, so
+//! that the next message finds it ready. Idle ones are looked at: a server may close them, or say 421.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mail_failover_core::model::{EvidenceClass, Stage};
+use mail_failover_replies::Rulebook;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{BackendConnection, Connector, Target};
+use super::learnt::Learnt;
+use crate::core::transaction::OperationFailure;
+use crate::metrics::BackendMetrics;
+
+/// Bounds of the connections to each backend.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolBounds {
+    /// Number of connections at a time, idle ones included.
+    pub connections: usize,
+    /// Messages over one connection.
+    pub messages: u32,
+    /// Time for which one is kept without a message.
+    pub idle: Duration,
+}
+
+/// Bound on RSET and its reply.
+const RESET: Duration = Duration::from_secs(5);
+/// Pause between two looks at the idle connections.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    connector: Connector,
+    bounds: PoolBounds,
+    slots: Mutex<BTreeMap<Arc<str>, Slot>>,
+    learnt: Arc<Learnt>,
+    metrics: BackendMetrics,
+}
+
+/// Connections of one backend.
+struct Slot {
+    /// Server and login in force. Connections to another one are closed when they come back.
+    target: Target,
+    places: Arc<Semaphore>,
+    idle: Vec<Idle>,
+}
+
+struct Idle {
+    connection: BackendConnection,
+    place: OwnedSemaphorePermit,
+    messages: u32,
+    since: Instant,
+}
+
+/// A connection that carries a message.
+pub struct CheckedOut {
+    /// The connection.
+    pub connection: BackendConnection,
+    /// True if it was used before.
+    pub is_reused: bool,
+    backend: Arc<str>,
+    place: OwnedSemaphorePermit,
+    messages: u32,
+}
+
+impl Pool {
+    /// A pool without connections.
+    pub fn new(connector: Connector, bounds: PoolBounds, learnt: Arc<Learnt>, metrics: BackendMetrics) -> Self {
+        Self(Arc::new(Shared { connector, bounds, slots: Mutex::default(), learnt, metrics }))
+    }
+
+    /// Takes an idle connection, or makes one, before the deadline. It is none that was used before if it must be fresh.
+    pub async fn check_out(
+        &self,
+        backend: &Arc<str>,
+        target: &Target,
+        rulebook: &Rulebook,
+        is_fresh: bool,
+        deadline: Instant,
+    ) -> Result<CheckedOut, OperationFailure> {
+        let places = self.places(backend, target);
+        while let Some(mut idle) = if is_fresh { None } else { self.take_idle(backend) } {
+            if idle.connection.is_alive() {
+                let Idle { connection, place, messages, .. } = idle;
+                self.0.metrics.reused(backend);
+                return Ok(CheckedOut { connection, is_reused: true, backend: backend.clone(), place, messages });
+            }
+            self.0.metrics.closed_by_server(backend);
+        }
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => match self.make_room(backend) {
+                Some(place) => place,
+                None => {
+                    self.0.metrics.waited(backend);
+                    let Ok(Ok(place)) = timeout_at(deadline.into(), places.acquire_owned()).await else {
+                        self.0.metrics.full(backend);
+                        return Err(OperationFailure {
+                            class: EvidenceClass::Inconclusive,
+                            stage: Stage::Connect,
+                            refusal: None,
+                            summary: format!("all {} connections to it are in use", self.0.bounds.connections).into(),
+                            is_own: true,
+                        });
+                    };
+                    place
+                }
+            },
+        };
+        let begun = Instant::now();
+        match self.0.connector.connect(target, rulebook, deadline).await {
+            Ok(connection) => {
+                self.0.metrics.connected(backend, begun.elapsed());
+                self.0.learnt.seen(backend, connection.capabilities());
+                Ok(CheckedOut { connection, is_reused: false, backend: backend.clone(), place, messages: 0 })
+            }
+            Err(failure) => {
+                self.0.metrics.connect_failed(backend);
+                if !failure.is_own {
+                    self.0.learnt.failed(backend);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes a connection back. It is used again if the server `is_in_step` and accepts RSET.
+    pub fn give_back(&self, checked_out: CheckedOut, is_in_step: bool) {
+        let CheckedOut { mut connection, backend, place, messages, .. } = checked_out;
+        if !is_in_step {
+            return;
+        }
+        let pool = self.clone();
+        let messages = messages + 1;
+        tokio::spawn(async move {
+            let is_used_up = messages >= pool.0.bounds.messages || !pool.is_wanted(&backend, connection.target());
+            if is_used_up {
+                connection.quit().await;
+                drop(place);
+            } else if connection.reset(RESET).await {
+                pool.keep(&backend, Idle { connection, place, messages, since: Instant::now() });
+            }
+        });
+    }
+
+    /// Looks at idle connections until `end`: closes those that are old, and forgets those that their servers have
+    /// closed.
+    pub async fn look_after_idle(self, end: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let mut old = vec![];
+            {
+                let mut slots = self.slots();
+                for (backend, slot) in slots.iter_mut() {
+                    let (mut kept, idle) = (vec![], std::mem::take(&mut slot.idle));
+                    for mut idle in idle {
+                        if !idle.connection.is_alive() {
+                            self.0.metrics.closed_by_server(backend);
+                        } else if idle.since.elapsed() >= self.0.bounds.idle {
+                            old.push(idle);
+                        } else {
+                            kept.push(idle);
+                        }
+                    }
+                    slot.idle = kept;
+                    let open = self.0.bounds.connections.saturating_sub(slot.places.available_permits());
+                    self.0.metrics.connections(backend, open, slot.idle.len());
+                }
+            }
+            for Idle { connection, place, .. } in old {
+                tokio::spawn(async move {
+                    connection.quit().await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    /// Forgets backends that are gone, and their idle connections.
+    pub fn keep_those_of(&self, names: &[Arc<str>]) {
+        let mut gone = vec![];
+        self.slots().retain(|name, slot| {
+            let is_kept = names.contains(name);
+            if !is_kept {
+                gone.append(&mut slot.idle);
+            }
+            is_kept
+        });
+        for Idle { connection, place, .. } in gone {
+            tokio::spawn(async move {
+                connection.quit().await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Closes idle connections, at the end.
+    pub async fn close(&self) {
+        let slots = std::mem::take(&mut *self.slots());
+        let mut farewells = tokio::task::JoinSet::new();
+        for idle in slots.into_values().flat_map(|slot| slot.idle) {
+            farewells.spawn(idle.connection.quit());
+        }
+        farewells.join_all().await;
+    }
+
+    /// The places of a backend. Idle connections to another server or by another login are closed.
+    fn places(&self, backend: &Arc<str>, target: &Target) -> Arc<Semaphore> {
+        let mut slots = self.slots();
+        let slot = slots.entry(backend.clone()).or_insert_with(|| Slot {
+            target: target.clone(),
+            places: Arc::new(Semaphore::new(self.0.bounds.connections)),
+            idle: vec![],
+        });
+        if slot.target != *target {
+            slot.target = target.clone();
+            for Idle { connection, place, .. } in std::mem::take(&mut slot.idle) {
+                tokio::spawn(async move {
+                    connection.quit().await;
+                    drop(place);
+                });
+            }
+        }
+        slot.places.clone()
+    }
+
+    /// The connection that was used last: the others may grow old.
+    fn take_idle(&self, backend: &str) -> Option<Idle> {
+        self.slots().get_mut(backend)?.idle.pop()
+    }
+
+    /// The place of the oldest idle connection, which is closed.
+    fn make_room(&self, backend: &str) -> Option<OwnedSemaphorePermit> {
+        let mut slots = self.slots();
+        let idle = &mut slots.get_mut(backend)?.idle;
+        if idle.is_empty() {
+            return None;
+        }
+        let Idle { connection, place, .. } = idle.remove(0);
+        tokio::spawn(connection.quit());
+        Some(place)
+    }
+
+    fn is_wanted(&self, backend: &str, target: &Target) -> bool {
+        self.slots().get(backend).is_some_and(|slot| slot.target == *target)
+    }
+
+    fn keep(&self, backend: &str, idle: Idle) {
+        if let Some(slot) = self.slots().get_mut(backend)
+            && slot.target == *idle.connection.target()
+        {
+            slot.idle.push(idle);
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Slot>> {
+        // No user of the lock can leave it half changed.
+        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,299 @@
+use std::time::Duration;
+
+use super::super::transaction::Ambiguity;
+use super::*;
+use mail_failover_smtp::reply::Reply;
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        hostname: "relay.example".into(),
+        has_certificate: true,
+        requires_tls: false,
+        has_logins: true,
+        login_without_tls: false,
+        max_message: 1000,
+        max_recipients: 2,
+        bounds: TransactionBounds {
+            total: Duration::from_secs(25),
+            stage: Duration::from_secs(5),
+            answer: Duration::from_secs(10),
+            ambiguity: Ambiguity::Refuse,
+        },
+    }
+}
+
+/// A session with a backend that takes everything.
+struct Dialogue {
+    session: Session,
+    said: String,
+    commands: Vec<String>,
+    stored: Vec<u8>,
+    messages: Vec<Vec<u8>>,
+    ends: Vec<TransactionEnd>,
+    rejections: Vec<Rejection>,
+    is_full: bool,
+    is_closed: bool,
+}
+
+impl Dialogue {
+    fn with(settings: SessionSettings, is_allowed: bool) -> Self {
+        let mut dialogue = Self {
+            session: Session::new(Arc::new(settings), is_allowed, false),
+            said: String::new(),
+            commands: vec![],
+            stored: vec![],
+            messages: vec![],
+            ends: vec![],
+            rejections: vec![],
+            is_full: false,
+            is_closed: false,
+        };
+        dialogue.work();
+        dialogue
+    }
+
+    fn new() -> Self {
+        Self::with(settings(), true)
+    }
+
+    /// Lets the application say this. Returns what it hears.
+    fn say(&mut self, bytes: impl AsRef<[u8]>) -> String {
+        self.said.clear();
+        self.session.handle(Instant::now(), SessionInput::Received(bytes.as_ref()));
+        self.work();
+        self.said.clone()
+    }
+
+    /// The codes that the application hears.
+    fn codes(&mut self, bytes: impl AsRef<[u8]>) -> Vec<String> {
+        let heard = self.say(bytes);
+        let last_lines = heard.split_terminator("\r\n").filter(|line| line.as_bytes()[3] == b' ');
+        last_lines.map(|line| line[..3].to_owned()).collect()
+    }
+
+    fn work(&mut self) {
+        let now = Instant::now();
+        while let Some(action) = self.session.poll(now) {
+            match action {
+                SessionAction::Send(bytes) => self.said.push_str(&String::from_utf8(bytes).unwrap()),
+                SessionAction::StartTls => self.session.handle(now, SessionInput::TlsEstablished),
+                SessionAction::CheckLogin(SubmittedLogin(login)) => {
+                    let is_right = (login.username(), login.password()) == ("shop", "hunter2");
+                    self.session.handle(now, SessionInput::LoginChecked(is_right));
+                }
+                SessionAction::Plan { domain } => {
+                    let way = Way { backend: "b".into(), rulebook: Arc::default(), after_refusal: false };
+                    let planned = match domain.as_deref() {
+                        Some("unplanned.example") => Err(Answer::own(451, "4.7.1 nobody")),
+                        Some(_) | None => Ok(vec![way]),
+                    };
+                    self.session.handle(now, SessionInput::Planned(planned));
+                }
+                SessionAction::Perform { operation, .. } => {
+                    let result = self.perform(operation);
+                    self.session.handle(now, SessionInput::Performed(result));
+                }
+                SessionAction::BeginContent => self.stored.clear(),
+                SessionAction::Store(part) => self.stored.extend(part),
+                SessionAction::EndContent => {
+                    let kept = if self.is_full { Err(Answer::own(452, "4.3.1 no room")) } else { Ok(100) };
+                    self.session.handle(now, SessionInput::ContentKept(kept));
+                }
+                SessionAction::Ended(end) => self.ends.push(end),
+                SessionAction::Rejected(rejection) => self.rejections.push(rejection),
+                SessionAction::Close => self.is_closed = true,
+                SessionAction::Release { .. } | SessionAction::Evidence(_) | SessionAction::DropContent => {}
+            }
+        }
+    }
+
+    fn perform(&mut self, operation: Operation) -> OperationResult {
+        let reply = |code: u16, text: &str| OperationResult::Reply(Reply { code, text: text.to_owned() });
+        match operation {
+            Operation::Connect { .. } => {
+                OperationResult::Ready { capabilities: Capabilities::default(), is_reused: false }
+            }
+            Operation::Command(line) if line == "DATA" => reply(354, "go"),
+            Operation::Command(line) => {
+                self.commands.push(line.clone());
+                if line.contains("nobody") { reply(550, "5.1.1 no such user") } else { reply(250, "2.1.0 fine by me") }
+            }
+            Operation::Content => OperationResult::Sent,
+            Operation::End => {
+                self.messages.push(std::mem::take(&mut self.stored));
+                reply(250, "2.0.0 queued as 4711")
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_gets_the_backends_own_answers() {
+    let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.said, "220 relay.example ESMTP mail-failover relay\r\n");
+    let hello = dialogue.say("EHLO shop.example\r\n");
+    assert_eq!(hello, "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 STARTTLS\r\n");
+    assert_eq!(dialogue.say("MAIL FROM:<a@shop.example>\r\n"), "250 2.1.0 fine by me\r\n");
+    assert_eq!(dialogue.say("RCPT TO:<nobody@example.net>\r\n"), "550 5.1.1 no such user\r\n");
+    assert_eq!(dialogue.say("RCPT TO:<b@example.net>\r\n"), "250 2.1.0 fine by me\r\n");
+    assert_eq!(dialogue.codes("DATA\r\n"), ["354"]);
+    assert_eq!(dialogue.say("Subject: x\r\n\r\n..hello\r\n.\r\n"), "250 2.0.0 queued as 4711\r\n");
+    assert_eq!(dialogue.messages, [b"Subject: x\r\n\r\n..hello\r\n"]);
+    let end = &dialogue.ends[0];
+    assert_eq!((end.backend.as_deref(), end.size), (Some("b"), 23));
+    assert_eq!(end.recipients, ["<b@example.net>"]);
+    assert_eq!(dialogue.codes("QUIT\r\n"), ["221"]);
+    assert!(dialogue.is_closed);
+}
+
+#[test]
+fn pipelined_commands_are_answered_in_their_order() {
+    let whole = "EHLO s\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<nobody@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\nx\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<c@x.example>\r\nDATA\r\n.\r\nQUIT\r\n";
+    let expected = ["250", "250", "550", "250", "354", "250", "250", "250", "354", "250", "221"];
+    assert_eq!(Dialogue::new().codes(whole), expected);
+    for size in [1, 2, 7] {
+        let mut dialogue = Dialogue::new();
+        let codes: Vec<_> = whole.as_bytes().chunks(size).flat_map(|piece| dialogue.codes(piece)).collect();
+        assert_eq!((codes, dialogue.messages.len()), (expected.map(str::to_owned).to_vec(), 2), "{size}");
+    }
+}
+
+#[test]
+fn commands_come_in_their_order() {
+    let mut dialogue = Dialogue::new();
+    assert_eq!(dialogue.codes("MAIL FROM:<a@s.example>\r\nRCPT TO:<b@s.example>\r\nDATA\r\n"), ["503", "503", "503"]);
+    assert_eq!(
+        dialogue.codes("EHLO s\r\nDATA\r\nMAIL FROM:<a@s.example>\r\nMAIL FROM:<a@s.example>\r\nDATA\r\n"),
+        ["250", "503", "250", "503", "554"]
+    );
+    assert_eq!(
+        dialogue.codes("RCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\n"),
+        ["250", "250", "452"]
+    );
+    assert_eq!(
+        dialogue.codes("RSET\r\nDATA\r\nMAIL FROM:<a@unplanned.example>\r\nMAIL FROM:<a@s.example>\r\n"),
+        ["250", "503", "451", "250"]
+    );
+    assert_eq!(
+        dialogue.codes("MAIL FROM:<a@s.example> SIZE=1001\r\nEHLO s\r\nMAIL FROM:<a@s.example> SIZE=1001\r\n"),
+        ["503", "250", "552"]
+    );
+    let aborted = dialogue.ends.iter().filter(|end| end.answer.is_none()).count();
+    assert_eq!(aborted, 2, "by RSET and by EHLO");
+}
+
+#[test]
+fn smuggled_mail_is_refused_and_no_command_of_it_is_heard() {
+    let begin = "EHLO s\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n";
+    for end in ["\n.\r\n", "\r\n.\n", "\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"] {
+        let mut dialogue = Dialogue::new();
+        let smuggled =
+            format!("{begin}hello{end}MAIL FROM:<evil@s.example>\r\nRCPT TO:<c@x.example>\r\nDATA\r\nevil\r\n.\r\n");
+        let codes = dialogue.codes(smuggled);
+        assert_eq!(codes, ["250", "250", "250", "354", "550"], "{end:?}");
+        assert_eq!((dialogue.messages.len(), dialogue.commands.len()), (0, 2), "{end:?}");
+        assert!(matches!(dialogue.rejections[..], [Rejection::Content(_)]));
+        assert_eq!(dialogue.codes("NOOP\r\n"), ["250"]);
+    }
+    for line in ["NOOP\n", "NOOP\rNOOP\r\n", "NO\0OP\r\n", "\n"] {
+        let mut dialogue = Dialogue::new();
+        assert_eq!(dialogue.codes(format!("{line}NOOP\r\n")), ["421"], "{line:?}");
+        assert!(dialogue.is_closed && dialogue.rejections == [Rejection::LineEnd], "{line:?}");
+    }
+}
+
+#[test]
+fn nothing_that_was_said_before_tls_counts_inside_it() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO s\r\n");
+    assert_eq!(dialogue.codes("STARTTLS\r\nRSET\r\n"), ["421"]);
+    assert!(dialogue.is_closed && dialogue.rejections == [Rejection::StartTls]);
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO s\r\n");
+    assert_eq!(dialogue.codes("STARTTLS\r\n"), ["220"]);
+    assert_eq!(dialogue.codes("MAIL FROM:<a@s.example>\r\n"), ["503"]);
+    let hello = dialogue.say("EHLO s\r\n");
+    assert!(hello.contains("AUTH PLAIN LOGIN") && !hello.contains("STARTTLS"), "{hello}");
+    assert_eq!(dialogue.codes("STARTTLS\r\n"), ["503"]);
+}
+
+#[test]
+fn who_is_not_allowed_logs_in_first() {
+    let mut dialogue = Dialogue::with(settings(), false);
+    assert_eq!(
+        dialogue.codes("EHLO s\r\nMAIL FROM:<a@s.example>\r\nAUTH PLAIN AHNob3AAaHVudGVyMg==\r\n"),
+        ["250", "530", "538"]
+    );
+    dialogue.say("STARTTLS\r\n");
+    dialogue.say("EHLO s\r\n");
+    assert_eq!(dialogue.codes("AUTH PLAIN AHNob3AAd3Jvbmc=\r\n"), ["535"]);
+    assert_eq!(dialogue.codes("AUTH CRAM-MD5\r\nAUTH PLAIN !\r\nAUTH LOGIN\r\n*\r\n"), ["504", "501", "334", "501"]);
+    assert_eq!(dialogue.codes("AUTH LOGIN\r\nc2hvcA==\r\naHVudGVyMg==\r\n"), ["334", "334", "235"]);
+    assert_eq!(dialogue.session.user(), Some("shop"));
+    assert_eq!(dialogue.codes("AUTH LOGIN\r\nMAIL FROM:<a@s.example>\r\n"), ["503", "250"]);
+    let mut dialogue = Dialogue::with(settings(), false);
+    dialogue.say("EHLO s\r\n");
+    dialogue.say("STARTTLS\r\n");
+    dialogue.say("EHLO s\r\n");
+    assert_eq!(
+        dialogue
+            .codes("AUTH PLAIN\r\nAHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\nAUTH PLAIN AHNob3AAd3Jvbmc=\r\n"),
+        ["334", "535", "535", "421"]
+    );
+    assert!(dialogue.is_closed);
+    // Without logins there is nothing to wait for.
+    let dialogue = Dialogue::with(SessionSettings { has_logins: false, ..settings() }, false);
+    assert!(dialogue.is_closed && dialogue.said.starts_with("554 "), "{}", dialogue.said);
+}
+
+#[test]
+fn no_mail_without_tls_where_it_is_required() {
+    let mut dialogue = Dialogue::with(SessionSettings { requires_tls: true, ..settings() }, true);
+    assert_eq!(dialogue.codes("EHLO s\r\nMAIL FROM:<a@s.example>\r\n"), ["250", "530"]);
+    dialogue.say("STARTTLS\r\n");
+    assert_eq!(dialogue.codes("EHLO s\r\nMAIL FROM:<a@s.example>\r\n"), ["250", "250"]);
+}
+
+#[test]
+fn what_finds_no_room_or_is_too_large_gets_its_code_and_the_session_goes_on() {
+    let begin = "MAIL FROM:<a@s.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n";
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO s\r\n");
+    dialogue.is_full = true;
+    assert_eq!(dialogue.codes(format!("{begin}x\r\n.\r\n")), ["250", "250", "354", "452"]);
+    dialogue.is_full = false;
+    let large = format!("{begin}{}.\r\n", "0123456789\r\n".repeat(100));
+    assert_eq!(dialogue.codes(large), ["250", "250", "354", "552"]);
+    assert_eq!(dialogue.codes(format!("{begin}x\r\n.\r\n")), ["250", "250", "354", "250"]);
+    assert_eq!(dialogue.messages.len(), 1);
+}
+
+#[test]
+fn lines_errors_and_idle_commands_have_bounds() {
+    let closes = |bytes: &str| {
+        let mut dialogue = Dialogue::new();
+        let codes = dialogue.codes(bytes);
+        assert_eq!(codes.last().map(String::as_str), Some("421"), "{bytes:.40}");
+        assert!(dialogue.is_closed, "{bytes:.40}");
+        dialogue.rejections[0]
+    };
+    assert_eq!(closes(&"x".repeat(3000)), Rejection::LineTooLong);
+    assert_eq!(closes(&"FOO\r\n".repeat(30)), Rejection::Protocol);
+    assert_eq!(closes(&"NOOP\r\n".repeat(300)), Rejection::Protocol);
+    assert_eq!(closes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Rejection::Protocol);
+}
+
+#[test]
+fn a_relay_that_ends_finishes_transactions_and_begins_none() {
+    let mut idle = Dialogue::new();
+    idle.session.handle(Instant::now(), SessionInput::Drain);
+    idle.work();
+    assert!(idle.is_closed && idle.said.contains("421 4.3.2 "), "{}", idle.said);
+    let mut busy = Dialogue::new();
+    busy.say("EHLO s\r\nMAIL FROM:<a@s.example>\r\nRCPT TO:<b@x.example>\r\n");
+    busy.session.handle(Instant::now(), SessionInput::Drain);
+    busy.work();
+    assert!(!busy.is_closed);
+    assert_eq!(busy.codes("DATA\r\nx\r\n.\r\nMAIL FROM:<a@s.example>\r\n"), ["354", "250", "421"]);
+    assert!(busy.is_closed && busy.messages.len() == 1);
+}

@@ -1,0 +1,754 @@
+//! One mail transaction: the backend that carries it, its replay on the next one, and what the application is told.
+//!
+//! ```text
+//! recipient, content ───────────┐                ┌─▶ Perform(operation)   ─▶ a connection to a backend
+//! result of the operation ──────┼─▶ handle, poll ┼─▶ Answer               ─▶ the application
+//!                               ┘                ├─▶ Release              ─▶ the pool of connections
+//!                                                └─▶ Evidence             ─▶ breakers and reports
+//! ```
+//!
+//! MAIL and RCPT go to a backend as they come. While no final answer stands, a failure replays all of it on the next
+//! way. The application is told that its message is accepted only if one backend has said so, and after a backend may
+//! have accepted it no other one gets it unless the user wants that. Pure: it has no timers of its own, for each
+//! operation carries its deadline.
+//!
+//! A wait for the application costs nothing of the bound on the transaction; all waits for backends together do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mail_failover_core::model::{DeliveryStage, EvidenceClass, Stage};
+use mail_failover_replies::{Answered, Rulebook};
+use mail_failover_smtp::reply::Reply;
+
+use super::answer::Answer;
+use super::capabilities::{Capabilities, Lack, Needs};
+use super::command::{MailCommand, RecipientCommand};
+use super::judgement::{Judgement, judge};
+
+/// Pause of the application after which a server may have closed the connection.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// What follows when a backend may have accepted a message and has not said so.
+// ADR-0131: Doubt is told, and no second copy is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// The application is told 451. It may send the message again, and then there are two.
+    #[default]
+    Refuse,
+    /// The next backend gets the message, and then there may be two.
+    Retry,
+}
+
+/// Bounds of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionBounds {
+    /// All waits for backends together.
+    pub total: Duration,
+    /// Each wait before the end of the content: connection with its session, reply, pause within the content.
+    pub stage: Duration,
+    /// Part of `total` that is kept for the wait for the final answer: no other step reaches into it.
+    pub answer: Duration,
+    /// Policy for messages that a backend may have accepted.
+    pub ambiguity: Ambiguity,
+}
+
+/// A backend that may carry the message.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Name of the `SendingBackend`.
+    pub backend: Arc<str>,
+    /// Rules for its replies.
+    pub rulebook: Arc<Rulebook>,
+    /// True if only a message that another backend has refused by a 5xx may come here.
+    pub after_refusal: bool,
+}
+
+/// Input of a transaction.
+#[derive(Clone, Debug)]
+pub enum TransactionInput {
+    /// The application has sent RCPT.
+    Recipient(RecipientCommand),
+    /// The application has sent the whole content, of so many octets.
+    Content(u64),
+    /// The operation that was polled is over.
+    Done(OperationResult),
+}
+
+/// Work on the connection to a backend, to be done before its deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Take or make a connection up to the end of its session: TLS, EHLO, AUTH.
+    Connect {
+        /// Position of the way.
+        way: usize,
+        /// True if it must not be one that was used before.
+        is_fresh: bool,
+    },
+    /// Send a command and wait for its reply.
+    Command(String),
+    /// Send the content without its final dot.
+    Content,
+    /// Send the final dot and wait for the reply.
+    End,
+}
+
+/// Result of an operation.
+#[derive(Clone, Debug)]
+pub enum OperationResult {
+    /// The connection is there.
+    Ready {
+        /// Extensions of the server.
+        capabilities: Capabilities,
+        /// True if it was used before.
+        is_reused: bool,
+    },
+    /// The server has replied.
+    Reply(Reply),
+    /// The content is sent.
+    Sent,
+    /// The operation has failed, and the connection with it.
+    Failed(OperationFailure),
+}
+
+/// Reason why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationFailure {
+    /// Class of the evidence.
+    pub class: EvidenceClass,
+    /// Stage that the session has reached.
+    pub stage: Stage,
+    /// Refusal within the session before MAIL, if it was one.
+    pub refusal: Option<Reply>,
+    /// Description in one line, without any part of a login.
+    pub summary: Arc<str>,
+    /// True if the server is not to blame: our own bounds, or no login to send.
+    pub is_own: bool,
+}
+
+/// Action of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TransactionAction {
+    /// Do this, and hand in the result.
+    Perform {
+        /// The work.
+        operation: Operation,
+        /// Time at which it has failed.
+        deadline: Instant,
+    },
+    /// Answer the command or the content that the application waits for.
+    Answer(Answer),
+    /// Give the connection back. It is closed if it is not in step.
+    Release {
+        /// True if the server waits for a command.
+        is_in_step: bool,
+    },
+    /// Tell breakers, metrics and reports.
+    Evidence(Evidence),
+}
+
+/// Result of a message at one backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// Position of the way.
+    pub way: usize,
+    /// Class.
+    pub class: EvidenceClass,
+    /// Stage that was reached.
+    pub stage: DeliveryStage,
+    /// Reply, with the command that it answers.
+    pub reply: Option<(Answered, Reply)>,
+    /// Description in one line.
+    pub summary: Arc<str>,
+    /// Consequence for the message.
+    pub fate: Fate,
+    /// Beginning of the attempt.
+    pub since: Instant,
+    /// True if the backend may have accepted the message.
+    pub is_ambiguous: bool,
+}
+
+/// Consequence of a result for the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The backend has it.
+    Accepted,
+    /// The next backend is tried.
+    PassedOn,
+    /// The application is told a 4yz.
+    Deferred,
+    /// The application is told a 5yz.
+    Refused,
+}
+
+/// What the application waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Mail,
+    Recipient,
+    Content,
+}
+
+/// Step of an attempt that is being performed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Connect,
+    Mail,
+    /// RCPT of the recipient at this position.
+    Recipient(usize),
+    Data,
+    Content,
+    End,
+}
+
+/// Failure of a way in this transaction.
+#[derive(Clone, Debug)]
+enum WayFailure {
+    Unavailable(Arc<str>),
+    Refused { reply: Reply, waits: bool },
+    Lacking(Lack),
+}
+
+/// A mail transaction; the module describes it.
+#[derive(Debug)]
+pub struct Transaction {
+    bounds: TransactionBounds,
+    ways: Vec<Way>,
+    /// Position of the present way.
+    at: usize,
+    mail: MailCommand,
+    needs: Needs,
+    /// Recipients that the application was told to be accepted, and the one that it waits for.
+    recipients: Vec<RecipientCommand>,
+    /// Extensions of the present server.
+    capabilities: Capabilities,
+    /// True while a connection is held.
+    is_connected: bool,
+    /// True if the connection was not used for a while and has not replied since.
+    is_untried: bool,
+    /// Number of recipients that the present server has accepted.
+    accepted_here: usize,
+    /// What the application waits for, and the step towards it.
+    pending: Option<(Target, Step)>,
+    /// Beginning of the attempt on the present way.
+    since: Instant,
+    /// Beginning of the present wait for backends.
+    waits_since: Instant,
+    /// Time of the latest answer to the application.
+    answered_at: Instant,
+    /// True if the present step has less time than a stage, because the transaction has no more.
+    is_cut: bool,
+    /// Time spent in earlier waits.
+    spent: Duration,
+    /// Answer to everything that follows: the transaction has failed after recipients were accepted.
+    broken: Option<Answer>,
+    is_over: bool,
+    failures: Vec<(usize, WayFailure)>,
+    actions: Vec<TransactionAction>,
+}
+
+impl Transaction {
+    /// Begins a transaction with MAIL, on these ways in their order. There is one at least.
+    pub fn new(now: Instant, bounds: TransactionBounds, ways: Vec<Way>, mail: MailCommand) -> Self {
+        let mut transaction = Self {
+            bounds,
+            ways,
+            at: 0,
+            needs: mail.needs,
+            mail,
+            recipients: vec![],
+            capabilities: Capabilities::default(),
+            is_connected: false,
+            is_untried: false,
+            accepted_here: 0,
+            pending: None,
+            since: now,
+            waits_since: now,
+            answered_at: now,
+            is_cut: false,
+            spent: Duration::ZERO,
+            broken: None,
+            is_over: false,
+            failures: vec![],
+            actions: vec![],
+        };
+        transaction.begin(now, Target::Mail, Step::Connect);
+        transaction
+    }
+
+    /// True if MAIL was refused or the message has its final answer: a new transaction may begin.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// True while an operation is under way.
+    pub fn is_busy(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Number of recipients that the application was told to be accepted.
+    pub fn recipients(&self) -> usize {
+        self.recipients.len()
+    }
+
+    /// True if the message uses SMTPUTF8.
+    pub fn uses_utf8(&self) -> bool {
+        self.needs.utf8
+    }
+
+    /// The answer to DATA: 354 while the message can still be carried.
+    pub fn answer_to_data(&self) -> Answer {
+        match &self.broken {
+            Some(answer) => answer.clone(),
+            None if self.recipients.is_empty() => Answer::own(554, "5.5.1 no valid recipients"),
+            None => Answer::own(354, "end the message with <CRLF>.<CRLF>"),
+        }
+    }
+
+    /// The name of the backend that carries it now.
+    pub fn backend(&self) -> Option<&Arc<str>> {
+        self.ways.get(self.at).map(|way| &way.backend)
+    }
+
+    /// The next actions since the last call, in their order.
+    pub fn poll(&mut self) -> Vec<TransactionAction> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Ends the transaction without its message: RSET, QUIT, or an application that is gone.
+    pub fn abort(&mut self) {
+        self.pending = None;
+        self.is_over = true;
+        self.release(true);
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: TransactionInput) {
+        match input {
+            TransactionInput::Recipient(_) | TransactionInput::Content(_) if self.is_over || self.is_busy() => {}
+            TransactionInput::Recipient(_) | TransactionInput::Content(_) if self.broken.is_some() => {
+                let answer = self.broken.clone();
+                self.is_over = matches!(input, TransactionInput::Content(_));
+                self.actions.extend(answer.map(TransactionAction::Answer));
+            }
+            TransactionInput::Recipient(recipient) => self.recipient(now, recipient),
+            TransactionInput::Content(size) => {
+                self.needs.size = Some(size);
+                // Only now is the size known: what it declared may have been smaller.
+                match self.capabilities.lack(&self.needs) {
+                    Some(lack) => {
+                        self.waits_since = now;
+                        self.pending = Some((Target::Content, Step::Data));
+                        self.release(true);
+                        self.failed(now, WayFailure::Lacking(lack), None);
+                    }
+                    None => self.begin(now, Target::Content, Step::Data),
+                }
+            }
+            TransactionInput::Done(result) => {
+                if let Some((target, step)) = self.pending {
+                    self.done(now, target, step, result);
+                }
+            }
+        }
+    }
+
+    fn recipient(&mut self, now: Instant, recipient: RecipientCommand) {
+        let needs = Needs { notifications: self.needs.notifications || recipient.needs_notifications, ..self.needs };
+        if let Some(lack) = self.capabilities.lack(&needs) {
+            if self.next_way(false).is_none() {
+                let (code, text) = lack.refusal();
+                self.actions.push(TransactionAction::Answer(Answer::own(code, text)));
+                return;
+            }
+            self.needs = needs;
+            self.recipients.push(recipient);
+            self.waits_since = now;
+            self.pending = Some((Target::Recipient, Step::Recipient(self.accepted_here)));
+            self.release(true);
+            self.failed(now, WayFailure::Lacking(lack), None);
+            return;
+        }
+        self.needs = needs;
+        self.recipients.push(recipient);
+        self.begin(now, Target::Recipient, Step::Recipient(self.accepted_here));
+    }
+
+    fn begin(&mut self, now: Instant, target: Target, step: Step) {
+        // The server may have closed the connection meanwhile, as is its right.
+        self.is_untried |= now.saturating_duration_since(self.answered_at) >= IDLE;
+        self.waits_since = now;
+        self.perform(now, target, step);
+    }
+
+    /// Time at which the transaction has used up its bound, if it goes on waiting.
+    fn end_of_bound(&self) -> Instant {
+        self.waits_since + self.bounds.total.saturating_sub(self.spent)
+    }
+
+    fn perform(&mut self, now: Instant, target: Target, step: Step) {
+        let last = self.end_of_bound();
+        let reserved = last.checked_sub(self.bounds.answer).unwrap_or(now);
+        let deadline = match step {
+            // With another backend to go to, silence must leave time for that.
+            Step::End if self.bounds.ambiguity == Ambiguity::Retry && self.next_way(false).is_some() => {
+                (now + self.bounds.answer).min(last)
+            }
+            Step::End => last,
+            // A pause within it is bounded by the stage's bound; all of it by the transaction's.
+            Step::Content => reserved,
+            Step::Connect | Step::Mail | Step::Recipient(_) | Step::Data => (now + self.bounds.stage).min(reserved),
+        };
+        self.is_cut = deadline < now + self.bounds.stage;
+        self.pending = Some((target, step));
+        let operation = match step {
+            Step::Connect => Operation::Connect { way: self.at, is_fresh: self.is_untried },
+            Step::Mail => Operation::Command(self.mail.line(&self.capabilities)),
+            Step::Recipient(at) => Operation::Command(self.recipients[at].line()),
+            Step::Data => Operation::Command("DATA".to_owned()),
+            Step::Content => Operation::Content,
+            Step::End => Operation::End,
+        };
+        self.actions.push(TransactionAction::Perform { operation, deadline });
+    }
+
+    fn done(&mut self, now: Instant, target: Target, step: Step, result: OperationResult) {
+        match (step, result) {
+            (Step::Connect, OperationResult::Ready { capabilities, is_reused }) => {
+                self.is_connected = true;
+                self.is_untried = is_reused;
+                self.capabilities = capabilities;
+                self.accepted_here = 0;
+                match capabilities.lack(&self.needs) {
+                    Some(lack) => {
+                        self.release(true);
+                        self.failed(now, WayFailure::Lacking(lack), None);
+                    }
+                    None => self.perform(now, target, Step::Mail),
+                }
+            }
+            (Step::Content, OperationResult::Sent) => self.perform(now, target, Step::End),
+            (Step::Mail | Step::Recipient(_) | Step::Data | Step::End, OperationResult::Reply(reply)) => {
+                self.replied(now, target, step, reply);
+            }
+            // The server has refused the content before its end.
+            (Step::Content, OperationResult::Reply(reply)) if reply.code >= 400 => {
+                self.replied(now, target, Step::End, reply);
+            }
+            (_, OperationResult::Failed(failure)) => self.operation_failed(now, target, step, failure),
+            // By a mistake of the driver: never taken for an acceptance.
+            (_, OperationResult::Ready { .. } | OperationResult::Reply(_) | OperationResult::Sent) => {
+                self.out_of_step(now, target, step, "out of step");
+            }
+        }
+    }
+
+    fn replied(&mut self, now: Instant, target: Target, step: Step, reply: Reply) {
+        let answered = match step {
+            Step::Connect | Step::Mail => Answered::Mail,
+            Step::Recipient(_) => Answered::Recipient,
+            Step::Data | Step::Content | Step::End => Answered::Data,
+        };
+        let way = &self.ways[self.at];
+        let judgement = judge(&way.rulebook, answered, step == Step::Data, &reply, self.mail.is_null());
+        let closes = reply.code == 421;
+        if closes && self.may_reconnect(step) {
+            // It had closed the connection while nobody used it.
+            self.release(false);
+            self.perform(now, target, Step::Connect);
+            return;
+        }
+        self.is_untried = false;
+        match judgement {
+            Judgement::Accepted => self.accepted(now, target, step, reply),
+            Judgement::Nonsense => {
+                self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code))
+            }
+            Judgement::OfMessage => self.refused(now, target, step, answered, reply),
+            Judgement::OfBackend { class, about } => {
+                let evidence =
+                    self.evidence(class, stage_of(step), Some((answered, reply.clone())), reply.line().into());
+                let is_last = self.next_way(reply.code >= 500).is_none();
+                let is_of_this_command = is_last && !closes && self.is_of_this_command(target, step);
+                self.release_unless(is_of_this_command, !closes);
+                let failure = WayFailure::Refused { reply, waits: about.consequences().waits };
+                self.failed(now, failure, Some(evidence));
+            }
+        }
+    }
+
+    /// True if the connection may have ended while nobody used it, which says nothing about the server.
+    fn may_reconnect(&self, step: Step) -> bool {
+        self.is_untried && matches!(step, Step::Mail | Step::Recipient(_) | Step::Data)
+    }
+
+    /// True if the step is the one that the application waits for, and not a part of a replay.
+    fn is_of_this_command(&self, target: Target, step: Step) -> bool {
+        match (target, step) {
+            (Target::Recipient, Step::Recipient(at)) => at + 1 == self.recipients.len(),
+            (Target::Mail, Step::Mail) | (Target::Content, Step::Data | Step::End) => true,
+            (Target::Mail | Target::Recipient | Target::Content, _) => false,
+        }
+    }
+
+    fn accepted(&mut self, now: Instant, target: Target, step: Step, reply: Reply) {
+        if let Step::Recipient(_) = step {
+            self.accepted_here += 1;
+        }
+        match step {
+            Step::End => {
+                let summary = reply.line().into();
+                let evidence = self.evidence(
+                    EvidenceClass::Ok,
+                    DeliveryStage::Data,
+                    Some((Answered::Data, reply.clone())),
+                    summary,
+                );
+                self.actions.push(TransactionAction::Evidence(Evidence { fate: Fate::Accepted, ..evidence }));
+                self.release(true);
+                self.is_over = true;
+                self.answer(now, Answer::of(&reply));
+            }
+            Step::Data => self.perform(now, target, Step::Content),
+            Step::Connect | Step::Mail | Step::Recipient(_) | Step::Content => {
+                if self.accepted_here < self.recipients.len() {
+                    self.perform(now, target, Step::Recipient(self.accepted_here));
+                } else if target == Target::Content {
+                    self.perform(now, target, Step::Data);
+                } else {
+                    self.answer(now, Answer::of(&reply));
+                }
+            }
+        }
+    }
+
+    /// The backend has refused the sender, a recipient or the message itself.
+    fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: Reply) {
+        let fate = if reply.code >= 500 { Fate::Refused } else { Fate::Deferred };
+        let evidence = self.evidence(
+            EvidenceClass::RecipientLevel,
+            stage_of(step),
+            Some((answered, reply.clone())),
+            reply.line().into(),
+        );
+        self.actions.push(TransactionAction::Evidence(Evidence { fate, ..evidence }));
+        if self.is_of_this_command(target, step) {
+            match target {
+                Target::Recipient => drop(self.recipients.pop()),
+                Target::Mail | Target::Content => {
+                    self.release(true);
+                    self.is_over = true;
+                }
+            }
+            self.answer(now, Answer::of(&reply));
+            return;
+        }
+        // The application was told otherwise, by another backend: its answers must stay true.
+        let what = if let Step::Recipient(_) = step { "a recipient" } else { "the sender" };
+        let backend = &self.ways[self.at].backend;
+        let text = format!(
+            "4.3.0 {what} that was accepted before is refused by {backend}, which has to carry the message now: {}",
+            reply.line()
+        );
+        self.release(true);
+        self.fail(now, Answer::own(451, text));
+    }
+
+    fn operation_failed(&mut self, now: Instant, target: Target, step: Step, failure: OperationFailure) {
+        self.is_connected = false;
+        if failure.class == EvidenceClass::ConnectionLost && self.may_reconnect(step) {
+            // It was closed while nobody used it, and that says nothing about the server.
+            self.actions.push(TransactionAction::Release { is_in_step: false });
+            self.perform(now, target, Step::Connect);
+            return;
+        }
+        self.is_untried = false;
+        self.actions.push(TransactionAction::Release { is_in_step: false });
+        let OperationFailure { class, stage, refusal, summary, is_own } = failure;
+        let is_ambiguous = step == Step::End;
+        let stage = match step {
+            Step::Connect => DeliveryStage::Session(stage),
+            Step::Mail | Step::Recipient(_) | Step::Data | Step::Content | Step::End => stage_of(step),
+        };
+        let reply = refusal.map(|reply| (mail_failover_smtp::dialogue::answered(session_stage(stage)), reply));
+        let evidence = Evidence { is_ambiguous, ..self.evidence(class, stage, reply, summary.clone()) };
+        // Of who had no time nobody knows if it would have answered.
+        let is_own = is_own || (self.is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
+        let evidence = (!is_own).then_some(evidence);
+        if is_ambiguous && self.bounds.ambiguity == Ambiguity::Refuse {
+            self.push_evidence(evidence, Fate::Deferred);
+            let backend = &self.ways[self.at].backend;
+            let text = format!("4.4.2 {backend} may have accepted the message and has not said so: {summary}");
+            self.is_over = true;
+            self.answer(now, Answer::own(451, text));
+            return;
+        }
+        self.failed(now, WayFailure::Unavailable(summary), evidence);
+    }
+
+    fn out_of_step(&mut self, now: Instant, target: Target, step: Step, what: &str) {
+        let failure = OperationFailure {
+            class: EvidenceClass::ProtocolError,
+            stage: Stage::Mail,
+            refusal: None,
+            summary: what.into(),
+            is_own: false,
+        };
+        self.operation_failed(now, target, step, failure);
+    }
+
+    /// The position of the next way, if there is one. Some are only for what was refused by a 5xx.
+    fn next_way(&self, is_refused: bool) -> Option<usize> {
+        let mut ways = self.ways.iter().enumerate().skip(self.at + 1);
+        ways.find(|(_, way)| is_refused || !way.after_refusal).map(|(at, _)| at)
+    }
+
+    /// The present way has failed: goes on with the next one, or tells the application.
+    fn failed(&mut self, now: Instant, failure: WayFailure, evidence: Option<Evidence>) {
+        let Some((target, _)) = self.pending else { return };
+        self.is_untried = false;
+        let is_refused = matches!(&failure, WayFailure::Refused { reply, .. } if reply.code >= 500);
+        self.failures.retain(|(at, _)| *at != self.at);
+        self.failures.push((self.at, failure));
+        // What is left must do for a step and for the final answer.
+        let has_time = now < self.end_of_bound().checked_sub(self.bounds.answer).unwrap_or(now);
+        if let Some(next) = self.next_way(is_refused).filter(|_| has_time) {
+            self.push_evidence(evidence, Fate::PassedOn);
+            self.at = next;
+            self.accepted_here = 0;
+            self.since = now;
+            self.perform(now, target, Step::Connect);
+            return;
+        }
+        let answer = self.exhausted(has_time);
+        self.push_evidence(evidence, if answer.code >= 500 { Fate::Refused } else { Fate::Deferred });
+        if target == Target::Recipient && self.is_connected {
+            // Only this recipient was refused; the backend goes on with the others.
+            drop(self.recipients.pop());
+            self.answer(now, answer);
+        } else {
+            self.fail(now, answer);
+        }
+    }
+
+    /// Ends the transaction with this answer: at once if the application waits for the final one, and otherwise it is
+    /// told to everything that follows.
+    fn fail(&mut self, now: Instant, answer: Answer) {
+        let Some((target, _)) = self.pending else { return };
+        match target {
+            Target::Mail | Target::Content => self.is_over = true,
+            Target::Recipient => {
+                drop(self.recipients.pop());
+                if !self.recipients.is_empty() || answer.code < 500 {
+                    let text = if answer.code < 500 { answer.text.clone() } else { format!("4.3.0 {}", answer.text) };
+                    self.broken = Some(Answer::own(451, text));
+                } else {
+                    self.broken = Some(answer.clone());
+                }
+            }
+        }
+        self.answer(now, answer);
+    }
+
+    /// The answer after every way has failed.
+    fn exhausted(&self, has_time: bool) -> Answer {
+        let mut lacks = self.failures.iter().map(|(_, failure)| match failure {
+            WayFailure::Lacking(lack) => Some(*lack),
+            WayFailure::Unavailable(_) | WayFailure::Refused { .. } => None,
+        });
+        if let (Some(first), true) = (lacks.clone().next().flatten(), lacks.all(|lack| lack.is_some()) && has_time) {
+            let (code, text) = first.refusal();
+            return Answer::own(code, text);
+        }
+        let others: Vec<_> =
+            self.failures.iter().filter(|(_, failure)| !matches!(failure, WayFailure::Lacking(_))).collect();
+        let are_final = others
+            .iter()
+            .all(|(_, failure)| matches!(failure, WayFailure::Refused { reply, waits: false } if reply.code >= 500));
+        match others.first() {
+            // Each of them has said no for good, and no other one could say yes.
+            Some((_, WayFailure::Refused { reply, .. })) if are_final && has_time => return Answer::of(reply),
+            // 421 would say that we close the connection.
+            Some((_, WayFailure::Refused { reply, .. })) if (400..500).contains(&reply.code) && reply.code != 421 => {
+                return Answer::of(reply);
+            }
+            Some(_) | None => {}
+        }
+        let mut reasons = vec![];
+        for (at, failure) in &self.failures {
+            let backend = &self.ways[*at].backend;
+            reasons.push(match failure {
+                WayFailure::Unavailable(summary) => format!("{backend}: {summary}"),
+                WayFailure::Refused { reply, .. } => format!("{backend}: {}", reply.line()),
+                WayFailure::Lacking(lack) => format!("{backend}: no {}", lack.as_str()),
+            });
+        }
+        let why = if has_time { "no backend takes the message now" } else { "no backend took the message in time" };
+        Answer::own(451, format!("4.4.1 {why} ({})", reasons.join("; ")))
+    }
+
+    fn answer(&mut self, now: Instant, answer: Answer) {
+        self.spent += now.saturating_duration_since(self.waits_since);
+        self.answered_at = now;
+        self.pending = None;
+        self.actions.push(TransactionAction::Answer(answer));
+    }
+
+    fn evidence(
+        &self,
+        class: EvidenceClass,
+        stage: DeliveryStage,
+        reply: Option<(Answered, Reply)>,
+        summary: Arc<str>,
+    ) -> Evidence {
+        Evidence {
+            way: self.at,
+            class,
+            stage,
+            reply,
+            summary,
+            fate: Fate::PassedOn,
+            since: self.since,
+            is_ambiguous: false,
+        }
+    }
+
+    fn push_evidence(&mut self, evidence: Option<Evidence>, fate: Fate) {
+        self.actions.extend(evidence.map(|evidence| TransactionAction::Evidence(Evidence { fate, ..evidence })));
+    }
+
+    fn release(&mut self, is_in_step: bool) {
+        if self.is_connected {
+            self.is_connected = false;
+            self.actions.push(TransactionAction::Release { is_in_step });
+        }
+    }
+
+    fn release_unless(&mut self, keeps: bool, is_in_step: bool) {
+        let is_kept = keeps && matches!(self.pending, Some((Target::Recipient, _)));
+        if !is_kept {
+            self.release(is_in_step);
+        }
+    }
+}
+
+/// Stage of a delivery that fails at this step.
+fn stage_of(step: Step) -> DeliveryStage {
+    match step {
+        Step::Connect => DeliveryStage::Session(Stage::Connect),
+        Step::Mail => DeliveryStage::Session(Stage::Mail),
+        Step::Recipient(_) => DeliveryStage::Session(Stage::Recipient),
+        Step::Data | Step::Content | Step::End => DeliveryStage::Data,
+    }
+}
+
+fn session_stage(stage: DeliveryStage) -> Stage {
+    match stage {
+        DeliveryStage::Session(stage) => stage,
+        DeliveryStage::Data => Stage::Recipient,
+    }
+}
+
+#[cfg(test)]
+#[path = "transaction_tests.rs"]
+mod tests;

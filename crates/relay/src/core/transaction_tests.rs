@@ -1,0 +1,517 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::super::command::{Command, parse};
+use super::*;
+
+const STAGE: Duration = Duration::from_secs(5);
+
+fn bounds(ambiguity: Ambiguity) -> TransactionBounds {
+    TransactionBounds { total: Duration::from_secs(25), stage: STAGE, answer: Duration::from_secs(10), ambiguity }
+}
+
+fn reply(code: u16, text: &str) -> Reply {
+    Reply { code, text: text.to_owned() }
+}
+
+/// Behaviour of a server at one step.
+#[derive(Clone, Debug)]
+enum Act {
+    Reply(u16, &'static str),
+    Close,
+    Hang,
+    /// Take the message and say nothing: only at the end.
+    TakeAndClose,
+}
+
+const OK: Act = Act::Reply(250, "2.0.0 ok");
+const PAUSED: Act = Act::Reply(554, "Message rejected: Sending paused for this account");
+const NO_USER: Act = Act::Reply(550, "5.1.1 no such user");
+const BUSY: Act = Act::Reply(451, "4.3.0 internal error");
+
+/// A server that does as told at each step, and as usual beyond.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    connect: Option<Act>,
+    mail: Option<Act>,
+    /// By the number of the recipient.
+    recipients: Vec<Option<Act>>,
+    data: Option<Act>,
+    content: Option<Act>,
+    end: Option<Act>,
+    is_idle_closed: bool,
+    capabilities: Capabilities,
+    /// Recipients of each message that it took.
+    taken: Vec<Vec<String>>,
+    open: Vec<String>,
+}
+
+/// A relay with one transaction, an application and servers.
+struct Trial {
+    now: Instant,
+    transaction: Transaction,
+    servers: Vec<Server>,
+    answers: Vec<Answer>,
+    evidence: Vec<Evidence>,
+    at: usize,
+    performed: usize,
+}
+
+fn mail(line: &str) -> MailCommand {
+    match parse(line.as_bytes(), true) {
+        Ok(Command::Mail(mail)) => mail,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn recipient(line: &str) -> RecipientCommand {
+    match parse(line.as_bytes(), true) {
+        Ok(Command::Recipient(recipient)) => recipient,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ways(count: usize) -> Vec<Way> {
+    let way = |number| Way { backend: format!("b{number}").into(), rulebook: Arc::default(), after_refusal: false };
+    (0..count).map(way).collect()
+}
+
+impl Trial {
+    fn new(servers: Vec<Server>, bounds: TransactionBounds, line: &str) -> Self {
+        let ways = ways(servers.len());
+        Self::on(ways, servers, bounds, line)
+    }
+
+    fn on(ways: Vec<Way>, servers: Vec<Server>, bounds: TransactionBounds, line: &str) -> Self {
+        let now = Instant::now();
+        let transaction = Transaction::new(now, bounds, ways, mail(line));
+        let mut trial = Self { now, transaction, servers, answers: vec![], evidence: vec![], at: 0, performed: 0 };
+        trial.work();
+        trial
+    }
+
+    fn of(servers: Vec<Server>) -> Self {
+        Self::new(servers, bounds(Ambiguity::Refuse), "MAIL FROM:<a@example.net>")
+    }
+
+    fn recipient(&mut self, name: &str) -> Answer {
+        self.transaction.handle(self.now, TransactionInput::Recipient(recipient(&format!("RCPT TO:<{name}>"))));
+        self.work();
+        self.answers.last().unwrap().clone()
+    }
+
+    fn content(&mut self) -> Answer {
+        let before = self.answers.len();
+        self.transaction.handle(self.now, TransactionInput::Content(1000));
+        self.work();
+        assert_eq!(self.answers.len(), before + 1, "one answer to the content");
+        self.answers.last().unwrap().clone()
+    }
+
+    /// Lets the application send a message to these recipients. Returns the codes.
+    fn send(&mut self, recipients: &[&str]) -> Vec<u16> {
+        for recipient in recipients {
+            if !self.transaction.is_over() {
+                self.recipient(recipient);
+            }
+        }
+        if !self.transaction.is_over() && self.transaction.answer_to_data().code == 354 {
+            self.content();
+        }
+        self.answers.iter().map(|answer| answer.code).collect()
+    }
+
+    fn taken(&self) -> Vec<usize> {
+        self.servers.iter().map(|server| server.taken.len()).collect()
+    }
+
+    fn work(&mut self) {
+        loop {
+            let actions = self.transaction.poll();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    TransactionAction::Answer(answer) => self.answers.push(answer),
+                    TransactionAction::Evidence(evidence) => self.evidence.push(evidence),
+                    TransactionAction::Release { .. } => self.servers[self.at].open.clear(),
+                    TransactionAction::Perform { operation, deadline } => {
+                        self.performed += 1;
+                        assert!(self.performed < 500, "it ends");
+                        let result = self.perform(&operation, deadline);
+                        self.transaction.handle(self.now, TransactionInput::Done(result));
+                    }
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, operation: &Operation, deadline: Instant) -> OperationResult {
+        if let Operation::Connect { way, is_fresh } = operation {
+            self.at = *way;
+            let server = &mut self.servers[*way];
+            server.open.clear();
+            let is_reused = server.is_idle_closed && !is_fresh;
+            let capabilities = server.capabilities;
+            return match server.connect.clone() {
+                None => OperationResult::Ready { capabilities, is_reused },
+                Some(act) => self.act(&act, deadline),
+            };
+        }
+        let server = &mut self.servers[self.at];
+        let act = match operation {
+            Operation::Connect { .. } => unreachable!(),
+            Operation::Command(line) if line.starts_with("MAIL") => {
+                if std::mem::take(&mut server.is_idle_closed) {
+                    Some(Act::Close)
+                } else {
+                    server.mail.clone()
+                }
+            }
+            Operation::Command(line) if line.starts_with("RCPT TO:<") => {
+                let name = line.trim_start_matches("RCPT TO:<").trim_end_matches('>').to_owned();
+                let number: usize = name.split('@').next().unwrap().parse().unwrap();
+                let act = server.recipients.get(number).cloned().flatten();
+                if act.is_none() {
+                    server.open.push(name);
+                }
+                act
+            }
+            Operation::Command(line) => {
+                assert_eq!(line, "DATA");
+                Some(server.data.clone().unwrap_or(Act::Reply(354, "go")))
+            }
+            Operation::Content => match server.content.clone() {
+                None => return OperationResult::Sent,
+                // No pause may be longer than a stage.
+                Some(act) => return self.act(&act, deadline.min(self.now + STAGE)),
+            },
+            Operation::End => {
+                let act = server.end.clone().unwrap_or(OK);
+                if matches!(act, Act::Reply(200..=299, _) | Act::TakeAndClose) {
+                    let recipients = std::mem::take(&mut server.open);
+                    server.taken.push(recipients);
+                }
+                Some(act)
+            }
+        };
+        self.act(&act.unwrap_or(OK), deadline)
+    }
+
+    fn act(&mut self, act: &Act, deadline: Instant) -> OperationResult {
+        let class = match act {
+            Act::Reply(code, text) => return OperationResult::Reply(reply(*code, text)),
+            Act::Close | Act::TakeAndClose => EvidenceClass::ConnectionLost,
+            Act::Hang => {
+                self.now = self.now.max(deadline);
+                EvidenceClass::NoAnswer
+            }
+        };
+        let summary = class.as_str().into();
+        OperationResult::Failed(OperationFailure {
+            class,
+            stage: Stage::Connect,
+            refusal: None,
+            summary,
+            is_own: false,
+        })
+    }
+}
+
+fn broken_at(step: usize, act: Act) -> Server {
+    let mut server = Server::default();
+    match step {
+        0 => server.connect = Some(act),
+        1 => server.mail = Some(act),
+        2 => server.recipients = vec![Some(act)],
+        3 => server.recipients = vec![None, Some(act)],
+        4 => server.data = Some(act),
+        5 => server.content = Some(act),
+        _ => server.end = Some(act),
+    }
+    server
+}
+
+#[test]
+fn a_failure_at_any_stage_before_the_end_is_not_seen_by_the_application() {
+    for step in 0..6 {
+        for act in [Act::Close, Act::Hang, PAUSED, BUSY] {
+            if step == 0 && matches!(act, Act::Reply(..)) {
+                continue;
+            }
+            let mut trial = Trial::of(vec![broken_at(step, act.clone()), Server::default()]);
+            assert_eq!(trial.send(&["0@x", "1@x"]), [250, 250, 250, 250], "{step} {act:?}");
+            assert_eq!(trial.taken(), [0, 1], "{step} {act:?}");
+            assert_eq!(trial.servers[1].taken[0], ["0@x", "1@x"]);
+            let fates: Vec<_> = trial.evidence.iter().map(|evidence| evidence.fate).collect();
+            assert_eq!(fates, [Fate::PassedOn, Fate::Accepted], "{step} {act:?}");
+        }
+    }
+}
+
+#[test]
+fn a_definite_refusal_at_the_end_goes_on_and_silence_does_not() {
+    for act in [PAUSED, BUSY, Act::Reply(421, "4.3.2 shutting down")] {
+        let mut trial = Trial::of(vec![broken_at(6, act), Server::default()]);
+        assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+    }
+    for act in [Act::TakeAndClose, Act::Close, Act::Hang, Act::Reply(354, "go on")] {
+        let mut trial = Trial::of(vec![broken_at(6, act.clone()), Server::default()]);
+        let codes = trial.send(&["0@x"]);
+        assert_eq!((codes, trial.taken()[1]), (vec![250, 250, 451], 0), "{act:?}: no second copy");
+        assert!(trial.evidence.last().unwrap().is_ambiguous);
+        let text = &trial.answers.last().unwrap().text;
+        assert!(text.contains("b0 may have accepted the message"), "{text}");
+        let mut trial = Trial::new(
+            vec![broken_at(6, act), Server::default()],
+            bounds(Ambiguity::Retry),
+            "MAIL FROM:<a@example.net>",
+        );
+        assert_eq!((trial.send(&["0@x"]), trial.taken()[1]), (vec![250, 250, 250], 1), "by wish");
+        assert!(trial.evidence[0].is_ambiguous);
+    }
+}
+
+#[test]
+fn what_is_about_the_message_is_told_as_it_is() {
+    let trial = Trial::of(vec![broken_at(1, Act::Reply(553, "5.1.8 bad sender domain")), Server::default()]);
+    assert_eq!((trial.answers[0].code, trial.transaction.is_over()), (553, true));
+    let mut trial = Trial::of(vec![broken_at(3, NO_USER), Server::default()]);
+    assert_eq!(trial.send(&["0@x", "1@x", "2@x"]), [250, 250, 550, 250, 250]);
+    assert_eq!(trial.answers[2].text, "5.1.1 no such user");
+    assert_eq!(trial.servers[0].taken, [["0@x", "2@x"]]);
+    let mut trial = Trial::of(vec![broken_at(6, Act::Reply(552, "5.3.4 message too big")), Server::default()]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 552], vec![0, 0]));
+}
+
+#[test]
+fn a_recipient_that_was_accepted_stays_so_or_the_transaction_ends_and_says_so() {
+    let first = broken_at(6, PAUSED);
+    let second = broken_at(3, NO_USER);
+    let mut trial = Trial::of(vec![first, second, Server::default()]);
+    assert_eq!(trial.send(&["0@x", "1@x"]), [250, 250, 250, 451]);
+    let text = &trial.answers[3].text;
+    assert!(
+        text.contains("a recipient that was accepted before is refused by b1") && text.contains("no such user"),
+        "{text}"
+    );
+    assert_eq!(trial.taken(), [0, 0, 0]);
+    // The same during the replay for a later recipient: everything that follows is told, too.
+    let first = Server { recipients: vec![None, Some(Act::Close)], ..Server::default() };
+    let mut trial = Trial::of(vec![first, broken_at(2, NO_USER)]);
+    assert_eq!(trial.send(&["0@x", "1@x", "2@x"]), [250, 250, 451, 451]);
+    assert_eq!(trial.transaction.answer_to_data().code, 451);
+}
+
+#[test]
+fn with_every_way_down_the_application_is_told_at_once_and_why() {
+    let mut trial = Trial::of(vec![broken_at(0, Act::Close), broken_at(1, PAUSED)]);
+    assert_eq!(trial.answers.len(), 1);
+    let Answer { code, text } = &trial.answers[0];
+    assert_eq!(*code, 451);
+    assert!(text.contains("b0: ConnectionLost; b1: 554 Message rejected: Sending paused"), "{text}");
+    assert!(trial.transaction.is_over());
+    assert_eq!(trial.evidence.last().unwrap().fate, Fate::Deferred);
+    // What waits for us to mend it must not be bounced, though each backend says 5xx.
+    trial = Trial::of(vec![broken_at(1, PAUSED)]);
+    assert_eq!(trial.answers[0].code, 451);
+    // What nobody takes, for whatever reason, is told as it is.
+    let refusal = Act::Reply(550, "5.7.1 relaying denied");
+    trial = Trial::of(vec![broken_at(1, refusal.clone()), broken_at(1, refusal)]);
+    assert_eq!(trial.answers[0], Answer { code: 550, text: "5.7.1 relaying denied".to_owned() });
+    // A 4yz is passed on as it is, but for 421, which would say that we close the connection.
+    assert_eq!(Trial::of(vec![broken_at(1, BUSY)]).answers[0].text, "4.3.0 internal error");
+    assert_eq!(Trial::of(vec![broken_at(1, Act::Reply(421, "bye"))]).answers[0].code, 451);
+}
+
+#[test]
+fn one_backend_that_refuses_one_recipient_goes_on_with_the_others() {
+    let refusal = Act::Reply(554, "5.7.1 relaying denied");
+    let server = Server { recipients: vec![None, Some(refusal)], ..Server::default() };
+    let mut trial = Trial::of(vec![server]);
+    assert_eq!(trial.send(&["0@x", "1@x", "2@x"]), [250, 250, 554, 250, 250]);
+    assert_eq!(trial.servers[0].taken, [["0@x", "2@x"]]);
+}
+
+#[test]
+fn a_standby_gets_what_another_one_has_refused_and_nothing_else() {
+    let ways = || {
+        let mut ways = ways(2);
+        ways[1].after_refusal = true;
+        ways
+    };
+    let servers = |act| vec![broken_at(1, act), Server::default()];
+    let begun = |act| Trial::on(ways(), servers(act), bounds(Ambiguity::Refuse), "MAIL FROM:<a@example.net>");
+    assert_eq!(begun(PAUSED).answers[0].code, 250);
+    assert_eq!(begun(Act::Close).answers[0].code, 451);
+    assert_eq!(begun(BUSY).answers[0].code, 451);
+}
+
+#[test]
+fn a_connection_that_was_closed_while_idle_is_made_anew_and_blames_nobody() {
+    let server = Server { is_idle_closed: true, ..Server::default() };
+    let mut trial = Trial::of(vec![server, Server::default()]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![1, 0]));
+    assert_eq!(trial.evidence.len(), 1, "the accepted message");
+    // And one that the server closed while the application thought.
+    let mut trial = Trial::of(vec![Server::default(), Server::default()]);
+    trial.recipient("0@x");
+    trial.now += Duration::from_mins(5);
+    trial.servers[0].data = Some(Act::Close);
+    let before = trial.performed;
+    trial.transaction.handle(trial.now, TransactionInput::Content(10));
+    let actions = trial.transaction.poll();
+    let [TransactionAction::Perform { operation: Operation::Command(_), deadline }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let result = trial.perform(&Operation::Command("DATA".to_owned()), *deadline);
+    trial.servers[0].data = None;
+    trial.transaction.handle(trial.now, TransactionInput::Done(result));
+    trial.work();
+    assert_eq!((trial.taken(), trial.performed > before), (vec![1, 0], true));
+    assert_eq!(trial.servers[0].taken, [["0@x"]]);
+}
+
+#[test]
+fn a_backend_that_lacks_what_the_message_uses_is_passed_by() {
+    let able = Capabilities { size: Some(5000), eight_bit: true, utf8: true, ..Capabilities::default() };
+    let line = "MAIL FROM:<ü@example.net> SMTPUTF8";
+    let servers = vec![Server::default(), Server { capabilities: able, ..Server::default() }];
+    let mut trial = Trial::new(servers, bounds(Ambiguity::Refuse), line);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+    assert_eq!(trial.evidence.len(), 1, "it is no failure");
+    let trial = Trial::new(vec![Server::default()], bounds(Ambiguity::Refuse), line);
+    assert_eq!(trial.answers[0].code, 553);
+    // If another one could, and is down, it is worth another try.
+    let down = Server { connect: Some(Act::Close), ..Server::default() };
+    let trial = Trial::new(vec![Server::default(), down], bounds(Ambiguity::Refuse), line);
+    assert_eq!(trial.answers[0].code, 451);
+    // The size counts when it is known.
+    let small = Server { capabilities: Capabilities { size: Some(500), ..able }, ..Server::default() };
+    let mut trial = Trial::of(vec![small.clone(), Server { capabilities: able, ..Server::default() }]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+    let mut trial = Trial::of(vec![small]);
+    assert_eq!(trial.send(&["0@x"]), [250, 250, 552]);
+}
+
+#[test]
+fn all_waits_together_stay_within_the_bound() {
+    let silent = || broken_at(0, Act::Hang);
+    let start = Instant::now();
+    let trial = Trial::of(vec![silent(), silent(), silent(), silent(), silent()]);
+    assert!(trial.now - start <= Duration::from_secs(16), "{:?}", trial.now - start);
+    assert_eq!(trial.answers[0].code, 451);
+    let text = &trial.answers[0].text;
+    assert!(text.contains("no backend took the message in time"), "{text}");
+    // Whoever had less than its stage is not accused of silence.
+    assert_eq!(trial.evidence.len(), 3);
+    // A silent end takes the rest and no more.
+    let mut trial = Trial::of(vec![broken_at(0, Act::Hang), broken_at(6, Act::Hang)]);
+    assert_eq!(trial.send(&["0@x"]), [250, 250, 451]);
+    assert!(trial.now - start <= Duration::from_secs(26));
+    // Waits for the application cost nothing.
+    let mut trial = Trial::of(vec![Server::default()]);
+    trial.recipient("0@x");
+    trial.now += Duration::from_mins(10);
+    assert_eq!(trial.content().code, 250);
+}
+
+fn act() -> impl Strategy<Value = Option<Act>> {
+    prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Act::Close)),
+        1 => Just(Some(Act::Hang)),
+        1 => Just(Some(PAUSED)),
+        1 => Just(Some(BUSY)),
+        1 => Just(Some(NO_USER)),
+        1 => Just(Some(Act::Reply(354, "go"))),
+        1 => Just(Some(Act::Reply(421, "4.3.2 bye"))),
+        1 => Just(Some(Act::Reply(250, "ok"))),
+    ]
+}
+
+fn server() -> impl Strategy<Value = Server> {
+    let connect = act().prop_map(|act| act.filter(|act| matches!(act, Act::Close | Act::Hang)));
+    let end = prop_oneof![4 => act(), 1 => Just(Some(Act::TakeAndClose))];
+    let recipients =
+        prop::collection::vec(act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(250, _)))), 3);
+    let content = act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(..))));
+    (connect, act(), recipients, act(), content, end, any::<bool>()).prop_map(
+        |(connect, mail, recipients, data, content, end, is_idle_closed)| Server {
+            connect,
+            mail,
+            recipients,
+            data,
+            content,
+            end,
+            is_idle_closed,
+            ..Server::default()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_accepted_message_is_at_one_backend_for_the_recipients_that_were_told_so(
+        servers in prop::collection::vec(server(), 1..5),
+    ) {
+        let start = Instant::now();
+        let mut trial = Trial::of(servers);
+        let names = ["0@x", "1@x", "2@x"];
+        let mut told = BTreeSet::new();
+        let mut is_accepted = false;
+        if !trial.transaction.is_over() {
+            for name in names {
+                let answer = trial.recipient(name);
+                if answer.code < 300 {
+                    told.insert(name.to_owned());
+                }
+            }
+            prop_assert_eq!(trial.transaction.recipients(), told.len());
+            if trial.transaction.answer_to_data().code == 354 {
+                is_accepted = trial.content().code < 300;
+                prop_assert!(trial.transaction.is_over());
+            }
+        }
+        let taken: Vec<_> = trial.servers.iter().flat_map(|server| &server.taken).collect();
+        let is_ambiguous = trial.evidence.iter().any(|evidence| evidence.is_ambiguous);
+        if is_accepted {
+            prop_assert_eq!(taken.len(), 1);
+            prop_assert_eq!(taken[0].iter().cloned().collect::<BTreeSet<_>>(), told);
+        } else {
+            prop_assert!(taken.len() <= usize::from(is_ambiguous), "{:?}", taken);
+        }
+        let accepted = trial.evidence.iter().filter(|evidence| evidence.fate == Fate::Accepted).count();
+        prop_assert_eq!(accepted, usize::from(is_accepted));
+        prop_assert!(trial.now - start <= Duration::from_secs(26));
+        prop_assert!(trial.answers.iter().all(|answer| answer.code != 421 && answer.code != 354));
+    }
+
+    #[test]
+    fn with_one_sound_backend_at_the_end_every_message_gets_through_unless_it_is_refused_itself(
+        servers in prop::collection::vec(server(), 0..3),
+    ) {
+        let mut servers: Vec<Server> = servers;
+        for server in &mut servers {
+            // Nothing that is about the message, or that nobody can know.
+            for act in [&mut server.connect, &mut server.mail, &mut server.data, &mut server.content, &mut server.end]
+                .into_iter()
+                .chain(&mut server.recipients)
+            {
+                let is_told = matches!(act, Some(Act::Reply(550, _) | Act::Hang));
+                if is_told {
+                    *act = None;
+                }
+            }
+            if !matches!(server.end, Some(Act::Reply(250 | 421 | 451 | 554, _))) {
+                server.end = Some(BUSY);
+            }
+        }
+        servers.push(Server::default());
+        let mut trial = Trial::of(servers);
+        prop_assert_eq!(trial.send(&["0@x", "1@x", "2@x"]), [250; 5]);
+        prop_assert_eq!(trial.taken().iter().sum::<usize>(), 1);
+    }
+}

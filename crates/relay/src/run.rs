@@ -1,0 +1,404 @@
+//! Wiring of `mail-failover relay run`, and the order in which its parts end:
+//!
+//! 1. It is not ready any more. New connections are still taken for a while, until nobody leads to it.
+//! 2. The ports are closed. Transactions end; every other command gets 421.
+//! 3. Idle connections to backends get QUIT. The driver ends, then the writer of the state and HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mail_failover_dataplane::core::{AgentCore, CoreMemory};
+use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::reporter::{self, Reporter};
+use mail_failover_dataplane::source::{self, DocumentSource};
+use mail_failover_dataplane::state_writer::{Records, StateMetrics, StateWriter, restore};
+use mail_failover_dataplane::store::{StateRecord, StateStore};
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_runtime::places::Places;
+use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::tasks::Tasks;
+use mail_failover_runtime::telemetry::{
+    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
+};
+use mail_failover_smtp::tls::TlsSetups;
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::{Accounts, AccountsError};
+use crate::arguments::{ArgumentError, RelayArguments};
+use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
+use crate::buffer::{BufferBounds, Buffers};
+use crate::certificate::{CertificateError, CertificateFollower};
+use crate::core::choice::Rotation;
+use crate::core::session::SessionSettings;
+use crate::core::transaction::TransactionBounds;
+use crate::driver::{Driver, DriverOutputs};
+use crate::metrics::{BackendMetrics, PREFIX, ServerMetrics};
+use crate::scout::Scout;
+use crate::server::{ClientBounds, Relay, SmtpListener};
+
+/// Results that wait for the driver.
+const RESULT_QUEUE: usize = 8192;
+/// Age of the last heartbeat at which the loop counts as stuck. It turns every second at least.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
+/// Pause between two looks at logins, of backends and of applications.
+const LOGINS_PAUSE: Duration = Duration::from_secs(5);
+/// Bounds on waiting for applications.
+const CLIENT_BOUNDS: ClientBounds =
+    ClientBounds { command: Duration::from_mins(5), pause: Duration::from_mins(1), content: Duration::from_mins(10) };
+
+const DRIVER: &str = "the driver";
+const STATE_WRITER: &str = "the writer of the state";
+const HTTP_SERVER: &str = "the HTTP server";
+const HEALTH_SERVER: &str = "the health server";
+const SOURCE: &str = "a source";
+/// Readiness condition that a relay that ends does not meet any more.
+const STAYING: &str = "staying";
+
+/// Error of a relay that could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The logs cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The arguments do not fit together.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
+    /// There is no way to reach an API server.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The API server's address or our credentials cannot be used.
+    #[error("the API server cannot be used as configured: {}", describe(.0))]
+    Client(#[source] Box<kube::Error>),
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
+    Listen {
+        /// Address that was to be used.
+        address: SocketAddr,
+        /// Flag that sets the address.
+        flag: &'static str,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("--certificate-directory: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The users cannot be read.
+    #[error("--users-directory: {0}")]
+    Accounts(#[from] AccountsError),
+    /// The operating system refused something at start.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// A part without which the relay must not go on.
+    #[error("{0} has ended unexpectedly; the process ends so that it is started again")]
+    Ended(&'static str),
+}
+
+/// Runs a relay until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`] when it could not start, or when a part of it ended by itself.
+pub fn run(arguments: &RelayArguments) -> Result<(), RunError> {
+    arguments.check()?;
+    telemetry::init_logs(&arguments.log, arguments.log_format)?;
+    raise_limit_of_open_files();
+    // Before anything speaks TLS: with two providers linked and none chosen rustls panics at the first handshake.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // Before anything else: a signal that comes at once must end us in order.
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let told = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        serve(arguments, told, |_| {}).await
+    })
+}
+
+/// Addresses of a relay that has started, with the real ports where 0 was asked for.
+#[derive(Clone, Debug)]
+pub struct RelayAddresses {
+    /// SMTP.
+    pub smtp: Vec<SocketAddr>,
+    /// SMTP inside TLS.
+    pub smtps: Vec<SocketAddr>,
+    /// Metrics.
+    pub metrics: SocketAddr,
+    /// Liveness and readiness.
+    pub health: SocketAddr,
+}
+
+/// Runs a relay until `told`, and says where it listens once it has `started`.
+///
+/// # Errors
+/// [`RunError`] when it could not start, or when a part of it ended by itself.
+pub async fn serve(
+    arguments: &RelayArguments,
+    told: impl Future<Output = ()>,
+    started: impl FnOnce(RelayAddresses),
+) -> Result<(), RunError> {
+    arguments.check()?;
+    // At the first reply it would keep everything else waiting.
+    drop(tokio::task::spawn_blocking(mail_failover_replies::rules));
+    let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
+    let mut registry = telemetry::registry();
+    let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
+    let clock = Clock::system();
+    let credentials =
+        Credentials::new(arguments.credentials_directory.clone(), registry.sub_registry_with_prefix(PREFIX));
+    let backend_metrics = BackendMetrics::new(registry.sub_registry_with_prefix(PREFIX));
+    let server_metrics = ServerMetrics::new(registry.sub_registry_with_prefix(PREFIX));
+
+    let address = arguments.listen_address;
+    let http = TelemetryServer::bind(address, &mut registry).await;
+    let http = http.map_err(|source| RunError::Listen { address, flag: "--listen-address", source })?;
+    let address = arguments.health_listen_address;
+    let health = HealthServer::bind(address, &mut registry).await;
+    let health = health.map_err(|source| RunError::Listen { address, flag: "--health-listen-address", source })?;
+    let mut addresses =
+        RelayAddresses { smtp: vec![], smtps: vec![], metrics: http.local_addr()?, health: health.local_addr()? };
+    let mut listeners = vec![];
+    for (wanted, is_implicit, flag) in
+        [(&arguments.smtp_address, false, "--smtp-address"), (&arguments.smtps_address, true, "--smtps-address")]
+    {
+        for address in wanted {
+            let listener = SmtpListener::bind(*address, is_implicit);
+            let listener = listener.map_err(|source| RunError::Listen { address: *address, flag, source })?;
+            let address = listener.local_addr()?;
+            tracing::info!(%address, implicit_tls = is_implicit, "listening");
+            if is_implicit {
+                addresses.smtps.push(address)
+            } else {
+                addresses.smtp.push(address)
+            }
+            listeners.push(listener);
+        }
+    }
+
+    let mut tasks = Tasks::default();
+    let certificate = match arguments.certificate_directory.clone() {
+        Some(folder) => {
+            let (follower, certificate) = CertificateFollower::new(folder)?;
+            tasks.spawn("the follower of the certificate", follower.follow());
+            Some(certificate)
+        }
+        None => None,
+    };
+    let accounts = match arguments.users_directory.clone() {
+        Some(folder) => {
+            let (sender, accounts) = watch::channel(Arc::new(Accounts::read(&folder)?));
+            tasks.spawn("the follower of users", follow_users(folder, sender));
+            Some(accounts)
+        }
+        None => None,
+    };
+
+    let store = StateStore::new(arguments.state_directory.clone());
+    let state_metrics = StateMetrics::new(registry.sub_registry_with_prefix(PREFIX));
+    let saved = restore(&store, &state_metrics);
+    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), state_metrics, end.clone());
+    let (reporter, reporting) = Reporter::start(
+        reporter::Settings {
+            agent: arguments.name.clone().unwrap_or_else(hostname),
+            token_file: arguments.token_file.clone(),
+            heartbeat: reporter::HEARTBEAT,
+        },
+        clock,
+        reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
+        end.clone(),
+    );
+    let (answers, answered) = watch::channel(None);
+    let (evidence, results) = mpsc::channel(RESULT_QUEUE);
+    let (source_events, found) = mpsc::channel(source::QUEUE);
+    let outputs = DriverOutputs {
+        answers,
+        reporter,
+        state_writer,
+        heartbeat: heartbeat.clone(),
+        readiness: readiness.clone(),
+        metrics: backend_metrics.clone(),
+    };
+    let mut driver = Driver::new(AgentCore::new(memory(&saved)), clock, outputs);
+    if let Some(document) = saved.get(&StateRecord::Document) {
+        driver.begin_with(&DocumentSource::Disk(store.path(StateRecord::Document).display().to_string()), document);
+    }
+    follow(arguments, &source_events, &mut tasks, &mut registry).await?;
+    drop(source_events);
+
+    let learnt = Arc::new(Learnt::default());
+    let name: Arc<str> = arguments.hostname.clone().unwrap_or_else(hostname).into();
+    let connector = Connector { hostname: name.clone(), resolver: Resolver::default(), tls: TlsSetups::default() };
+    let bounds = PoolBounds {
+        connections: arguments.backend_connections,
+        messages: arguments.backend_messages,
+        idle: arguments.backend_idle_timeout,
+    };
+    let pool = Pool::new(connector, bounds, learnt.clone(), backend_metrics.clone());
+    let buffer_bounds = BufferBounds {
+        message: arguments.message_memory,
+        memory: arguments.buffer_memory,
+        disk: arguments.buffer_disk,
+        folder: arguments.buffer_directory.clone(),
+    };
+    let relay = Arc::new(Relay {
+        settings: Arc::new(SessionSettings {
+            hostname: name,
+            has_certificate: certificate.is_some(),
+            requires_tls: arguments.require_tls,
+            has_logins: accounts.is_some(),
+            login_without_tls: arguments.login_without_tls,
+            max_message: arguments.max_message_size,
+            max_recipients: arguments.max_recipients,
+            bounds: TransactionBounds {
+                total: arguments.transaction_timeout,
+                stage: arguments.stage_timeout,
+                answer: arguments.answer_timeout,
+                ambiguity: arguments.when_ambiguous.into(),
+            },
+        }),
+        client_bounds: CLIENT_BOUNDS,
+        answers: answered.clone(),
+        rotation: Mutex::new(Rotation::default()),
+        pool: pool.clone(),
+        learnt: learnt.clone(),
+        buffers: Buffers::new(buffer_bounds, server_metrics.clone()),
+        credentials: credentials.clone(),
+        accounts,
+        certificate,
+        networks: arguments.allow_networks.clone(),
+        evidence,
+        backend_metrics,
+        server_metrics: server_metrics.clone(),
+        clock,
+        logs_addresses: arguments.log_addresses,
+        messages: AtomicU64::new(0),
+    });
+    let scout = Scout {
+        answers: answered.clone(),
+        pool: pool.clone(),
+        learnt,
+        credentials: credentials.clone(),
+        patience: arguments.stage_timeout,
+    };
+    tasks.spawn(DRIVER, driver.run(found, results, shutdown.clone()));
+    tasks.spawn("the scout", scout.run());
+    tasks.spawn("the pool of connections", pool.clone().look_after_idle(end.clone()));
+    tasks.spawn("the reader of logins", look_at_logins(credentials, answered));
+    tasks.add(STATE_WRITER, writing);
+    tasks.add("the reporter", reporting);
+    tasks.spawn(HTTP_SERVER, http.serve(registry, axum::Router::new(), end.clone()));
+    let state = HealthState { heartbeat, readiness: readiness.clone() };
+    tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
+
+    let places = Arc::new(Places::new(arguments.max_connections, server_metrics.gave_way.clone()));
+    let (connections, closing, drain) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let mut ports = tokio::task::JoinSet::new();
+    for listener in listeners {
+        ports.spawn(listener.serve(relay.clone(), places.clone(), connections.clone(), closing.clone(), drain.clone()));
+    }
+    drop(relay);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
+    started(addresses);
+    let ended = tokio::select! {
+        () = told => None,
+        name = tasks.next_end() => Some(name),
+    };
+    tracing::info!(cause = ended.unwrap_or("as told"), "the relay ends");
+    readiness.expect(STAYING);
+    readiness.hindered(STAYING, "the relay is shutting down");
+    tokio::time::sleep(arguments.drain_delay).await;
+    closing.cancel();
+    ports.join_all().await;
+    drain.cancel();
+    connections.close();
+    if timeout(arguments.drain_timeout, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "transactions were under way for longer than --drain-timeout");
+    }
+    pool.close().await;
+    tasks.stop(&shutdown, &[DRIVER]).await;
+    tasks.stop(&end, &[STATE_WRITER, HTTP_SERVER, HEALTH_SERVER]).await;
+    ended.map_or(Ok(()), |name| Err(RunError::Ended(name)))
+}
+
+fn memory(saved: &Records) -> Option<CoreMemory> {
+    let parsed = serde_json::from_str(saved.get(&StateRecord::Memory)?);
+    // The memory of another version is dropped: backends that still fail come last again soon enough.
+    parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier relay remembered is ignored")).ok()
+}
+
+async fn follow(
+    arguments: &RelayArguments,
+    source_events: &mpsc::Sender<source::SourceMessage>,
+    tasks: &mut Tasks,
+    registry: &mut Registry,
+) -> Result<(), RunError> {
+    if let Some(object) = arguments.config_map.clone() {
+        let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
+        let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
+        let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
+        tasks.spawn(SOURCE, source::follow_config_map(client, object, source_events.clone()));
+    }
+    if let Some(path) = arguments.config_file.clone() {
+        tasks.spawn(SOURCE, source::follow_file(path, source_events.clone()));
+    }
+    Ok(())
+}
+
+/// Looks at every login that may be asked for: now and then, and when the backends change.
+async fn look_at_logins(
+    credentials: Credentials,
+    mut answers: watch::Receiver<Option<Arc<mail_failover_dataplane::answers::Answers>>>,
+) {
+    loop {
+        let secrets: Vec<_> = answers.borrow_and_update().as_deref().map_or_else(Vec::new, |answers| {
+            answers.routing.backends.iter().filter_map(|backend| backend.secret.clone()).collect()
+        });
+        credentials.keep(secrets).await;
+        tokio::select! {
+            changed = answers.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOGINS_PAUSE) => {}
+        }
+    }
+}
+
+/// Reads the users again and again. While they cannot be read, the last good ones stay.
+async fn follow_users(folder: PathBuf, users: watch::Sender<Arc<Accounts>>) {
+    let mut told = String::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOGINS_PAUSE) => {}
+            () = users.closed() => return,
+        }
+        let looked_at = folder.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || Accounts::read(&looked_at)).await else { return };
+        match read {
+            Ok(read) => {
+                told.clear();
+                users.send_if_modified(|known| {
+                    let is_new = **known != read;
+                    if is_new {
+                        tracing::info!("the users have changed");
+                        *known = Arc::new(read);
+                    }
+                    is_new
+                });
+            }
+            Err(error) if error.to_string() != told => {
+                told = error.to_string();
+                tracing::warn!(%error, "the users cannot be read; the last good ones stay");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,647 @@
+//! Listeners, and the driver of each connection of an application.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use mail_failover_contract::routing::RouteBackend;
+use mail_failover_core::model::{EvidenceClass, Stage};
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_runtime::clock::Clock;
+use mail_failover_runtime::places::{Place, Places};
+use mail_failover_runtime::random;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
+use crate::backend::{CheckedOut, Learnt, Pool, Target};
+use crate::buffer::{BufferError, Buffers, MessageBuffer};
+use crate::core::answer::Answer;
+use crate::core::choice::{self, Rotation};
+use crate::core::session::{Session, SessionAction, SessionInput, SessionSettings, SubmittedLogin, TransactionEnd};
+use crate::core::trace::Trace;
+use crate::core::transaction::{Evidence, Operation, OperationFailure, OperationResult, Way};
+use crate::driver::EvidenceOf;
+use crate::metrics::{BackendMetrics, ServerMetrics};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// Pause after the kernel refused a connection, most likely because too many files are open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Bound on the TLS handshake of an application.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// Time for an application to take what is sent to it.
+const SEND: Duration = Duration::from_secs(30);
+/// Pause after a wrong login.
+const WRONG_LOGIN: Duration = Duration::from_secs(1);
+/// Octets that are read at once.
+const READ: usize = 4096;
+const READ_CONTENT: usize = 64 * 1024;
+/// Octets that an application may send ahead while the relay works for it.
+const AHEAD: usize = 64 * 1024;
+
+/// Bounds on waiting for applications.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientBounds {
+    /// Time for a command (RFC 5321 §4.5.3.2.7).
+    pub command: Duration,
+    /// Pause within the content of a message.
+    pub pause: Duration,
+    /// The whole content of a message.
+    pub content: Duration,
+}
+
+/// Parts that all connections share.
+pub struct Relay {
+    /// Settings of sessions.
+    pub settings: Arc<SessionSettings>,
+    /// Bounds on waiting for applications.
+    pub client_bounds: ClientBounds,
+    /// Answers in force; `None` before the first document.
+    pub answers: watch::Receiver<Option<Arc<Answers>>>,
+    /// Turns of the backends.
+    pub rotation: Mutex<Rotation>,
+    /// Connections to backends.
+    pub pool: Pool,
+    /// Extensions of backends.
+    pub learnt: Arc<Learnt>,
+    /// Room for content.
+    pub buffers: Buffers,
+    /// Logins at backends.
+    pub credentials: Credentials,
+    /// Logins of applications.
+    pub accounts: Option<watch::Receiver<Arc<Accounts>>>,
+    /// Certificate, if there is one.
+    pub certificate: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// Clients that may send without a login.
+    pub networks: Vec<IpNet>,
+    /// Results for breakers and reports.
+    pub evidence: mpsc::Sender<EvidenceOf>,
+    /// Metrics of backends.
+    pub backend_metrics: BackendMetrics,
+    /// Metrics of applications.
+    pub server_metrics: ServerMetrics,
+    /// Source of the time.
+    pub clock: Clock,
+    /// True if the access log names senders and recipients.
+    pub logs_addresses: bool,
+    /// Number of the next message.
+    pub messages: AtomicU64,
+}
+
+/// A port that listens.
+pub struct SmtpListener {
+    tcp: TcpListener,
+    is_implicit: bool,
+}
+
+impl SmtpListener {
+    /// Listens on an address. With `is_implicit`, TLS is spoken from the first byte.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn bind(address: SocketAddr, is_implicit: bool) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { tcp: socket.listen(BACKLOG)?, is_implicit })
+    }
+
+    /// The address that it listens on, with the real port where 0 was asked for.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Accepts connections until `closing`, and drives each as a task of `under_way` that drains when told to.
+    pub async fn serve(
+        self,
+        relay: Arc<Relay>,
+        places: Arc<Places>,
+        under_way: TaskTracker,
+        closing: CancellationToken,
+        drain: CancellationToken,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                () = closing.cancelled() => return,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
+                    Some(place) => {
+                        relay.server_metrics.accepted.inc();
+                        let serving = serve_one(
+                            relay.clone(),
+                            stream,
+                            peer.ip().to_canonical(),
+                            place,
+                            self.is_implicit,
+                            drain.clone(),
+                        );
+                        under_way.spawn(serving);
+                    }
+                    None => {
+                        relay.server_metrics.turned_away.inc();
+                        // As much as fits without waiting: a flood must not hold us up.
+                        let _ = stream.try_write(b"421 4.3.2 too many connections; try again\r\n");
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+type ClientStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+async fn serve_one(
+    relay: Arc<Relay>,
+    stream: TcpStream,
+    peer: IpAddr,
+    place: Place,
+    is_implicit: bool,
+    drain: CancellationToken,
+) {
+    relay.server_metrics.connections.inc();
+    let metrics = relay.server_metrics.clone();
+    let _ = stream.set_nodelay(true);
+    let gives_way = place.gives_way().clone();
+    let stream = if is_implicit {
+        tokio::select! {
+            () = gives_way.cancelled() => None,
+            stream = shake_hands(&relay, stream) => stream.map(Either::Right),
+        }
+    } else {
+        Some(Either::Left(stream))
+    };
+    if let Some(stream) = stream {
+        let is_allowed = relay.networks.iter().any(|network| network.contains(&peer));
+        let session = Session::new(relay.settings.clone(), is_allowed, is_implicit);
+        let connection = Application {
+            relay,
+            stream: Some(stream),
+            session,
+            place,
+            peer,
+            content: None,
+            answers: None,
+            ways: vec![],
+            backend: None,
+            attempts: 0,
+            number: 0,
+            message: String::new(),
+        };
+        connection.run(drain).await;
+    }
+    metrics.connections.dec();
+}
+
+async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<TlsStream<TcpStream>>> {
+    let config = relay.certificate.as_ref()?.borrow().clone();
+    match timeout(HANDSHAKE, Box::pin(TlsAcceptor::from(config).accept(stream))).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake with an application failed");
+            None
+        }
+        Err(_elapsed) => {
+            relay.server_metrics.timed_out.inc();
+            None
+        }
+    }
+}
+
+/// Content that is being received or carried.
+struct Content {
+    buffer: MessageBuffer,
+    trace: u64,
+    error: Option<BufferError>,
+}
+
+/// Connection to the backend that carries the message now.
+struct Carrier {
+    checked_out: CheckedOut,
+    way: Way,
+}
+
+/// Driver of one connection.
+struct Application {
+    relay: Arc<Relay>,
+    /// `None` while it is handed to the handshake, and after that has failed.
+    stream: Option<ClientStream>,
+    session: Session,
+    place: Place,
+    peer: IpAddr,
+    content: Option<Content>,
+    /// Answers by which the present message goes.
+    answers: Option<Arc<Answers>>,
+    ways: Vec<Way>,
+    backend: Option<Carrier>,
+    attempts: u32,
+    /// Number of the present message.
+    number: u64,
+    /// Id of the present message, in the `Received` line and the access log.
+    message: String,
+}
+
+/// The connection is over.
+struct Gone;
+
+impl Application {
+    async fn run(mut self, drain: CancellationToken) {
+        if self.work(&drain).await.is_err() {
+            self.session.hang_up(Instant::now());
+            // What is left to note: the end of a transaction.
+            while let Some(action) = self.session.poll(Instant::now()) {
+                match action {
+                    SessionAction::Release { is_in_step } => self.release(is_in_step),
+                    SessionAction::Ended(end) => self.ended(&end),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    async fn work(&mut self, drain: &CancellationToken) -> Result<(), Gone> {
+        let mut is_drained = false;
+        let mut begun_content: Option<Instant> = None;
+        let mut waits_since = Instant::now();
+        loop {
+            while let Some(action) = self.session.poll(Instant::now()) {
+                waits_since = Instant::now();
+                if action == SessionAction::Close {
+                    self.close().await;
+                    return Ok(());
+                }
+                self.act(action).await?;
+            }
+            if !self.session.awaits_client() {
+                continue;
+            }
+            let is_in_content = self.session.is_in_content();
+            begun_content = if is_in_content { begun_content.or(Some(Instant::now())) } else { None };
+            let bounds = self.relay.client_bounds;
+            let deadline = match begun_content {
+                Some(begun) => (begun + bounds.content).min(Instant::now() + bounds.pause),
+                None => waits_since + bounds.command,
+            };
+            self.session.offer(self.offered());
+            let mut buffer = vec![];
+            self.place.release();
+            let gives_way = self.place.gives_way().clone();
+            let size = if is_in_content { READ_CONTENT } else { READ };
+            let Some(stream) = &mut self.stream else { return Err(Gone) };
+            let received = tokio::select! {
+                biased;
+                () = gives_way.cancelled() => {
+                    self.session.close_with(Instant::now(), "4.3.2 too many connections; this one was idle");
+                    continue;
+                }
+                () = drain.cancelled(), if !is_drained => {
+                    is_drained = true;
+                    self.session.handle(Instant::now(), SessionInput::Drain);
+                    continue;
+                }
+                received = timeout_at(deadline.into(), read(stream, &mut buffer, size)) => received,
+            };
+            self.place.keep();
+            match received {
+                Ok(Ok(0) | Err(_)) => return Err(Gone),
+                Ok(Ok(_)) => self.session.handle(Instant::now(), SessionInput::Received(&buffer)),
+                Err(_elapsed) => {
+                    self.relay.server_metrics.timed_out.inc();
+                    self.session.close_with(Instant::now(), "4.4.2 you were silent for too long");
+                }
+            }
+        }
+    }
+
+    fn offered(&self) -> crate::core::capabilities::Capabilities {
+        let answers = self.relay.answers.borrow();
+        answers.as_deref().map(|answers| self.relay.learnt.common(answers)).unwrap_or_default()
+    }
+
+    async fn act(&mut self, action: SessionAction) -> Result<(), Gone> {
+        match action {
+            SessionAction::Send(bytes) => self.send(&bytes).await?,
+            SessionAction::StartTls => {
+                let Some(Either::Left(stream)) = self.stream.take() else { return Err(Gone) };
+                let stream = shake_hands(&self.relay, stream).await.ok_or(Gone)?;
+                self.stream = Some(Either::Right(stream));
+                self.session.handle(Instant::now(), SessionInput::TlsEstablished);
+            }
+            SessionAction::CheckLogin(SubmittedLogin(login)) => {
+                let is_right = self.relay.accounts.as_ref().is_some_and(|accounts| accounts.borrow().knows(&login));
+                if !is_right {
+                    // Guesses take time, and no place that somebody else could use.
+                    self.place.release();
+                    tokio::time::sleep(WRONG_LOGIN).await;
+                }
+                self.session.handle(Instant::now(), SessionInput::LoginChecked(is_right));
+            }
+            SessionAction::Plan { domain } => {
+                let planned = self.plan(domain.as_deref());
+                self.session.handle(Instant::now(), SessionInput::Planned(planned));
+            }
+            SessionAction::Perform { operation, deadline } => {
+                if matches!(operation, Operation::Connect { .. } | Operation::End) && self.is_client_gone().await {
+                    // ADR-0132: An application that leaves takes its message along.
+                    self.backend = None;
+                    return Err(Gone);
+                }
+                let result = Box::pin(self.perform(operation, deadline)).await;
+                self.session.handle(Instant::now(), SessionInput::Performed(result));
+            }
+            SessionAction::Release { is_in_step } => self.release(is_in_step),
+            SessionAction::Evidence(evidence) => self.tell(evidence),
+            SessionAction::BeginContent => self.begin_content().await,
+            SessionAction::Store(part) => self.store(&part).await,
+            SessionAction::EndContent => {
+                let kept = match &self.content {
+                    Some(Content { error: None, trace, .. }) => Ok(*trace),
+                    Some(Content { error: Some(error), .. }) => Err(error.answer()),
+                    None => Err(Answer::own(451, "4.3.0 the content is lost")),
+                };
+                self.session.handle(Instant::now(), SessionInput::ContentKept(kept));
+            }
+            SessionAction::DropContent => self.content = None,
+            SessionAction::Ended(end) => self.ended(&end),
+            SessionAction::Rejected(rejection) => {
+                self.relay.server_metrics.rejected(rejection);
+                tracing::debug!(client = %self.peer, reason = rejection.as_str(), "refused");
+            }
+            SessionAction::Close => {}
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        let stream = self.stream.as_mut().ok_or(Gone)?;
+        let sent = timeout(SEND, async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        });
+        match sent.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Gone),
+            Err(_elapsed) => {
+                self.relay.server_metrics.timed_out.inc();
+                Err(Gone)
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            let _ = timeout(SEND, stream.shutdown()).await;
+        }
+    }
+
+    /// True if the application has closed its side. What it has sent ahead is taken note of.
+    async fn is_client_gone(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else { return true };
+        let mut buffer = vec![];
+        let looked = timeout(Duration::ZERO, read(stream, &mut buffer, AHEAD)).await;
+        match looked {
+            Ok(Ok(0) | Err(_)) => true,
+            Ok(Ok(_)) => {
+                self.session.handle(Instant::now(), SessionInput::Received(&buffer));
+                false
+            }
+            Err(_nothing) => false,
+        }
+    }
+
+    fn plan(&mut self, domain: Option<&str>) -> Result<Vec<Way>, Answer> {
+        let answers = self.relay.answers.borrow().clone();
+        let Some(answers) = answers else { return Err(Answer::own(451, "4.3.0 the relay has no document yet")) };
+        let number = self.relay.messages.fetch_add(1, Ordering::Relaxed);
+        self.number = number;
+        self.message = random::word(12);
+        self.attempts = 0;
+        // No user of the lock can leave the turns half changed.
+        let mut rotation = self.relay.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ways = choice::ways(&answers, &mut rotation, domain, number);
+        drop(rotation);
+        if self.ways.is_empty() {
+            let text = match domain {
+                _ if answers.routing.is_withdrawn => "4.3.2 nobody may carry the mail of this route now".to_owned(),
+                Some(domain) => format!("4.7.1 no backend of this route may send for {domain}"),
+                None => "4.3.2 no backend may carry the mail of this route now".to_owned(),
+            };
+            return Err(Answer::own(451, text));
+        }
+        self.answers = Some(answers);
+        Ok(self.ways.clone())
+    }
+
+    async fn perform(&mut self, operation: Operation, deadline: Instant) -> OperationResult {
+        let begun = Instant::now();
+        let (stage, result) = match operation {
+            Operation::Connect { way, is_fresh } => return self.connect(way, is_fresh, deadline).await,
+            Operation::Command(line) => {
+                let Some(carrier) = &mut self.backend else { return lost() };
+                let reply = carrier.checked_out.connection.command(&line, deadline, &carrier.way.rulebook).await;
+                ("command", reply.map(OperationResult::Reply))
+            }
+            Operation::Content => ("content", self.carry(deadline).await),
+            Operation::End => {
+                let Some(carrier) = &mut self.backend else { return lost() };
+                let reply = carrier.checked_out.connection.end(deadline, &carrier.way.rulebook).await;
+                ("end", reply.map(OperationResult::Reply))
+            }
+        };
+        if let Some(carrier) = &self.backend {
+            self.relay.backend_metrics.took(&carrier.way.backend, stage, begun.elapsed());
+        }
+        result.unwrap_or_else(OperationResult::Failed)
+    }
+
+    async fn connect(&mut self, way: usize, is_fresh: bool, deadline: Instant) -> OperationResult {
+        self.backend = None;
+        let Some(way) = self.ways.get(way).cloned() else { return lost() };
+        if !is_fresh {
+            self.attempts += 1;
+            if self.attempts > 1 {
+                self.relay.backend_metrics.replayed(&way.backend);
+            }
+        }
+        let Some(backend) = self.route_backend(&way.backend) else { return lost() };
+        let target = match target(&self.relay.credentials, &backend).await {
+            Ok(target) => target,
+            Err(failure) => return OperationResult::Failed(failure),
+        };
+        match self.relay.pool.check_out(&way.backend, &target, &way.rulebook, is_fresh, deadline).await {
+            Ok(checked_out) => {
+                let capabilities = checked_out.connection.capabilities();
+                let is_reused = checked_out.is_reused;
+                self.backend = Some(Carrier { checked_out, way });
+                OperationResult::Ready { capabilities, is_reused }
+            }
+            Err(failure) => OperationResult::Failed(failure),
+        }
+    }
+
+    fn route_backend(&self, name: &str) -> Option<RouteBackend> {
+        let answers = self.answers.as_ref()?;
+        answers.routing.backends.iter().find(|backend| *backend.name == *name).cloned()
+    }
+
+    /// Sends the content without its end.
+    async fn carry(&mut self, deadline: Instant) -> Result<OperationResult, OperationFailure> {
+        let pause = self.relay.settings.bounds.stage;
+        let (Some(carrier), Some(content)) = (&mut self.backend, &self.content) else { return Ok(lost()) };
+        let connection = &mut carrier.checked_out.connection;
+        let mut at = 0;
+        while at < content.buffer.len() {
+            let part = content.buffer.part(at).await.map_err(|error| own_failure(Stage::Mail, &error.to_string()))?;
+            if part.is_empty() {
+                return Err(own_failure(Stage::Mail, "the content is shorter than it was"));
+            }
+            at += part.len() as u64;
+            if let Some(reply) = connection.content(&part, pause, deadline, &carrier.way.rulebook).await? {
+                return Ok(OperationResult::Reply(reply));
+            }
+        }
+        match connection.flush(pause, deadline, &carrier.way.rulebook).await? {
+            Some(reply) => Ok(OperationResult::Reply(reply)),
+            None => Ok(OperationResult::Sent),
+        }
+    }
+
+    fn release(&mut self, is_in_step: bool) {
+        if let Some(Carrier { checked_out, .. }) = self.backend.take() {
+            self.relay.pool.give_back(checked_out, is_in_step);
+        }
+    }
+
+    fn tell(&self, evidence: Evidence) {
+        let Some(way) = self.ways.get(evidence.way) else { return };
+        self.relay.backend_metrics.evidence(&way.backend, &evidence);
+        let Some(backend) = self.route_backend(&way.backend) else { return };
+        if evidence.class != EvidenceClass::Ok {
+            tracing::info!(id = self.message, backend = %way.backend, class = evidence.class.as_str(), summary = %evidence.summary, "a backend has not taken a message");
+        }
+        let told = EvidenceOf {
+            next_hop: backend.next_hop,
+            // A number, and nothing of the message.
+            message: self.number,
+            at: self.relay.clock.now(),
+            took: evidence.since.elapsed(),
+            evidence,
+        };
+        if self.relay.evidence.try_send(told).is_err() {
+            self.relay.backend_metrics.lost();
+        }
+    }
+
+    async fn begin_content(&mut self) {
+        let now = self.relay.clock.now();
+        let date = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or_default();
+        let date = jiff::fmt::rfc2822::to_string(&date.to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default();
+        let (client_name, is_extended) = self.session.client_name().unwrap_or(("unknown", false));
+        let trace = Trace {
+            client_name,
+            client: self.peer,
+            hostname: &self.relay.settings.hostname,
+            is_extended,
+            is_encrypted: self.session.is_encrypted(),
+            is_authenticated: self.session.user().is_some(),
+            is_utf8: self.session.uses_utf8(),
+            id: &self.message,
+            date: &date,
+        };
+        let trace = trace.line();
+        self.content = Some(Content { buffer: self.relay.buffers.message(), trace: trace.len() as u64, error: None });
+        self.store(trace.as_bytes()).await;
+    }
+
+    async fn store(&mut self, part: &[u8]) {
+        let Some(content) = self.content.as_mut().filter(|content| content.error.is_none()) else { return };
+        if let Err(error) = content.buffer.append(part).await {
+            self.relay.server_metrics.unbuffered(error.as_str());
+            tracing::warn!(id = self.message, %error, "a message is refused with 452");
+            // Its room is free again while the rest of it comes.
+            content.buffer = self.relay.buffers.message();
+            content.error = Some(error);
+        }
+    }
+
+    fn ended(&self, end: &TransactionEnd) {
+        let TransactionEnd { backend, answer, sender, recipients, size, since, attempts } = end;
+        let took = since.elapsed();
+        self.relay.server_metrics.ended(answer.as_ref().map(|answer| answer.code), took);
+        let (sender, recipients_named) =
+            if self.relay.logs_addresses { (sender.as_str(), recipients.join(" ")) } else { ("", String::new()) };
+        tracing::info!(
+            target: "mail_failover_relay::access",
+            id = self.message,
+            client = %self.peer,
+            user = self.session.user().unwrap_or_default(),
+            tls = self.session.is_encrypted(),
+            backend = backend.as_deref().unwrap_or_default(),
+            code = answer.as_ref().map_or(0, |answer| answer.code),
+            recipients = recipients.len(),
+            size,
+            attempts,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            sender,
+            to = recipients_named,
+            "transaction"
+        );
+    }
+}
+
+async fn read(stream: &mut ClientStream, buffer: &mut Vec<u8>, size: usize) -> io::Result<usize> {
+    // Room is made only when there is something to read: ten thousand idle connections keep no buffers.
+    stream_readable(stream).await?;
+    buffer.reserve(size);
+    stream.read_buf(buffer).await
+}
+
+/// Waits until the connection has something to say. Inside TLS that may have been received already.
+async fn stream_readable(stream: &ClientStream) -> io::Result<()> {
+    match stream {
+        Either::Left(tcp) => tcp.readable().await,
+        Either::Right(_) => Ok(()),
+    }
+}
+
+/// The server and the login of a backend.
+pub async fn target(credentials: &Credentials, backend: &RouteBackend) -> Result<Target, OperationFailure> {
+    let login = match &backend.secret {
+        Some(secret) => {
+            let login = credentials.login(secret).await;
+            Some(login.map_err(|error| own_failure(Stage::Auth, &error.to_string()))?)
+        }
+        None => None,
+    };
+    Ok(Target { next_hop: backend.next_hop.clone(), tls: backend.tls.clone(), login })
+}
+
+fn own_failure(stage: Stage, what: &str) -> OperationFailure {
+    OperationFailure { class: EvidenceClass::Inconclusive, stage, refusal: None, summary: what.into(), is_own: true }
+}
+
+/// The connection is not there any more, by a mistake of ours.
+fn lost() -> OperationResult {
+    OperationResult::Failed(own_failure(Stage::Connect, "the connection is lost"))
+}

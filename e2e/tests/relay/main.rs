@@ -1,0 +1,8 @@
+//! The relay between applications and servers that fail on demand, all of it on loopback: each stage in each way, real
+//! clients, load, and the ends of a relay.
+
+mod client;
+mod clients;
+mod fixture;
+mod life;
+mod matrix;
