@@ -19,11 +19,13 @@ impl Default for StableHash {
 
 impl StableHash {
     /// Adds a part. UTF-8 holds no end mark, so parts of text cannot run together.
+    #[must_use]
     pub fn part(self, bytes: &[u8]) -> Self {
         bytes.iter().fold(self, |hash, byte| hash.byte(*byte)).byte(END_OF_PART)
     }
 
     /// Adds a text that may be absent, which differs from an empty one.
+    #[must_use]
     pub fn optional(self, text: Option<&str>) -> Self {
         match text {
             Some(text) => self.part(b"some").part(text.as_bytes()),

@@ -109,12 +109,11 @@ impl CertificateFollower {
             self = follower;
             match renewed {
                 Ok(true) => tracing::info!("the certificate is renewed"),
-                Ok(false) => {}
                 Err(error) if error.to_string() != told => {
                     told = error.to_string();
                     tracing::warn!(%error, "the certificate cannot be renewed; the last good one stays");
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
     }

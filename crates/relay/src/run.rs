@@ -178,9 +178,9 @@ pub async fn serve(
             let address = listener.local_addr()?;
             tracing::info!(%address, implicit_tls = is_implicit, "listening");
             if is_implicit {
-                addresses.smtps.push(address)
+                addresses.smtps.push(address);
             } else {
-                addresses.smtp.push(address)
+                addresses.smtp.push(address);
             }
             listeners.push(listener);
         }

@@ -142,8 +142,8 @@ impl SmtpListener {
                 accepted = self.tcp.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
-                    Some(place) => {
+                Ok((stream, peer)) => {
+                    if let Some(place) = places.take(peer.ip().to_canonical()) {
                         relay.server_metrics.accepted.inc();
                         let serving = serve_one(
                             relay.clone(),
@@ -154,13 +154,12 @@ impl SmtpListener {
                             drain.clone(),
                         );
                         under_way.spawn(serving);
-                    }
-                    None => {
+                    } else {
                         relay.server_metrics.turned_away.inc();
                         // As much as fits without waiting: a flood must not hold us up.
                         let _ = stream.try_write(b"421 4.3.2 too many connections; try again\r\n");
                     }
-                },
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -271,10 +270,10 @@ impl Application {
             self.session.hang_up(Instant::now());
             // What is left to note: the end of a transaction.
             while let Some(action) = self.session.poll(Instant::now()) {
-                match action {
-                    SessionAction::Release { is_in_step } => self.release(is_in_step),
-                    SessionAction::Ended(end) => self.ended(&end),
-                    _ => {}
+                if let SessionAction::Release { is_in_step } = action {
+                    self.release(is_in_step);
+                } else if let SessionAction::Ended(end) = action {
+                    self.ended(&end);
                 }
             }
         }
@@ -377,7 +376,7 @@ impl Application {
             SessionAction::EndContent => {
                 let kept = match &self.content {
                     Some(Content { error: None, trace, .. }) => Ok(*trace),
-                    Some(Content { error: Some(error), .. }) => Err(error.answer()),
+                    Some(Content { error: Some(_), .. }) => Err(BufferError::answer()),
                     None => Err(Answer::own(451, "4.3.0 the content is lost")),
                 };
                 self.session.handle(Instant::now(), SessionInput::ContentKept(kept));

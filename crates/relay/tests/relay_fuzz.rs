@@ -166,13 +166,11 @@ fn run(bytes: &[u8], random: &mut Rng) -> u32 {
         turns += 1;
         assert!(turns < 100_000, "it ends");
         let Some(action) = session.poll(now) else {
-            match pieces.next() {
-                Some(piece) => session.handle(now, SessionInput::Received(piece)),
-                None => {
-                    session.hang_up(now);
-                    break;
-                }
-            }
+            let Some(piece) = pieces.next() else {
+                session.hang_up(now);
+                break;
+            };
+            session.handle(now, SessionInput::Received(piece));
             continue;
         };
         match action {
@@ -231,10 +229,8 @@ fn no_session_panics_grows_or_loses_a_message() {
         let mut random = Rng::with_seed(seed);
         let bytes = script(&mut random);
         let session = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&bytes, &mut random)));
-        match session {
-            Ok(count) => accepted += u64::from(count),
-            Err(_) => panic!("session {seed}: {:?}", String::from_utf8_lossy(&bytes)),
-        }
+        let count = session.unwrap_or_else(|_| panic!("session {seed}: {:?}", String::from_utf8_lossy(&bytes)));
+        accepted += u64::from(count);
     }
     assert!(accepted > count / 20, "{accepted} of {count} sessions got a message through");
 }

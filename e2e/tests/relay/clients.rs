@@ -143,21 +143,15 @@ async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
             let relay = Relay::start(&[backend(&servers[0], 100), backend(&servers[1], 0)], &SHORT).await;
             let (is_accepted, said) = program.send(relay.address(), "m1").await;
             let counts = servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0));
-            match at {
-                Some(at) => {
-                    assert!(is_accepted, "{program:?}, {fault}: {said}");
-                    assert_eq!(counts, [usize::from(*at == 0), usize::from(*at == 1)], "{program:?}, {fault}");
-                    let stored = &servers[*at].received()[0];
-                    assert!(
-                        String::from_utf8_lossy(&stored.content).ends_with("\r\n.a dot\r\nbody\r\n"),
-                        "{program:?}"
-                    );
-                }
-                None => {
-                    assert!(!is_accepted, "{program:?}, {fault}: {said}");
-                    assert_eq!(counts, [1, 0], "{program:?}, {fault}: no second copy");
-                }
-            }
+            let Some(at) = at else {
+                assert!(!is_accepted, "{program:?}, {fault}: {said}");
+                assert_eq!(counts, [1, 0], "{program:?}, {fault}: no second copy");
+                continue;
+            };
+            assert!(is_accepted, "{program:?}, {fault}: {said}");
+            assert_eq!(counts, [usize::from(*at == 0), usize::from(*at == 1)], "{program:?}, {fault}");
+            let stored = &servers[*at].received()[0];
+            assert!(String::from_utf8_lossy(&stored.content).ends_with("\r\n.a dot\r\nbody\r\n"), "{program:?}");
         }
     }
 }

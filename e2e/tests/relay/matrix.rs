@@ -42,12 +42,15 @@ fn actions() -> Vec<Action> {
 
 fn expected(fault: &Fault) -> Sees {
     match fault {
-        Fault::AcceptWithoutReply(_) => Sees::Doubt,
-        Fault::At(SessionStage::EndOfData, Action::Reply(..)) => Sees::Nothing,
-        Fault::At(SessionStage::EndOfData, _) => Sees::Doubt,
-        Fault::At(SessionStage::Content, Action::Reply(..)) => Sees::Nothing,
+        Fault::At(SessionStage::EndOfData | SessionStage::Content, Action::Reply(..))
+        | Fault::None
+        | Fault::Refuse
+        | Fault::Blackhole
+        | Fault::Silent
+        | Fault::NotOffered(_) => Sees::Nothing,
+        Fault::AcceptWithoutReply(_) | Fault::At(SessionStage::EndOfData, _) => Sees::Doubt,
         Fault::At(SessionStage::Content, _) => Sees::Either,
-        _ => Sees::Nothing,
+        Fault::At(..) => Sees::Nothing,
     }
 }
 

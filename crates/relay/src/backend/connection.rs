@@ -433,13 +433,11 @@ impl BackendConnection {
             stream.write_all(bytes).await?;
             stream.flush().await
         });
-        match sent.await {
-            Some(result) => result.map_err(|error| io_failure(&error)),
-            None => {
-                self.client.handle_timeout(Instant::now());
-                Ok(())
-            }
+        if let Some(result) = sent.await {
+            return result.map_err(|error| io_failure(&error));
         }
+        self.client.handle_timeout(Instant::now());
+        Ok(())
     }
 
     async fn receive(&mut self) -> Result<(), Failure> {

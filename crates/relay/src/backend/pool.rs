@@ -98,9 +98,10 @@ impl Pool {
         }
         let place = match places.clone().try_acquire_owned() {
             Ok(place) => place,
-            Err(_) => match self.make_room(backend) {
-                Some(place) => place,
-                None => {
+            Err(_) => {
+                if let Some(place) = self.make_room(backend) {
+                    place
+                } else {
                     self.0.metrics.waited(backend);
                     let Ok(Ok(place)) = timeout_at(deadline.into(), places.acquire_owned()).await else {
                         self.0.metrics.full(backend);
@@ -114,7 +115,7 @@ impl Pool {
                     };
                     place
                 }
-            },
+            }
         };
         let begun = Instant::now();
         match self.0.connector.connect(target, rulebook, deadline).await {

@@ -3,6 +3,8 @@
 //! `smtp-proto` parses each line. Paths and parameters are then passed on as they came, for a parsed address has lost
 //! its quotes; what is not of the strict form of RFC 5321 §4.1.2 is refused here.
 
+use std::fmt::Write as _;
+
 use smtp_proto::Request;
 
 use super::capabilities::Needs;
@@ -77,7 +79,7 @@ impl MailCommand {
     pub fn line(&self, offered: &super::capabilities::Capabilities) -> String {
         let mut line = format!("MAIL FROM:{}", self.path);
         if let (Some(size), Some(_)) = (self.needs.size, offered.size) {
-            line.push_str(&format!(" SIZE={size}"));
+            let _ = write!(line, " SIZE={size}");
         }
         if self.needs.eight_bit {
             line.push_str(" BODY=8BITMIME");

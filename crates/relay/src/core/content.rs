@@ -136,11 +136,7 @@ impl ContentReader {
                 self.emit(b"\r\n", content);
                 self.end_line();
             }
-            (Place::Return, _) => {
-                self.fail(ContentFault::BareCarriageReturn);
-                self.place = if byte == b'\r' { Place::Return } else { Place::Line };
-            }
-            (Place::DotReturn, _) => {
+            (Place::Return | Place::DotReturn, _) => {
                 self.fail(ContentFault::BareCarriageReturn);
                 self.place = if byte == b'\r' { Place::Return } else { Place::Line };
             }

@@ -370,12 +370,11 @@ impl Session {
                 State::Command => self.take_command(now),
                 State::AuthResponse(_) => self.take_auth_response(now),
                 State::Content => self.take_content(now),
-                State::Waiting | State::Closed => false,
                 State::Closing if self.output.is_empty() => {
                     self.state = State::Closed;
                     return Some(SessionAction::Close);
                 }
-                State::Closing => false,
+                State::Waiting | State::Closing | State::Closed => false,
             };
             if !has_advanced {
                 self.forget_used_input();

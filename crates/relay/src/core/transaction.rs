@@ -460,11 +460,11 @@ impl Transaction {
         }
         self.is_untried = false;
         match judgement {
-            Judgement::Accepted => self.accepted(now, target, step, reply),
+            Judgement::Accepted => self.accepted(now, target, step, &reply),
             Judgement::Nonsense => {
-                self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code))
+                self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code));
             }
-            Judgement::OfMessage => self.refused(now, target, step, answered, reply),
+            Judgement::OfMessage => self.refused(now, target, step, answered, &reply),
             Judgement::OfBackend { class, about } => {
                 let evidence =
                     self.evidence(class, stage_of(step), Some((answered, reply.clone())), reply.line().into());
@@ -491,7 +491,7 @@ impl Transaction {
         }
     }
 
-    fn accepted(&mut self, now: Instant, target: Target, step: Step, reply: Reply) {
+    fn accepted(&mut self, now: Instant, target: Target, step: Step, reply: &Reply) {
         if let Step::Recipient(_) = step {
             self.accepted_here += 1;
         }
@@ -507,7 +507,7 @@ impl Transaction {
                 self.actions.push(TransactionAction::Evidence(Evidence { fate: Fate::Accepted, ..evidence }));
                 self.release(true);
                 self.is_over = true;
-                self.answer(now, Answer::of(&reply));
+                self.answer(now, Answer::of(reply));
             }
             Step::Data => self.perform(now, target, Step::Content),
             Step::Connect | Step::Mail | Step::Recipient(_) | Step::Content => {
@@ -516,14 +516,14 @@ impl Transaction {
                 } else if target == Target::Content {
                     self.perform(now, target, Step::Data);
                 } else {
-                    self.answer(now, Answer::of(&reply));
+                    self.answer(now, Answer::of(reply));
                 }
             }
         }
     }
 
     /// The backend has refused the sender, a recipient or the message itself.
-    fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: Reply) {
+    fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: &Reply) {
         let fate = if reply.code >= 500 { Fate::Refused } else { Fate::Deferred };
         let evidence = self.evidence(
             EvidenceClass::RecipientLevel,
@@ -540,7 +540,7 @@ impl Transaction {
                     self.is_over = true;
                 }
             }
-            self.answer(now, Answer::of(&reply));
+            self.answer(now, Answer::of(reply));
             return;
         }
         // The application was told otherwise, by another backend: its answers must stay true.
