@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
@@ -93,6 +95,13 @@ impl Authority {
     }
 }
 
+/// A block of PEM (RFC 7468).
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect();
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
+}
+
 /// A server's certificate and its key.
 #[derive(Clone)]
 pub struct Identity {
@@ -103,6 +112,12 @@ pub struct Identity {
 impl Identity {
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.chain.first()
+    }
+
+    /// The certificate and its key in PEM, for servers in other languages.
+    pub fn pem(&self) -> String {
+        let certificates = self.chain.iter().map(|certificate| pem("CERTIFICATE", certificate));
+        certificates.chain([pem("PRIVATE KEY", self.key.secret_der())]).collect()
     }
 
     /// A server's TLS configuration with sessions of its own, so that a client that knew another
