@@ -10,3 +10,4 @@ pub mod probe_job;
 pub mod rbac;
 pub mod reports;
 pub mod watch;
+pub mod webhook;

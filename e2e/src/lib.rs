@@ -29,3 +29,4 @@ pub mod story;
 pub mod strace;
 pub mod suite;
 pub mod test_env;
+pub mod webhook_receiver;

@@ -33,6 +33,7 @@ use crate::operator;
 use crate::postfix::Postfix;
 use crate::strace;
 use crate::test_env::{TestEnv, Turn};
+use crate::webhook_receiver;
 
 /// The needs of a suite.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,8 @@ pub struct Options {
     /// True if the trials run pods. That needs a node of our own, with real root and a few
     /// packages, or a cluster with nodes.
     pub node: bool,
+    /// True if trials start receivers of webhooks.
+    pub webhooks: bool,
     /// Programs that the trials start themselves.
     pub programs: &'static [Program],
     /// Sources that the trials read.
@@ -76,6 +79,7 @@ impl Default for Options {
             operator: false,
             postfix: false,
             node: false,
+            webhooks: false,
             programs: &[],
             modules: &[],
             images: &[],
@@ -121,6 +125,7 @@ enum Need {
     Images,
     HaProxy,
     Strace,
+    WebhookReceiver,
 }
 
 /// A trial named by a sentence about the behaviour.
@@ -187,6 +192,13 @@ impl Trial {
     #[must_use]
     pub fn needs_haproxy(mut self) -> Self {
         self.needs.push(Need::HaProxy);
+        self
+    }
+
+    /// Declares that the trial starts a receiver of webhooks.
+    #[must_use]
+    pub fn needs_webhook_receiver(mut self) -> Self {
+        self.needs.push(Need::WebhookReceiver);
         self
     }
 
@@ -284,6 +296,12 @@ fn prepare(options: Options) -> Result<Binaries> {
     if options.operator {
         operator::build()?;
     }
+    if options.webhooks
+        && let Err(error) = webhook_receiver::prepare()
+    {
+        // Its trials are skipped, or fail where nothing may be.
+        eprintln!("{error:#}");
+    }
     if options.node {
         images(options)?;
     }
@@ -348,6 +366,9 @@ impl Suite {
         needs.iter().find_map(|need| match need {
             Need::HaProxy if HaProxy::program().is_none() => Some(HOW_TO_INSTALL.to_owned()),
             Need::Strace if !strace::is_installed() => Some(strace::HOW_TO_INSTALL.to_owned()),
+            Need::WebhookReceiver if webhook_receiver::library().is_none() => {
+                Some(webhook_receiver::HOW_TO_INSTALL.to_owned())
+            }
             Need::Control if !is_own => {
                 Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
@@ -360,7 +381,13 @@ impl Suite {
                  image-archive` or `k3d image import`",
                 images::LOADER
             )),
-            Need::HaProxy | Need::Strace | Need::Control | Need::OwnNetwork | Need::OwnNode | Need::Images => None,
+            Need::HaProxy
+            | Need::Strace
+            | Need::WebhookReceiver
+            | Need::Control
+            | Need::OwnNetwork
+            | Need::OwnNode
+            | Need::Images => None,
         })
     }
 

@@ -25,6 +25,7 @@ use crate::controller::login::LoginSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
 use crate::controller::state::{ControllerState, Settings as ControllerSettings};
+use crate::controller::webhook_secret::SigningSecret;
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
 use crate::observers::{self, LocalReport, PeerEvent};
@@ -32,6 +33,7 @@ use crate::probe::{self, Prober, StartError};
 use crate::probe_job::JobSettings;
 use crate::reports::{self, CertificateError, Directory, ServerCertificate};
 use crate::watch;
+use crate::webhook::{self, WebhookClient};
 pub use arguments::{Advertised, OperatorArguments};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::model::{AgentReport, ProbeReport};
@@ -132,6 +134,9 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let prober = operator.start_prober(reports)?;
     let ca_reader = operator.start_reader::<Ca>("the reader of certificates", &clients, &inputs);
     let login_reader = operator.start_reader::<LoginSecret>("the reader of logins", &clients, &inputs);
+    let webhook_secret_reader =
+        operator.start_reader::<SigningSecret>("the reader of webhooks' Secrets", &clients, &inputs);
+    let webhook_client = operator.webhook_client(leadership.clone())?;
     drop(inputs);
     let scope = operator.start_watches(&clients, events);
     let metrics = controller_metrics::Metrics::new(&mut operator.registry);
@@ -150,6 +155,8 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         prober,
         ca_reader,
         login_reader,
+        webhook_secret_reader,
+        webhook_client,
         heartbeat: operator.heartbeat.clone(),
         clock: operator.clock,
         metrics: metrics.clone(),
@@ -331,6 +338,12 @@ impl Operator {
         let (prober, probing) = Prober::start(&settings, self.clock, metrics, reports, self.end.clone())?;
         self.tasks.add("the prober", probing);
         Ok(prober)
+    }
+
+    fn webhook_client(&mut self, leadership: Leadership) -> Result<WebhookClient, AppError> {
+        let metrics = webhook::Metrics::new(&mut self.registry);
+        let guard = self.arguments.dial_guard.clone();
+        Ok(WebhookClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
     fn start_reader<R: Readable>(

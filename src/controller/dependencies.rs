@@ -1,5 +1,5 @@
 //! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
-//! probes.
+//! probes, Secrets of webhooks.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
+use mail_failover_webhook::secret::WebhookSecret;
 
 /// `spec.clusterIP` of a headless Service.
 const HEADLESS: &str = "None";
@@ -25,6 +26,7 @@ pub(super) struct DependencyCache {
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
+    webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ impl DependencyCache {
             slices: BTreeMap::new(),
             cas: BTreeMap::new(),
             logins: BTreeMap::new(),
+            webhook_secrets: BTreeMap::new(),
         }
     }
 
@@ -159,6 +162,24 @@ impl DependencyCache {
 
     pub(super) fn forget_login(&mut self, key: &ObjectKey) {
         self.logins.remove(key);
+    }
+
+    pub(super) fn cache_webhook_secret(&mut self, key: ObjectKey, answer: Result<WebhookSecret, ReadProblem>) {
+        self.webhook_secrets.insert(key, answer);
+    }
+
+    pub(super) fn forget_webhook_secret(&mut self, key: &ObjectKey) {
+        self.webhook_secrets.remove(key);
+    }
+
+    /// The certificates that a webhook trusts.
+    pub(super) fn webhook_ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        self.ca(key)
+    }
+
+    /// The Secret of a webhook; the message of an error says what is wrong with it.
+    pub(super) fn webhook_secret(&self, key: &ObjectKey) -> Result<WebhookSecret, ReadProblem> {
+        self.webhook_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 }
 

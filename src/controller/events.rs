@@ -70,6 +70,7 @@ pub(super) enum EventReason {
     CertificateExpiring,
     MailKept,
     TrialWanted,
+    WebhookFailing,
 }
 
 impl EventReason {
@@ -91,6 +92,7 @@ impl EventReason {
             Self::CertificateExpiring => "CertificateExpiring",
             Self::MailKept => "MailKept",
             Self::TrialWanted => "TrialWanted",
+            Self::WebhookFailing => reason::WEBHOOK_FAILING,
         }
     }
 
@@ -110,6 +112,7 @@ impl EventReason {
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused => "Write",
+            Self::WebhookFailing => "Call",
         }
     }
 
@@ -125,7 +128,8 @@ impl EventReason {
             | Self::BackendThrottled
             | Self::CertificateExpiring
             | Self::MailKept
-            | Self::TrialWanted => true,
+            | Self::TrialWanted
+            | Self::WebhookFailing => true,
             Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
                 false
             }

@@ -11,9 +11,11 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use super::action::ActionResult;
 use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
+use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
 use mail_failover_resolve::{CaKey, ReadProblem};
+use mail_failover_webhook::secret::WebhookSecret;
 
 /// Reason for which a replica's evidence does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,10 @@ pub enum Input {
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
     /// A login was read from the Secret of this name.
     Login(ObjectKey, Result<Login, ReadProblem>),
+    /// The Secret of this name was read, for webhooks.
+    WebhookSecret(ObjectKey, Result<WebhookSecret, ReadProblem>),
+    /// A call of a webhook has ended.
+    Webhook(Box<WebhookResult>),
     /// This replica became the leader, or is no longer.
     Leading(bool),
     /// The wall clock has drifted from the one that decisions go by.

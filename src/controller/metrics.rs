@@ -47,6 +47,11 @@ pub struct Metrics {
     unreadable: Family<SourceLabels, Counter>,
     route_state: Family<RouteStateLabels, Gauge>,
     route_delivering: Family<RouteLabels, Gauge>,
+    webhooks_failing: Family<RouteLabels, Gauge>,
+    /// Calls of webhooks under way.
+    pub(super) webhook_calls_under_way: Gauge,
+    /// Times that the bound on calls of webhooks made a route wait.
+    pub(super) webhook_limit_reached: Counter,
     backend_throttled: Family<BackendLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
@@ -218,6 +223,17 @@ impl Metrics {
                 "route_delivering",
                 "1 if the mail of a route can leave, 0 if it goes to a backend that cannot deliver or none can",
             ),
+            webhooks_failing: register(
+                registry,
+                "route_webhooks_failing",
+                "1 while the receiver of a webhook has not accepted where the route leads, and has failed for 30 s; no series without webhooks",
+            ),
+            webhook_calls_under_way: register(registry, "webhook_calls_under_way", "Calls of webhooks under way"),
+            webhook_limit_reached: register(
+                registry,
+                "webhook_limit_reached",
+                "How often a route had to wait because the bound on calls of webhooks, or its namespace's part of it, was reached",
+            ),
             backend_throttled: register(
                 registry,
                 "backend_throttled",
@@ -328,6 +344,16 @@ impl Metrics {
             let is_in = status.state == Some(state);
             self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
         }
+        let webhooks = status.conditions.iter().find(|one| one.type_ == condition::WEBHOOKS_APPLIED);
+        match webhooks {
+            Some(webhooks) => {
+                let is_failing = webhooks.status == "False";
+                self.webhooks_failing.get_or_create(&route_labels(key)).set(i64::from(is_failing));
+            }
+            None => {
+                self.webhooks_failing.remove(&route_labels(key));
+            }
+        }
         // Before the first choice nobody expects mail to leave.
         if !status.active.is_empty() || status.state == Some(RouteState::NoneHealthy) {
             let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
@@ -424,6 +450,7 @@ impl Metrics {
         self.queued_messages.remove(&route_labels(key));
         self.oldest_queued.remove(&route_labels(key));
         self.route_delivering.remove(&route_labels(key));
+        self.webhooks_failing.remove(&route_labels(key));
     }
 }
 

@@ -39,3 +39,4 @@ pub mod state;
 mod status;
 mod timers;
 mod turns;
+pub mod webhook_secret;

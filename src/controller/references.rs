@@ -15,6 +15,8 @@ pub(super) enum Reference {
     Ca(CaKey),
     /// A Secret, for probes that log in.
     Login(ObjectKey),
+    /// A Secret, for webhooks.
+    WebhookSecret(ObjectKey),
 }
 
 /// References by resource, and resources by reference.

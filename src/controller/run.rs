@@ -16,10 +16,12 @@ use super::login::LoginSecret;
 use super::metrics::Metrics;
 use super::read::Reader;
 use super::state::{ControllerState, Effects, ReadChange};
+use super::webhook_secret::SigningSecret;
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
 use crate::watch::WatchEvent;
+use crate::webhook::{WebhookClient, WebhookResult};
 use mail_failover_core::model::{AgentReport, ProbeReport, Timestamp};
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::kubernetes::WatchContacts;
@@ -75,6 +77,10 @@ pub struct Connections {
     pub ca_reader: Reader<Ca>,
     /// Reads logins of probes.
     pub login_reader: Reader<LoginSecret>,
+    /// Reads Secrets of webhooks.
+    pub webhook_secret_reader: Reader<SigningSecret>,
+    /// Calls webhooks.
+    pub webhook_client: WebhookClient,
     /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,
     /// Source of the present time.
@@ -107,11 +113,14 @@ pub async fn run(
         prober,
         ca_reader,
         login_reader,
+        webhook_secret_reader,
+        webhook_client,
         heartbeat,
         clock,
         metrics,
     } = connections;
     let mut actions: JoinSet<ActionResult> = JoinSet::new();
+    let mut webhook_calls: JoinSet<WebhookResult> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
@@ -130,6 +139,8 @@ pub async fn run(
             probes,
             cas,
             logins,
+            webhook_secrets,
+            webhook_calls: calls,
             report_changes,
             awaited,
             known_up_to,
@@ -162,6 +173,16 @@ pub async fn run(
                 ReadChange::Drop(key) => login_reader.drop_(&key),
             }
         }
+        for change in webhook_secrets {
+            match change {
+                ReadChange::Use(key) => webhook_secret_reader.use_(key),
+                ReadChange::Drop(key) => webhook_secret_reader.drop_(&key),
+            }
+        }
+        for call in calls {
+            let client = webhook_client.clone();
+            webhook_calls.spawn(async move { client.carry_out(call).await });
+        }
         for request in requests {
             let applier = applier.clone();
             actions.spawn(async move { applier.carry_out(request).await });
@@ -186,6 +207,9 @@ pub async fn run(
                 while let Some(result) = actions.try_join_next() {
                     state.handle(clock.now(), Input::Result(Box::new(result?)));
                 }
+            }
+            Some(result) = webhook_calls.join_next(), if !webhook_calls.is_empty() => {
+                state.handle(clock.now(), Input::Webhook(Box::new(result?)));
             }
             event = peer_events.recv() => {
                 let Some(event) = event else { break };

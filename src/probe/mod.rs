@@ -53,7 +53,7 @@ pub use admission::{Admitted, admit};
 pub use login_pace::MAX_LOGIN_PAUSE;
 pub use mail_failover_smtp::message::printable;
 pub use metrics::Metrics;
-pub use resolve::{FIRST_LOOKUP_DEADLINE, StartError};
+pub use resolve::{FIRST_LOOKUP_DEADLINE, StartError, absolute, dns_client};
 pub use round::{MAX_ADDRESSES, outcome_over};
 pub use schedule::Prober;
 

@@ -94,28 +94,16 @@ impl Resolver {
     /// # Errors
     /// `/etc/resolv.conf` is needed, and cannot be read or names no server.
     pub fn new(settings: &Settings, metrics: Metrics) -> Result<Self, StartError> {
-        let (config, options) = if settings.dns_servers.is_empty() {
-            read_system_conf()?
-        } else {
-            let servers = settings.dns_servers.iter().map(|server| {
-                let mut config = NameServerConfig::udp_and_tcp(server.ip());
-                config.connections.iter_mut().for_each(|connection| connection.port = server.port());
-                config
-            });
-            (ResolverConfig::from_name_servers(servers.collect()), ResolverOpts::default())
-        };
-        Self::with_config(config, options, metrics)
+        Ok(Self::with_client(dns_client(&settings.dns_servers)?, metrics))
     }
 
+    #[cfg(test)]
     fn with_config(config: ResolverConfig, options: ResolverOpts, metrics: Metrics) -> Result<Self, StartError> {
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let options = builder.options_mut();
-        options.timeout = options.timeout.min(QUESTION_DEADLINE);
-        options.cache_size = CACHE_SIZE;
-        (options.positive_min_ttl, options.positive_max_ttl) = (Some(MIN_TTL), Some(MAX_TTL));
-        (options.negative_min_ttl, options.negative_max_ttl) = (Some(MIN_TTL), Some(MAX_NEGATIVE_TTL));
-        Ok(Self { dns: builder.build()?, permits: Semaphore::new(MAX_LOOKUPS), latest: Mutex::default(), metrics })
+        Ok(Self::with_client(client(config, options)?, metrics))
+    }
+
+    fn with_client(dns: TokioResolver, metrics: Metrics) -> Self {
+        Self { dns, permits: Semaphore::new(MAX_LOOKUPS), latest: Mutex::default(), metrics }
     }
 
     /// Looks a host up. An address is its own answer.
@@ -202,10 +190,39 @@ impl Resolver {
     }
 }
 
+/// A client of these DNS servers, or of those of `/etc/resolv.conf` with its options, with a cache of its own.
+///
+/// # Errors
+/// `/etc/resolv.conf` is needed, and cannot be read or names no server.
+pub fn dns_client(servers: &[SocketAddr]) -> Result<TokioResolver, StartError> {
+    let (config, options) = if servers.is_empty() {
+        read_system_conf()?
+    } else {
+        let servers = servers.iter().map(|server| {
+            let mut config = NameServerConfig::udp_and_tcp(server.ip());
+            config.connections.iter_mut().for_each(|connection| connection.port = server.port());
+            config
+        });
+        (ResolverConfig::from_name_servers(servers.collect()), ResolverOpts::default())
+    };
+    client(config, options)
+}
+
+fn client(config: ResolverConfig, options: ResolverOpts) -> Result<TokioResolver, StartError> {
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    let options = builder.options_mut();
+    options.timeout = options.timeout.min(QUESTION_DEADLINE);
+    options.cache_size = CACHE_SIZE;
+    (options.positive_min_ttl, options.positive_max_ttl) = (Some(MIN_TTL), Some(MAX_TTL));
+    (options.negative_min_ttl, options.negative_max_ttl) = (Some(MIN_TTL), Some(MAX_NEGATIVE_TTL));
+    Ok(builder.build()?)
+}
+
 /// The name to ask for. `None` if the host is no DNS name.
 // ADR-0106: Names of backends are absolute.
 // hickory's own joint look-up of both families is not used either: it returns the error of A.
-fn absolute(host: &str) -> Option<Name> {
+pub fn absolute(host: &str) -> Option<Name> {
     let mut name = Name::from_str_relaxed(host).ok()?;
     name.set_fqdn(true);
     Some(name)

@@ -18,6 +18,8 @@ pub mod condition {
     pub const RECOVERY_TIME_MET: &str = "RecoveryTimeMet";
     /// Messages have waited for long beside an agent, because a backend refuses them.
     pub const MAIL_KEPT: &str = "MailKept";
+    /// Every receiver of a route's webhooks has accepted where the route leads.
+    pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -61,6 +63,11 @@ pub mod reason {
     pub const AGENT_DOCUMENT_UNUSABLE: &str = "AgentDocumentUnusable";
     /// Two backends of a route have one host and port, by which an MTA tells backends apart.
     pub const NEXT_HOP_SHARED: &str = "NextHopShared";
+
+    /// Receivers of webhooks have not accepted the latest decision yet.
+    pub const WEBHOOK_PENDING: &str = "WebhookPending";
+    /// Calls of a webhook's receiver have failed for a while.
+    pub const WEBHOOK_FAILING: &str = "WebhookFailing";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";
@@ -106,11 +113,11 @@ pub mod reason {
     pub const CA_MALFORMED: &str = "CAMalformed";
     /// The certificates that a backend names cannot be read.
     pub const CA_UNREADABLE: &str = "CAUnreadable";
-    /// The Secret of a probe's login does not exist.
+    /// The Secret of a probe's login, or of a webhook, does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// The Secret of a probe's login holds none.
+    /// The Secret of a probe's login, or of a webhook, does not hold what it should.
     pub const SECRET_MALFORMED: &str = "SecretMalformed";
-    /// The Secret of a probe's login cannot be read.
+    /// The Secret of a probe's login, or of a webhook, cannot be read.
     pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
 
     /// A backend is out of service by `spec.suspended`.

@@ -15,6 +15,7 @@ mod mail_route;
 mod mail_route_status;
 mod sending_backend;
 mod status;
+mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
@@ -28,8 +29,8 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, MailRouteStatus, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
-    RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
+    ActiveBackend, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome,
+    RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, CondemnedStatus, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,
@@ -38,6 +39,7 @@ pub use sending_backend::{
     TlsSpec, WarmUpSpec,
 };
 pub use status::PendingEvent;
+pub use webhook_output::{WebhookHeaderSpec, WebhookMethodSpec, WebhookOutputSpec, WebhookSecretReference};
 
 /// API group of the custom resources.
 pub const GROUP: &str = "mailfailover.io";

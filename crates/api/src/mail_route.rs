@@ -2,7 +2,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DOMAIN, MailRouteStatus, PLACE};
+use super::{DOMAIN, MailRouteStatus, PLACE, WebhookOutputSpec};
 
 /// One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,7 @@ use super::{DOMAIN, MailRouteStatus, PLACE};
     validation = Rule::new("self.outputs.all(o, !has(o.service) || self.outputs.exists_one(p, has(p.service) && p.service.name == o.service.name))").message("spec.outputs[].service.name must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.agent) || (self.outputs.exists_one(p, has(p.agent) && p.agent.configMap == o.agent.configMap) && !self.outputs.exists(p, has(p.configMap) && p.configMap.name == o.agent.configMap)))").message("spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too"),
+    validation = Rule::new("self.outputs.all(o, !has(o.webhook) || self.outputs.exists_one(p, has(p.webhook) && p.webhook.name == o.webhook.name))").message("spec.outputs[].webhook.name must be unique"),
     validation = Rule::new("!has(self.messages) || self.outputs.exists(o, has(o.agent))").message("spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -105,7 +106,7 @@ pub struct MailRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessagesSpec>,
 
-    /// Objects that are rewritten when the route switches; 1 to 16.
+    /// Objects that are rewritten, and receivers that are called, when the route switches; 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub outputs: Vec<OutputSpec>,
 }
@@ -185,9 +186,9 @@ pub struct ResidencySpec {
     pub jurisdictions: Vec<String>,
 }
 
-/// Object that is rewritten when the route switches. Exactly one of its fields must be set.
+/// Object that is rewritten, or receiver that is called, when the route switches. Exactly one of its fields must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set"))]
+#[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent), has(self.webhook)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutputSpec {
     /// A Service without selector that this route owns, whose EndpointSlices point at the active backend. For clients that
@@ -203,6 +204,11 @@ pub struct OutputSpec {
     /// queue, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentOutputSpec>,
+
+    /// A receiver outside that is called with each decision, over HTTPS and signed: a feature-flag service, a marketing
+    /// platform, a CRM, or anything else that has to follow the mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookOutputSpec>,
 }
 
 /// A ConfigMap for `mail-failover agent`.

@@ -119,7 +119,7 @@ pub struct MailRouteStatus {
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
-    /// `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
+    /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -141,19 +141,55 @@ pub struct ActiveBackend {
 }
 
 /// Backends that an output leads to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputStatus {
-    /// Kind of the object: Service or ConfigMap.
+    /// Kind of the object: Service or ConfigMap; or Webhook.
     #[schemars(length(max = 32))]
     pub kind: String,
-    /// Name of the object.
+    /// Name of the object, or of the webhook.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Backends that it leads to, with the shares of the mail that follow from it.
+    /// Backends that it leads to, with the shares of the mail that follow from it; of a webhook those that its receiver
+    /// was told last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub active: Vec<OutputShare>,
+    /// Scheme, host and port of a webhook's receiver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub destination: Option<String>,
+    /// Id of the event that a webhook's receiver is to accept: its header `webhook-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub wanted: Option<String>,
+    /// Id of the event that it has accepted last. The receiver is led where the route leads while it is that of `wanted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub applied: Option<String>,
+    /// Time at which it has accepted that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub applied_at: Option<MicroTime>,
+    /// Start of the calls that fail, and reason of the latest failure; absent while none fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<OutputFailure>,
+}
+
+/// Failure of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputFailure {
+    /// Time of the first failure since the latest success.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
+    /// Reason of the latest failure, for people.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Time until which the receiver has asked for patience (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub not_before: Option<MicroTime>,
 }
 
 /// Share of the mail that an output leads to a backend.

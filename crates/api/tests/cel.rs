@@ -156,12 +156,12 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "SendingBackend",
             with(backend(), "/smtp/tls/caRef", json!({})),
-            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+            "exactly one of caRef.configMap and caRef.secret",
         ),
         (
             "SendingBackend",
             with(backend(), "/smtp/tls/caRef/secret", json!("a")),
-            "exactly one of tls.caRef.configMap and tls.caRef.secret",
+            "exactly one of caRef.configMap and caRef.secret",
         ),
         (
             "SendingBackend",

@@ -15,6 +15,7 @@ mod route;
 pub mod route_memory;
 pub mod text;
 pub mod time;
+mod webhook;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use persisted::{persisted_probe, persisted_stage, persisted_unseen_failure, 
 pub use policy::policy;
 pub use replies::reply_rules;
 pub use route::route;
+pub use webhook::{webhook_ca_key, webhook_destination};
 
 const DEFAULT_CA_KEY: &str = "ca.crt";
 /// The schema's bound on messages in a second.

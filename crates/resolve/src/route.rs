@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts};
+use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts, webhook};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
@@ -54,8 +54,9 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         services: vec![],
         config_maps: vec![],
         agents: vec![],
+        webhooks: vec![],
     };
-    for api::OutputSpec { service, config_map, agent } in outputs {
+    for api::OutputSpec { service, config_map, agent, webhook } in outputs {
         if let Some(api::ServiceOutputSpec { name, ports }) = service {
             let ports = ports.iter().map(|api::ServiceOutputPortSpec { name, port }| {
                 Ok(ServiceOutputPort {
@@ -76,6 +77,13 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         if let Some(api::AgentOutputSpec { config_map, service_account_name }) = agent {
             let service_account = service_account_name.as_deref().unwrap_or(DEFAULT_SERVICE_ACCOUNT).into();
             route.agents.push(AgentOutput { config_map: config_map.as_str().into(), service_account });
+        }
+        if let Some(spec) = webhook {
+            if route.webhooks.iter().any(|known| *known.name == *spec.name) {
+                let message = format!("{} is not unique", spec.name);
+                return Err(Rejection::new(reason::INVALID_SPEC, "spec.outputs[].webhook.name", &message));
+            }
+            route.webhooks.push(webhook::webhook(spec)?);
         }
     }
     Ok(route)

@@ -35,6 +35,9 @@ const NEVER: [(IpNet, DialRule); 15] = [
 /// Ports at which mail servers take mail: relay, submission, and what providers add to these.
 const MAIL_PORTS: &str = "25,465,587,588,2465,2525,2587";
 
+/// Port of HTTPS, where webhooks are received.
+const WEBHOOK_PORTS: &str = "443";
+
 const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     let [a, b, c, d] = octets;
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
@@ -63,12 +66,21 @@ pub struct DialGuard {
     /// Ports that a host of a spec may be connected to at, comma-separated, with ranges.
     #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = MAIL_PORTS)]
     pub allow_ports: Vec<PortRange>,
+
+    /// Ports at which the receiver of a webhook may be connected to, comma-separated, with ranges.
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = WEBHOOK_PORTS)]
+    pub allow_webhook_ports: Vec<PortRange>,
 }
 
 impl Default for DialGuard {
     fn default() -> Self {
         let ports = MAIL_PORTS.split(',').filter_map(|port| port.parse().ok());
-        Self { deny_destinations: vec![], allow_destinations: vec![], allow_ports: ports.collect() }
+        Self {
+            deny_destinations: vec![],
+            allow_destinations: vec![],
+            allow_ports: ports.collect(),
+            allow_webhook_ports: WEBHOOK_PORTS.parse().into_iter().collect(),
+        }
     }
 }
 
@@ -79,6 +91,8 @@ pub enum DialOrigin {
     Spec,
     /// An endpoint of a Service, as the API server shows it.
     Cluster,
+    /// A host that somebody wrote into a webhook's URL, or that a name in it resolves to.
+    Webhook,
 }
 
 impl DialGuard {
@@ -89,15 +103,19 @@ impl DialGuard {
     pub fn check(&self, address: SocketAddr, origin: DialOrigin) -> Result<(), DialRefusal> {
         for form in forms(address.ip()) {
             if let Some((rule, network)) = self.refused(form, origin) {
-                return Err(DialRefusal { address, form, rule, network: Some(network), ports: vec![] });
+                return Err(DialRefusal { address, form, rule, network: Some(network), ports: vec![], flag: "" });
             }
         }
-        let is_open = self.allow_ports.iter().any(|range| range.contains(address.port()));
-        if origin == DialOrigin::Spec && !is_open {
-            let (form, ports) = (address.ip(), self.allow_ports.clone());
-            return Err(DialRefusal { address, form, rule: DialRule::Port, network: None, ports });
+        let (ports, flag) = match origin {
+            DialOrigin::Spec => (&self.allow_ports, "--allow-ports"),
+            DialOrigin::Webhook => (&self.allow_webhook_ports, "--allow-webhook-ports"),
+            DialOrigin::Cluster => return Ok(()),
+        };
+        if ports.iter().any(|range| range.contains(address.port())) {
+            return Ok(());
         }
-        Ok(())
+        let (form, ports) = (address.ip(), ports.clone());
+        Err(DialRefusal { address, form, rule: DialRule::Port, network: None, ports, flag })
     }
 
     fn refused(&self, address: IpAddr, origin: DialOrigin) -> Option<(DialRule, IpNet)> {
@@ -115,7 +133,8 @@ impl DialGuard {
 
     /// The flags that say the same on another command line. Defaults are left out.
     pub fn arguments(&self) -> Vec<String> {
-        let Self { deny_destinations, allow_destinations, allow_ports } = self;
+        // The processes that are started by it call no webhook.
+        let Self { deny_destinations, allow_destinations, allow_ports, allow_webhook_ports: _ } = self;
         let mut arguments = vec![];
         if !deny_destinations.is_empty() {
             arguments.push(format!("--deny-destinations={}", joined(deny_destinations)));
@@ -136,6 +155,7 @@ impl DialGuard {
             deny_destinations: vec![],
             allow_destinations: self.allow_destinations.clone(),
             allow_ports: vec![PortRange { first: port, last: port }],
+            allow_webhook_ports: vec![],
         }
     }
 }
@@ -239,6 +259,8 @@ pub struct DialRefusal {
     network: Option<IpNet>,
     /// The ports that are allowed, where the port is refused.
     ports: Vec<PortRange>,
+    /// The flag that allows more of them.
+    flag: &'static str,
 }
 
 impl DialRefusal {
@@ -255,12 +277,12 @@ impl DialRefusal {
 
 impl Display for DialRefusal {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let Self { address, form, rule, network, ports } = self;
+        let Self { address, form, rule, network, ports, flag } = self;
         match (rule, network) {
             (DialRule::Port, _) | (_, None) => {
                 return write!(
                     out,
-                    "{address} has none of the allowed ports ({}); name another port, or have it allowed (--allow-ports)",
+                    "{address} has none of the allowed ports ({}); name another port, or have it allowed ({flag})",
                     joined(ports)
                 );
             }

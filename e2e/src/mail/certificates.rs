@@ -122,6 +122,12 @@ impl Identity {
         self.chain.first()
     }
 
+    /// The certificate and its key in PEM, for servers in other languages.
+    pub fn pem(&self) -> String {
+        let certificates = self.chain.iter().map(|certificate| pem_of("CERTIFICATE", certificate));
+        certificates.chain([pem_of("PRIVATE KEY", self.key.secret_der())]).collect()
+    }
+
     /// A server's TLS configuration with sessions of its own, so that a client that knew another
     /// identity of the same server has to verify this one.
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>> {

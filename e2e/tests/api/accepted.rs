@@ -110,7 +110,11 @@ const CASES: &[(Kind, &str, &str)] = &[
         "{policyRef: {name: default}, strategy: ActivePassive, backends: [{name: a}, {name: b}], messages: {alternates: false}, outputs: [\
          {service: {name: mail, ports: [{name: smtp, port: 25}, {name: submission, port: 587}]}}, \
          {configMap: {name: mail, format: Postfix}}, {configMap: {name: mail.env, format: Env}}, \
-         {agent: {configMap: mail-agent}}, {agent: {configMap: mail-agent.2, serviceAccountName: mta}}]}",
+         {agent: {configMap: mail-agent}}, {agent: {configMap: mail-agent.2, serviceAccountName: mta}}, \
+         {webhook: {name: a, url: 'https://a.example', secretRef: {name: a}}}, \
+         {webhook: {name: b, url: 'https://[2001:db8::1]:8443/x?y=z', method: PATCH, secretRef: {name: b.c}, caRef: {secret: ca, key: root.pem}, \
+         headers: [{name: Authorization, value: 'Bearer {{ secret.token }}'}], body: '{{ active }}', contentType: application/json; charset=utf-8, \
+         timeout: 30s, await: true}}]}",
     ),
 ];
 

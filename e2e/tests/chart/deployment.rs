@@ -53,6 +53,9 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
         ["--deny-destinations=10.0.0.0/8,fd00::/8", "--allow-destinations=10.9.0.7/32", "--allow-ports=25,1024-65535"]
     );
 
+    let ports: Vec<_> = all.dial_guard.allow_webhook_ports.iter().map(ToString::to_string).collect();
+    assert_eq!(ports, ["443", "8000-8999"]);
+
     ensure!(usual.probe_image.is_none());
     assert_eq!((all.probe_image.as_deref(), all.max_probe_jobs), (Some("registry.example/probe:1"), 3));
 

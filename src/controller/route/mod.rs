@@ -4,6 +4,7 @@
 mod held;
 mod outputs;
 mod status;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use super::action::{Action, ResourceRef};
 use super::backend::BackendEntry;
 use super::cached::Cached;
+use super::dependencies::DependencyCache;
 use super::events;
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
@@ -34,6 +36,8 @@ use mail_failover_runtime::dial_guard::DialGuard;
 
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
+pub(super) use webhooks::PlannedCall;
+use webhooks::{Webhooks, WebhooksState};
 
 /// Age below which a route counts as new.
 // The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
@@ -73,6 +77,7 @@ pub(super) struct RouteEntry {
     applied: Option<(i64, Timestamp)>,
     /// Backends that each output leads to, once all are written.
     output_status: Option<Vec<OutputStatus>>,
+    webhooks: Webhooks,
 }
 
 /// Age from which a message that is kept is told of.
@@ -122,6 +127,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) loops: &'a BTreeSet<Arc<str>>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
+    /// Objects that specs refer to.
+    pub(super) dependencies: &'a DependencyCache,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -214,8 +221,10 @@ impl RouteEntry {
     /// Returns true if every output of it is for agents.
     pub(super) fn has_only_agents(&self) -> bool {
         let usable = self.usable.as_ref();
-        usable
-            .is_some_and(|route| route.services.is_empty() && route.config_maps.is_empty() && !route.agents.is_empty())
+        usable.is_some_and(|route| {
+            let has_others = !route.services.is_empty() || !route.config_maps.is_empty() || !route.webhooks.is_empty();
+            !route.agents.is_empty() && !has_others
+        })
     }
 
     /// The service accounts under which its agents run.
@@ -287,12 +296,22 @@ impl RouteEntry {
     fn next_missing(&mut self, cx: &RouteContext<'_>) -> Result<Reconciled<MailRouteStatus>, BeforeAll> {
         let (uid, route) = self.precondition(cx)?;
         let decided = self.decide(cx, &route);
+        self.want_webhooks(&uid, &route, &decided);
         // ADR-0001: Write status before outputs.
         self.persist_decision(cx, &decided)?;
-        let outputs = self.write_outputs(cx, &uid, &route, &decided)?;
+        // Beside the other outputs: neither waits for the other.
+        let webhooks_timeout = self.plan_webhooks(cx, &route, &decided);
+        let outputs = match self.write_outputs(cx, &uid, &route, &decided) {
+            Ok(outputs) => outputs,
+            Err(first) => return Err(Box::new(first.and_at(webhooks_timeout))),
+        };
         let events = self.publish_events(cx, &uid, &outputs);
         let rest = self.write_rest_of_status(cx, &decided, &outputs);
-        Ok(events.and_act(rest).and_at(decided.decision.next_timeout).and_at(outputs.next_timeout))
+        Ok(events
+            .and_act(rest)
+            .and_at(decided.decision.next_timeout)
+            .and_at(outputs.next_timeout)
+            .and_at(webhooks_timeout))
     }
 
     /// Takes note of the time at which every output was first seen to follow the latest transition.
@@ -459,11 +478,34 @@ impl RouteEntry {
             let next = Reconciled::from(action).and_at(decided.decision.next_timeout);
             return Err(Box::new(next.and_at(outputs.next_timeout)));
         }
-        self.note_applied(cx, &outputs.state);
+        let mut outputs = outputs;
         if matches!(outputs.state, OutputsState::Complete) {
             self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
+            // ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
+            match self.webhooks.state(route, cx.now, true) {
+                WebhooksState::Applied => {}
+                WebhooksState::Pending(_) => outputs.state = OutputsState::Waiting,
+                WebhooksState::Failing(rejections) => outputs.state = OutputsState::Unanswered(rejections),
+            }
         }
+        self.note_applied(cx, &outputs.state);
         Ok(outputs)
+    }
+
+    /// Notes what the receivers of webhooks are to accept, once there is anything to tell.
+    fn want_webhooks(&mut self, uid: &Uid, route: &Route, decided: &Decided) {
+        let is_decided = !decided.decision.memory.shares.is_empty() || decided.decision.is_withdrawn();
+        let is_deleted = self.readable().is_some_and(|object| object.metadata.deletion_timestamp.is_some());
+        if is_decided && !is_deleted {
+            let before = self.object.as_ref().and_then(Cached::readable).and_then(|object| object.status.as_ref());
+            self.webhooks.want(uid, route, &decided.decision.memory, before);
+        }
+    }
+
+    fn plan_webhooks(&mut self, cx: &RouteContext<'_>, route: &Route, decided: &Decided) -> Option<Timestamp> {
+        let object = self.object.as_ref().and_then(Cached::readable)?;
+        let before = object.status.as_ref().filter(|_| object.metadata.deletion_timestamp.is_none())?;
+        self.webhooks.plan(cx, route, &decided.decision.memory, before)
     }
 
     /// Publishes the pending Events, unless a publication is under way or must wait.
@@ -552,6 +594,10 @@ impl RouteEntry {
             candidates: decided.map_or(&[], |decided| decided.candidates.as_slice()),
             outputs,
             output_status: self.output_status.clone(),
+            webhooks: decided.and(self.usable.as_ref()).map(|route| self.webhooks.statuses(route)),
+            webhooks_state: (self.usable.as_ref())
+                .filter(|route| decided.is_some() && !route.webhooks.is_empty())
+                .map(|route| self.webhooks.state(route, cx.now, false)),
             bypassed_by_agents: cx.bypassed_by_agents,
         };
         let status = builder.build();

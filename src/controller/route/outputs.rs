@@ -278,7 +278,12 @@ fn leading(kind: OutputKind, name: &str, shares: &[(String, u8)]) -> OutputStatu
     let shares = shares.iter().filter(|(_, percent)| *percent > 0);
     let active =
         shares.map(|(backend, percent)| OutputShare { backend: backend.clone(), percent: i32::from(*percent) });
-    OutputStatus { kind: kind.as_str().to_owned(), name: name.to_owned(), active: active.collect() }
+    OutputStatus {
+        kind: kind.as_str().to_owned(),
+        name: name.to_owned(),
+        active: active.collect(),
+        ..OutputStatus::default()
+    }
 }
 
 /// The backends as its agents' document has them.

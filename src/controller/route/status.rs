@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::held::HeldMail;
+use super::webhooks::{KIND as WEBHOOK, WebhooksState};
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::events::{self, EventReason};
@@ -41,6 +42,8 @@ pub(super) enum OutputsState {
     Refused(Vec<Rejection>),
     /// The API server does not answer as it should.
     Failing(String),
+    /// Everything is written, and receivers of awaited webhooks have failed for a while.
+    Unanswered(Vec<Rejection>),
 }
 
 /// Builder of a status from a decision and its effect.
@@ -70,6 +73,10 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) outputs: &'a OutputsState,
     /// Backends that each output leads to, once all are written.
     pub(super) output_status: Option<Vec<OutputStatus>>,
+    /// The webhooks' entries of `status.outputs`; `None` if they stay as they were.
+    pub(super) webhooks: Option<Vec<OutputStatus>>,
+    /// State of the webhooks; `None` without any.
+    pub(super) webhooks_state: Option<WebhooksState>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
 }
@@ -96,7 +103,7 @@ impl StatusBuilder<'_> {
         };
         remember(&memory, self.before, &mut status);
         status.active_summary = summary_of(&status.active);
-        status.outputs = self.output_status.clone().unwrap_or_else(|| self.before.outputs.clone());
+        status.outputs = self.outputs_status();
         if self.held().is_some() {
             status.state = Some(RouteState::Holding);
         }
@@ -105,6 +112,15 @@ impl StatusBuilder<'_> {
         status.pending_events = self.pending_events(&status);
         status.message = Some(truncated(&self.sentence(), MAX_MESSAGE));
         status
+    }
+
+    /// The entries of `status.outputs`: objects, then webhooks.
+    fn outputs_status(&self) -> Vec<OutputStatus> {
+        let (webhooks, objects): (Vec<_>, Vec<_>) =
+            self.before.outputs.iter().cloned().partition(|output| output.kind == WEBHOOK);
+        let mut outputs = self.output_status.clone().unwrap_or(objects);
+        outputs.extend(self.webhooks.clone().unwrap_or(webhooks));
+        outputs
     }
 
     /// Notes that the latest transition is applied once every output leads where it says, and the first delivery that
@@ -137,6 +153,7 @@ impl StatusBuilder<'_> {
         self.set_redundant(&mut conditions, status);
         self.set_recovery_time_met(&mut conditions, status);
         self.set_mail_kept(&mut conditions);
+        self.set_webhooks_applied(&mut conditions);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -163,6 +180,7 @@ impl StatusBuilder<'_> {
                 (Some(false), reason, joined(rejections))
             }
             OutputsState::Failing(error) => (Some(false), reason::WRITE_FAILED, error.clone()),
+            OutputsState::Unanswered(rejections) => (Some(false), reason::WEBHOOK_FAILING, joined(rejections)),
             OutputsState::Waiting if is_true(&self.before.conditions, condition::OUTPUTS_APPLIED) => {
                 let message = condition_message(&self.before.conditions, condition::OUTPUTS_APPLIED);
                 (Some(true), reason::APPLIED, message.to_owned())
@@ -259,6 +277,25 @@ impl StatusBuilder<'_> {
         }
     }
 
+    fn set_webhooks_applied(&self, conditions: &mut Conditions<'_>) {
+        match &self.webhooks_state {
+            Some(WebhooksState::Applied) => {
+                let message = "every receiver has accepted where the route leads";
+                conditions.set(condition::WEBHOOKS_APPLIED, Some(true), reason::APPLIED, message);
+            }
+            Some(WebhooksState::Pending(names)) => {
+                let message = format!("not accepted yet: {}", names.join(", "));
+                conditions.set(condition::WEBHOOKS_APPLIED, None, reason::WEBHOOK_PENDING, &message);
+            }
+            Some(WebhooksState::Failing(rejections)) => {
+                let reason = rejections.first().map_or(reason::WEBHOOK_FAILING, |rejection| rejection.reason);
+                conditions.set(condition::WEBHOOKS_APPLIED, Some(false), reason, &joined(rejections));
+            }
+            None if self.decision.is_none() => conditions.keep(condition::WEBHOOKS_APPLIED),
+            None => {}
+        }
+    }
+
     /// The Events still to be published: those pending before, and those of this status.
     fn pending_events(&self, status: &MailRouteStatus) -> Vec<PendingEvent> {
         let before = self.before.pending_events.iter();
@@ -303,6 +340,16 @@ impl StatusBuilder<'_> {
             let refused = joined(rejections);
             if !self.is_reported(condition::OUTPUTS_APPLIED, &refused) {
                 events::push(&mut pending, self.event(EventReason::OutputRefused, None, &refused));
+            }
+        }
+        if let Some(WebhooksState::Failing(rejections)) = &self.webhooks_state {
+            let was_failing = self
+                .before
+                .conditions
+                .iter()
+                .any(|one| one.type_ == condition::WEBHOOKS_APPLIED && one.status == "False");
+            if !was_failing {
+                events::push(&mut pending, self.event(EventReason::WebhookFailing, None, &joined(rejections)));
             }
         }
         if let Some(LongKept::Messages { about, backend }) = self.kept

@@ -36,6 +36,9 @@ mod results;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod webhooks;
+#[cfg(test)]
+mod webhooks_tests;
 mod work_queue;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +48,7 @@ use agents::Agents;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
+use webhooks::WebhookCalls;
 use work_queue::WorkQueue;
 
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
@@ -63,6 +67,7 @@ use crate::output::{Observed, OutputKey};
 use crate::probe_job::JobSettings;
 use crate::reports;
 use crate::watch::{Change, Source};
+use crate::webhook::WebhookCall;
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
@@ -99,6 +104,10 @@ pub struct Effects {
     pub cas: Vec<ReadChange<CaKey>>,
     /// Logins to read or not to read any more.
     pub logins: Vec<ReadChange<ObjectKey>>,
+    /// Secrets of webhooks to read or not to read any more.
+    pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Webhooks to call; each call is answered with [`Input::Webhook`].
+    pub webhook_calls: Vec<WebhookCall>,
     /// Changes of this replica's verdicts, for its peers.
     pub report_changes: Vec<observers::BackendChange>,
     /// Namespaces in which this replica has not observed every backend once since its start; `None` before it knows
@@ -164,6 +173,7 @@ pub struct ControllerState {
     peers: Peers,
     agents: Agents,
     jobs: Jobs,
+    webhook_calls: WebhookCalls,
     /// Unreadable objects already reported in status.
     reported: BTreeMap<ResourceRef, ReportedUnreadable>,
     pending: Effects,
@@ -192,6 +202,7 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
+            webhook_calls: WebhookCalls::default(),
             reported: BTreeMap::new(),
             pending: Effects::default(),
         }
@@ -231,6 +242,14 @@ impl ControllerState {
                     self.resolve_users(now, &reference);
                 }
             }
+            Input::WebhookSecret(key, answer) => {
+                let reference = Reference::WebhookSecret(key.clone());
+                if self.references.is_used(&reference) {
+                    self.dependencies.cache_webhook_secret(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
+            Input::Webhook(result) => self.handle_webhook_result(now, &result),
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
             Input::Drift(drift) => self.handle_drift(drift),
             Input::Unfit(unfit) => self.handle_unfit(now, unfit),
@@ -351,9 +370,12 @@ impl ControllerState {
             operators: self.agents.operators(),
             loops: &loops,
             bypassed_by_agents: &bypassed_by_agents,
+            dependencies: &self.dependencies,
             rival: &|key| self.rival(&resource.key, &age, key),
         });
+        let calls = entry.webhooks_mut().take_planned();
         self.routes.insert(resource.key.clone(), entry);
+        self.begin_webhook_calls(resource, calls);
         self.begin_next(now, resource, reconciled, |after| PendingStatus::Route { before, after });
     }
 
@@ -524,8 +546,10 @@ impl ControllerState {
         // The actions of an earlier term are worked out again; results that still arrive are ignored.
         self.queue.abandon_actions();
         self.jobs.forget_waits();
+        self.webhook_calls.abandon();
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;
+            entry.forget_webhooks();
         }
         self.queue.extend(self.routes.keys().map(ResourceRef::route));
         self.queue.extend(self.backends.keys().map(ResourceRef::backend));
@@ -549,6 +573,13 @@ impl ControllerState {
                     self.dependencies.forget_login(key);
                     self.pending.logins.push(ReadChange::Drop(key.clone()));
                 }
+                Reference::WebhookSecret(key) if is_used => {
+                    self.pending.webhook_secrets.push(ReadChange::Use(key.clone()));
+                }
+                Reference::WebhookSecret(key) => {
+                    self.dependencies.forget_webhook_secret(key);
+                    self.pending.webhook_secrets.push(ReadChange::Drop(key.clone()));
+                }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }
         }
@@ -566,7 +597,11 @@ impl ControllerState {
     fn resolve_users(&mut self, now: Timestamp, reference: &Reference) {
         if self.is_synced() {
             for user in self.users(reference) {
-                self.refresh_backend(now, &user.key);
+                match user.kind {
+                    ResourceKind::Backend => self.refresh_backend(now, &user.key),
+                    // What its webhooks need.
+                    ResourceKind::Route | ResourceKind::Policy => self.queue.add(user),
+                }
             }
         }
     }

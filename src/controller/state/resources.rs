@@ -12,7 +12,7 @@ use crate::watch::Change;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{ObjectKey, Policy, Thresholds, Timestamp};
-use mail_failover_resolve::{Rejection, ca_key, login_key};
+use mail_failover_resolve::{Rejection, ca_key, login_key, webhook_ca_key};
 
 impl ControllerState {
     pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
@@ -50,6 +50,7 @@ impl ControllerState {
     /// Forgets what is to be done for a resource that is gone.
     fn forget_work(&mut self, resource: &ResourceRef) {
         self.queue.forget(resource);
+        self.webhook_calls.forget(resource);
         self.reported.remove(resource);
     }
 
@@ -190,7 +191,10 @@ impl ControllerState {
         let references = entry.usable.as_ref().map(|route| {
             let backends = route.backends.iter().map(|member| Reference::Backend(key.sibling(member.name.clone())));
             let policy = entry.policy_name().map(|name| Reference::Policy(key.sibling(name)));
-            backends.chain(policy).collect::<BTreeSet<_>>()
+            let secrets =
+                route.webhooks.iter().map(|output| Reference::WebhookSecret(key.sibling(output.secret.clone())));
+            let cas = route.webhooks.iter().filter_map(|output| webhook_ca_key(key, output)).map(Reference::Ca);
+            backends.chain(policy).chain(secrets).chain(cas).collect::<BTreeSet<_>>()
         });
         self.set_owned_keys(key, &owned_before, &owned);
         self.admit_agents(key);
@@ -229,7 +233,7 @@ impl ControllerState {
             Reference::Policy(key) => {
                 self.queue.add(ResourceRef::policy(key));
             }
-            Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) => {}
+            Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) | Reference::WebhookSecret(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, ro
 use crate::probe::ProbeTarget;
 use crate::reports::Directory;
 use crate::watch::{Change, Identified, Source, Unreadable, WatchEvent};
+use crate::webhook::WebhookCall;
 use mail_failover_api::{FailoverPolicy, MailRoute, MailRouteStatus, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
@@ -302,6 +303,8 @@ pub(super) struct TestEnv {
     pub(super) is_echo_first: bool,
     /// The logins that were requested and released.
     pub(super) logins: Vec<ReadChange<ObjectKey>>,
+    /// The calls of webhooks that have begun.
+    pub(super) webhook_calls: Vec<WebhookCall>,
     /// Name in the election of a replica that is fitter to lead.
     pub(super) successor: Option<Arc<str>>,
 }
@@ -346,6 +349,7 @@ impl TestEnv {
             directory: Directory::default(),
             is_echo_first: false,
             logins: vec![],
+            webhook_calls: vec![],
             successor: None,
         }
     }
@@ -435,6 +439,8 @@ impl TestEnv {
                 probes,
                 cas: _,
                 logins,
+                webhook_secrets: _,
+                webhook_calls,
                 report_changes,
                 awaited,
                 known_up_to,
@@ -446,6 +452,7 @@ impl TestEnv {
             self.directory.note(admissions);
             self.set_probes(probes);
             self.logins.extend(logins);
+            self.webhook_calls.extend(webhook_calls);
             if actions.is_empty() {
                 return;
             }

@@ -249,7 +249,7 @@ pub enum TlsModeSpec {
 
 /// PEM certificates in a ConfigMap or a Secret of the same namespace. Exactly one of `configMap` and `secret`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.configMap) != has(self.secret)").message("exactly one of tls.caRef.configMap and tls.caRef.secret must be set"))]
+#[x_kube(validation = Rule::new("has(self.configMap) != has(self.secret)").message("exactly one of caRef.configMap and caRef.secret must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CaReference {
     /// Name of a ConfigMap.

@@ -232,6 +232,7 @@ fn route(number: usize) -> Route {
         config_maps: vec![],
         alternates: true,
         agents: vec![],
+        webhooks: vec![],
     }
 }
 

@@ -38,7 +38,8 @@ pub use policy::{
 };
 pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{
-    AgentOutput, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy, Traffic,
+    AgentOutput, CaSource, ConfigMapFormat, ConfigMapOutput, Member, Route, ServiceOutput, ServiceOutputPort, Strategy,
+    Traffic, WebhookMethod, WebhookOutput,
 };
 pub use shared_error::SharedError;
 pub use time::{ClockDrift, Timestamp};

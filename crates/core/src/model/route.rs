@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Stream of mail with checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Route {
     pub config_maps: Vec<ConfigMapOutput>,
     /// `ConfigMaps` for agents to own, names unique among these and `config_maps`.
     pub agents: Vec<AgentOutput>,
+    /// Receivers to call, names unique.
+    pub webhooks: Vec<WebhookOutput>,
 }
 
 /// Way to spread mail over the backends.
@@ -86,6 +89,61 @@ pub struct AgentOutput {
     pub config_map: Arc<str>,
     /// Name of the service account, in the route's namespace, that may send reports.
     pub service_account: Arc<str>,
+}
+
+/// A receiver outside that is called with each decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookOutput {
+    /// Name, unique within the route.
+    pub name: Arc<str>,
+    /// Place of the receiver, `https://…`.
+    pub url: Arc<str>,
+    /// Method of the request.
+    pub method: WebhookMethod,
+    /// Name of the Secret that signs, in the route's namespace.
+    pub secret: Arc<str>,
+    /// Object with the authorities that may have signed the receiver's certificate; the well-known ones if `None`.
+    pub ca: Option<CaSource>,
+    /// Further headers: name, and template of the value.
+    pub headers: Vec<(Arc<str>, Arc<str>)>,
+    /// Content type of `body`; that of JSON if `None`.
+    pub content_type: Option<Arc<str>>,
+    /// Template of the body; a CloudEvent if `None`.
+    pub body: Option<Arc<str>>,
+    /// Time limit of a call, from the look-up of the name to the answer.
+    pub timeout: Duration,
+    /// True if a decision counts as applied only once the receiver has accepted it.
+    pub is_awaited: bool,
+}
+
+/// Method of a webhook's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "UPPERCASE")]
+pub enum WebhookMethod {
+    /// POST (RFC 9110 §9.3.3).
+    Post,
+    /// PUT (RFC 9110 §9.3.4).
+    Put,
+    /// PATCH (RFC 5789).
+    Patch,
+}
+
+impl WebhookMethod {
+    /// The name in a request.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Object in a route's namespace that holds certificates of authorities in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaSource {
+    /// True if it is a Secret, false if it is a `ConfigMap`.
+    pub is_secret: bool,
+    /// Name of the object.
+    pub name: Arc<str>,
+    /// Key in its data.
+    pub key: Arc<str>,
 }
 
 /// Format of a rendered `ConfigMap`.

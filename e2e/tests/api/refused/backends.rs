@@ -371,12 +371,12 @@ const TLS: &[(&str, &str, &str)] = &[
     (
         "with an authority from nowhere",
         "{mode: StartTLS, caRef: {key: ca.crt}}",
-        "exactly one of tls.caRef.configMap and tls.caRef.secret must be set",
+        "exactly one of caRef.configMap and caRef.secret must be set",
     ),
     (
         "with an authority from two places",
         "{mode: StartTLS, caRef: {secret: ca, configMap: ca}}",
-        "exactly one of tls.caRef.configMap and tls.caRef.secret must be set",
+        "exactly one of caRef.configMap and caRef.secret must be set",
     ),
     (
         "with an empty ConfigMap's name",

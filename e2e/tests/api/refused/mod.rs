@@ -84,6 +84,15 @@ fn many() -> Vec<Case> {
         ),
         case(
             Kind::Route,
+            "with 17 headers of a webhook",
+            format!(
+                "{{backends: [{{name: a}}], outputs: [{{webhook: {{name: w, url: 'https://a.example', secretRef: {{name: s}}, headers: [{}]}}}}]}}",
+                list(17, "{name: X-#, value: x}")
+            ),
+            "spec.outputs[0].webhook.headers: Too many: 17: must have at most 16 items",
+        ),
+        case(
+            Kind::Route,
             "with 9 ports of a Service",
             format!(
                 "{{backends: [{{name: a}}], outputs: [{{service: {{name: s, ports: [{}]}}}}]}}",

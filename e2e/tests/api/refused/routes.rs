@@ -59,17 +59,17 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with an empty output",
         "{backends: [{name: a}], outputs: [{}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
     ),
     (
         "with an output that is both",
         "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}]}, configMap: {name: c, format: Env}}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
     ),
     (
         "with an output for both an agent and another reader",
         "{backends: [{name: a}], outputs: [{agent: {configMap: a}, configMap: {name: c, format: Env}}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
     ),
     (
         "with two agent outputs into one ConfigMap",
@@ -115,6 +115,216 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
         "with agents of a service account of another namespace",
         "{backends: [{name: a}], outputs: [{agent: {configMap: c, serviceAccountName: 'other:mta'}}]}",
         "spec.outputs[0].agent.serviceAccountName in body should match",
+    ),
+    (
+        "with a webhook without a name",
+        "{backends: [{name: a}], outputs: [{webhook: {url: 'https://a.example', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.name: Required value",
+    ),
+    (
+        "with a webhook of an empty name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: '', url: 'https://a.example', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a webhook whose name is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: @64, url: 'https://a.example', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.name: Too long: may not be more than 63",
+    ),
+    (
+        "with capitals in the name of a webhook",
+        "{backends: [{name: a}], outputs: [{webhook: {name: Flags, url: 'https://a.example', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.name in body should match",
+    ),
+    (
+        "with a webhook without a URL",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.url: Required value",
+    ),
+    (
+        "with a webhook in plain text",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'http://a.example/', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.url in body should match",
+    ),
+    (
+        "with a password in a webhook's URL",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://me:secret@a.example/', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.url in body should match",
+    ),
+    (
+        "with a webhook's URL that is too short",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://', secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.url in body should be at least 9 chars long",
+    ),
+    (
+        "with a webhook's URL that is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: @2049, secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.url: Too long: may not be more than 2048",
+    ),
+    (
+        "with a webhook by GET",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', method: GET, secretRef: {name: s}}}]}",
+        "spec.outputs[0].webhook.method: Unsupported value: \"GET\"",
+    ),
+    (
+        "with a webhook that nobody signs",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example'}}]}",
+        "spec.outputs[0].webhook.secretRef: Required value",
+    ),
+    (
+        "with a webhook's Secret without a name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {}}}]}",
+        "spec.outputs[0].webhook.secretRef.name: Required value",
+    ),
+    (
+        "with a webhook's Secret of an empty name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: ''}}}]}",
+        "spec.outputs[0].webhook.secretRef.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a webhook's Secret whose name is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: @254}}}]}",
+        "spec.outputs[0].webhook.secretRef.name: Too long: may not be more than 253",
+    ),
+    (
+        "with a webhook's Secret of another namespace",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: other/s}}}]}",
+        "spec.outputs[0].webhook.secretRef.name in body should match",
+    ),
+    (
+        "with a webhook's body of 8193 characters",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: @8193}}]}",
+        "spec.outputs[0].webhook.body: Too long: may not be more than 8192",
+    ),
+    (
+        "with an empty webhook's body",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: ''}}]}",
+        "spec.outputs[0].webhook.body in body should be at least 1 chars long",
+    ),
+    (
+        "with a content type and no body",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, contentType: text/plain}}]}",
+        "spec.outputs[].webhook.contentType has an effect with body only",
+    ),
+    (
+        "with a content type that is none",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: x, contentType: json}}]}",
+        "spec.outputs[0].webhook.contentType in body should match",
+    ),
+    (
+        "with a content type that is too short",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: x, contentType: js}}]}",
+        "spec.outputs[0].webhook.contentType in body should be at least 3 chars long",
+    ),
+    (
+        "with a content type that is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: x, contentType: @129}}]}",
+        "spec.outputs[0].webhook.contentType: Too long: may not be more than 128",
+    ),
+    (
+        "with a webhook that waits for a minute",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, timeout: 1m}}]}",
+        "spec.outputs[].webhook.timeout must be between 100ms and 30s",
+    ),
+    (
+        "with a webhook's header that the operator sets",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: Webhook-Id, value: x}]}}]}",
+        "spec.outputs[].webhook.headers[].name must not be one that the operator sets",
+    ),
+    (
+        "with a webhook's header twice",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A, value: x}, {name: x-a, value: y}]}}]}",
+        "spec.outputs[].webhook.headers[].name must be unique",
+    ),
+    (
+        "with a webhook's header without a name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{value: x}]}}]}",
+        "spec.outputs[0].webhook.headers[0].name: Required value",
+    ),
+    (
+        "with a webhook's header of an empty name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: '', value: x}]}}]}",
+        "spec.outputs[0].webhook.headers[0].name in body should be at least 1 chars long",
+    ),
+    (
+        "with a webhook's header whose name is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: @65, value: x}]}}]}",
+        "spec.outputs[0].webhook.headers[0].name: Too long: may not be more than 64",
+    ),
+    (
+        "with a webhook's header that is no word",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: 'X A', value: x}]}}]}",
+        "spec.outputs[0].webhook.headers[0].name in body should match",
+    ),
+    (
+        "with a webhook's header without a value",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A}]}}]}",
+        "spec.outputs[0].webhook.headers[0].value: Required value",
+    ),
+    (
+        "with a webhook's header of an empty value",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A, value: ''}]}}]}",
+        "spec.outputs[0].webhook.headers[0].value in body should be at least 1 chars long",
+    ),
+    (
+        "with a webhook's header whose value is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A, value: @1025}]}}]}",
+        "spec.outputs[0].webhook.headers[0].value: Too long: may not be more than 1024",
+    ),
+    (
+        "with two webhooks of one name",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}}}, {webhook: {name: w, url: 'https://b.example', secretRef: {name: s}}}]}",
+        "spec.outputs[].webhook.name must be unique",
+    ),
+    (
+        "with an empty configMap of a webhook's authorities",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {configMap: ''}}}]}",
+        "spec.outputs[0].webhook.caRef.configMap in body should be at least 1 chars long",
+    ),
+    (
+        "with a configMap of a webhook's authorities that is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {configMap: @254}}}]}",
+        "spec.outputs[0].webhook.caRef.configMap: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty secret of a webhook's authorities",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: ''}}}]}",
+        "spec.outputs[0].webhook.caRef.secret in body should be at least 1 chars long",
+    ),
+    (
+        "with a secret of a webhook's authorities that is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: @254}}}]}",
+        "spec.outputs[0].webhook.caRef.secret: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty key of a webhook's authorities",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: ca, key: ''}}}]}",
+        "spec.outputs[0].webhook.caRef.key in body should be at least 1 chars long",
+    ),
+    (
+        "with a key of a webhook's authorities that is too long",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: ca, key: @254}}}]}",
+        "spec.outputs[0].webhook.caRef.key: Too long: may not be more than 253",
+    ),
+    (
+        "with a key of a webhook's authorities that no object can have",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: ca, key: 'a/b'}}}]}",
+        "spec.outputs[0].webhook.caRef.key in body should match",
+    ),
+    (
+        "with two places of a webhook's authorities",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, caRef: {secret: ca, configMap: ca}}}]}",
+        "exactly one of caRef.configMap and caRef.secret must be set",
+    ),
+    (
+        "with a webhook whose timeout is none",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, timeout: soon}}]}",
+        "spec.outputs[0].webhook.timeout in body should match",
+    ),
+    (
+        "with a webhook whose timeout is too long a text",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, timeout: @21}}]}",
+        "spec.outputs[0].webhook.timeout: Too long: may not be more than 20",
     ),
     (
         "with two outputs into one Service",

@@ -279,6 +279,7 @@ fn route(names: [Arc<str>; 2]) -> Route {
         config_maps: vec![],
         alternates: true,
         agents: vec![],
+        webhooks: vec![],
     }
 }
 

@@ -11,6 +11,7 @@ mod redundancy;
 mod references;
 mod replies;
 mod thresholds;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 58] = [
+pub const RULES: [&Rule; 60] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -79,6 +80,8 @@ pub const RULES: [&Rule; 58] = [
     &agents::ALTERNATE_LEFT_OUT,
     &agents::SUBMISSION_WITHOUT_AUTH,
     &agents::PASSWORD_READABLE,
+    &webhooks::SECRET_NOT_FOR_WEBHOOK,
+    &webhooks::NO_WEBHOOK_AWAITED,
 ];
 
 /// Checks every rule against the objects.
@@ -92,6 +95,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     connections::check(set, findings);
     replies::check(set, findings);
     agents::check(set, findings);
+    webhooks::check(set, findings);
 }
 
 /// Number of names that a message lists at most.

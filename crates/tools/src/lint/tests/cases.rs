@@ -15,6 +15,11 @@ fn secret(data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": data})
 }
 
+/// A sound webhook, whose Secret is `mta`.
+fn webhook() -> Value {
+    json!({"webhook": {"name": "w", "url": "https://w.example/", "secretRef": {"name": "mta"}}})
+}
+
 /// Code, what breaks the rule, and what is just inside.
 pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
     let none = || vec![];
@@ -112,6 +117,29 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 "/a/spec/replies",
                 json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}, {"name": "x", "about": "Quota", "words": ["a", "b"]}]),
             )],
+        ),
+        (
+            "SecretNotForWebhook",
+            vec![("/route/spec/outputs/-", webhook()), ("/mta/kind", json!("Secret"))],
+            vec![
+                ("/route/spec/outputs/-", webhook()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/webhook")),
+                ("/mta/stringData", json!({"signing-secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})),
+            ],
+        ),
+        (
+            "NoWebhookAwaited",
+            vec![("/route/spec/outputs", json!([webhook()]))],
+            vec![("/route/spec/outputs", json!([webhook(), {"configMap": {"name": "mail-env", "format": "Env"}}]))],
+        ),
+        (
+            "Unusable",
+            vec![(
+                "/route/spec/outputs/-",
+                json!({"webhook": {"name": "w", "url": "https://w.example/", "secretRef": {"name": "mta"}, "body": "{{ nobody }}"}}),
+            )],
+            vec![("/route/spec/outputs/-", webhook())],
         ),
         ("SingleBackend", vec![("/route/spec/backends", json!([{"name": "a"}]))], none()),
         ("NoStandby", vec![("/a/spec/suspended", json!(true))], vec![("/a/spec/suspended", json!(false))]),
