@@ -23,7 +23,7 @@ pub const HOW_TO_INSTALL: &str = "the receiver of webhooks needs Python 3 with p
 /// The folder of the reference library.
 const LIBRARY: &str = "standardwebhooks-1.1.0";
 /// The time limit of the start.
-const STARTING: Duration = Duration::from_secs(60);
+const STARTING: Duration = Duration::from_mins(1);
 
 /// Downloads the reference library into the cache folder, if it is not there. It is pinned by its hash.
 ///

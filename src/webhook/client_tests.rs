@@ -95,7 +95,7 @@ impl Receiver {
     }
 
     /// A client that leads for so long, and what keeps it so.
-    fn client(&self, guard: DialGuard, leads: Duration) -> (WebhookClient, impl Sized + use<>) {
+    fn client(guard: DialGuard, leads: Duration) -> (WebhookClient, impl Sized + use<>) {
         let (leadership, publisher) = Leadership::for_test(leads);
         let metrics = Metrics::new(&mut Registry::default());
         let servers = [SocketAddr::from((Ipv4Addr::LOCALHOST, 9))];
@@ -111,7 +111,7 @@ impl Receiver {
     }
 
     async fn outcome(&self, call: WebhookCall) -> Result<(), WebhookError> {
-        let (client, _publisher) = self.client(self.guard(), LEADS);
+        let (client, _publisher) = Self::client(self.guard(), LEADS);
         client.carry_out(call).await.outcome
     }
 }
@@ -153,11 +153,11 @@ async fn what_is_no_success_is_told_by_status_and_nothing_is_followed() {
 #[tokio::test]
 async fn nobody_is_called_where_the_guard_or_the_certificate_says_no() {
     let receiver = Receiver::start().await;
-    let (client, _publisher) = receiver.client(DialGuard::default(), LEADS);
+    let (client, _publisher) = Receiver::client(DialGuard::default(), LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome;
     assert!(matches!(refused, Err(WebhookError::Refused(_))), "{refused:?}");
     let port = DialGuard { allow_webhook_ports: vec![], ..receiver.guard() };
-    let (client, _publisher) = receiver.client(port, LEADS);
+    let (client, _publisher) = Receiver::client(port, LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome.unwrap_err().to_string();
     assert!(refused.contains("--allow-webhook-ports"), "{refused}");
     let mut unknown = receiver.call("/");
@@ -169,7 +169,7 @@ async fn nobody_is_called_where_the_guard_or_the_certificate_says_no() {
 #[tokio::test]
 async fn a_replica_that_does_not_lead_calls_nobody() {
     let receiver = Receiver::start().await;
-    let (client, _publisher) = receiver.client(receiver.guard(), Duration::ZERO);
+    let (client, _publisher) = Receiver::client(receiver.guard(), Duration::ZERO);
     assert!(matches!(client.carry_out(receiver.call("/")).await.outcome, Err(WebhookError::NotLeader(_))));
     assert_eq!(receiver.seen.lock().unwrap().len(), 0);
 }

@@ -60,7 +60,7 @@ pub struct WebhookOutputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 3, max = 128),
-        regex(pattern = r#"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$"#)
+        regex(pattern = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9-]+)?$")
     )]
     pub content_type: Option<String>,
 
@@ -107,7 +107,7 @@ pub struct WebhookSecretReference {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WebhookHeaderSpec {
     /// Name of the header.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r#"^[A-Za-z0-9!#$%&'+.^_`|~-]+$"#))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9!#$%&'+.^_`|~-]+$"))]
     pub name: String,
 
     /// Template of the value, as `body`; beside its names there is `secret`, with the keys of the Secret:

@@ -1,6 +1,6 @@
-//! The event that tells a receiver where the mail of a route goes: a CloudEvent 1.0, and its id.
+//! The event that tells a receiver where the mail of a route goes: a `CloudEvent` 1.0, and its id.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use ring::digest::{Context, SHA256};
 use serde::Serialize;
 use serde_json::json;
 
-/// Media type of a CloudEvent in structured mode.
+/// Media type of a `CloudEvent` in structured mode.
 pub const CLOUD_EVENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
 /// Prefix of every id.
@@ -94,7 +94,11 @@ pub fn digest(uid: &Uid, output: &WebhookOutput, memory: &Memory) -> Arc<str> {
         add(&mut context, &share.percent.to_string());
     }
     let digest = context.finish();
-    digest.as_ref()[..DIGEST_BYTES].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    let mut text = String::with_capacity(2 * DIGEST_BYTES);
+    for byte in &digest.as_ref()[..DIGEST_BYTES] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
 }
 
 /// Adds a part with its length, so that no two lists of parts run together.
@@ -209,7 +213,7 @@ impl WebhookEvent {
         }
     }
 
-    /// The event as a CloudEvent 1.0 in structured mode, with the extension `sequence`.
+    /// The event as a `CloudEvent` 1.0 in structured mode, with the extension `sequence`.
     pub fn cloud_event(&self) -> Vec<u8> {
         let Self { id, sequence, type_, time, namespace, route, output, transition, backend, active } = self;
         let event = json!({

@@ -3,6 +3,7 @@
 //! There are `{{ … }}`, `{% if %}` and `{% for %}`, and a few filters. What could make much out of little (`set`, `with`,
 //! macros, multiplication) is refused when a template is checked.
 
+use std::fmt::Write as _;
 use std::io;
 
 use minijinja::value::Value;
@@ -150,7 +151,7 @@ fn check(template: &str, more: &[&'static str]) -> Result<(), TemplateError> {
     }
     for (at, _) in template.match_indices("{%") {
         let statement = template[at + 2..].trim_start_matches(['-', '+']).trim_start();
-        let word: String = statement.chars().take_while(|letter| letter.is_ascii_alphanumeric()).take(20).collect();
+        let word: String = statement.chars().take_while(char::is_ascii_alphanumeric).take(20).collect();
         if !STATEMENTS.contains(&word.as_str()) {
             return Err(TemplateError::Statement(word));
         }
@@ -160,7 +161,7 @@ fn check(template: &str, more: &[&'static str]) -> Result<(), TemplateError> {
         return Err(TemplateError::Asterisk);
     }
     let environment = environment(AutoEscape::None);
-    let compiled = environment.template_from_str(template).map_err(syntax)?;
+    let compiled = environment.template_from_str(template).map_err(|error| syntax(&error))?;
     let mut used: Vec<_> = compiled.undeclared_variables(true).into_iter().collect();
     used.sort();
     for name in used {
@@ -213,7 +214,7 @@ fn url_encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded
@@ -226,7 +227,7 @@ fn render(
     bound: usize,
 ) -> Result<Vec<u8>, TemplateError> {
     let environment = environment(escape);
-    let compiled = environment.template_from_str(template).map_err(syntax)?;
+    let compiled = environment.template_from_str(template).map_err(|error| syntax(&error))?;
     let mut output = BoundedOutput { bytes: vec![], bound, is_full: false };
     match compiled.render_captured_to(context, &mut output) {
         Ok(_) => Ok(output.bytes),
@@ -236,8 +237,8 @@ fn render(
     }
 }
 
-fn syntax(error: minijinja::Error) -> TemplateError {
-    TemplateError::Syntax { line: error.line().unwrap_or(1), detail: detail(&error) }
+fn syntax(error: &minijinja::Error) -> TemplateError {
+    TemplateError::Syntax { line: error.line().unwrap_or(1), detail: detail(error) }
 }
 
 /// The kind of an error and its detail, without the source of the template or any value.

@@ -21,10 +21,10 @@ fn body(template: &str) -> Result<String, TemplateError> {
 fn values_are_quoted_as_json_by_themselves() {
     for (template, rendered) in [
         (r#"{"to": {{ backend }}, "n": {{ transition.id }}}"#, r#"{"to": "second", "n": 1}"#),
-        (r#"{{ active }}"#, r#"[{"backend":"second","percent":100}]"#),
+        (r"{{ active }}", r#"[{"backend":"second","percent":100}]"#),
         (r#"{"on": {% if transition.kind == "Failover" %}true{% else %}false{% endif %}}"#, r#"{"on": true}"#),
         (
-            r#"[{% for share in active %}{{ share.backend }}{% if not loop.last %},{% endif %}{% endfor %}]"#,
+            r"[{% for share in active %}{{ share.backend }}{% if not loop.last %},{% endif %}{% endfor %}]",
             r#"["second"]"#,
         ),
         (r#"{"id": {{ {"first": 7, "second": 8}[backend] }}}"#, r#"{"id": 8}"#),

@@ -234,7 +234,7 @@ fn a_receiver_that_asks_for_patience_has_it_over_a_restart_too() {
     let mut env = started(&json!({}));
     env.run(2.0);
     let first = call(&mut env);
-    let busy = WebhookError::Status { status: 429, retry_after: Some(Duration::from_secs(120)) };
+    let busy = WebhookError::Status { status: 429, retry_after: Some(Duration::from_mins(2)) };
     answer(&mut env, &first, Err(busy));
     env.run(10.0);
     restart(&mut env);
@@ -289,7 +289,7 @@ fn a_spec_that_asks_for_another_request_sends_it_and_one_without_the_webhook_for
     answer(&mut env, &first, Ok(()));
     env.run(3.0);
     env.edit("MailRoute", "orders", |route| {
-        route["spec"]["outputs"][2]["webhook"]["url"] = json!("https://other.example/")
+        route["spec"]["outputs"][2]["webhook"]["url"] = json!("https://other.example/");
     });
     env.run(3.0);
     let second = call(&mut env);

@@ -108,7 +108,7 @@ pub struct WebhookOutput {
     pub headers: Vec<(Arc<str>, Arc<str>)>,
     /// Content type of `body`; that of JSON if `None`.
     pub content_type: Option<Arc<str>>,
-    /// Template of the body; a CloudEvent if `None`.
+    /// Template of the body; a `CloudEvent` if `None`.
     pub body: Option<Arc<str>>,
     /// Time limit of a call, from the look-up of the name to the answer.
     pub timeout: Duration,
