@@ -123,7 +123,9 @@ async fn killed_at(env: Arc<TestEnv>, step: KilledAt) -> Result<()> {
     .await?;
     no_complaints(&outcome)?;
     let switch = agent.status().await?.last_switch.context("what it does at its start")?;
-    ensure!(switch.troubles.is_empty(), "{switch:?}");
+    // A flush can meet the queue manager between its end and its start; those after it do the work.
+    let unexpected = switch.troubles.iter().filter(|trouble| !trouble.starts_with("flush: ")).count();
+    ensure!(unexpected == 0, "{switch:?}");
     Ok(())
 }
 

@@ -151,7 +151,9 @@ async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
             assert!(is_accepted, "{program:?}, {fault}: {said}");
             assert_eq!(counts, [usize::from(*at == 0), usize::from(*at == 1)], "{program:?}, {fault}");
             let stored = &servers[*at].received()[0];
-            assert!(String::from_utf8_lossy(&stored.content).ends_with("\r\n.a dot\r\nbody\r\n"), "{program:?}");
+            let content = String::from_utf8_lossy(&stored.content);
+            // swaks adds an empty line.
+            assert!(content.trim_end().ends_with("\r\n.a dot\r\nbody"), "{program:?}: {content}");
         }
     }
 }
