@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use mail_failover_api::{MailRoute, OutputStatus};
-use mail_failover_e2e::assertions::{api, change, manifest, start_operator, wait_leads_to};
+use mail_failover_e2e::assertions::{api, change, start_operator, wait_leads_to};
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{
     PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, condition, events, route_status,
@@ -226,10 +226,10 @@ async fn dead_receiver(env: Arc<TestEnv>) -> Result<()> {
     let decided: Vec<_> = route_status(&env, "orders").await?.history;
     let mut delays = vec![];
     for transition in &decided {
-        let at = transition.decided_at.0.as_microsecond();
-        let call = told.iter().find(|call| call.outcome == "taken" && call.at * 1e6 >= at as f64 - 1e3);
+        let at = transition.decided_at.0.as_duration().as_secs_f64();
+        let call = told.iter().find(|call| call.outcome == "taken" && call.at >= at - 0.001);
         if let Some(call) = call.filter(|call| call.backend.as_deref() == Some(transition.to.as_str())) {
-            delays.push(Duration::from_secs_f64((call.at - at as f64 / 1e6).max(0.0)));
+            delays.push(Duration::from_secs_f64((call.at - at).max(0.0)));
         }
     }
     println!("from decision to the receiver: {}", millis(&delays));

@@ -51,7 +51,7 @@ const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: 
 }
 
 /// All suites in the order of their start: the longest first.
-static SUITES: [SuiteEntry; 23] = [
+static SUITES: [SuiteEntry; 24] = [
     SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
