@@ -43,6 +43,10 @@ fn route() -> Value {
         "outputs": [{"service": {"name": "mail", "ports": [{"name": "smtp", "port": 25}]}}, {"configMap": {"name": "mail", "format": "Env"}}, {"agent": {"configMap": "agent"}}]})
 }
 
+fn webhook() -> Value {
+    json!({"name": "flags", "url": "https://flags.example/hook", "secretRef": {"name": "flags"}})
+}
+
 /// A sound spec with one place changed.
 fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -425,17 +429,56 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "MailRoute",
             with(route(), "/outputs/-", json!({})),
-            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
         ),
         (
             "MailRoute",
             with(route(), "/outputs/2/service", json!({"name": "other", "ports": [port.clone()]})),
-            "exactly one of spec.outputs[].service, spec.outputs[].configMap and spec.outputs[].agent must be set",
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
         ),
         (
             "MailRoute",
             with(route(), "/outputs/-", route()["outputs"][2].clone()),
             "spec.outputs[].agent.configMap must be unique",
+        ),
+        (
+            "MailRoute",
+            with(
+                with(route(), "/outputs/-", json!({"webhook": webhook()})),
+                "/outputs/-",
+                json!({"webhook": webhook()}),
+            ),
+            "spec.outputs[].webhook.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({"webhook": with(webhook(), "/timeout", json!("31s"))})),
+            "spec.outputs[].webhook.timeout must be between 100ms and 30s",
+        ),
+        (
+            "MailRoute",
+            with(route(), "/outputs/-", json!({"webhook": with(webhook(), "/contentType", json!("text/plain"))})),
+            "spec.outputs[].webhook.contentType has an effect with body only: without one the body is a CloudEvent",
+        ),
+        (
+            "MailRoute",
+            with(
+                route(),
+                "/outputs/-",
+                json!({"webhook": with(webhook(), "/headers", json!([
+                {"name": "X-Key", "value": "a"}, {"name": "x-key", "value": "b"}]))}),
+            ),
+            "spec.outputs[].webhook.headers[].name must be unique, in any case",
+        ),
+        (
+            "MailRoute",
+            with(
+                route(),
+                "/outputs/-",
+                json!({"webhook": with(webhook(), "/headers", json!([
+                {"name": "Webhook-Id", "value": "a"}]))}),
+            ),
+            "spec.outputs[].webhook.headers[].name must not be one that the operator sets: Host, Content-Type (see contentType), Content-Length, webhook-…, or one of the connection",
         ),
         (
             "MailRoute",

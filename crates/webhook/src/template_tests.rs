@@ -95,6 +95,15 @@ fn no_template_takes_long_or_much() {
 }
 
 #[test]
+fn a_choice_by_the_name_of_a_backend_is_checked_when_it_is_made() {
+    let chosen = |name: &str| format!("{{{{ {{\"{name}\": 1}}[backend] }}}}");
+    assert_eq!(check_body(&chosen("ses-eu"), JSON), Ok(()), "no backend of the dry run has this name");
+    assert_eq!(render_body(&chosen("second"), JSON, &WebhookEvent::sample()).as_deref(), Ok(&b"1"[..]));
+    let unknown = render_body(&chosen("ses-eu"), JSON, &WebhookEvent::sample());
+    assert!(matches!(unknown, Err(TemplateError::Undefined { line: 1, .. })), "{unknown:?}");
+}
+
+#[test]
 fn a_header_may_hold_a_value_of_the_secret() {
     let event = WebhookEvent::sample();
     for (template, value) in [
@@ -106,7 +115,7 @@ fn a_header_may_hold_a_value_of_the_secret() {
         assert_eq!(render_header(template, &event, &secret()).as_deref(), value.as_deref(), "{template}");
     }
     let missing = render_header("{{ secret.other }}", &event, &secret()).unwrap_err();
-    assert!(matches!(missing, TemplateError::Render { .. }) && !missing.to_string().contains("s3cret"), "{missing}");
+    assert!(matches!(missing, TemplateError::Undefined { .. }) && !missing.to_string().contains("s3cret"), "{missing}");
     assert_eq!(check_header("{{ secret.other }}"), Ok(()), "known only when it is sent");
     assert_eq!(check_header("a\nb"), Err(TemplateError::Header));
     assert!(matches!(check_header("{{ nobody }}"), Err(TemplateError::UnknownName(..))));

@@ -204,7 +204,7 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with a content type and no body",
         "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, contentType: text/plain}}]}",
-        "spec.outputs[].webhook.contentType has an effect with body only",
+        "spec.outputs[].webhook.contentType has an effect with body only: without one the body is a CloudEvent",
     ),
     (
         "with a content type that is none",
@@ -229,12 +229,12 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with a webhook's header that the operator sets",
         "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: Webhook-Id, value: x}]}}]}",
-        "spec.outputs[].webhook.headers[].name must not be one that the operator sets",
+        "spec.outputs[].webhook.headers[].name must not be one that the operator sets: Host, Content-Type (see contentType), Content-Length, webhook-…, or one of the connection",
     ),
     (
         "with a webhook's header twice",
-        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A, value: x}, {name: x-a, value: y}]}}]}",
-        "spec.outputs[].webhook.headers[].name must be unique",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, headers: [{name: X-A, value: x}, {name: x-a, value: z}]}}]}",
+        "spec.outputs[].webhook.headers[].name must be unique, in any case",
     ),
     (
         "with a webhook's header without a name",
