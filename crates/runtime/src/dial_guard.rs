@@ -155,7 +155,7 @@ impl DialGuard {
             deny_destinations: vec![],
             allow_destinations: self.allow_destinations.clone(),
             allow_ports: vec![PortRange { first: port, last: port }],
-            allow_webhook_ports: vec![],
+            allow_webhook_ports: self.allow_webhook_ports.clone(),
         }
     }
 }
