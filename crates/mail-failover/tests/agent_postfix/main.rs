@@ -164,21 +164,22 @@ async fn a_second_signal_leaves_the_queue_on_disk() {
     assert_eq!(supervised.on_disk(), QueueDepth { waiting: accepted.len() as u64, held: 0 });
 }
 
+/// Waits for a line with these words.
+async fn said(lines: &mut mpsc::UnboundedReceiver<String>, words: &str) {
+    let line = async { while !lines.recv().await.expect("it runs").contains(words) {} };
+    tokio::time::timeout(Duration::from_secs(20), line).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_reloads_postfix() {
     if !possible() {
         return;
     }
     let mut supervised = Supervised::start(Duration::ZERO, Duration::from_secs(5)).await;
+    // It listens before it minds signals.
+    said(&mut supervised.lines, "daemon started").await;
     supervised.tell.send(SignalMeaning::Reload).await.unwrap();
-    let reloaded = async {
-        while let Some(line) = supervised.lines.recv().await {
-            if line.contains("reload -- version") {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), reloaded).await.unwrap();
+    said(&mut supervised.lines, "reload -- version").await;
     supervised.tell.send(SignalMeaning::Stop).await.unwrap();
     assert_eq!((&mut supervised.ended).await.unwrap().unwrap(), CommandEnd::AsTold);
 }
