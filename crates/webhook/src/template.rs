@@ -181,7 +181,9 @@ fn check(template: &str, more: &[&'static str]) -> Result<(), TemplateError> {
         let (first, field) = (parts.next().unwrap_or_default(), parts.next());
         let is_known = match first {
             "transition" => field.is_none_or(|field| TRANSITION_FIELDS.contains(&field)),
-            _ => NAMES.contains(&first) || more.contains(&first),
+            // A list.
+            "active" => true,
+            _ => (NAMES.contains(&first) && field.is_none()) || more.contains(&first),
         };
         if !is_known {
             let known = NAMES.iter().chain(more).copied();

@@ -66,7 +66,7 @@ fn what_cannot_work_is_refused_with_the_reason() {
         ("{% raw %}{% endraw %}", "{% raw %} is not supported"),
         ("{% filter upper %}a{% endfilter %}", "{% filter %} is not supported"),
         ("{{ 'a' * 3 }}", "* cannot be used"),
-        ("{{ backend.x }}", "line 1:"),
+        ("{{ backend.x }}", "backend.x is unknown"),
         ("{\"a\": \"{{ backend }}\"}", "it does not render JSON"),
         ("hello", "it does not render JSON"),
     ] {
