@@ -338,6 +338,8 @@ impl ControllerState {
         let before = Box::new(entry.status().cloned());
         let loops = self.loops(&resource.key, &entry);
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
+        let is_mail_stuck = self.is_mail_stuck(now, resource);
+        let (agents, senders) = self.senders(now, &resource.key, &entry);
         let reconciled = entry.reconcile(&RouteContext {
             now,
             drift: self.drift,
@@ -349,8 +351,11 @@ impl ControllerState {
             guard: &self.settings.guard,
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
+            agents,
+            senders: &senders,
             loops: &loops,
             bypassed_by_agents: &bypassed_by_agents,
+            is_mail_stuck,
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         self.routes.insert(resource.key.clone(), entry);
