@@ -81,7 +81,7 @@ mod tests {
         let waits: Vec<_> = (0..4).map(|_| paces.take(&a, INTERVAL, LONGEST_WAIT, start).unwrap()).collect();
         assert_eq!(waits, [0, 100, 200, 300].map(Duration::from_millis));
         // A pause is not made up for: the limit holds for every second.
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!(paces.take(&a, INTERVAL, LONGEST_WAIT, later), Some(Duration::ZERO));
         assert_eq!(paces.take(&a, INTERVAL, LONGEST_WAIT, later), Some(INTERVAL));
         assert_eq!(paces.take(&"b".into(), INTERVAL, LONGEST_WAIT, later), Some(Duration::ZERO), "each has its own");
