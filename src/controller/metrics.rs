@@ -357,7 +357,7 @@ impl Metrics {
         // Before the first choice nobody expects mail to leave.
         if !status.active.is_empty() || status.state == Some(RouteState::NoneHealthy) {
             let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
-            let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY];
+            let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY, reason::MAIL_WAITS];
             let is_delivering = ready.is_none_or(|ready| !stands_still.contains(&ready.reason.as_str()))
                 && status.state != Some(RouteState::NoneHealthy);
             self.route_delivering.get_or_create(&route_labels(key)).set(i64::from(is_delivering));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::config_map::host_and_port;
-use super::{Led, Owner, Target, metadata};
+use super::{AgentPart, Led, Owner, Senders, Target, metadata};
 use mail_failover_contract::document::{self, API_VERSION, Document, KEY, OperatorEndpoint};
 use mail_failover_contract::routing::{self, Refusal};
-use mail_failover_core::model::{AgentOutput, Backend, Breaker, Policy, SharedError, TlsMode, TrustAnchors};
+use mail_failover_core::model::{AgentOutput, Backend, Breaker, Policy, SharedError, Timestamp, TlsMode, TrustAnchors};
 
 /// Content for the agents of a route beside the shares of its targets.
 #[derive(Clone, Debug)]
@@ -25,6 +25,10 @@ pub struct DocumentInputs<'a> {
     pub policy: &'a Policy,
     /// Endpoints at which agents report.
     pub operators: &'a [OperatorEndpoint],
+    /// Number of the agents among which limits are divided; at least 1.
+    pub agents: u32,
+    /// Time by the wall clock.
+    pub now: Timestamp,
 }
 
 /// Backend that agents are told of.
@@ -41,6 +45,8 @@ pub struct DocumentMember<'a> {
     pub is_alternate: bool,
     /// True if one message at a time may try it first although it carries no mail.
     pub is_trial: bool,
+    /// Part of its limits that each agent of the route has.
+    pub part: AgentPart,
 }
 
 /// Document as text, with the backends that it leaves out because they share a host and port with another.
@@ -94,6 +100,8 @@ fn document(
     backends: Option<Vec<document::Backend>>,
     inputs: &DocumentInputs<'_>,
 ) -> Result<String, Refusal> {
+    let is_divided = |backend: &document::Backend| backend.rate.is_some() || backend.messages_per_day.is_some();
+    let agents = backends.iter().flatten().any(is_divided).then_some(inputs.agents);
     let document = Document {
         api_version: API_VERSION.to_owned(),
         route: document::RouteReference {
@@ -109,6 +117,7 @@ fn document(
         reflex: Some(reflex(inputs.policy)),
         sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
+        agents,
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(SharedError::new(error)))?;
     // ADR-0044: Check a document for agents before it is written.
@@ -129,7 +138,10 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
     for target in targets {
         if !inputs.members.iter().any(|member| member.name == target.name) {
             let (name, backend) = (target.name, target.backend);
-            members.push(DocumentMember { name, backend, is_standby: false, is_alternate: false, is_trial: false });
+            let part =
+                AgentPart::of(&backend.limits, Senders { carrying: inputs.agents, spilling: 0 }, true, inputs.now);
+            let (is_standby, is_alternate, is_trial) = (false, false, false);
+            members.push(DocumentMember { name, backend, is_standby, is_alternate, is_trial, part });
             shares.push(target.percent);
         }
     }
@@ -138,7 +150,7 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
 }
 
 fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
-    let DocumentMember { name, backend, is_standby, is_alternate, is_trial } = member;
+    let DocumentMember { name, backend, is_standby, is_alternate, is_trial, part } = member;
     let (host, port) = host_and_port(backend);
     document::Backend {
         name: (*name).to_owned(),
@@ -147,6 +159,8 @@ fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
         alternate: *is_alternate,
         // One with a share is tried by its breaker.
         trial: *is_trial && percent == 0,
+        rate: part.rate,
+        messages_per_day: part.messages_per_day,
         host: host.to_owned(),
         port,
         tls: tls(backend),

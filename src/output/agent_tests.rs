@@ -58,12 +58,15 @@ fn rendered(
                 is_standby: *is_standby,
                 is_alternate: *is_standby,
                 is_trial: false,
+                part: AgentPart::of(&backend.limits, Senders { carrying: 3, spilling: 0 }, true, Timestamp::default()),
             })
             .collect(),
         sender_domains: &["shop.example".into()],
         summary: "Failover a → b: NoAnswer".to_owned(),
         policy,
         operators,
+        agents: 3,
+        now: Timestamp::default(),
     };
     let Rendered { text, left_out } = render(&owner(), &targets, &inputs)?;
     Ok((serde_json::from_str(&text).unwrap(), left_out))
@@ -84,6 +87,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
             trust: TrustAnchors::Pem(PEM.as_bytes().into()),
         },
         secret: Some("ses-smtp".into()),
+        limits: Limits { messages_per_second: Some(14), messages_per_day: Some(50_000), ..Limits::default() },
         sender_domains: vec!["shop.example".into()],
         replies: ReplyRules {
             provider: Some("SES".into()),
@@ -119,7 +123,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
         "route": {"namespace": "shop", "name": "orders", "uid": "u-1"},
         "decision": {"transition": 7, "summary": "Failover a → b: NoAnswer"},
         "backends": [
-            {"name": "a", "percent": 0, "standby": true, "alternate": true, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
+            {"name": "a", "percent": 0, "standby": true, "alternate": true, "rate": {"messages": 14, "perMilliseconds": 3000}, "messagesPerDay": 16_666, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
                 "provider": "SES", "replies": [{"name": "spent", "about": "Quota", "stages": ["DATA"], "enhancedCodes": ["x.7.*"], "words": ["spent"]}],
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
             {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
@@ -131,6 +135,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
             "cooldownMilliseconds": 600_000, "switches": 6, "perMilliseconds": 3_600_000},
         "senderDomains": ["shop.example"],
         "operators": [{"address": "[2001:db8::1]:8443", "certificateSha256": "ab".repeat(32)}],
+        "agents": 3,
     });
     assert_eq!((document, left_out), (expected, vec![]));
 }
@@ -219,8 +224,15 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
     let operators =
         [OperatorEndpoint { address: "[2001:db8::1]:8443".to_owned(), certificate_sha256: "ab".repeat(32) }];
     let summary = "Withdrawn: nobody may carry the mail".to_owned();
-    let inputs =
-        DocumentInputs { members: vec![], summary, policy: &policy, sender_domains: &[], operators: &operators };
+    let inputs = DocumentInputs {
+        members: vec![],
+        summary,
+        policy: &policy,
+        sender_domains: &[],
+        operators: &operators,
+        agents: 1,
+        now: Timestamp::default(),
+    };
     let text = render_withdrawn(&owner(), 7, &inputs).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(document["withdrawn"], true);

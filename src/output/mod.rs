@@ -5,6 +5,7 @@
 
 mod agent;
 mod config_map;
+mod division;
 mod plan;
 mod service;
 mod split;
@@ -18,6 +19,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use agent::{DocumentInputs, DocumentMember};
+pub use division::{AgentPart, Senders};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;

@@ -101,6 +101,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "arguments",
             "authorities",
             "sessions",
+            "pacing",
             "socketmap",
             "status",
             "http",

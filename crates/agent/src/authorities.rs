@@ -88,6 +88,8 @@ mod tests {
             standby: true,
             alternate: true,
             trial: false,
+            interval: None,
+            messages_per_day: None,
             next_hop,
             tls,
             secret: None,

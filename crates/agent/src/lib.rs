@@ -14,6 +14,7 @@
 //! | `shield` | the filter that keeps mail when a backend refuses it because of our account | yes |
 //! | `authorities`, `folder` | certificates and the shield as files for Postfix | no |
 //! | `status`, `http` | the agent's status | but for the client |
+//! | `sessions`, `pacing` | sessions that Postfix begins with each backend; the turn of each | yes |
 //! | `driver` | the loop that owns the core | no |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
@@ -21,7 +22,8 @@
 //! what it needs.
 //!
 //! Architecture invariants: the agent never writes to the API server. It never sends mail. It never blocks the MTA on
-//! anything but its own memory. Input that it cannot read leaves the last good answer in force.
+//! anything but its own memory; the turn of a session is waited for by that one delivery. Input that it cannot read
+//! leaves the last good answer in force.
 
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
@@ -33,6 +35,7 @@ mod http;
 pub mod log;
 pub mod metrics;
 pub mod mta;
+pub mod pacing;
 mod postfix_config;
 mod queue_watch;
 mod run;

@@ -207,6 +207,8 @@ pub struct MtaMetrics {
     pub oldest_queued: Gauge,
     /// Counts of the queue that stopped at their bound or deadline.
     pub incomplete_counts: Counter,
+    /// Flushes that were left out because a backend asks for less mail.
+    pub spared_flushes: Counter,
 }
 
 impl MtaMetrics {
@@ -235,6 +237,11 @@ impl MtaMetrics {
                 agent,
                 "incomplete_queue_counts",
                 "Counts of the queue that stopped at their bound or deadline",
+            ),
+            spared_flushes: register(
+                agent,
+                "spared_flushes",
+                "Flushes after a switch that were left out because a backend of the messages asks for less mail",
             ),
         }
     }

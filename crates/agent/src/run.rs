@@ -33,6 +33,7 @@ use super::log::follow::{Reading, Sink};
 use super::metrics::{LogMetrics, MtaMetrics, PREFIX, TrafficMetrics};
 use super::mta::switch::Executor;
 use super::mta::{self, Postfix};
+use super::pacing::Paces;
 use super::sessions::BegunSessions;
 use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
 use super::supervise::{self, Intake, LineReader, Signals};
@@ -146,6 +147,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let (source_events, found) = mpsc::channel(source::QUEUE);
     let (sink, logged) = Sink::new(LogMetrics::new(&mut registry), clock);
     let (switch_orders, ordered) = watch::channel(None);
+    let (throttling, throttled) = watch::channel(false);
     let (switch_progress, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);
     let (reporter, reporting) = Reporter::start(
@@ -176,6 +178,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let outputs = DriverOutputs {
         view,
         switch_orders,
+        throttling,
         reporter,
         state_writer,
         heartbeat: heartbeat.clone(),
@@ -191,8 +194,11 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
+    let fixed = fixed(&arguments, intake.clone());
+    let socketmap_metrics = socketmap::SocketmapMetrics::new(&mut registry);
+    let paces = Paces::new(end.clone());
     let responder =
-        responder(&arguments, intake.clone(), views.clone(), credentials.clone(), &mut registry, sessions.clone());
+        Responder::new(views.clone(), fixed, credentials.clone(), socketmap_metrics, sessions.clone(), paces);
     let server = socketmap::SocketmapServer::bind(&listening(&arguments).await).await?;
     if let Err(error) = folder::provide_shield(&arguments.queue_directory) {
         tracing::warn!(
@@ -209,7 +215,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         metrics: mta_metrics.clone(),
     };
     let done = arguments.state_directory.join("switched");
-    let executor = Executor::new(postfix.clone(), done, ordered, switch_progress, mta_metrics);
+    let executor = Executor::new(postfix.clone(), done, ordered, throttled, switch_progress, mta_metrics);
     tasks.spawn("the executor of switches", executor.run());
     tasks.spawn("the watch on the queue", queue_watch::watch_queue(postfix.clone(), clock, queue_looks));
     let printed = sink.clone();
@@ -325,20 +331,12 @@ async fn follow(
     Ok(())
 }
 
-fn responder(
-    arguments: &AgentRunArguments,
-    intake: Intake,
-    views: watch::Receiver<Arc<SocketmapView>>,
-    credentials: Credentials,
-    registry: &mut Registry,
-    sessions: BegunSessions,
-) -> Responder {
-    let fixed = MapSettings {
+fn fixed(arguments: &AgentRunArguments, intake: Intake) -> MapSettings {
+    MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
         shield: |answers, retired, status| shield::replacement(status, answers, retired),
         intake,
-    };
-    Responder::new(views, fixed, credentials, socketmap::SocketmapMetrics::new(registry), sessions)
+    }
 }
 
 async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {

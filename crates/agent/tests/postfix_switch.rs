@@ -125,7 +125,7 @@ fn route(answers: &Arc<Answers>, recipient: &str) -> Option<String> {
         intake: mail_failover_agent::supervise::Intake::default(),
     };
     let request = format!("transport {recipient}");
-    match socketmap::answer(&view, &settings, &mut ReplyLines::default(), request.as_bytes()) {
+    match socketmap::answer(&view, &settings, &[], &mut ReplyLines::default(), request.as_bytes()) {
         (Some(_), MapAnswer::Reply(MapReply::Found(transport))) => Some(transport),
         _ => None,
     }
@@ -251,7 +251,7 @@ impl Agent {
             metrics: metrics.clone(),
         };
         let mark = instance.root.join("state/switched");
-        tokio::spawn(switch::Executor::new(mta, mark, receiver, sender, metrics).run());
+        tokio::spawn(switch::Executor::new(mta, mark, receiver, watch::channel(false).1, sender, metrics).run());
         let answers: Arc<Mutex<Option<Arc<Answers>>>> = Arc::default();
         tokio::spawn(answer(instance.root.join("spool/mail-failover/socketmap"), answers.clone()));
         let agent = Arc::new(Self {

@@ -139,7 +139,8 @@ fn serve(bytes: &[u8], view: &SocketmapView, fixed: &MapSettings, random: &mut f
                     Ok(Some(request)) => {
                         assert!(request.len() <= MAX_REQUEST);
                         answered += 1;
-                        if let (_, MapAnswer::Reply(answer)) = answer(view, fixed, &mut ReplyLines::default(), request)
+                        if let (_, MapAnswer::Reply(answer)) =
+                            answer(view, fixed, &[], &mut ReplyLines::default(), request)
                         {
                             reply.clear();
                             answer.encode(&mut reply);

@@ -29,8 +29,9 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome,
-    RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
+    ActiveBackend, DivertedStatus, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus,
+    RequestOutcome, RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+    WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, CondemnedStatus, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,

@@ -23,10 +23,17 @@ pub struct MailRouteStatus {
     #[schemars(length(max = 100))]
     pub active: Vec<ActiveBackend>,
 
-    /// The same in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`.
+    /// The same in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`. `ses-eu (diverted)` while messages go another way,
+    /// see `diverted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub active_summary: Option<String>,
+
+    /// Backends among `active` that messages try last at every agent, because the breakers are open: they go to the
+    /// alternates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub diverted: Vec<DivertedStatus>,
 
     /// Backends that each output leads to, as far as it was written. They differ from `active` where an output cannot
     /// express its shares: a Service spreads evenly over its endpoints, and `Env` and `Postfix` name one backend.
@@ -116,7 +123,7 @@ pub struct MailRouteStatus {
     #[schemars(length(max = 16))]
     pub pending_events: Vec<PendingEvent>,
 
-    /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. `FailedOver`: it leaves by another
+    /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
     /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
@@ -138,6 +145,18 @@ pub struct ActiveBackend {
     /// Present and true for a backend that only takes mail that does not fit elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overflow: bool,
+}
+
+/// A backend that carries mail by the decision, and that messages try last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DivertedStatus {
+    /// Name of the SendingBackend.
+    #[schemars(length(max = 253))]
+    pub backend: String,
+    /// Time since which all agents have reported that.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
 }
 
 /// Backends that an output leads to.

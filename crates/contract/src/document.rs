@@ -79,6 +79,13 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub operators: Vec<OperatorEndpoint>,
+
+    /// Number of the route's agents that were counted when the limits of its backends were divided. Absent if no backend
+    /// has a limit.
+    // An operator that has just started divides by it until it has heard the agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub agents: Option<u32>,
 }
 
 /// Reference to a MailRoute.
@@ -129,6 +136,17 @@ pub struct Backend {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trial: bool,
 
+    /// Rate at which the reader of this document may send here: its part of the backend's limit. Absent for any.
+    // ADR-0126: The pace of a backend is kept where a session begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+
+    /// Messages that its reader may send here within 24 hours, its part of the backend's limits: one that has taken so
+    /// many is no alternate. Absent for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub messages_per_day: Option<u64>,
+
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
@@ -168,6 +186,8 @@ impl Backend {
             standby: false,
             alternate: false,
             trial: false,
+            rate: None,
+            messages_per_day: None,
             host: NOWHERE.to_owned(),
             port: NOWHERE_PORT,
             tls: Tls { mode: TlsMode::None, server_name: None, ca: None },
@@ -177,6 +197,18 @@ impl Backend {
             replies: vec![],
         }
     }
+}
+
+/// Rate of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rate {
+    /// Number of messages in `perMilliseconds`; at least 1.
+    #[schemars(range(min = 1))]
+    pub messages: u32,
+    /// The time to which `messages` applies; at least 1.
+    #[schemars(range(min = 1))]
+    pub per_milliseconds: u64,
 }
 
 /// A rule of the user about replies, as `spec.replies` of a SendingBackend has it.

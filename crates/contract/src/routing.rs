@@ -54,6 +54,10 @@ pub struct RouteBackend {
     pub alternate: bool,
     /// True if one message at a time may try it first although it has no share.
     pub trial: bool,
+    /// Least time between two messages; `None` for any.
+    pub interval: Option<Duration>,
+    /// Number of messages within 24 hours after which it is no alternate; `None` for any.
+    pub messages_per_day: Option<u64>,
     /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
     /// Settings of TLS with it.
@@ -284,6 +288,7 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         reflex,
         sender_domains,
         operators,
+        agents: _,
     } = document;
     if backends.is_empty() {
         return Err(field("backends", "there is none"));
@@ -336,6 +341,8 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         standby,
         alternate,
         trial,
+        rate,
+        messages_per_day,
         host,
         port,
         tls,
@@ -359,6 +366,9 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
     {
         return Err(wrong(index, "secret", format!("{secret:?} is no name of a Secret")));
     }
+    if messages_per_day == Some(0) {
+        return Err(wrong(index, "messagesPerDay", "0 lets nothing through; leave it out for any number"));
+    }
     let rules = replies.into_iter().map(Into::into).collect();
     let (rulebook, problems) =
         Rulebook::new(&ReplyRules { provider: provider.map(Into::into), rules, rejected: vec![] });
@@ -370,12 +380,25 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         standby,
         alternate,
         trial,
+        interval: rate.map(|rate| interval(index, rate)).transpose()?,
+        messages_per_day,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),
         sender_domains: lower_case(&sender_domains),
         rulebook: Arc::new(rulebook),
     })
+}
+
+/// Returns the time between two messages at a rate.
+fn interval(index: usize, rate: document::Rate) -> Result<Duration, Refusal> {
+    let document::Rate { messages, per_milliseconds } = rate;
+    for (name, value) in [("rate.messages", u64::from(messages)), ("rate.perMilliseconds", per_milliseconds)] {
+        if value == 0 {
+            return Err(wrong(index, name, "it is 0; leave the rate out for any"));
+        }
+    }
+    Ok(Duration::from_millis(per_milliseconds) / messages)
 }
 
 fn lower_case(domains: &[String]) -> Vec<Arc<str>> {

@@ -11,7 +11,7 @@ fn document() -> Value {
         "decision": { "transition": 2, "summary": "" },
         "backends": [
             { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null },
-            { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [] },
+            { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [], "rate": null, "messagesPerDay": null },
         ],
         "breaker": { "consecutive": 3, "firstPauseMilliseconds": 1000, "longestPauseMilliseconds": 9000 },
         "deliveries": { "consecutive": 5, "lastingMilliseconds": 0, "immediately": ["AccountPaused"], "cooldownMilliseconds": 0 },
@@ -42,6 +42,15 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
             "backends[0].host: \"a]:1,b\" is neither a host name nor an address",
         ),
         (with("/backends/0/secret", json!("../x")), "backends[0].secret: \"../x\" is no name of a Secret"),
+        (
+            with("/backends/1/rate", json!({"messages": 0, "perMilliseconds": 1000})),
+            "backends[1].rate.messages: it is 0; leave the rate out for any",
+        ),
+        (
+            with("/backends/1/rate", json!({"messages": 14, "perMilliseconds": 0})),
+            "backends[1].rate.perMilliseconds: it is 0",
+        ),
+        (with("/backends/1/messagesPerDay", json!(0)), "backends[1].messagesPerDay: 0 lets nothing through"),
         (with("/backends", json!([])), "backends: there is none"),
         (with("/deliveries/consecutive", json!(0)), "deliveries.consecutive: at least 1 is needed"),
         (with("/breaker/consecutive", json!(0)), "breaker.consecutive: at least 1 is needed"),
@@ -54,6 +63,16 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
         let refusal = parse(&text).unwrap_err().to_string();
         assert!(refusal.starts_with(want), "{refusal}\nwants {want}");
     }
+}
+
+#[test]
+fn a_rate_is_the_time_between_two_messages() {
+    let mut text = document();
+    text["backends"][1]["rate"] = json!({"messages": 14, "perMilliseconds": 3000});
+    text["agents"] = json!(3);
+    let routing = parse(&text.to_string()).unwrap();
+    assert_eq!(routing.backends[1].interval, Some(Duration::from_secs(3) / 14));
+    assert_eq!((routing.backends[0].interval, routing.ignored), (None, vec![]));
 }
 
 #[test]

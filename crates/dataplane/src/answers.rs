@@ -26,10 +26,23 @@ pub struct Answers {
     pub usable: Vec<bool>,
     /// True for each backend that goes to the end of the lists, because it costs time or keeps failing.
     pub open: Vec<bool>,
+    /// True for each backend that has taken as many messages as its limits of a day allow. It is no alternate.
+    pub spent: Vec<bool>,
     /// Trials of such backends.
     pub trials: Vec<Arc<Trial>>,
     /// Readings of refusals that single messages have taught.
     pub learnt: Arc<LearntRefusals>,
+}
+
+/// Use that messages make of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendUse {
+    /// Messages try it first.
+    First,
+    /// Messages go there when another backend does not take them.
+    SpillOver,
+    /// The same, and it has taken as many as its limits of a day allow.
+    Spent,
 }
 
 /// Permission for one message to try a backend first although that goes to the end of the lists.
@@ -96,8 +109,8 @@ impl Answers {
     pub fn as_decided(routing: Arc<Routing>) -> Self {
         let percents = routing.backends.iter().map(|backend| backend.percent).collect();
         let usable = routing.backends.iter().map(|backend| backend.percent > 0 || backend.standby).collect();
-        let open = vec![false; routing.backends.len()];
-        Self { routing, percents, usable, open, trials: vec![], learnt: Arc::default() }
+        let (open, spent) = (vec![false; routing.backends.len()], vec![false; routing.backends.len()]);
+        Self { routing, percents, usable, open, spent, trials: vec![], learnt: Arc::default() }
     }
 
     /// Returns the backend that a message to this recipient takes: another one than those that have refused it, if one
@@ -176,8 +189,7 @@ impl Answers {
         may: impl Fn(&RouteBackend) -> bool + Copy,
         follows: impl Fn(&RouteBackend, &RouteBackend) -> bool,
     ) -> Vec<&'a RouteBackend> {
-        let alternates =
-            self.usable_backends().filter(|backend| backend.alternate && backend.name != first.name && may(backend));
+        let alternates = self.alternates().filter(|backend| backend.name != first.name && may(backend));
         let mut ways: Vec<_> = std::iter::once(first).chain(alternates).collect();
         // ADR-0116: A breaker orders the lists, and the route stays.
         ways.sort_by_key(|backend| self.is_open(backend));
@@ -212,18 +224,32 @@ impl Answers {
     /// Returns true if messages go to the backend of this name: it has a share or is an alternate, and is not open.
     pub fn carries_messages(&self, name: &str) -> bool {
         let at = self.routing.backends.iter().position(|backend| *backend.name == *name);
-        at.is_some_and(|at| {
-            let is_tried = self.percents[at] > 0 || (self.usable[at] && self.routing.backends[at].alternate);
-            is_tried && !self.open[at]
-        })
+        at.is_some_and(|at| (self.percents[at] > 0 || self.is_alternate(at)) && !self.open[at])
     }
 
     fn instead_of(&self, at: usize) -> Option<usize> {
         let mut backends = self.routing.backends.iter().enumerate();
-        let is_other = |other: usize, backend: &RouteBackend| {
-            other != at && backend.alternate && self.usable[other] && !self.open[other]
-        };
-        backends.find(|(other, backend)| is_other(*other, backend)).map(|(other, _)| other)
+        backends.find(|(other, _)| *other != at && self.is_alternate(*other) && !self.open[*other]).map(|(at, _)| at)
+    }
+
+    /// Returns true if messages that another backend does not take may go to the one at this position.
+    pub fn is_alternate(&self, at: usize) -> bool {
+        self.routing.backends[at].alternate && self.usable[at] && !self.spent[at]
+    }
+
+    fn alternates(&self) -> impl Iterator<Item = &RouteBackend> {
+        let backends = self.routing.backends.iter().enumerate();
+        backends.filter(|(at, _)| self.is_alternate(*at)).map(|(_, backend)| backend)
+    }
+
+    /// Returns the use that messages make of the backend of this name.
+    pub fn use_of(&self, name: &str) -> BackendUse {
+        let at = self.routing.backends.iter().position(|backend| *backend.name == *name);
+        match at {
+            Some(at) if self.carried()[at] > 0 || self.percents[at] > 0 => BackendUse::First,
+            Some(at) if self.spent[at] => BackendUse::Spent,
+            Some(_) | None => BackendUse::SpillOver,
+        }
     }
 
     /// Returns a backend without a share that this message tries before `next`, because real mail has condemned it and
@@ -507,6 +533,19 @@ mod tests {
         backends[7] = serde_json::json!({"percent": 100});
         let answers = with_alternates(&backends, &[]);
         assert_eq!(names(&answers.ways_for_recipient("x@example.net")), ["b7", "b0", "b1", "b2", "b3"]);
+    }
+
+    #[test]
+    fn a_backend_that_has_taken_its_messages_of_the_day_is_no_alternate() {
+        let answers = with_alternates(&[serde_json::json!({"percent": 100}), serde_json::json!({})], &[]);
+        assert_eq!((answers.use_of("b0"), answers.use_of("b1")), (BackendUse::First, BackendUse::SpillOver));
+        let spent = Answers { spent: vec![true, true], ..answers };
+        assert_eq!(names(&spent.ways_for_recipient("x@example.net")), ["b0"], "where the route leads is no alternate");
+        assert_eq!((spent.use_of("b0"), spent.use_of("b1")), (BackendUse::First, BackendUse::Spent));
+        let open = Answers { open: vec![true, false], ..spent.clone() };
+        assert_eq!((open.carried(), open.is_bypassed(0)), (vec![100, 0], false), "it does not take over");
+        let open = Answers { spent: vec![false, false], ..open };
+        assert_eq!(open.use_of("b1"), BackendUse::First, "it takes over");
     }
 
     #[test]

@@ -6,21 +6,24 @@
 mod cells;
 mod harness;
 mod killed;
+mod rates;
 mod robustness;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mail_failover_e2e::environment::is_exhaustive;
 use mail_failover_e2e::suite::{self, Options};
 
 fn main() -> ExitCode {
-    let options =
-        Options { operator: true, postfix: true, parallel: 2, deadline: Duration::from_mins(3), ..Options::default() };
+    let deadline = if is_exhaustive() { Duration::from_mins(6) } else { Duration::from_mins(3) };
+    let options = Options { operator: true, postfix: true, parallel: 2, deadline, ..Options::default() };
     let trials = harness::trials()
         .into_iter()
         .chain(cells::trials())
         .chain(robustness::trials())
         .chain(killed::trials())
+        .chain(rates::trials())
         .collect();
     suite::run("postfix", options, trials)
 }

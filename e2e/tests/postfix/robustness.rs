@@ -89,7 +89,7 @@ impl System {
     }
 
     /// Waits until `/status` contains this text.
-    async fn told(&self, text: &str) -> Result<()> {
+    pub async fn told(&self, text: &str) -> Result<()> {
         let agent = self.agent()?;
         eventually(WAIT_TIMEOUT, &format!("{text:?} in /status"), async || {
             let status = serde_json::to_string(&agent.status().await?)?;

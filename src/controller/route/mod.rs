@@ -18,7 +18,7 @@ use super::events;
 use super::lane::Lane;
 use super::reconcile::{PlannedAction, Publishing, Reconciled};
 use super::retry::{Retry, WriteBudget};
-use crate::output::{Observed, OutputKey};
+use crate::output::{Observed, OutputKey, Senders};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
@@ -123,12 +123,18 @@ pub(super) struct RouteContext<'a> {
     pub(super) is_storm: bool,
     /// Addresses to which agents report.
     pub(super) operators: &'a [OperatorEndpoint],
+    /// Number of the route's agents among which limits are divided.
+    pub(super) agents: u32,
+    /// Agents of other routes that may send to each backend with limits.
+    pub(super) senders: &'a BTreeMap<Arc<str>, Senders>,
     /// Backends of the route that lead back to it.
     pub(super) loops: &'a BTreeSet<Arc<str>>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
     /// Objects that specs refer to.
     pub(super) dependencies: &'a DependencyCache,
+    /// True if mail has waited for long beside an agent of the route, and none has left there meanwhile.
+    pub(super) is_mail_stuck: bool,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -288,7 +294,15 @@ impl RouteEntry {
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
-        reconciled.and_at(self.next_change_of_evidence(cx))
+        reconciled.and_at(self.next_change_of_evidence(cx)).and_at(self.next_day_of_limits(cx))
+    }
+
+    /// End of the present day of a warm-up, if agents have a part of it.
+    fn next_day_of_limits(&self, cx: &RouteContext<'_>) -> Option<Timestamp> {
+        let route = self.usable.as_ref().filter(|route| !route.agents.is_empty())?;
+        let backends = route.backends.iter().filter_map(|member| cx.usable_backend(&member.name));
+        let warming = backends.filter_map(|(_, backend)| backend.limits.warm_up.as_ref()?.at(cx.drift.wall(cx.now)));
+        warming.map(|(_, until)| cx.drift.at_wall(until)).min()
     }
 
     /// Status, outputs, Events, the rest of the status: the first write that is missing, as an error if others wait for
@@ -599,6 +613,7 @@ impl RouteEntry {
                 .filter(|route| decided.is_some() && !route.webhooks.is_empty())
                 .map(|route| self.webhooks.state(route, cx.now, false)),
             bypassed_by_agents: cx.bypassed_by_agents,
+            is_mail_stuck: cx.is_mail_stuck,
         };
         let status = builder.build();
         cached.status_write(lane, &before, status)

@@ -11,7 +11,7 @@ use crate::controller::lane::Lane;
 use crate::controller::reconcile::PlannedAction;
 use crate::controller::retry::{Retry, WriteBudget};
 use crate::output::{
-    self, DocumentInputs, DocumentMember, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired,
+    self, AgentPart, DocumentInputs, DocumentMember, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired,
     service_split, writes,
 };
 use mail_failover_api::conditions::reason;
@@ -37,6 +37,8 @@ pub(super) struct LastReported {
     /// Names of backends that single messages may try though they carry no mail.
     trials: Vec<Arc<str>>,
     operators: Vec<OperatorEndpoint>,
+    /// Part of the limits of each backend that an agent has.
+    parts: Vec<AgentPart>,
 }
 
 /// An output that is left alone for a while.
@@ -101,18 +103,22 @@ impl RouteEntry {
         route: &Route,
         decided: &Decided,
     ) -> OutputsPlan {
+        let members = document_members(cx, route, decided);
         if !route.agents.is_empty() {
-            self.note_reported(cx, route, decided);
+            let parts = members.iter().map(|member| member.part).collect();
+            self.note_reported(cx, route, decided, parts);
         }
         let owner = owner(cx, uid);
         let (targets, refused_places) = self.targets(cx, &owner, &decided.decision.memory);
         let default_policy = Policy::default();
         let inputs = DocumentInputs {
-            members: document_members(cx, route, decided),
+            members,
             sender_domains: &route.sender_domains,
             summary: decided.decision.memory.last_transition().map(Transition::summary).unwrap_or_default(),
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
+            agents: cx.agents,
+            now: cx.drift.wall(cx.now),
         };
         let is_withdrawn = decided.decision.is_withdrawn();
         let mut desired = if is_withdrawn {
@@ -156,7 +162,8 @@ impl RouteEntry {
 
     /// Refills the write budget if agents have to be told anything new.
     // A change in what we tell agents is not another controller reverting our output.
-    fn note_reported(&mut self, cx: &RouteContext<'_>, route: &Route, Decided { decision, candidates, .. }: &Decided) {
+    fn note_reported(&mut self, cx: &RouteContext<'_>, route: &Route, decided: &Decided, parts: Vec<AgentPart>) {
+        let Decided { decision, candidates, .. } = decided;
         let standbys = candidates.iter().filter(|candidate| decision.is_standby(candidate));
         let standbys =
             standbys.map(|candidate| (candidate.name.clone(), decision.is_alternate(candidate, route))).collect();
@@ -166,7 +173,7 @@ impl RouteEntry {
                 entry.is_some_and(|entry| entry.evidence.awaits_trial(self.thresholds(), cx.now))
             });
         let trials = trials.map(|candidate| candidate.name.clone()).collect();
-        let reported = LastReported { standbys, trials, operators: cx.operators.to_vec() };
+        let reported = LastReported { standbys, trials, operators: cx.operators.to_vec(), parts };
         if self.last_reported != reported {
             self.last_reported = reported;
             self.budget = None;
@@ -297,7 +304,12 @@ fn document_members<'a>(cx: &RouteContext<'a>, route: &Route, decided: &'a Decid
             let is_alternate = decided.decision.is_alternate(candidate, route);
             let awaits_trial = entry.evidence.awaits_trial(decided.thresholds, cx.now);
             let is_trial = awaits_trial && decided.decision.may_be_tried(candidate, route);
-            members.push(DocumentMember { name: &candidate.name, backend, is_standby, is_alternate, is_trial });
+            let carries = decided.decision.memory.shares.iter().any(|share| share.backend == candidate.name);
+            let mut senders = cx.senders.get(&candidate.name).copied().unwrap_or_default();
+            *(if carries { &mut senders.carrying } else { &mut senders.spilling }) += cx.agents;
+            let part = AgentPart::of(&backend.limits, senders, carries, cx.drift.wall(cx.now));
+            let name = &*candidate.name;
+            members.push(DocumentMember { name, backend, is_standby, is_alternate, is_trial, part });
         }
     }
     members

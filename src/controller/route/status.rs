@@ -79,6 +79,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) webhooks_state: Option<WebhooksState>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
+    /// True if mail has waited for long beside an agent, and none has left there meanwhile.
+    pub(super) is_mail_stuck: bool,
 }
 
 impl StatusBuilder<'_> {
@@ -102,7 +104,8 @@ impl StatusBuilder<'_> {
             ..MailRouteStatus::default()
         };
         remember(&memory, self.before, &mut status);
-        status.active_summary = summary_of(&status.active);
+        status.diverted = self.diverted();
+        status.active_summary = summary_of(&status.active, &status.diverted);
         status.outputs = self.outputs_status();
         if self.held().is_some() {
             status.state = Some(RouteState::Holding);
@@ -205,6 +208,7 @@ impl StatusBuilder<'_> {
             )
         } else {
             match self.outputs_applied(status) {
+                (Some(true), _, _) if self.is_mail_stuck => (false, reason::MAIL_WAITS, MAIL_WAITS.to_owned()),
                 (Some(true), _, _) => (true, reason::DELIVERING, sentence),
                 (Some(false), reason, message) => (false, reason, message),
                 (None, _, _) => (false, reason::OUTPUTS_WAITING, "the outputs are not written yet".to_owned()),
@@ -432,6 +436,18 @@ impl StatusBuilder<'_> {
         }
     }
 
+    /// The backends that carry mail and that messages try last at every agent, with the time since when.
+    fn diverted(&self) -> Vec<api::DivertedStatus> {
+        let shares = self.decision.iter().flat_map(|decision| &decision.memory.shares);
+        let bypassed = shares.filter(|share| share.percent > 0 && self.bypassed_by_agents.contains(&share.backend));
+        let diverted = bypassed.map(|share| {
+            let known = self.before.diverted.iter().find(|known| *known.backend == *share.backend);
+            let since = known.map_or_else(|| micro_time(self.now), |known| known.since.clone());
+            api::DivertedStatus { backend: share.backend.to_string(), since }
+        });
+        diverted.collect()
+    }
+
     /// Words about messages that go another way than the route, as far as agents tell; empty otherwise.
     fn diversion(&self) -> String {
         let shares = self.decision.iter().flat_map(|decision| &decision.memory.shares);
@@ -498,16 +514,21 @@ fn kept_note(about: &str, backend: &str) -> String {
     )
 }
 
-/// The carriers in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`; `None` without any.
-fn summary_of(active: &[ActiveBackend]) -> Option<String> {
-    match active {
-        [] => None,
-        [only] if only.percent == 100 => Some(only.backend.clone()),
-        several => {
-            let parts: Vec<_> = several.iter().map(|one| format!("{} {}%", one.backend, one.percent)).collect();
-            Some(truncated(&parts.join(", "), MAX_MESSAGE))
-        }
+/// Text of `Ready` while mail is stuck.
+// Without a count and an age: the status must not change with each report.
+const MAIL_WAITS: &str = "mail has waited beside Postfix for more than 5 min, and none has left there meanwhile; \
+                          `mail-failover agent status` and `mailq` there tell why";
+
+/// The carriers in one line: `ses-eu`, or `ses-eu 70%, sendgrid 30%`; `None` without any. Those that messages try last
+/// are marked.
+fn summary_of(active: &[ActiveBackend], diverted: &[api::DivertedStatus]) -> Option<String> {
+    let mut parts = vec![];
+    for ActiveBackend { backend, percent, .. } in active {
+        let share = if active.len() == 1 && *percent == 100 { String::new() } else { format!(" {percent}%") };
+        let is_diverted = diverted.iter().any(|diverted| diverted.backend == *backend);
+        parts.push(format!("{backend}{share}{}", if is_diverted { " (diverted)" } else { "" }));
     }
+    (!parts.is_empty()).then(|| truncated(&parts.join(", "), MAX_MESSAGE))
 }
 
 /// Time from the first evidence of a failover until every output was written; `None` for any other transition.

@@ -8,11 +8,13 @@ use super::{ControllerState, RouteEntry};
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
 use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
+use crate::output::{Output, OutputKind, Senders};
 use crate::reports::{self, RouteAgents};
-use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_contract::document::{KEY, OperatorEndpoint};
 use mail_failover_core::engine::REPORT_HOLDS;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, ObjectKey, QueuedMail, SwitchedMail, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, Limits, ObjectKey, QueuedMail, SwitchedMail,
+    Timestamp,
 };
 
 /// Time without a report after which an agent is forgotten.
@@ -20,6 +22,12 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
 /// Bound on the agents of one route whose reports count.
 // An MTA has some dozens of pods at most.
 const MAX_AGENTS_OF_A_ROUTE: usize = 256;
+/// Age of the oldest message in a queue from which mail is stuck, if none has left for as long.
+// Postfix's first further attempts come within it, and a switch does.
+const STUCK_AFTER: Duration = Duration::from_mins(5);
+/// Time from the first report of a route's agents until all of them have been heard.
+// Each reports every 10 s.
+const ALL_HEARD_AFTER: Duration = Duration::from_mins(1);
 /// The bound of the agents' document on its operators.
 const MAX_OPERATORS: usize = 16;
 
@@ -31,6 +39,12 @@ pub(super) struct Agents {
     endpoints: BTreeMap<Option<Arc<str>>, OperatorEndpoint>,
     /// The same addresses as documents have them.
     operators: Vec<OperatorEndpoint>,
+    /// Times at which this process first heard an agent of each route.
+    first_heard: BTreeMap<ObjectKey, Timestamp>,
+    /// Numbers of agents by which limits were divided last.
+    divided_by: BTreeMap<ObjectKey, u32>,
+    /// Routes of which mail was stuck at the latest report.
+    stuck: BTreeSet<ObjectKey>,
 }
 
 /// Latest report of an agent.
@@ -43,6 +57,21 @@ struct HeardAgent {
     last_switch: Option<SwitchedMail>,
     kept: Option<KeptMail>,
     queue: Option<QueuedMail>,
+    /// Time of the latest report of a further message that a backend has taken; that of the first report before one.
+    left_at: Timestamp,
+}
+
+impl HeardAgent {
+    fn sent(&self) -> u64 {
+        self.backends.values().map(|backend| backend.sent).fold(0, u64::saturating_add)
+    }
+
+    /// True if mail has waited for long, and none has left meanwhile.
+    fn is_stuck(&self, now: Timestamp) -> bool {
+        let oldest_at = self.queue.and_then(|queue| queue.oldest_at);
+        let waits = oldest_at.is_some_and(|at| now.since(at) >= STUCK_AFTER);
+        waits && now.since(self.left_at) >= STUCK_AFTER && now.since(self.received_at) < REPORT_HOLDS
+    }
 }
 
 impl Agents {
@@ -93,7 +122,8 @@ impl Agents {
         if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
-        let heard = HeardAgent {
+        let mut heard = HeardAgent {
+            left_at: now,
             process: process.clone(),
             sequence: *sequence,
             received_at: now,
@@ -102,7 +132,23 @@ impl Agents {
             kept: kept.clone(),
             queue: *queue,
         };
+        if let Some(before) = self.latest.get(agent).filter(|before| before.sent() == heard.sent()) {
+            heard.left_at = before.left_at;
+        }
+        self.first_heard.entry(agent.route.clone()).or_insert(now);
         self.latest.insert(agent.clone(), heard)
+    }
+
+    /// Number of the agents of a route among which limits are divided, at least 1; `documented` is the number in the
+    /// document that they have.
+    // A process that has just started has heard none or few: parts that are too large would be in force meanwhile.
+    fn number(&self, now: Timestamp, route: &ObjectKey, documented: impl Fn() -> Option<u32>) -> u32 {
+        let known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        let heard = known.filter(|(_, known)| now.since(known.received_at) < FORGOTTEN_AFTER).count();
+        let heard = u32::try_from(heard).unwrap_or(u32::MAX).max(1);
+        let first_heard = self.first_heard.get(route);
+        let are_all_heard = first_heard.is_some_and(|at| now.since(*at) >= ALL_HEARD_AFTER);
+        if are_all_heard { heard } else { documented().map_or(heard, |documented| documented.max(heard)) }
     }
 
     /// The backends for which messages try others first at every agent of a route that has reported lately.
@@ -149,8 +195,16 @@ impl Agents {
         (messages, oldest.map_or(Duration::ZERO, |at| now.since(at)))
     }
 
+    /// Returns true if mail of a route is stuck beside an agent.
+    fn is_stuck(&self, now: Timestamp, route: &ObjectKey) -> bool {
+        self.latest.iter().any(|(agent, known)| agent.route == *route && known.is_stuck(now))
+    }
+
     pub(super) fn forget_route(&mut self, route: &ObjectKey) {
         self.latest.retain(|agent, _| agent.route != *route);
+        self.first_heard.remove(route);
+        self.divided_by.remove(route);
+        self.stuck.remove(route);
     }
 }
 
@@ -166,6 +220,76 @@ impl ControllerState {
     /// The backends for which messages try others first at all agents of a route, if the route has no outputs but theirs.
     pub(super) fn bypassed_by_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> BTreeSet<Arc<str>> {
         if entry.has_only_agents() { self.agents.bypassed_by_all(now, key) } else { BTreeSet::new() }
+    }
+
+    /// Returns the number of a route's agents among which limits are divided, and the agents of other routes that may send
+    /// to each of its backends with limits.
+    // ADR-0126: The pace of a backend is kept where a session begins.
+    pub(super) fn senders(
+        &self,
+        now: Timestamp,
+        key: &ObjectKey,
+        entry: &RouteEntry,
+    ) -> (u32, BTreeMap<Arc<str>, Senders>) {
+        let mut senders = BTreeMap::new();
+        if !entry.has_agents() {
+            return (1, senders);
+        }
+        for name in self.limited_members(key, entry) {
+            let mut of_others = Senders::default();
+            for user in self.references.users(&Reference::Backend(key.sibling(name.clone()))) {
+                // The route itself is not in the map while it is reconciled.
+                let Some(other) = self.routes.get(&user.key).filter(|_| user.key != *key) else { continue };
+                let spills = other.usable.as_ref().is_some_and(|route| route.alternates);
+                if !other.has_agents() {
+                    continue;
+                }
+                if other.carries(&name) {
+                    of_others.carrying += self.number_of_agents(now, &user.key, other);
+                } else if spills {
+                    of_others.spilling += self.number_of_agents(now, &user.key, other);
+                }
+            }
+            senders.insert(name, of_others);
+        }
+        (self.number_of_agents(now, key, entry), senders)
+    }
+
+    fn limited_members(&self, key: &ObjectKey, entry: &RouteEntry) -> Vec<Arc<str>> {
+        let members = entry.usable.iter().flat_map(|route| &route.backends).map(|member| &member.name);
+        let limited = members.filter(|name| {
+            let backend = self.backends.get(&key.sibling((*name).clone())).and_then(|backend| backend.usable.as_ref());
+            backend.is_some_and(|backend| backend.limits != Limits::default())
+        });
+        limited.cloned().collect()
+    }
+
+    fn number_of_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> u32 {
+        self.agents.number(now, key, || {
+            let documents = entry.usable.iter().flat_map(|route| &route.agents);
+            let observed = documents.filter_map(|output| {
+                let key = (OutputKind::ConfigMap, key.sibling(output.config_map.clone()));
+                documented_agents(&self.observed.get(&key)?.output)
+            });
+            observed.max()
+        })
+    }
+
+    /// Divides limits anew, among the agents of every route that may send to the same backends.
+    pub(super) fn divide_anew(&mut self, key: &ObjectKey) {
+        let Some(entry) = self.routes.get(key).filter(|entry| entry.has_agents()) else { return };
+        for name in self.limited_members(key, entry) {
+            self.requeue_users(&Reference::Backend(key.sibling(name)));
+        }
+    }
+
+    /// Divides limits anew if the number of a route's agents has changed.
+    fn note_number_of_agents(&mut self, now: Timestamp, key: &ObjectKey) {
+        let Some(entry) = self.routes.get(key) else { return };
+        let number = self.number_of_agents(now, key, entry);
+        if self.agents.divided_by.insert(key.clone(), number) != Some(number) {
+            self.divide_anew(key);
+        }
     }
 
     /// Announces the service accounts that may report on a route from now on.
@@ -221,6 +345,21 @@ impl ControllerState {
             let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.verdict.clone());
             self.handle_agent_verdict(now, &key.sibling(name), &report.agent, verdict, cooldown);
         }
+        let is_stuck = self.agents.is_stuck(now, key);
+        let is_news = if is_stuck { self.agents.stuck.insert(key.clone()) } else { self.agents.stuck.remove(key) };
+        if is_news {
+            self.queue.add(ResourceRef::route(key));
+        }
+        self.note_number_of_agents(now, key);
+    }
+
+    /// Returns true if mail of a route is stuck beside an agent, and looks again when that agent's report has lapsed.
+    pub(super) fn is_mail_stuck(&mut self, now: Timestamp, route: &ResourceRef) -> bool {
+        let is_stuck = self.agents.is_stuck(now, &route.key);
+        if is_stuck {
+            self.queue.set_timer(route, now + REPORT_HOLDS);
+        }
+        is_stuck
     }
 
     fn handle_agent_verdict(
@@ -240,6 +379,17 @@ impl ControllerState {
             self.queue.add(ResourceRef::backend(backend));
         }
     }
+}
+
+/// Returns the number of agents in a document for them.
+fn documented_agents(output: &Output) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        agents: Option<u32>,
+    }
+    let Output::ConfigMap(document) = output else { return None };
+    let numbered: Numbered = serde_json::from_str(document.data.as_ref()?.get(KEY)?).ok()?;
+    numbered.agents
 }
 
 fn log_switch(report: &AgentReport, switched: &SwitchedMail) {

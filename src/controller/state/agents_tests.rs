@@ -6,8 +6,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::testing::*;
+use crate::controller::input::Input;
 use mail_failover_contract::routing::{Routing, parse};
-use mail_failover_core::model::EvidenceClass;
+use mail_failover_core::model::{Agent, AgentReport, EvidenceClass, ObjectKey};
 
 /// The quickstart with credentials and an output for agents.
 fn with_agents() -> Vec<(&'static str, Value)> {
@@ -202,4 +203,65 @@ fn much_news_is_told_at_once() {
         assert_eq!(standbys.collect::<Vec<_>>(), backends(&[(name, 0, false)]));
         assert_eq!(env.condition("OutputsApplied").0, "True");
     }
+}
+
+/// The rate of the standby in the document, in messages a minute.
+fn rate_of_standby(env: &TestEnv) -> u64 {
+    let document: Value = serde_json::from_str(&document(env)).unwrap();
+    let rate = &document["backends"][1]["rate"];
+    rate["messages"].as_u64().unwrap() * 60_000 / rate["perMilliseconds"].as_u64().unwrap()
+}
+
+/// An agent of the route reports that all is well.
+fn hear(env: &mut TestEnv, agent: &str, sequence: u64) {
+    let report = AgentReport {
+        agent: Agent { route: ObjectKey::new("shop", "orders"), name: agent.into() },
+        route_uid: env.store.objects[&("MailRoute", "orders".to_owned())]["metadata"]["uid"].as_str().unwrap().into(),
+        process: "p".into(),
+        sequence,
+        backends: [].into(),
+        last_switch: None,
+        kept: None,
+        queue: None,
+    };
+    env.state.handle(env.now, Input::AgentReport(Box::new(report)));
+    env.run(1.0);
+}
+
+#[test]
+fn a_limit_is_divided_among_the_agents_of_all_routes_and_a_restart_keeps_the_division() {
+    let mut objects = with_agents();
+    objects[2].1["spec"]["limits"] = json!({"messagesPerSecond": 14});
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    assert_eq!(rate_of_standby(&env), 840, "one agent at least");
+    for sequence in 1..=8 {
+        for agent in ["a", "b"] {
+            hear(&mut env, agent, sequence);
+        }
+        env.run(8.0);
+    }
+    assert_eq!(rate_of_standby(&env), 420);
+
+    // A process that has heard one agent only does not take it for the only one.
+    env.restart();
+    env.run(5.0);
+    assert_eq!(rate_of_standby(&env), 420);
+    hear(&mut env, "a", 9);
+    assert_eq!(rate_of_standby(&env), 420);
+    for sequence in 10..=17 {
+        env.run(9.0);
+        hear(&mut env, "a", sequence);
+    }
+    assert_eq!(rate_of_standby(&env), 840, "the other one is gone");
+
+    // Another route that leads there has most of it.
+    let mut other = env.store.objects[&("MailRoute", "orders".to_owned())].clone();
+    other["metadata"] = json!({"name": "news", "namespace": "shop"});
+    other["status"] = json!(null);
+    other["spec"]["backends"] = json!([{"name": "standby"}, {"name": "primary"}]);
+    other["spec"]["outputs"] = json!([{"agent": {"configMap": "news-agent"}}]);
+    env.store.create("MailRoute", other);
+    env.run(5.0);
+    assert_eq!(rate_of_standby(&env), 84);
 }

@@ -15,7 +15,7 @@ use mail_failover_api::{Health, SendingBackend};
 use mail_failover_contract::document::{Document, KEY, OperatorEndpoint, RouteReference};
 use mail_failover_core::model::{
     Agent, AgentReport, BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, ObjectKey,
-    SwitchedMail, ThrottledDeliveries,
+    QueuedMail, SwitchedMail, ThrottledDeliveries,
 };
 use mail_failover_resolve::time::timestamp;
 
@@ -408,4 +408,66 @@ fn mail_that_is_only_throttled_makes_a_backend_degraded_which_is_left_and_told_o
     env.run(40.0);
     assert_eq!(env.active(), "primary");
     assert_eq!(env.store.events(), ["BackendThrottled", "FailedOver", "BackendRecovered", "FailedBack"]);
+}
+
+#[test]
+fn mail_that_has_waited_for_minutes_while_none_left_makes_a_route_not_ready() {
+    let mut env = env();
+    let ready = |env: &TestEnv| (env.condition("Ready").0, env.condition("Ready").1);
+    let mut sequence = 0;
+    // Minutes that the oldest message has waited, whether a message has left, and the reason of Ready.
+    for (minutes, has_left, reason) in [
+        (0, true, "Delivering"),
+        (2, false, "Delivering"),
+        (4, false, "Delivering"),
+        (6, false, "MailWaits"),
+        (7, false, "MailWaits"),
+        (7, true, "Delivering"),
+        // An old message of one recipient is no standstill.
+        (9, true, "Delivering"),
+        (60, true, "Delivering"),
+    ] {
+        env.run(120.0);
+        sequence += 1;
+        let mut report = report(&env, "a", sequence, DeliveryVerdict::Passing);
+        for deliveries in report.backends.values_mut() {
+            deliveries.sent = if has_left { sequence } else { 1 };
+        }
+        report.queue = Some(QueuedMail { messages: 7, oldest_at: Some(env.now - Duration::from_mins(minutes)) });
+        tell(&mut env, report);
+        env.run(1.0);
+        assert_eq!(ready(&env).1, reason, "{minutes} {has_left}: {:?}", env.condition("Ready"));
+        assert_eq!(ready(&env).0 == "True", reason == "Delivering");
+    }
+}
+
+#[test]
+fn a_route_whose_messages_try_its_backend_last_says_so_and_since_when() {
+    let mut objects = quickstart();
+    for (kind, object) in &mut objects {
+        if *kind == "MailRoute" {
+            object["spec"]["outputs"] =
+                json!([{"agent": {"configMap": "orders-agent", "serviceAccountName": "postfix"}}]);
+        }
+    }
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    let mut since = None;
+    for (sequence, is_bypassed, summary) in
+        [(1, false, "primary"), (2, true, "primary (diverted)"), (3, true, "primary (diverted)"), (4, false, "primary")]
+    {
+        let mut report = report(&env, "a", sequence, DeliveryVerdict::Passing);
+        report.backends.get_mut("primary").unwrap().is_bypassed = is_bypassed;
+        tell(&mut env, report);
+        env.run(1.0);
+        let status = env.store.route("orders");
+        assert_eq!(status.active_summary.as_deref(), Some(summary));
+        let diverted = status.diverted.first().map(|diverted| (diverted.backend.clone(), diverted.since.clone()));
+        assert_eq!(diverted.is_some(), is_bypassed);
+        if is_bypassed {
+            let first = since.get_or_insert_with(|| diverted.clone());
+            assert_eq!(*first, diverted, "the time stays");
+        }
+        assert_eq!(status.message.unwrap().contains("messages try primary last"), is_bypassed);
+    }
 }

@@ -357,6 +357,8 @@ impl ControllerState {
         let before = Box::new(entry.status().cloned());
         let loops = self.loops(&resource.key, &entry);
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
+        let is_mail_stuck = self.is_mail_stuck(now, resource);
+        let (agents, senders) = self.senders(now, &resource.key, &entry);
         let reconciled = entry.reconcile(&RouteContext {
             now,
             drift: self.drift,
@@ -368,9 +370,12 @@ impl ControllerState {
             guard: &self.settings.guard,
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
+            agents,
+            senders: &senders,
             loops: &loops,
             bypassed_by_agents: &bypassed_by_agents,
             dependencies: &self.dependencies,
+            is_mail_stuck,
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         let calls = entry.webhooks_mut().take_planned();

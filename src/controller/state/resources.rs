@@ -151,6 +151,7 @@ impl ControllerState {
         if let Some(status) = entry.status() {
             self.metrics.show_route(&key, status);
         }
+        let has_moved = entry.active() != left;
         self.routes_by_uid.insert(uid, key.clone());
         // The move was decided by this replica or by the leader.
         for left in left {
@@ -158,6 +159,9 @@ impl ControllerState {
         }
         if self.is_synced() {
             self.refresh_route(now, &key);
+            if has_moved {
+                self.divide_anew(&key);
+            }
         }
     }
 

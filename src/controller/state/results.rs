@@ -126,8 +126,12 @@ impl ControllerState {
                 if let Some(entry) = self.routes.get_mut(&resource.key) {
                     let left = entry.active();
                     entry.status_written(version, *after);
+                    let has_moved = entry.active() != left;
                     for left in left {
                         self.drop_unneeded_backend(&resource.key.sibling(left));
+                    }
+                    if has_moved {
+                        self.divide_anew(&resource.key);
                     }
                 }
             }

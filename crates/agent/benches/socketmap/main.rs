@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mail_failover_agent::pacing::Paces;
 use mail_failover_agent::sessions::BegunSessions;
 use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::{
@@ -110,7 +111,7 @@ fn in_memory(view: &SocketmapView, queries: usize) {
             (0..RECIPIENTS).map(|n| format!("{map} {}", key.map_or_else(|| recipient(n), str::to_owned))).collect();
         let begun = Instant::now();
         for number in 0..queries {
-            black_box(answer(view, &fixed, &mut ReplyLines::default(), requests[number % RECIPIENTS].as_bytes()));
+            black_box(answer(view, &fixed, &[], &mut ReplyLines::default(), requests[number % RECIPIENTS].as_bytes()));
         }
         println!(
             "{:<28} {:>8.0}",
@@ -143,8 +144,14 @@ fn serve_agent(folder: &Path, socket: &Path, view: SocketmapView) {
         let mut registry = Registry::default();
         let (_sender, views) = watch::channel(Arc::new(view));
         let credentials = Credentials::new(secrets, &mut registry);
-        let responder =
-            Responder::new(views, fixed(), credentials, SocketmapMetrics::new(&mut registry), BegunSessions::default());
+        let responder = Responder::new(
+            views,
+            fixed(),
+            credentials,
+            SocketmapMetrics::new(&mut registry),
+            BegunSessions::default(),
+            Paces::default(),
+        );
         let server = SocketmapServer::bind(&settings).await.expect("it listens");
         server.serve(responder, CancellationToken::new()).await;
     });

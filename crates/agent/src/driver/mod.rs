@@ -24,7 +24,7 @@ use super::sessions::BegunSessions;
 use super::socketmap::SocketmapView;
 use super::status::{
     BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, QueueStatus, ReportsStatus,
-    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, rfc_3339,
+    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, milliseconds, rfc_3339,
 };
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
@@ -66,6 +66,8 @@ pub struct DriverOutputs {
     pub view: watch::Sender<Arc<SocketmapView>>,
     /// The latest switch to carry out.
     pub switch_orders: watch::Sender<Option<SwitchOrder>>,
+    /// True while a backend that messages try first asks for less mail, for the executor of switches.
+    pub throttling: watch::Sender<bool>,
     /// Reporter to the operator.
     pub reporter: Reporter,
     /// Writer of the state that survives a restart.
@@ -222,6 +224,7 @@ impl Driver {
                 }
             }
             self.act().await;
+            self.tell_throttling();
         }
     }
 
@@ -412,6 +415,12 @@ impl Driver {
         }
     }
 
+    /// Tells the executor of switches if a backend asks for less mail.
+    fn tell_throttling(&self) {
+        let is_throttled = self.core.is_throttled(self.settings.clock.now());
+        self.outputs.throttling.send_if_modified(|told| std::mem::replace(told, is_throttled) != is_throttled);
+    }
+
     fn report(&mut self) {
         let (Some(view), Some(answers)) = (self.core.view(), self.core.answers()) else {
             return;
@@ -531,6 +540,8 @@ impl Driver {
             credentials: credentials
                 .map(|secret| CredentialsStatus::of(secret, self.settings.credentials.state(secret))),
             authority_problem: file.and_then(Result::err).map(|error| error.to_string()),
+            least_interval_milliseconds: backend.interval.map(milliseconds),
+            messages_per_day: backend.messages_per_day,
             ..status
         }
     }

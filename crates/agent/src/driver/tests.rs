@@ -77,6 +77,7 @@ async fn start(folder: Folder) -> Agent {
     let outputs = DriverOutputs {
         view,
         switch_orders,
+        throttling: watch::channel(false).0,
         reporter,
         state_writer,
         heartbeat,

@@ -105,6 +105,7 @@ pub struct Executor<M> {
     mta: M,
     done: PathBuf,
     orders: watch::Receiver<Option<SwitchOrder>>,
+    throttled: watch::Receiver<bool>,
     reports: mpsc::Sender<SwitchProgress>,
     metrics: MtaMetrics,
     reload_trouble: Trouble,
@@ -114,11 +115,13 @@ pub struct Executor<M> {
 impl<M: Mta> Executor<M> {
     /// Creates an executor of the latest of these orders. The sender of an order never waits, and an order that was
     /// overtaken is never carried out. The executor reports when a switch is done, and again for each later flush,
-    /// until the queue is empty. `done` is the file for the mark of the last switch that was done.
+    /// until the queue is empty. While a backend of the messages is `throttled`, a switch that is done flushes no more.
+    /// `done` is the file for the mark of the last switch that was done.
     pub fn new(
         mta: M,
         done: PathBuf,
         orders: watch::Receiver<Option<SwitchOrder>>,
+        throttled: watch::Receiver<bool>,
         reports: mpsc::Sender<SwitchProgress>,
         metrics: MtaMetrics,
     ) -> Self {
@@ -126,6 +129,7 @@ impl<M: Mta> Executor<M> {
             mta,
             done,
             orders,
+            throttled,
             reports,
             metrics,
             reload_trouble: Trouble::default(),
@@ -175,6 +179,11 @@ impl<M: Mta> Executor<M> {
                 // Not the end: a count can miss a message that moves from folder to folder, and one that hangs is yet
                 // to come back.
                 if report.queued_after == Some(0) {
+                    continue;
+                }
+                // Whoever asks for less mail must not be offered again at once what it has not taken.
+                if *self.throttled.borrow() {
+                    self.metrics.spared_flushes.inc();
                     continue;
                 }
             }

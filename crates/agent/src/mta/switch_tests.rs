@@ -56,6 +56,7 @@ impl Mta for Recorder {
 struct Stage {
     mta: Recorder,
     orders: watch::Sender<Option<SwitchOrder>>,
+    throttling: watch::Sender<bool>,
     reports: mpsc::Receiver<SwitchProgress>,
     done: PathBuf,
 }
@@ -65,11 +66,12 @@ fn stage(name: &str, mta: Recorder) -> Stage {
     fs::create_dir_all(&folder).unwrap();
     let done = folder.join("switched");
     let (orders, receiver) = watch::channel(None);
+    let (throttling, throttled) = watch::channel(false);
     let (sender, reports) = mpsc::channel(100);
     let mta = Recorder { began: Some(Instant::now()), ..mta };
     let metrics = MtaMetrics::new(&mut Registry::default());
-    tokio::spawn(Executor::new(mta.clone(), done.clone(), receiver, sender, metrics).run());
-    Stage { mta, orders, reports, done }
+    tokio::spawn(Executor::new(mta.clone(), done.clone(), receiver, throttled, sender, metrics).run());
+    Stage { mta, orders, throttling, reports, done }
 }
 
 fn order(number: u64, cause: Cause) -> SwitchOrder {
@@ -106,6 +108,20 @@ async fn it_reloads_and_then_flushes_while_the_queue_holds_anything() {
         last = report;
     }
     assert_eq!(last.queued_after, Some(0));
+    fs::remove_dir_all(stage.done.parent().unwrap()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_is_done_flushes_no_more_while_a_backend_asks_for_less() {
+    let stage = stage("throttled", Recorder::default());
+    *stage.mta.queued.lock().unwrap() = 3000;
+    stage.throttling.send_replace(true);
+    stage.orders.send(Some(order(1, Cause::Operator))).unwrap();
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(stage.mta.milliseconds("flush"), [0, 300], "what a switch needs");
+    stage.throttling.send_replace(false);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(stage.mta.milliseconds("flush"), [0, 300, 60_000]);
     fs::remove_dir_all(stage.done.parent().unwrap()).unwrap();
 }
 

@@ -33,7 +33,8 @@ pub struct PostfixConfigArguments {
     #[arg(long, conflicts_with = "without_sasl")]
     pub plaintext_logins: bool,
 
-    /// No backend speaks TLS: leave it out.
+    /// No backend speaks TLS: leave it out. Postfix then asks nothing before a session, so that limits.messagesPerSecond of
+    /// a backend is not kept.
     #[arg(long)]
     pub without_tls: bool,
 

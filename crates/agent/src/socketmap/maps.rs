@@ -64,12 +64,8 @@ impl SocketmapView {
         self.answers.iter().flat_map(|answers| &answers.routing.backends).chain(&self.retired)
     }
 
-    /// The name of the backend at a next hop in Postfix's notation.
-    pub fn name_at(&self, next_hop: &str) -> Option<&Arc<str>> {
-        self.backend_at(next_hop).map(|backend| &backend.name)
-    }
-
-    fn backend_at(&self, next_hop: &str) -> Option<&RouteBackend> {
+    /// The backend at a next hop in Postfix's notation.
+    pub fn backend_at(&self, next_hop: &str) -> Option<&RouteBackend> {
         // Most requests are about none of ours; this avoids formatting every next hop.
         if !next_hop.starts_with('[') {
             return None;
@@ -157,11 +153,12 @@ pub struct MapSettings {
     pub intake: Intake,
 }
 
-/// Answers a request. Returns the map that is asked as well, if there is such a map. `lines` are those of the connection
-/// that the request came by.
+/// Answers a request. Returns the map that is asked as well, if there is such a map. `spent` are the backends that take
+/// nothing at present that another one does not take. `lines` are those of the connection that the request came by.
 pub fn answer(
     view: &SocketmapView,
     settings: &MapSettings,
+    spent: &[Arc<str>],
     lines: &mut ReplyLines,
     request: &[u8],
 ) -> (Option<Map>, MapAnswer) {
@@ -187,8 +184,8 @@ pub fn answer(
     };
     let answer = match map {
         Map::Transport | Map::SenderTransport if answers.routing.is_withdrawn => withdrawn(&answers.routing),
-        Map::Transport => transport(&answers.ways_for_recipient(key), &answers.routing),
-        Map::SenderTransport => sender_transport(answers, key),
+        Map::Transport => transport(&until_spent(answers.ways_for_recipient(key), spent), &answers.routing),
+        Map::SenderTransport => sender_transport(answers, spent, key),
         Map::Sasl => match view.backend_at(key).map(|backend| &backend.secret) {
             Some(Some(secret)) => MapAnswer::Login(secret.clone()),
             Some(None) | None => MapReply::NotFound.into(),
@@ -218,6 +215,13 @@ fn is_routed(settings: &MapSettings, recipient: &str) -> bool {
     }
 }
 
+/// Leaves out those of the backends after the first that are spent.
+fn until_spent<'a>(mut ways: Vec<&'a RouteBackend>, spent: &[Arc<str>]) -> Vec<&'a RouteBackend> {
+    let first = ways.first().map(|first| first.name.clone());
+    ways.retain(|backend| Some(&backend.name) == first.as_ref() || !spent.contains(&backend.name));
+    ways
+}
+
 /// Answers with a list of next hops, which Postfix tries in turn within one attempt (transport(5)).
 fn transport(ways: &[&RouteBackend], routing: &Routing) -> MapAnswer {
     let Some((first, alternates)) = ways.split_first() else {
@@ -232,8 +236,8 @@ fn transport(ways: &[&RouteBackend], routing: &Routing) -> MapAnswer {
     MapReply::Found(answer).into()
 }
 
-fn sender_transport(answers: &Answers, sender: &str) -> MapAnswer {
-    let ways = answers.ways_for_sender(sender);
+fn sender_transport(answers: &Answers, spent: &[Arc<str>], sender: &str) -> MapAnswer {
+    let ways = until_spent(answers.ways_for_sender(sender), spent);
     if ways.is_empty() && answers.percents.iter().any(|percent| *percent > 0) {
         let route = &answers.routing.route;
         return temporary(format!("mail-failover agent: no backend of {route} with a share may send for this domain"));

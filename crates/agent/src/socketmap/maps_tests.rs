@@ -34,13 +34,33 @@ fn fixed() -> MapSettings {
 
 /// Returns the answer as it stands in a reply, or `login SECRET`.
 fn asked(view: &SocketmapView, request: &str) -> String {
-    match answer(view, &fixed(), &mut ReplyLines::default(), request.as_bytes()).1 {
+    match answer(view, &fixed(), &[], &mut ReplyLines::default(), request.as_bytes()).1 {
         MapAnswer::Login(secret) => format!("login {secret}"),
         MapAnswer::Reply(reply) => {
             let mut out = vec![];
             reply.encode(&mut out);
             let text = String::from_utf8(out).unwrap();
             text.split_once(':').unwrap().1.trim_end_matches(',').to_owned()
+        }
+    }
+}
+
+#[test]
+fn the_list_ends_before_a_backend_that_takes_no_more_at_present() {
+    let view = view(&json!([
+        {"name": "a", "percent": 100, "standby": true, "host": "a.example", "port": 587, "tls": {"mode": "StartTLS"}},
+        {"name": "b", "percent": 0, "standby": true, "alternate": true, "host": "b.example", "port": 25, "tls": {"mode": "None"}},
+        {"name": "c", "percent": 0, "standby": true, "alternate": true, "host": "c.example", "port": 25, "tls": {"mode": "None"}},
+    ]));
+    for (spent, want) in [
+        (&[][..], "smtp:[a.example]:587, [b.example]:25, [c.example]:25"),
+        (&["b"], "smtp:[a.example]:587, [c.example]:25"),
+        (&["a", "b", "c"], "smtp:[a.example]:587"),
+    ] {
+        let spent: Vec<Arc<str>> = spent.iter().map(|name| Arc::from(*name)).collect();
+        for request in [&b"transport x@example.net"[..], b"sender-transport app@shop.example"] {
+            let (_, answer) = answer(&view, &fixed(), &spent, &mut ReplyLines::default(), request);
+            assert_eq!(answer, MapAnswer::Reply(MapReply::Found(want.to_owned())));
         }
     }
 }
@@ -81,7 +101,7 @@ fn each_map_answers_its_own_keys() {
     ] {
         assert_eq!(asked(&view, request), want, "{request}");
     }
-    let (map, answer) = answer(&view, &fixed(), &mut ReplyLines::default(), b"transport \xff@example.net");
+    let (map, answer) = answer(&view, &fixed(), &[], &mut ReplyLines::default(), b"transport \xff@example.net");
     assert_eq!((map, answer), (None, permanent("a request is the name of a map, a blank and a key in UTF-8")));
 }
 
@@ -214,7 +234,7 @@ fn what_a_removed_backend_refuses_is_asked_of_the_shield_with_it() {
         Some(retired.iter().map(|backend| &*backend.next_hop.host).collect::<Vec<_>>().join(" "))
     };
     let settings = MapSettings { shield: hosts, ..fixed() };
-    let (_, answer) = answer(&second, &settings, &mut ReplyLines::default(), b"delivery-status 5.0.0 x");
+    let (_, answer) = answer(&second, &settings, &[], &mut ReplyLines::default(), b"delivery-status 5.0.0 x");
     let MapAnswer::Reply(MapReply::Found(hosts)) = answer else { panic!("{answer:?}") };
     assert_eq!(hosts, "a.example 2001:db8::1");
 }
@@ -222,8 +242,9 @@ fn what_a_removed_backend_refuses_is_asked_of_the_shield_with_it() {
 #[test]
 fn messages_are_accepted_until_the_intake_is_closed() {
     let fixed = fixed();
-    let intake =
-        |fixed: &MapSettings| answer(&SocketmapView::default(), fixed, &mut ReplyLines::default(), b"intake localhost");
+    let intake = |fixed: &MapSettings| {
+        answer(&SocketmapView::default(), fixed, &[], &mut ReplyLines::default(), b"intake localhost")
+    };
     assert_eq!(intake(&fixed), (Some(Map::Intake), MapReply::Found("DUNNO".to_owned()).into()));
     fixed.intake.close();
     let (_, MapAnswer::Reply(MapReply::Found(action))) = intake(&fixed) else { panic!() };

@@ -1,5 +1,6 @@
 //! Metrics of Postfix's requests, and of the bounds of the server.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use mail_failover_runtime::telemetry::metrics::{register, registered};
@@ -25,6 +26,11 @@ struct ProblemLabel {
     problem: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BackendLabel {
+    backend: String,
+}
+
 /// Metrics of the socketmap server.
 #[derive(Clone, Debug)]
 pub struct SocketmapMetrics {
@@ -34,6 +40,8 @@ pub struct SocketmapMetrics {
     pub(super) turned_away: Counter,
     malformed: Family<ProblemLabel, Counter>,
     pub(super) cut: Counter,
+    turns: Family<BackendLabel, Counter<f64, AtomicU64>>,
+    held_back: Family<BackendLabel, Counter>,
 }
 
 impl SocketmapMetrics {
@@ -64,6 +72,16 @@ impl SocketmapMetrics {
                 "connections_cut",
                 "Connections that were closed because the other end was too slow to finish a request or to take an answer",
             ),
+            turns: register(
+                socketmap,
+                "session_turn_wait_seconds",
+                "Time for which sessions with a backend have waited for their turn, by its limit of messages a second",
+            ),
+            held_back: register(
+                socketmap,
+                "sessions_held_back",
+                "Sessions with a backend that were not begun because its messages of the second or of the day are spent",
+            ),
         }
     }
 
@@ -71,6 +89,16 @@ impl SocketmapMetrics {
         let map = map.map_or("unknown", Map::as_str);
         self.answers.get_or_create(&AnswerLabels { map, answer: reply.as_str() }).inc();
         self.durations.observe(after.as_secs_f64());
+    }
+
+    /// Adds the time that a session waits for its turn.
+    pub(super) fn paced(&self, backend: &str, wait: Duration) {
+        self.turns.get_or_create(&BackendLabel { backend: backend.to_owned() }).inc_by(wait.as_secs_f64());
+    }
+
+    /// Counts a session that is not begun.
+    pub(super) fn held_back(&self, backend: &str) {
+        self.held_back.get_or_create(&BackendLabel { backend: backend.to_owned() }).inc();
     }
 
     pub(super) fn malformed(&self, malformed: Malformed) {

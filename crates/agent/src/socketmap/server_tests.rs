@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
+use crate::pacing::Paces;
 use crate::sessions::BegunSessions;
 use crate::supervise::Intake;
 use mail_failover_dataplane::credentials::Credentials;
@@ -38,8 +39,14 @@ async fn start() -> Running {
     let fixed =
         MapSettings { local_domains: LocalDomains::default(), shield: |_, _, _| None, intake: Intake::default() };
     let credentials = Credentials::new(folder.path().join("credentials"), &mut registry);
-    let responder =
-        Responder::new(view, fixed, credentials, SocketmapMetrics::new(&mut registry), BegunSessions::default());
+    let responder = Responder::new(
+        view,
+        fixed,
+        credentials,
+        SocketmapMetrics::new(&mut registry),
+        BegunSessions::default(),
+        Paces::default(),
+    );
     let settings = settings(&folder);
     let server = SocketmapServer::bind(&settings).await.unwrap();
     let address = server.address().unwrap();

@@ -185,9 +185,16 @@ pub struct BackendStatus {
     pub carried_percent: u8,
     /// True if the operator would send mail there now.
     pub standby: bool,
-    /// Use for messages that another backend does not take: `Used`, `No`, or `SetApart` by TLS from the first byte.
+    /// Use for messages that another backend does not take: `Used`, `No`, `SetApart` by TLS from the first byte, or
+    /// `Spent` when it has its messages of the day.
     #[serde(default)]
     pub alternate: String,
+    /// Least time between two messages: this agent's part of the backend's limit. Absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_interval_milliseconds: Option<u64>,
+    /// Messages that may go there within 24 hours, this agent's part of the backend's limits. Absent for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_per_day: Option<u64>,
     /// Breaker, if it is open: messages try the backend last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -323,7 +330,7 @@ pub(super) fn rfc_3339(at: Timestamp) -> String {
     at.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -349,6 +356,8 @@ impl BackendStatus {
                 message: run.summary.to_string(),
             }),
             last_success: last_success.map(rfc_3339),
+            least_interval_milliseconds: None,
+            messages_per_day: None,
             credentials: None,
             authority_problem: None,
         }

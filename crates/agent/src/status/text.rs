@@ -103,6 +103,7 @@ fn backends(status: &Status, page: &mut String) {
         let alternate = match backend.alternate.as_str() {
             "Used" => "yes",
             "SetApart" => "TLS apart",
+            "Spent" => "day spent",
             _ => "no",
         };
         let (decided, carried) = (format!("{} %", backend.decided_percent), format!("{} %", backend.carried_percent));
@@ -111,6 +112,14 @@ fn backends(status: &Status, page: &mut String) {
             "{:name$}  {:next_hop$}  {decided:>7}  {carried:>7}  {standby:<7}  {alternate:<9}  {login}",
             backend.name, backend.next_hop
         );
+        let limits = [
+            backend.least_interval_milliseconds.map(|least| format!("one message in {least} ms")),
+            backend.messages_per_day.map(|messages| format!("{messages} messages in 24 h as an alternate")),
+        ];
+        let limits: Vec<_> = limits.into_iter().flatten().collect();
+        if !limits.is_empty() {
+            let _ = writeln!(page, "  at most {}: its part of the backend's limits", limits.join(", "));
+        }
         if let Some(failing) = &backend.failing {
             let (count, since) = (failing.count, ago(status, &failing.since));
             let times = if count == 1 { "time" } else { "times" };

@@ -11,6 +11,8 @@ fn status() -> Status {
         carried_percent,
         standby: true,
         alternate: if name == "ses" { "No" } else { "Used" }.to_owned(),
+        least_interval_milliseconds: (name == "sendgrid").then_some(71),
+        messages_per_day: None,
         breaker: None,
         failing: None,
         last_success: None,
@@ -66,6 +68,7 @@ Source     ConfigMap shop/orders-agent Following
 BACKEND   NEXT HOP                DECIDED  CARRIES  STANDBY  ALTERNATE  LOGIN
 ses       [ses.example]:587           0 %      0 %  yes      no         loaded
 sendgrid  [sendgrid.example]:587    100 %    100 %  yes      yes        loaded
+  at most one message in 71 ms: its part of the backend's limits
 Mail log   /var/log/mail.log
 ";
     assert_eq!(text(&status()), want);

@@ -294,12 +294,13 @@ pub struct LocationSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
-    /// Messages a second. Default: any number.
+    /// Messages a second, from all agents beside Postfix together: each keeps a part. What applications send by a
+    /// Service, a ConfigMap or a relay is not held back. Default: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub messages_per_second: Option<i32>,
 
-    /// Messages a day. Default: any number.
+    /// Messages a day. Of a backend to which no route leads, each agent counts its part. Default: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub messages_per_day: Option<i32>,

@@ -159,6 +159,8 @@ pub(super) fn mark(answers: &Answers) -> String {
             standby: _,
             alternate: _,
             trial: _,
+            interval: _,
+            messages_per_day: _,
             next_hop,
             tls,
             secret,

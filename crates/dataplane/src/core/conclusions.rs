@@ -6,7 +6,7 @@ use std::time::Duration;
 use mail_failover_core::model::Timestamp;
 
 use super::{
-    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Disposition, InForce, SavedBreaker, SwitchOrder,
+    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Disposition, InForce, SavedBreaker, SavedDay, SwitchOrder,
     SwitchView, change,
 };
 use crate::answers::{Answers, Trial};
@@ -19,6 +19,21 @@ impl InForce {
     /// Returns for each backend whether its breaker is open.
     fn open(&self) -> Vec<bool> {
         self.traffic.iter().map(|traffic| traffic.breaker.open_since().is_some()).collect()
+    }
+
+    /// Returns for each backend whether it has taken as many messages as its limits of a day allow.
+    fn spent(&self) -> Vec<bool> {
+        let backends = self.routing.backends.iter().zip(&self.days);
+        backends.map(|(backend, day)| day.is_spent(backend.messages_per_day)).collect()
+    }
+
+    /// Returns true if a good part of what a backend may take has been used since that was saved.
+    fn want_saving(&mut self) -> bool {
+        let mut wants = false;
+        for (backend, day) in self.routing.backends.iter().zip(&mut self.days) {
+            wants |= day.wants_saving(backend.messages_per_day);
+        }
+        wants
     }
 
     /// Returns the trials under way.
@@ -48,22 +63,27 @@ impl AgentCore {
                 traffic.handle_timeout(now, &routing);
                 traffic.breaker.handle_timeout(now, &backend.name);
             }
+            for day in &mut in_force.days {
+                day.handle_timeout(now);
+            }
         }
         self.reorder(now);
         self.free_when_due(now);
         self.report_news();
     }
 
-    /// Publishes the order of the lists, if a breaker has changed it.
+    /// Publishes the order of the lists, if a breaker or what is left of a day has changed it.
     fn reorder(&mut self, now: Timestamp) {
-        let Some(in_force) = &self.in_force else { return };
+        let Some(in_force) = &mut self.in_force else { return };
         let before = in_force.answers.clone();
         let is_open_news = in_force.open() != before.open;
-        if is_open_news || in_force.trials() != before.trials {
+        let is_spent_news = in_force.spent() != before.spent;
+        let wants_saving = in_force.want_saving();
+        if is_open_news || is_spent_news || in_force.trials() != before.trials {
             // No switch: the shares stay as they are.
             self.update_answers(now, Some(&before), Cause::Operator);
         }
-        if is_open_news {
+        if is_open_news || wants_saving {
             self.actions.push(CoreAction::Remember(self.memory()));
         }
     }
@@ -118,8 +138,8 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let decided = Answers::as_decided(in_force.routing.clone());
         let learnt = Arc::new(self.refusals.learnt(&in_force.states(&decided.usable)));
-        let (open, trials) = (in_force.open(), in_force.trials());
-        let answers = Arc::new(Answers { open, trials, learnt, ..decided });
+        let (open, spent, trials) = (in_force.open(), in_force.spent(), in_force.trials());
+        let answers = Arc::new(Answers { open, spent, trials, learnt, ..decided });
         let gained = change::gained(before.map(|before| &**before), &answers);
         let is_decision = before.is_none_or(|before| change::differs(before, &answers));
         if let Some(before) = before.filter(|_| is_decision) {
@@ -159,7 +179,13 @@ impl AgentCore {
         let open = backends.filter_map(|(backend, traffic)| {
             Some(SavedBreaker::of(backend, traffic.breaker.open_since()?, traffic.run()?))
         });
-        CoreMemory { route_uid: in_force.routing.route_uid.to_string(), open: open.collect() }
+        let days = in_force.routing.backends.iter().zip(&in_force.days);
+        let days = days.filter(|(backend, _)| backend.messages_per_day.is_some()).map(|(backend, day)| SavedDay {
+            backend: backend.name.to_string(),
+            next_hop: backend.next_hop.to_string(),
+            hours: day.hours(),
+        });
+        CoreMemory { route_uid: in_force.routing.route_uid.to_string(), open: open.collect(), days: days.collect() }
     }
 
     /// Orders a report if the verdict on any backend has changed.

@@ -1,13 +1,15 @@
-//! State that survives a restart. Without it, the first messages after a restart would wait for a silent backend again.
+//! State that survives a restart. Without it, the first messages after a restart would wait for a silent backend again,
+//! and a backend would get more messages a day than its limit.
 
 use serde::{Deserialize, Serialize};
 
 use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{DeliveryStage, EvidenceClass, Timestamp};
 
+use super::allowance::HourCount;
 use super::traffic::FailureRun;
 
-/// Open breakers, as the core saves them. Times are microseconds since the Unix epoch.
+/// Open breakers and counts of messages, as the core saves them. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CoreMemory {
@@ -17,6 +19,21 @@ pub struct CoreMemory {
     // The record of an agent that had none has no such field.
     #[serde(default)]
     pub open: Vec<SavedBreaker>,
+    /// Messages that backends with a limit of a day have taken.
+    #[serde(default)]
+    pub days: Vec<SavedDay>,
+}
+
+/// Messages that a backend took within a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavedDay {
+    /// Name of the backend.
+    pub backend: String,
+    /// Next hop when they were counted. If it has changed, this record no longer applies.
+    pub next_hop: String,
+    /// Messages of each hour.
+    pub hours: Vec<HourCount>,
 }
 
 /// A breaker that is open, with the failures that opened it.
@@ -72,6 +89,11 @@ impl SavedBreaker {
 }
 
 impl CoreMemory {
+    pub(super) fn day_of(&self, backend: &RouteBackend) -> Option<&SavedDay> {
+        let next_hop = backend.next_hop.to_string();
+        self.days.iter().find(|saved| saved.backend == *backend.name && saved.next_hop == next_hop)
+    }
+
     pub(super) fn breaker_of(&self, backend: &RouteBackend) -> Option<&SavedBreaker> {
         let next_hop = backend.next_hop.to_string();
         self.open.iter().find(|saved| saved.backend == *backend.name && saved.next_hop == next_hop)

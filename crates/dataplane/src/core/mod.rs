@@ -15,6 +15,7 @@
 //! alternate nor a standby.
 // ADR-0118: The breaker replaces the reflex.
 
+mod allowance;
 mod breaker;
 mod change;
 mod conclusions;
@@ -30,13 +31,15 @@ use std::time::Duration;
 use mail_failover_contract::routing::{Refusal, RouteBackend, Routing, may_replace};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
+use self::allowance::DayCount;
 use self::refusals::{BackendState, Refusals};
 use self::traffic::BackendTraffic;
 use super::answers::Answers;
 
+pub use allowance::HourCount;
 pub use change::{Cause, SwitchOrder, SwitchProgress};
 pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal, Place};
-pub use memory::{CoreMemory, SavedBreaker};
+pub use memory::{CoreMemory, SavedBreaker, SavedDay};
 pub use refusals::KeptView;
 pub use traffic::{FailureRun, ThrottledRun};
 pub use view::{AlternateUse, BackendVerdict, BackendView, BreakerView, CoreView, SwitchView, TrafficVerdict};
@@ -97,6 +100,8 @@ struct InForce {
     answers: Arc<Answers>,
     /// Deliveries of each backend of `routing`.
     traffic: Vec<BackendTraffic>,
+    /// Messages that each of them took within a day.
+    days: Vec<DayCount>,
     /// Backend for which the MTA holds messages that another one could take, and the class of its failures.
     freeing: Option<(usize, EvidenceClass)>,
 }
@@ -158,8 +163,10 @@ impl AgentCore {
         let in_force = self.in_force.as_ref()?;
         let policy = &in_force.routing.deliveries;
         let lapses = in_force.traffic.iter().filter_map(|traffic| traffic.next_timeout(policy));
+        let limits = in_force.routing.backends.iter().map(|backend| backend.messages_per_day);
+        let days = in_force.days.iter().zip(limits).filter_map(|(day, limit)| day.next_timeout(limit));
         let freeing = in_force.freeing.and(self.freed_at).map(|at| at + conclusions::BETWEEN_FREEINGS);
-        lapses.chain(freeing).chain(self.refusals.next_timeout()).min()
+        lapses.chain(days).chain(freeing).chain(self.refusals.next_timeout()).min()
     }
 
     /// Returns the actions that have come up since the last call.
@@ -177,19 +184,30 @@ impl AgentCore {
         self.last_switch.as_ref()?.first_delivery_after
     }
 
+    /// Returns true if a backend that messages try first has asked for less mail within the last minute.
+    pub fn is_throttled(&self, now: Timestamp) -> bool {
+        let Some(in_force) = &self.in_force else { return false };
+        let carried = in_force.answers.carried();
+        let mut backends = in_force.traffic.iter().zip(carried);
+        backends.any(|(traffic, carried)| carried > 0 && traffic.is_throttled(now))
+    }
+
     fn routed(&mut self, now: Timestamp, routing: Routing) {
         let routing = Arc::new(routing);
         let before = self.in_force.take();
         let same_route = before.as_ref().filter(|known| known.routing.route_uid == routing.route_uid);
         let remembered = self.remembered.take().filter(|memory| memory.route_uid == *routing.route_uid);
-        let mut traffic = vec![];
+        let (mut traffic, mut days) = (vec![], vec![]);
         for backend in &routing.backends {
             let known = same_route.and_then(|known| Some(known.traffic[known.position_of(backend)?].clone()));
             let saved = remembered.as_ref().and_then(|memory| memory.breaker_of(backend));
             traffic.push(known.or_else(|| Some(BackendTraffic::restored(now, saved?, &routing))).unwrap_or_default());
+            let known = same_route.and_then(|known| Some(known.days[known.position_of(backend)?].clone()));
+            let saved = remembered.as_ref().and_then(|memory| memory.day_of(backend));
+            days.push(known.or_else(|| Some(DayCount::restored(&saved?.hours, now))).unwrap_or_default());
         }
         let answers = Arc::new(Answers::as_decided(routing.clone()));
-        self.in_force = Some(InForce { routing, answers, traffic, freeing: None });
+        self.in_force = Some(InForce { routing, answers, traffic, days, freeing: None });
         let cause = if before.is_none() { Cause::Start } else { Cause::Operator };
         self.update_answers(now, before.map(|known| known.answers).as_ref(), cause);
         self.reconsider(now);
@@ -205,6 +223,9 @@ impl AgentCore {
         let has_opened = traffic.handle(now, &delivery, is_repeated, &in_force.routing);
         let mut is_news = refusals::is_turn(failures, traffic.failures());
         is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, &delivery);
+        if delivery.disposition == Disposition::Sent {
+            in_force.days[at].add(now);
+        }
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
             last.delivered(now, &in_force.routing.backends[at].name, delivery.took);
         }

@@ -231,7 +231,49 @@ fn a_restart_does_not_send_the_next_messages_to_what_did_not_answer() {
 fn the_record_of_an_agent_that_left_backends_is_no_obstacle() {
     let record = r#"{"routeUid": "u", "transition": 1, "left": [], "moves": [1], "refuge": "b"}"#;
     let memory: CoreMemory = serde_json::from_str(record).unwrap();
-    assert_eq!(memory, CoreMemory { route_uid: "u".to_owned(), open: vec![] });
+    assert_eq!(memory, CoreMemory { route_uid: "u".to_owned(), ..CoreMemory::default() });
+}
+
+#[test]
+fn a_backend_that_has_its_messages_of_the_day_is_no_alternate_also_after_a_restart() {
+    let mut limited = usual(1, &[(100, false), (0, true)]);
+    limited.backends[1].messages_per_day = Some(40);
+    let mut core = started(limited.clone());
+    send(&mut core, 1, EvidenceClass::Ok, 1.0, 40.0, 1.0);
+    assert_eq!(core.answers().unwrap().spent, [false, false]);
+    send(&mut core, 1, EvidenceClass::Ok, 40.0, 42.0, 1.0);
+    assert_eq!(core.answers().unwrap().spent, [false, true]);
+    assert_eq!(core.view().unwrap().backends[1].alternate, AlternateUse::Spent);
+    assert_eq!(switches(&mut core).len(), 1, "that of the start");
+    // What another backend does not take cannot go there.
+    send(&mut core, 0, EvidenceClass::ConnectionRefused, 43.0, 50.0, 1.0);
+    assert_eq!(carried(&core), [100, 0]);
+
+    let mut core = started(limited.clone());
+    send(&mut core, 1, EvidenceClass::Ok, 1.0, 42.0, 1.0);
+    let memory = core.poll().into_iter().rev().find_map(|action| match action {
+        CoreAction::Remember(memory) => Some(memory),
+        CoreAction::Publish(_) | CoreAction::Switch(_) | CoreAction::Report => None,
+    });
+    let memory: CoreMemory = serde_json::from_str(&serde_json::to_string(&memory.unwrap()).unwrap()).unwrap();
+    let mut again = AgentCore::new(Some(memory));
+    again.handle(at(60.0), CoreInput::Routing(limited));
+    assert_eq!(again.answers().unwrap().spent, [false, true]);
+    let freed = again.next_timeout().unwrap();
+    assert_eq!(freed, at(1.0) + Duration::from_hours(25));
+    again.handle_timeout(freed);
+    assert_eq!(again.answers().unwrap().spent, [false, false]);
+}
+
+#[test]
+fn a_backend_that_asks_for_less_is_throttled_for_a_minute_whatever_it_takes_meanwhile() {
+    let mut core = started(usual(1, &[(100, false), (0, true)]));
+    core.handle(at(1.0), delivery(0, EvidenceClass::Throttled, 1, SECOND / 10));
+    core.handle(at(2.0), delivery(0, EvidenceClass::Ok, 2, SECOND / 10));
+    assert!(core.is_throttled(at(60.9)) && !core.is_throttled(at(61.0)));
+    assert_eq!(core.answers().unwrap().open, [false, false], "no breaker opens for that");
+    core.handle(at(70.0), delivery(1, EvidenceClass::Throttled, 3, SECOND / 10));
+    assert!(!core.is_throttled(at(70.0)), "no message tries it first");
 }
 
 #[test]

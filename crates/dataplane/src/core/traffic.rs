@@ -20,6 +20,10 @@ const MESSAGES: usize = 64;
 // Recipients of one attempt are logged together, and no message is tried again sooner than this.
 const TOGETHER: Duration = Duration::from_millis(500);
 
+/// Time after a reply that asks for less for which nothing is offered to the backend again by a flush.
+// Postfix itself tries again after as long (`minimal_backoff_time`).
+const THROTTLED_FOR: Duration = Duration::from_mins(1);
+
 /// Failed deliveries without a success between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRun {
@@ -94,6 +98,8 @@ pub(super) struct BackendTraffic {
     given_at: Option<Timestamp>,
     run: Option<FailureRun>,
     throttled: Option<ThrottledRun>,
+    /// Time of the latest reply that asks for less, whatever followed.
+    throttled_at: Option<Timestamp>,
     last_success: Option<Timestamp>,
     /// Messages that failed lately, with the time of the failure.
     failed: VecDeque<(u64, Timestamp)>,
@@ -133,6 +139,7 @@ impl BackendTraffic {
             }
             Effect::Neutral if is_throttling(delivery) => {
                 self.handle_timeout(now, routing);
+                self.throttled_at = Some(now);
                 let first = || ThrottledRun { since: now, until: now, summary: delivery.summary.clone() };
                 let run = self.throttled.get_or_insert_with(first);
                 (run.until, run.summary) = (now, delivery.summary.clone());
@@ -268,6 +275,11 @@ impl BackendTraffic {
         }
         let at = self.last_success.filter(|_| self.run.is_none())?;
         Some(TrafficVerdict::Working { at })
+    }
+
+    /// True if the backend has asked for less mail within the last minute.
+    pub(super) fn is_throttled(&self, now: Timestamp) -> bool {
+        self.throttled_at.is_some_and(|at| now.since(at) < THROTTLED_FOR)
     }
 
     /// Time of the last success.

@@ -67,6 +67,8 @@ pub enum AlternateUse {
     Used,
     /// The operator does not want it.
     No,
+    /// It has taken as many messages as its limits of a day allow.
+    Spent,
     /// TLS from the first byte, or its lack, sets it apart from the backend that carries most.
     SetApart,
 }
@@ -77,6 +79,7 @@ impl AlternateUse {
         match self {
             Self::Used => "Used",
             Self::No => "No",
+            Self::Spent => "Spent",
             Self::SetApart => "SetApart",
         }
     }
@@ -198,6 +201,9 @@ fn alternate_use(answers: &Answers, at: usize) -> AlternateUse {
     let backends = &answers.routing.backends;
     if !backends[at].alternate || !answers.usable[at] {
         return AlternateUse::No;
+    }
+    if answers.spent[at] {
+        return AlternateUse::Spent;
     }
     let leading = backends.iter().zip(&answers.percents).rev().max_by_key(|(_, percent)| **percent);
     let is_apart = leading.is_some_and(|(leading, _)| leading.tls.is_implicit() != backends[at].tls.is_implicit());

@@ -130,7 +130,7 @@ impl RouteExplanation {
             let usable = snapshot.backends.get(&*member.name).and_then(|object| usable(snapshot, member, object));
             backends.extend(usable.map(|backend| (member.name.clone(), backend)));
         }
-        let messages = messages::ways(&route, &decision, &candidates, &backends);
+        let messages = messages::ways(&route, &decision, &candidates, &backends, &status.diverted);
         let remedy = remedy(&decision, &candidates).map(|remedy| remedy.command(&snapshot.key));
         Ok(Self { key: snapshot.key.clone(), at, status, decision, evidence, messages, notes, remedy })
     }
@@ -151,6 +151,7 @@ impl RouteExplanation {
             "state": status.state,
             "since": status.since,
             "active": status.active,
+            "diverted": status.diverted,
             "unplacedPercent": decision.unplaced,
             "hold": decision.hold.map(|hold| json!({
                 "reason": hold.reason.as_str(),

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mail_failover_api as api;
 use mail_failover_core::engine::{Candidate, Decision, Share};
 use mail_failover_core::model::{Backend, Route, TlsMode};
+use mail_failover_resolve::time::timestamp;
 
-/// Returns what becomes of a message that its backend does not take, where agents stand beside the MTA. Empty without
-/// one.
+/// Returns what becomes of a message that its backend does not take, and the backends that messages try last, where
+/// agents stand beside the MTA. Empty without one.
 pub(super) fn ways(
     route: &Route,
     decision: &Decision,
     candidates: &[Candidate],
     backends: &BTreeMap<Arc<str>, Backend>,
+    diverted: &[api::DivertedStatus],
 ) -> Vec<String> {
     if route.agents.is_empty() {
         return vec![];
@@ -46,6 +49,12 @@ pub(super) fn ways(
                 apart.join(", ")
             ));
         }
+    }
+    for api::DivertedStatus { backend, since } in diverted {
+        ways.push(format!(
+            "messages try {backend} last since {}: its breaker is open at every agent of the route",
+            timestamp(since)
+        ));
     }
     ways
 }
