@@ -127,12 +127,14 @@ fn a_lease_that_is_given_away_has_one_holder_at_a_time_and_a_switch_happens_once
     holds("two replicas, and the leader is unfit", Protocol { faults, ..lease.clone() });
     let faults = Faults { unfit: 1, crashes: 1, ..NO_FAULTS };
     holds("the leader is unfit, and one of the two dies", Protocol { faults, slow_lease_calls: false, ..lease });
-    let faults = Faults { unfit: 1, slow: 1, changes: 1, ..NO_FAULTS };
-    let properties = properties::of_a_return;
-    holds(
-        "the leader is unfit, a write is slow and the primary recovers",
-        Protocol { storm: 5, end: 10, faults, properties, ..PROTOCOL },
-    );
+    let returns = Protocol { storm: 5, end: 10, properties: properties::of_a_return, ..PROTOCOL };
+    let faults = Faults { unfit: 1, changes: 1, ..NO_FAULTS };
+    holds("the leader is unfit and the primary recovers", Protocol { faults, ..returns.clone() });
+    // Four million states, which take minutes: `make test-all` goes through them.
+    if std::env::var_os("E2E_EXHAUSTIVE").is_some() {
+        let faults = Faults { slow: 1, ..faults };
+        holds("the leader is unfit, a write is slow and the primary recovers", Protocol { faults, ..returns });
+    }
 }
 
 #[test]
