@@ -43,7 +43,7 @@ pub(super) struct Agents {
     first_heard: BTreeMap<ObjectKey, Timestamp>,
     /// Numbers of agents by which limits were divided last.
     divided_by: BTreeMap<ObjectKey, u32>,
-    /// Routes of which mail was stuck at the latest report.
+    /// Routes of which mail was stuck when they were last reconciled.
     stuck: BTreeSet<ObjectKey>,
 }
 
@@ -345,9 +345,7 @@ impl ControllerState {
             let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.verdict.clone());
             self.handle_agent_verdict(now, &key.sibling(name), &report.agent, verdict, cooldown);
         }
-        let is_stuck = self.agents.is_stuck(now, key);
-        let is_news = if is_stuck { self.agents.stuck.insert(key.clone()) } else { self.agents.stuck.remove(key) };
-        if is_news {
+        if self.agents.is_stuck(now, key) != self.agents.stuck.contains(key) {
             self.queue.add(ResourceRef::route(key));
         }
         self.note_number_of_agents(now, key);
@@ -357,7 +355,10 @@ impl ControllerState {
     pub(super) fn is_mail_stuck(&mut self, now: Timestamp, route: &ResourceRef) -> bool {
         let is_stuck = self.agents.is_stuck(now, &route.key);
         if is_stuck {
+            self.agents.stuck.insert(route.key.clone());
             self.queue.set_timer(route, now + REPORT_HOLDS);
+        } else {
+            self.agents.stuck.remove(&route.key);
         }
         is_stuck
     }
