@@ -616,5 +616,14 @@ pub(super) fn is_excluded(candidate: &Candidate) -> bool {
 }
 
 #[cfg(test)]
+#[path = "decision_holds_tests.rs"]
+mod holds_tests;
+#[cfg(test)]
+#[path = "decision_pool_tests.rs"]
+mod pool_tests;
+#[cfg(test)]
+#[path = "decision_requests_tests.rs"]
+mod requests_tests;
+#[cfg(test)]
 #[path = "decision_tests.rs"]
 mod tests;
