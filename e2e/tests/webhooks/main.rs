@@ -213,6 +213,7 @@ async fn dead_receiver(env: Arc<TestEnv>) -> Result<()> {
     arena.wait_told("primary").await?;
     let told = arena.receiver.received()?;
     ensure!(told.len() > before, "it is called");
+    let decided = route_status(&env, "orders").await?.history;
     arena.receiver.set_mode("hang")?;
     let dead = actuations(&env, &arena).await?;
     println!("from decision to Service: receiver alive {}, dead {}", millis(&alive), millis(&dead));
@@ -223,7 +224,6 @@ async fn dead_receiver(env: Arc<TestEnv>) -> Result<()> {
         millis(&alive),
         millis(&dead)
     );
-    let decided: Vec<_> = route_status(&env, "orders").await?.history;
     let mut delays = vec![];
     for transition in &decided {
         let at = transition.decided_at.0.as_duration().as_secs_f64();
