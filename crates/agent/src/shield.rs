@@ -72,9 +72,17 @@ pub fn passed_on(line: &str, whole: &str, answers: &Answers) -> Option<String> {
 /// is refused by it, and another backend takes it at the next attempt.
 pub fn replacement(key: &str, answers: &Answers, retired: &[RouteBackend]) -> Option<String> {
     match reading::unmarked(key) {
-        Cow::Borrowed(key) => kept(key, answers, retired),
-        Cow::Owned(key) => Some(restored(&key, answers, retired)),
+        // A server that says the same words about a reply of its own by 4yz or 2yz means that.
+        Cow::Owned(unmarked) if key.starts_with('4') && is_refusal(&unmarked) => {
+            Some(restored(&unmarked, answers, retired))
+        }
+        Cow::Borrowed(_) | Cow::Owned(_) => kept(key, answers, retired),
     }
+}
+
+fn is_refusal(key: &str) -> bool {
+    let reason = key.split_once(' ').map_or("", |(_, reason)| reason);
+    Quoted::within(reason).is_some_and(|quoted| quoted.code >= 500)
 }
 
 fn restored(key: &str, answers: &Answers, retired: &[RouteBackend]) -> String {

@@ -21,6 +21,8 @@ pub enum Sender {
 /// Mark of a refusal that the reply filter has made temporary. The temporary code stands before it, and the refusal as
 /// the backend gave it after it.
 const MARK: &str = "(kept by mail-failover) ";
+/// Form of the code before it.
+const TEMPORARY: &str = "4yz ";
 
 /// Returns a line of a refusal by 5xx as a temporary one that holds the original. `None` for other lines.
 pub fn marked(line: &str) -> Option<String> {
@@ -28,18 +30,25 @@ pub fn marked(line: &str) -> Option<String> {
     Some(format!("4{code} {MARK}{line}"))
 }
 
-/// Returns a text with its replies as the backend gave them, without the mark of the reply filter.
+/// Returns a text with its replies as the backend gave them, without the mark of the reply filter. A mark that the
+/// filter cannot have written stays: a server may say these words, too.
 pub fn unmarked(text: &str) -> Cow<'_, str> {
-    let mut rest = text;
-    let mut clean = String::new();
-    while let Some(at) = rest.find(MARK) {
-        let before = &rest[..at];
-        // The temporary code: `454 `.
-        let code = before.len().checked_sub(4).filter(|at| before.is_char_boundary(*at));
-        clean.push_str(code.map_or(before, |at| &before[..at]));
-        rest = &rest[at + MARK.len()..];
+    let (mut clean, mut taken) = (String::new(), 0);
+    for (at, _) in text.match_indices(MARK) {
+        if is_own_mark(text.as_bytes(), at) {
+            clean.push_str(&text[taken..at - TEMPORARY.len()]);
+            taken = at + MARK.len();
+        }
     }
-    if clean.is_empty() { Cow::Borrowed(rest) } else { Cow::Owned(clean + rest) }
+    if taken == 0 { Cow::Borrowed(text) } else { Cow::Owned(clean + &text[taken..]) }
+}
+
+/// True if the mark at this place stands between a temporary code and the same one by 5.
+fn is_own_mark(text: &[u8], at: usize) -> bool {
+    let Some((before, code)) = text[..at].split_last_chunk::<{ TEMPORARY.len() }>() else { return false };
+    let permanent = text.get(at + MARK.len()..).unwrap_or_default();
+    let is_begun = before.last().is_none_or(u8::is_ascii_whitespace);
+    is_begun && code[0] == b'4' && code[3] == b' ' && permanent.starts_with(&[b'5', code[1], code[2]])
 }
 
 /// Reads a reply to a delivery of a message of this sender.

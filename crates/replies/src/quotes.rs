@@ -11,7 +11,7 @@ use aho_corasick::AhoCorasick;
 use crate::reply::EnhancedCode;
 
 /// Phrases after which a server quotes another one, with or without a code.
-const INTRODUCERS: [&str; 21] = [
+const INTRODUCERS: [&str; 30] = [
     "unverified address:",
     "undeliverable address:",
     "unverified address :",
@@ -33,6 +33,15 @@ const INTRODUCERS: [&str; 21] = [
     "last error:",
     "<<<",
     "smtp error from remote",
+    "remote server was:",
+    "remote server said",
+    "remote server says",
+    "remote said",
+    "remote response",
+    "remote host says",
+    "remote host said",
+    "next hop",
+    "callout to",
     TAKEN_OUT,
 ];
 /// Words beside which a number of three digits is a number: a limit's, or one of a thing that is counted.
@@ -67,6 +76,28 @@ const LIMITS: [&str; 30] = [
     "reached",
     "the",
     "allowance",
+];
+/// Words of limits and counts: one of them shortly before a number makes it one of these.
+const OF_LIMITS: [&str; 19] = [
+    "limit",
+    "limits",
+    "limite",
+    "tageslimit",
+    "kontingent",
+    "quota",
+    "quotas",
+    "max",
+    "maximum",
+    "allowance",
+    "allowed",
+    "sent",
+    "used",
+    "count",
+    "cap",
+    "reached",
+    "customer",
+    "tenant",
+    "id",
 ];
 /// Words before a number that names something.
 const NAMED: [&str; 6] = ["line", "port", "section", "rfc", "version", "page"];
@@ -171,9 +202,21 @@ pub(crate) const TAKEN_OUT: &str = "[…]";
 /// with `-` where lines follow.
 /// Without `code`, the code of the first further line is taken for the reply's.
 pub(crate) fn quotation(lower: &str, code: Option<u16>) -> Option<usize> {
-    let phrase = INTRODUCER.find(lower).map(|found| found.end());
+    let introduces = |end: &usize| !is_own_response(&lower[..*end]);
+    let phrase = INTRODUCER.find_iter(lower).map(|found| found.end()).find(introduces);
     let searched = phrase.map_or(lower, |end| &lower[..end]);
     second_code(searched, code).or(phrase)
+}
+
+/// True for `SMTP response:` at the start: the server's own words follow.
+fn is_own_response(begun: &str) -> bool {
+    let mut words = begun.split_whitespace().map(bare).filter(|word| EnhancedCode::parse(word).is_none());
+    let (first, second, third) = (words.next(), words.next(), words.next());
+    let is_response = |word: Option<&str>| matches!(word, Some("response" | "answer" | "reply"));
+    third.is_none()
+        && begun.ends_with(':')
+        && (is_response(first)
+            || (is_response(second) && matches!(first, Some("smtp" | "server" | "provider" | "our" | "the"))))
 }
 
 // ADR-0121: A second reply code begins a quotation.
@@ -297,5 +340,8 @@ fn is_number(before: &str, after: &str) -> bool {
     // `line 479`, `port 465`.
     let is_named = NAMED.contains(&previous) && !is_open && EnhancedCode::parse(next).is_none();
     let is_introduced = is_open || is_host(token) || SPEECH.contains(&previous) || BEFORE_CODE.contains(&previous);
-    is_named || (is_counted && (LIMITS.contains(&previous) || !is_introduced))
+    // `limit is 500`, `Sent: 500, Limit: 500`.
+    let is_of_limit = before.split_whitespace().rev().take(3).any(|word| OF_LIMITS.contains(&bare(word)))
+        && !after.trim_start_matches(['-', ' ']).starts_with(|letter: char| letter.is_ascii_digit());
+    is_named || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::quotes::quotation;
+use crate::text::MAX_LENGTH;
 
 /// The command that a reply answers (RFC 5321 §4.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +93,7 @@ impl EnhancedCode {
     /// The code of a reply's text: at its start (RFC 2034), after a few words of the server's own
     /// (`cuda_nsu 5.1.1 …`), or marked at its end as qmail does (`… (#5.1.1)`). What the server quotes is not read.
     pub fn of_text(text: &str) -> Option<Self> {
+        let text = &text[..text.floor_char_boundary(MAX_LENGTH)];
         let at_start = Self::at_start_of(text);
         if at_start.is_some() {
             return at_start;

@@ -417,6 +417,9 @@ impl Rules {
             let pattern = hit.pattern().as_usize();
             // A pattern begins with the blank before its first word.
             let start = hit.start() + 1;
+            if words.is_interrupted(&(start..hit.end())) {
+                continue;
+            }
             let sentence = 1_u64 << words.sentence_at(start);
             let careful = if words.is_within_compound(&(start..hit.end())) { 0 } else { sentence << MAX_SENTENCES };
             found.words[pattern] |= sentence | careful;

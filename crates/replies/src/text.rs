@@ -6,7 +6,7 @@ use crate::quotes::{TAKEN_OUT, quotation};
 use crate::reply::EnhancedCode;
 
 /// No more of a reply is read: RFC 5321 §4.5.3.1.5 allows 512 octets a line, and what decides stands at the front.
-const MAX_LENGTH: usize = 2048;
+pub(crate) const MAX_LENGTH: usize = 2048;
 /// No more sentences are told apart; the last one holds the rest.
 pub(crate) const MAX_SENTENCES: usize = 32;
 /// Words with which Postfix begins every refusal at RCPT, whatever it is about: a rule reads them as one word, and what
@@ -14,6 +14,9 @@ pub(crate) const MAX_SENTENCES: usize = 32;
 const FRAMES: [&str; 2] = ["recipient address rejected", "recipient addresses rejected"];
 /// The words with which all of them begin.
 const FRAME_BEGINS: &str = "recipient address";
+/// Tokens whose dot ends no sentence.
+const ABBREVIATIONS: [&str; 12] =
+    ["inc.", "ltd.", "llc.", "corp.", "co.", "no.", "nr.", "mr.", "mrs.", "st.", "e.g.", "i.e."];
 /// The word for [`FRAMES`].
 const FRAME: &str = "rcptframe";
 
@@ -24,6 +27,8 @@ pub(crate) struct Words {
     pub(crate) plain: String,
     /// Offsets in `plain` at which sentences end.
     pub(crate) sentences: Vec<usize>,
+    /// Offsets in `plain` of the words before which a sentence ends or pauses: no phrase goes across.
+    pub(crate) pauses: Vec<usize>,
     /// Places in `plain` that hold the words of one token, such as `sending-paused`: it may be a recipient's name.
     pub(crate) compounds: Vec<Range<usize>>,
     /// The same with hosts and URLs: the only place of many a block list's name.
@@ -41,8 +46,14 @@ impl Words {
                 own = own.replace(frame, FRAME);
             }
         }
-        let mut words =
-            Self { plain: " ".to_owned(), sentences: Vec::new(), compounds: Vec::new(), names: " ".to_owned(), quotes };
+        let mut words = Self {
+            plain: " ".to_owned(),
+            sentences: Vec::new(),
+            pauses: Vec::new(),
+            compounds: Vec::new(),
+            names: " ".to_owned(),
+            quotes,
+        };
         let code = code.to_string();
         let mut phrase = Phrase::default();
         for token in own.split_whitespace() {
@@ -79,8 +90,13 @@ impl Words {
         } else {
             self.push_plain(token);
         }
-        if token.ends_with(['.', ';', '!', '?']) && self.sentences.len() < MAX_SENTENCES - 1 {
+        // A `?` is a letter that Postfix could not write, more often than a question.
+        let ends = token.ends_with(['.', ';', '!']) && !ABBREVIATIONS.contains(&token);
+        if ends && self.sentences.len() < MAX_SENTENCES - 1 {
             self.sentences.push(self.plain.len());
+        }
+        if ends || token.ends_with(',') {
+            self.pauses.push(self.plain.len());
         }
     }
 
@@ -96,6 +112,11 @@ impl Words {
     /// True if the words at this place, without the blank before them, are of one token with more words.
     pub(crate) fn is_within_compound(&self, place: &Range<usize>) -> bool {
         self.compounds.iter().any(|compound| compound.start <= place.start && place.end <= compound.end)
+    }
+
+    /// True if a sentence ends or pauses between the words at this place, which begins with the first word.
+    pub(crate) fn is_interrupted(&self, place: &Range<usize>) -> bool {
+        self.pauses.iter().any(|pause| place.start < *pause && *pause < place.end)
     }
 
     /// The sentence that holds this offset of `plain`.

@@ -99,12 +99,15 @@ impl LogReader {
         }
         if line.resembles_record() {
             self.unread_records = self.unread_records.saturating_add(1);
-        } else if line.program == "smtp" {
-            self.remember(now, &line);
-        } else if let Some((queue_id, text)) = line.of_message() {
-            return self.of_queue(now, &line.program, delivery::message(queue_id), text);
+            return vec![];
         }
-        vec![]
+        if delivery::is_of_client(&line.program) {
+            self.remember(now, &line);
+        }
+        match line.of_message() {
+            Some((queue_id, text)) => self.of_queue(now, &line.program, delivery::message(queue_id), text),
+            None => vec![],
+        }
     }
 
     /// Takes a line and returns the reply in it, which [`LogReader::read`] takes for evidence.
@@ -114,10 +117,7 @@ impl LogReader {
             if line.resembles_record() {
                 return LoggedLine::UnreadRecord;
             }
-            if let Some((queue_id, text)) = line.of_message() {
-                self.of_queue(Timestamp::default(), &line.program, delivery::message(queue_id), text);
-            }
-            return LoggedLine::Other;
+            return self.reply_of_attempt(&line);
         };
         if !delivery::is_of_client(&line.program) || record.status == "sent" {
             return LoggedLine::Other;
@@ -126,11 +126,21 @@ impl LogReader {
             return LoggedLine::Cut;
         }
         let reason = reading::unmarked(record.reason);
-        let Some(reply::Quoted { answered, code, text }) = reply::Quoted::within(&reason) else {
+        let sender = self.sender_of(&record);
+        reply::Quoted::within(&reason).map_or(LoggedLine::Other, |quoted| logged(quoted, sender))
+    }
+
+    /// Returns the reply in a line about a host after which Postfix went on to the next one.
+    fn reply_of_attempt(&mut self, line: &LogLine<'_>) -> LoggedLine {
+        let Some((queue_id, text)) = line.of_message() else { return LoggedLine::Other };
+        let message = delivery::message(queue_id);
+        self.of_queue(Timestamp::default(), &line.program, message, text);
+        let reason = reading::unmarked(text);
+        if !delivery::is_of_client(&line.program) || reply::attempted(&reason).is_none() {
             return LoggedLine::Other;
-        };
-        let separator = if text.starts_with('-') { "" } else { " " };
-        LoggedLine::Reply { answered, reply: format!("{code}{separator}{text}"), sender: self.sender_of(&record) }
+        }
+        let sender = if self.bounces.contains(&message) { Sender::Null } else { Sender::Other };
+        reply::Quoted::within(&reason).map_or(LoggedLine::Other, |quoted| logged(quoted, sender))
     }
 
     fn sender_of(&self, record: &LogRecord<'_>) -> Sender {
@@ -139,7 +149,9 @@ impl LogReader {
 
     /// Takes a line about the queue: of qmgr(8), or of postsuper(1).
     fn of_queue(&mut self, now: Timestamp, program: &str, message: u64, text: &str) -> Vec<LogEvent> {
-        if program == "qmgr" && text.ends_with("(queue active)") {
+        // A log whose programs end at the first slash says no more than `postfix`.
+        let is_manager = matches!(program, "qmgr" | "postfix");
+        if is_manager && text.ends_with("(queue active)") {
             self.awaiting_record.get_or_insert(now);
             if text.starts_with("from=<>,") && !self.bounces.contains(&message) {
                 if self.bounces.len() >= MAX_BOUNCES {
@@ -148,7 +160,7 @@ impl LogReader {
                 self.bounces.push_back(message);
             }
         }
-        let is_expired = program == "qmgr" && text.contains(", status=") && text.ends_with(", returned to sender");
+        let is_expired = is_manager && text.contains(", status=") && text.ends_with(", returned to sender");
         let is_removed = program == "postsuper" && text == "removed";
         if is_expired || is_removed { vec![LogEvent::Gone(message)] } else { vec![] }
     }
@@ -198,6 +210,12 @@ impl LogReader {
             "Postfix has been sending messages for {minutes} min and no line says what became of one; do the lines of smtp(8) go to this log?"
         ))
     }
+}
+
+fn logged(quoted: reply::Quoted<'_>, sender: Sender) -> LoggedLine {
+    let reply::Quoted { answered, code, text } = quoted;
+    let separator = if text.starts_with('-') { "" } else { " " };
+    LoggedLine::Reply { answered, reply: format!("{code}{separator}{text}"), sender }
 }
 
 impl Attempt {

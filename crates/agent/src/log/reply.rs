@@ -15,6 +15,13 @@ use mail_failover_dataplane::stable_hash::StableHash;
 /// Words of a reply that its fingerprint holds.
 const FINGERPRINT_WORDS: usize = 64;
 
+/// Postfix's words before a greeting by 4yz or 5yz.
+const GREETING_REFUSES: &str = " refused to talk to me: ";
+/// Postfix's words before a refusal of STARTTLS.
+const STARTTLS_REFUSES: &str = " refused to start TLS: ";
+/// Words after which Postfix quotes a reply.
+const VERBS: [&str; 3] = [" said: ", GREETING_REFUSES, STARTTLS_REFUSES];
+
 /// The reply that a text quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<'a> {
@@ -29,16 +36,17 @@ pub struct Quoted<'a> {
 impl<'a> Quoted<'a> {
     /// Finds the reply within `host … said: 554 … (in reply to …)` and the like.
     pub fn within(reason: &'a str) -> Option<Self> {
-        let (answered, reply) = if let Some((before, reply)) = reason.split_once(" said: ") {
-            match before_command(reply) {
+        // The first of them is Postfix's; the server may say any of them.
+        let (at, verb) = VERBS.iter().filter_map(|verb| Some((reason.find(verb)?, *verb))).min()?;
+        let (before, reply) = (&reason[..at], &reason[at + verb.len()..]);
+        let (answered, reply) = match verb {
+            GREETING_REFUSES => (Some(Answered::Connection), reply),
+            STARTTLS_REFUSES => (Some(Answered::StartTls), reply),
+            _ => match before_command(reply) {
                 Some((reply, answered)) => (Some(answered), reply),
                 None if before.starts_with("SASL ") => (Some(Answered::Auth), reply),
                 None => (None, reply),
-            }
-        } else if let Some((_, reply)) = reason.split_once(" refused to talk to me: ") {
-            (Some(Answered::Connection), reply)
-        } else {
-            (Some(Answered::StartTls), reason.split_once(" refused to start TLS: ")?.1)
+            },
         };
         let code = reply.get(..3)?.parse().ok().filter(|code| (200..600).contains(code))?;
         // The `-` of a reply of several lines stays: it tells that the codes in it are its own.
