@@ -118,6 +118,6 @@ async fn turn(row: &mut Row, habit: Habit) -> Result<()> {
 fn added(time: Duration, to: Duration) -> String {
     match time.checked_sub(to) {
         Some(more) => format!("+{}", human(more)),
-        None => format!("-{}", human(to - time)),
+        None => format!("-{}", human(to.saturating_sub(time))),
     }
 }

@@ -87,10 +87,9 @@ fn named_by(header: &[u8]) -> Result<Option<IpAddr>, ProxyHeaderError> {
             v1::Addresses::Tcp6(addresses) => Some(addresses.source_address.into()),
         },
         HeaderResult::V2(Ok(header)) => match (header.command, header.addresses) {
-            (v2::Command::Local, _) => None,
             (v2::Command::Proxy, v2::Addresses::IPv4(addresses)) => Some(addresses.source_address.into()),
             (v2::Command::Proxy, v2::Addresses::IPv6(addresses)) => Some(addresses.source_address.into()),
-            (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
+            (v2::Command::Local, _) | (v2::Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => None,
         },
         HeaderResult::V1(Err(error)) => return Err(ProxyHeaderError::Malformed(error.to_string())),
         HeaderResult::V2(Err(error)) => return Err(ProxyHeaderError::Malformed(error.to_string())),

@@ -250,7 +250,7 @@ fn the_manifests_for_users_without_helm_are_those_of_the_chart() -> Result<()> {
         let lines = document.lines().filter(|line| !OF_HELM.iter().any(|word| line.trim_start().starts_with(word)));
         let document = lines.collect::<Vec<_>>().join("\n");
         if !document.trim().is_empty() {
-            text.push_str(&format!("---\n{}\n", document.trim()));
+            text.extend(["---\n", document.trim(), "\n"]);
         }
     }
     let file = repository(MANIFESTS);

@@ -180,10 +180,8 @@ impl Program {
 
 /// The folder of a library that was downloaded.
 fn library(program: Program) -> PathBuf {
-    let name = match program {
-        Program::AngusMail => "angus-mail-2.0.4",
-        _ => "nodemailer-10.6.1",
-    };
+    let is_java = matches!(program, Program::AngusMail);
+    let name = if is_java { "angus-mail-2.0.4" } else { "nodemailer-10.6.1" };
     cache_folder().expect("a cache folder").join(name)
 }
 
