@@ -7,7 +7,7 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix e2e-matrix bench bench-engine bench-cluster bench-mta bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
+.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix demo-relay e2e-matrix bench bench-engine bench-cluster bench-mta bench-relay bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ demo-postfix: ## The same with a real Postfix in the middle and the agent beside
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo-postfix
 
+demo-relay: ## An application with one host name sends through an outage of every kind, and sees none; in a minute
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/demo-relay
+
 e2e-matrix: ## Break the primary at every point of a session in every way, under load, with real Postfix; takes root
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/matrix
@@ -64,6 +68,9 @@ bench-engine: ## The part of it that needs no control plane: false alarms, and w
 
 bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in one run; BENCH_QUICK=1 for a short one; takes root
 	$(CARGO) bench --workspace --locked --bench mta
+
+bench-relay: ## An application straight to its provider, by HAProxy, the relay, Postfix and smtprelay, in one run; BENCH_QUICK=1 for a short one; takes root
+	$(CARGO) bench --workspace --locked --bench relay
 
 bench-cluster: ## Failovers, cost and starts on a real node, beside HAProxy; BENCH_QUICK=1 for a short one; takes root
 	MAIL_FAILOVER_IMAGE_PROFILE=$${MAIL_FAILOVER_IMAGE_PROFILE:-dist} $(CARGO) bench --profile dev --workspace --locked --bench cluster

@@ -15,6 +15,11 @@ use mail_failover_operator::rbac::{
 use serde_json::{Value, json};
 
 const CHART: &str = "charts/mail-failover-operator";
+/// Both charts, the page of the values of each, and its title.
+const CHARTS: [(&str, &str, &str); 2] = [
+    (CHART, "docs/helm-values.md", "Values of the Helm chart"),
+    ("charts/mail-failover-relay", "docs/helm-values-relay.md", "Values of the relay's Helm chart"),
+];
 const GENERATED: &str = "# Generated from src/rbac.rs by `make manifests`.\n";
 
 fn path(relative: &str) -> PathBuf {
@@ -106,9 +111,11 @@ fn the_health_scripts_are_made_of_one_common_part() {
 }
 
 #[test]
-fn the_chart_has_the_version_of_the_operator() {
-    let chart = parsed(&format!("{CHART}/Chart.yaml"));
-    assert_eq!([&chart["version"], &chart["appVersion"]], [env!("CARGO_PKG_VERSION"); 2]);
+fn the_charts_have_the_version_of_the_operator() {
+    for (chart, ..) in CHARTS {
+        let parsed = parsed(&format!("{chart}/Chart.yaml"));
+        assert_eq!([&parsed["version"], &parsed["appVersion"]], [env!("CARGO_PKG_VERSION"); 2], "{chart}");
+    }
 }
 
 #[test]
@@ -132,8 +139,8 @@ struct Row {
 }
 
 /// The values that bear a comment, in the order of the file.
-fn rows() -> Vec<Row> {
-    let (text, values) = (read(&format!("{CHART}/values.yaml")), parsed(&format!("{CHART}/values.yaml")));
+fn rows(chart: &str) -> Vec<Row> {
+    let (text, values) = (read(&format!("{chart}/values.yaml")), parsed(&format!("{chart}/values.yaml")));
     let (mut rows, mut comment, mut parents) = (vec![], vec![], Vec::<&str>::new());
     for line in text.lines() {
         let trimmed = line.trim_start();
@@ -157,35 +164,37 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn every_value_of_the_chart_is_documented() {
-    let rows = rows();
-    let documented: BTreeSet<_> = rows.iter().map(|row| row.path.as_str()).collect();
-    let mut undocumented = vec![];
-    let mut rest = vec![(String::new(), parsed(&format!("{CHART}/values.yaml")))];
-    while let Some((path, value)) = rest.pop() {
-        let is_leaf = value.as_object().is_none_or(serde_json::Map::is_empty);
-        if documented.contains(path.as_str()) {
-            // Those below may have words of their own, and need not.
-        } else if is_leaf {
-            undocumented.push(path);
-        } else {
-            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-            rest.extend(value.as_object().unwrap().iter().map(|(key, value)| (below(key), value.clone())));
+fn every_value_of_a_chart_is_documented() {
+    for (chart, page, title) in CHARTS {
+        let rows = rows(chart);
+        let documented: BTreeSet<_> = rows.iter().map(|row| row.path.as_str()).collect();
+        let mut undocumented = vec![];
+        let mut rest = vec![(String::new(), parsed(&format!("{chart}/values.yaml")))];
+        while let Some((path, value)) = rest.pop() {
+            let is_leaf = value.as_object().is_none_or(serde_json::Map::is_empty);
+            if documented.contains(path.as_str()) {
+                // Those below may have words of their own, and need not.
+            } else if is_leaf {
+                undocumented.push(path);
+            } else {
+                let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                rest.extend(value.as_object().unwrap().iter().map(|(key, value)| (below(key), value.clone())));
+            }
         }
-    }
-    assert_eq!(undocumented, Vec::<String>::new(), "write a comment above it in {CHART}/values.yaml");
+        assert_eq!(undocumented, Vec::<String>::new(), "write a comment above it in {chart}/values.yaml");
 
-    let mut page = String::from(
-        "# Values of the Helm chart\n\n\
-         `make manifests` generates this page from the comments in\n\
-         [values.yaml](../charts/mail-failover-operator/values.yaml). `helm` refuses a value that is not\n\
-         here, or not of its type, before anything changes.\n\n\
-         | value | default | meaning |\n|---|---|---|\n",
-    );
-    for Row { path, meaning, default } in rows {
-        page.extend(["| `", &path, "` | `", &default, "` | ", &meaning.replace('|', "\\|"), " |\n"]);
+        let mut text = format!(
+            "# {title}\n\n\
+             `make manifests` generates this page from the comments in\n\
+             [values.yaml](../{chart}/values.yaml). `helm` refuses a value that is not\n\
+             here, or not of its type, before anything changes.\n\n\
+             | value | default | meaning |\n|---|---|---|\n",
+        );
+        for Row { path, meaning, default } in rows {
+            text.extend(["| `", &path, "` | `", &default, "` | ", &meaning.replace('|', "\\|"), " |\n"]);
+        }
+        hold(page, &text);
     }
-    hold("docs/helm-values.md", &page);
 }
 
 /// Every object in a schema: its path, and its schema.
@@ -203,23 +212,26 @@ fn objects_of_schema(schema: &Value) -> Vec<(String, &Value)> {
 
 #[test]
 fn the_schema_of_the_values_knows_every_value_and_no_other() {
-    let schema: Value = serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();
-    let values = parsed(&format!("{CHART}/values.yaml"));
-    for (path, object) in objects_of_schema(&schema) {
-        assert_eq!(object["additionalProperties"], json!(false), "{path}: a typo would go unnoticed");
-        // What is handed on as it is has more fields than defaults.
-        let is_handed_on = ["SecurityContext", "securityContext", "Probe", "/resources", "/affinity", "[]"];
-        if is_handed_on.iter().any(|end| path.ends_with(end)) {
-            continue;
+    for (chart, ..) in CHARTS {
+        let schema: Value = serde_json::from_str(&read(&format!("{chart}/values.schema.json"))).unwrap();
+        let values = parsed(&format!("{chart}/values.yaml"));
+        for (path, object) in objects_of_schema(&schema) {
+            assert_eq!(object["additionalProperties"], json!(false), "{chart}: {path}: a typo would go unnoticed");
+            // What is handed on as it is has more fields than defaults.
+            let is_handed_on = ["SecurityContext", "securityContext", "Probe", "/resources", "/affinity", "[]"];
+            if is_handed_on.iter().any(|end| path.ends_with(end)) {
+                continue;
+            }
+            let known: BTreeSet<_> = object["properties"].as_object().unwrap().keys().collect();
+            let there = values.pointer(&path).and_then(Value::as_object);
+            let there = there.unwrap_or_else(|| panic!("{chart}: {path} is no value"));
+            // Helm hands `global` to every chart.
+            let known: BTreeSet<_> = known.into_iter().filter(|key| !path.is_empty() || *key != "global").collect();
+            assert_eq!(known, there.keys().collect(), "{chart}: {path}");
         }
-        let known: BTreeSet<_> = object["properties"].as_object().unwrap().keys().collect();
-        let there = values.pointer(&path).and_then(Value::as_object).unwrap_or_else(|| panic!("{path} is no value"));
-        // Helm hands `global` to every chart.
-        let known: BTreeSet<_> = known.into_iter().filter(|key| !path.is_empty() || *key != "global").collect();
-        assert_eq!(known, there.keys().collect(), "{path}");
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        assert!(validator.is_valid(&values), "{chart}: {:?}", validator.validate(&values));
     }
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    assert!(validator.is_valid(&values), "{:?}", validator.validate(&values));
 }
 
 fn alerts() -> Vec<Value> {

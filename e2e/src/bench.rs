@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -59,6 +60,19 @@ where
 {
     match arguments::<A>(name) {
         Some(arguments) => standalone::run_with_postfix(name, async |env| body(env, arguments).await),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// Runs a bench that starts Postfix and takes no control plane: in a network of its own, with a folder. Otherwise like
+/// [`run_with_postfix`].
+pub fn run_alone_as_root<A, F>(name: &str, body: F) -> ExitCode
+where
+    A: Parser + AsMut<Arguments>,
+    F: AsyncFnOnce(&Path, A) -> Result<()>,
+{
+    match arguments::<A>(name) {
+        Some(arguments) => standalone::run_alone_as_root(name, async |folder| body(folder, arguments).await),
         None => ExitCode::SUCCESS,
     }
 }
@@ -135,6 +149,25 @@ impl Usage {
     }
 }
 
+/// Processor time that a process and its children have used until now, ended children included.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_with_children(id: u32) -> Result<Duration> {
+    let stat = read_of_process(id, "stat")?;
+    let mut used = cpu(&stat).zip(cpu_of_ended(&stat)).map(|(own, ended)| own + ended);
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // It may end meanwhile, and then its parent has its time only at the next look.
+        let Ok(stat) = read_of_process(child, "stat") else { continue };
+        if parent(&stat) == Some(id) {
+            used = used.zip(cpu(&stat)).map(|(all, child)| all + child);
+        }
+    }
+    used.with_context(|| format!("/proc/{id}/stat has no times"))
+}
+
 fn read_of_process(id: u32, file: &str) -> Result<String> {
     let path = format!("/proc/{id}/{file}");
     fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
@@ -143,10 +176,24 @@ fn read_of_process(id: u32, file: &str) -> Result<String> {
 /// User and system time from `/proc/<pid>/stat`. The command in parentheses may contain anything,
 /// so fields are counted from its last parenthesis (proc(5)).
 fn cpu(stat: &str) -> Option<Duration> {
+    times(stat, 11)
+}
+
+/// User and system time of children that have ended and were waited for.
+fn cpu_of_ended(stat: &str) -> Option<Duration> {
+    times(stat, 13)
+}
+
+fn times(stat: &str, skipped: usize) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let mut times = fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<f64>().ok());
+    let mut times = fields.split_whitespace().skip(skipped).map(|ticks| ticks.parse::<f64>().ok());
     let (user, system) = (times.next()??, times.next()??);
     Some(Duration::from_secs_f64((user + system) / TICKS))
+}
+
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -156,8 +203,9 @@ mod tests {
     #[test]
     fn times_are_found_after_any_command() {
         for command in ["a", "a b", "x) S 9 (y"] {
-            let stat = format!("7 ({command}) S 1 1 1 0 -1 0 1 0 0 0 250 150 0 0 20");
+            let stat = format!("7 ({command}) S 1 1 1 0 -1 0 1 0 0 0 250 150 15 5 20");
             assert_eq!(cpu(&stat), Some(Duration::from_secs(4)), "{command}");
+            assert_eq!((cpu_of_ended(&stat), parent(&stat)), (Some(Duration::from_millis(200)), Some(1)), "{command}");
         }
         assert_eq!(cpu("7 (short) S 1"), None);
     }

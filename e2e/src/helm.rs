@@ -1,4 +1,4 @@
-//! The real `helm`, with the chart of this repository.
+//! The real `helm`, with the charts of this repository.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,8 +9,10 @@ use tempfile::TempDir;
 
 use crate::control_plane::{Binaries, Program};
 
-/// The chart of this repository.
+/// The operator's chart.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mail-failover-operator");
+/// The relay's chart.
+pub const RELAY_CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/mail-failover-relay");
 
 /// Helm, with a home of its own for every call, so that settings of the person who runs the tests
 /// have no effect.
@@ -46,20 +48,28 @@ impl Helm {
         command.output().with_context(|| format!("cannot start {}", self.program.display()))
     }
 
-    /// The objects of a release with these values, as YAML.
+    /// The objects of a release of the operator's chart with these values, as YAML.
     ///
     /// # Errors
     /// When Helm refuses them; the message is what the user reads.
     pub fn template(&self, release: &str, namespace: &str, values: &Value) -> Result<String> {
-        self.run_with(values, "helm template", &["template", release, CHART, "--namespace", namespace])
+        self.template_of(CHART, release, namespace, values)
     }
 
-    /// Runs `helm lint --strict` on the chart with these values, and returns its output.
+    /// The same of any chart.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn template_of(&self, chart: &str, release: &str, namespace: &str, values: &Value) -> Result<String> {
+        self.run_with(values, "helm template", &["template", release, chart, "--namespace", namespace])
+    }
+
+    /// Runs `helm lint --strict` on a chart with these values, and returns its output.
     ///
     /// # Errors
     /// When it finds anything; the message is what the user reads.
-    pub fn lint(&self, values: &Value) -> Result<String> {
-        self.run_with(values, "helm lint", &["lint", "--strict", CHART])
+    pub fn lint_of(&self, chart: &str, values: &Value) -> Result<String> {
+        self.run_with(values, "helm lint", &["lint", "--strict", chart])
     }
 
     fn run_with(&self, values: &Value, what: &str, arguments: &[&str]) -> Result<String> {

@@ -1,13 +1,17 @@
-//! A program that is no suite: it has a control plane and one environment to itself. The demo and
-//! the benches are such programs.
+//! A program that is no suite: it has a control plane and one environment to itself, or takes none. The demo and the
+//! benches are such programs.
 //!
 //! The program prints its own output; only errors around it are printed here, on standard error.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use mail_failover_runtime::process::raise_limit_of_open_files;
 use tokio::runtime::Runtime;
 
 use crate::control_plane::namespace::{self, Entered, Isolation};
@@ -37,6 +41,37 @@ where
     F: AsyncFnOnce(Arc<TestEnv>) -> Result<()>,
 {
     report(program, try_run(Isolation::NetworkAsRoot, body))
+}
+
+/// Runs a program that starts Postfix and takes no control plane: in a network of its own, with a folder of its own and
+/// the programs of this workspace built before.
+pub fn run_alone_as_root<F>(program: &str, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(&Path) -> Result<()>,
+{
+    report(program, try_run_alone(body))
+}
+
+fn try_run_alone<F>(body: F) -> Result<ExitCode>
+where
+    F: AsyncFnOnce(&Path) -> Result<()>,
+{
+    if let Some(missing) = Postfix::missing() {
+        bail!("{missing}");
+    }
+    match namespace::enter(Isolation::NetworkAsRoot, operator::build)? {
+        Entered::Finished(code) => return Ok(code),
+        Entered::Forbidden(why) => bail!("{why}"),
+        Entered::Inside => {}
+    }
+    raise_limit_of_open_files();
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    // Postfix' users have files in it.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+    let runtime = Runtime::new()?;
+    let result = runtime.block_on(body(folder.path()));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn report(program: &str, result: Result<ExitCode>) -> ExitCode {

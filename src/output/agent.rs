@@ -78,9 +78,11 @@ pub(super) fn config_map(owner: &Owner, output: &AgentOutput, led: Led<'_>, text
 /// # Errors
 /// [`Refusal`] if an agent could not use it: the text is read again as an agent does.
 pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Result<Rendered, Refusal> {
-    let (backends, left_out) = distinct(backends(targets, inputs));
+    let all = backends(targets, inputs);
+    let (backends, left_out) = distinct(all.clone());
+    let accounts = if left_out.is_empty() { vec![] } else { all };
     let transition = targets.first().map_or(0, |target| target.transition);
-    let text = document(owner, transition, Some(backends), inputs)?;
+    let text = document(owner, transition, Some(backends), accounts, inputs)?;
     Ok(Rendered { text, left_out })
 }
 
@@ -90,7 +92,7 @@ pub(super) fn render(owner: &Owner, targets: &[Target<'_>], inputs: &DocumentInp
 /// As [`render`].
 // ADR-0100: A document can say that nobody may carry the mail.
 pub(super) fn render_withdrawn(owner: &Owner, transition: i64, inputs: &DocumentInputs<'_>) -> Result<String, Refusal> {
-    document(owner, transition, None, inputs)
+    document(owner, transition, None, vec![], inputs)
 }
 
 /// Renders a document with these backends; one by which nobody may carry the mail if `None`.
@@ -98,9 +100,12 @@ fn document(
     owner: &Owner,
     transition: i64,
     backends: Option<Vec<document::Backend>>,
+    accounts: Vec<document::Backend>,
     inputs: &DocumentInputs<'_>,
 ) -> Result<String, Refusal> {
-    let is_divided = |backend: &document::Backend| backend.rate.is_some() || backend.messages_per_day.is_some();
+    let is_divided = |backend: &document::Backend| {
+        backend.rate.is_some() || backend.messages_per_day.is_some() || backend.connections.is_some()
+    };
     let agents = backends.iter().flatten().any(is_divided).then_some(inputs.agents);
     let document = Document {
         api_version: API_VERSION.to_owned(),
@@ -112,6 +117,7 @@ fn document(
         decision: document::Decision { transition, summary: inputs.summary.clone() },
         withdrawn: backends.is_none(),
         backends: backends.unwrap_or_else(|| vec![document::Backend::nowhere()]),
+        accounts,
         breaker: Some(breaker(inputs.policy)),
         deliveries: Some(deliveries(inputs.policy)),
         reflex: Some(reflex(inputs.policy)),
@@ -122,6 +128,7 @@ fn document(
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(SharedError::new(error)))?;
     // ADR-0044: Check a document for agents before it is written.
     routing::parse(&text)?;
+    routing::parse_accounts(&text)?;
     Ok(format!("{text}\n"))
 }
 
@@ -161,6 +168,8 @@ fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
         trial: *is_trial && percent == 0,
         rate: part.rate,
         messages_per_day: part.messages_per_day,
+        connections: part.connections,
+        messages_per_connection: backend.limits.messages_per_connection,
         host: host.to_owned(),
         port,
         tls: tls(backend),

@@ -87,7 +87,13 @@ fn agents_are_told_all_they_need_and_no_secret() {
             trust: TrustAnchors::Pem(PEM.as_bytes().into()),
         },
         secret: Some("ses-smtp".into()),
-        limits: Limits { messages_per_second: Some(14), messages_per_day: Some(50_000), ..Limits::default() },
+        limits: Limits {
+            messages_per_second: Some(14),
+            messages_per_day: Some(50_000),
+            connections: Some(20),
+            messages_per_connection: Some(50),
+            ..Limits::default()
+        },
         sender_domains: vec!["shop.example".into()],
         replies: ReplyRules {
             provider: Some("SES".into()),
@@ -123,7 +129,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
         "route": {"namespace": "shop", "name": "orders", "uid": "u-1"},
         "decision": {"transition": 7, "summary": "Failover a → b: NoAnswer"},
         "backends": [
-            {"name": "a", "percent": 0, "standby": true, "alternate": true, "rate": {"messages": 14, "perMilliseconds": 3000}, "messagesPerDay": 16_666, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
+            {"name": "a", "percent": 0, "standby": true, "alternate": true, "rate": {"messages": 14, "perMilliseconds": 3000}, "messagesPerDay": 16_666, "connections": 6, "messagesPerConnection": 50, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
                 "provider": "SES", "replies": [{"name": "spent", "about": "Quota", "stages": ["DATA"], "enhancedCodes": ["x.7.*"], "words": ["spent"]}],
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
             {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
@@ -168,6 +174,10 @@ fn of_backends_at_one_host_and_port_agents_are_told_of_the_one_that_carries_most
         let next_hop = if left == "a" { "[mx.example]:587" } else { "[MX.example]:587" };
         let sharing = Sharing { told: kept.to_owned(), left_out: left.to_owned(), next_hop: next_hop.to_owned() };
         assert_eq!(left_out, [sharing]);
+        // Who goes by names, as the relay does, is told of all.
+        let accounts = document["accounts"].as_array().unwrap().iter();
+        let accounts: Vec<_> = accounts.map(|backend| backend["percent"].as_u64().unwrap()).collect();
+        assert_eq!(accounts, shares.map(|(_, _, percent)| u64::from(percent)));
     }
 }
 
@@ -200,6 +210,8 @@ proptest! {
         prop_assert_eq!(told.iter().map(|(_, percent)| percent).sum::<u64>(), 100);
         let everybody: std::collections::BTreeSet<_> = members.iter().map(|member| member.0).chain(carrying.iter().map(|share| share.0)).collect();
         prop_assert_eq!(told.len() + left_out.len(), everybody.len());
+        let by_name = document["accounts"].as_array().map_or(told.len(), Vec::len);
+        prop_assert_eq!(by_name, everybody.len());
     }
 }
 

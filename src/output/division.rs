@@ -36,6 +36,8 @@ pub struct AgentPart {
     pub rate: Option<document::Rate>,
     /// Messages of the agent within 24 hours; `None` for any number.
     pub messages_per_day: Option<u64>,
+    /// Connections of a relay at a time; `None` for its own bound.
+    pub connections: Option<u32>,
 }
 
 impl AgentPart {
@@ -52,7 +54,12 @@ impl AgentPart {
             per_milliseconds: SECOND * among,
         });
         let messages_per_day = a_day.map(|limit| (u64::from(limit) * u64::from(numerator) / among).max(1));
-        Self { rate, messages_per_day }
+        // Nobody sends without a connection, so that each has one, and more senders than connections exceed the limit.
+        let connections = limits.connections.map(|limit| {
+            let part = u64::from(limit) * u64::from(numerator) / among;
+            u32::try_from(part).unwrap_or(u32::MAX).max(1)
+        });
+        Self { rate, messages_per_day, connections }
     }
 }
 
@@ -107,6 +114,19 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_divided_too_and_each_has_one() {
+        let limits = Limits { connections: Some(20), ..Limits::default() };
+        let connections = |carrying, spilling, carries| {
+            AgentPart::of(&limits, Senders { carrying, spilling }, carries, now()).connections
+        };
+        assert_eq!([connections(2, 0, true), connections(3, 0, true)], [Some(10), Some(6)]);
+        assert_eq!([connections(2, 4, true), connections(2, 4, false)], [Some(9), Some(1)]);
+        assert_eq!(connections(50, 0, true), Some(1));
+        let unlimited = AgentPart::of(&Limits::default(), Senders { carrying: 2, spilling: 0 }, true, now());
+        assert_eq!(unlimited.connections, None);
+    }
+
+    #[test]
     fn a_route_that_leads_there_has_most_and_the_others_a_tenth() {
         let limits = Limits { messages_per_second: Some(20), ..Limits::default() };
         let part = |senders, carries| thousandths(AgentPart::of(&limits, senders, carries, now()));
@@ -119,12 +139,12 @@ mod tests {
     #[test]
     fn a_warm_up_limits_its_days_and_without_limits_there_are_none() {
         let warm_up = WarmUp { started_at: now(), schedule: vec![200, 500] };
-        let limits = Limits { messages_per_day: Some(400), warm_up: Some(warm_up), messages_per_second: None };
+        let limits = Limits { messages_per_day: Some(400), warm_up: Some(warm_up), ..Limits::default() };
         let senders = Senders { carrying: 0, spilling: 2 };
         for (days, each) in [(0, 100), (1, 200), (2, 200)] {
             let at = now() + Duration::from_hours(24) * days;
             let part = AgentPart::of(&limits, senders, false, at);
-            assert_eq!(part, AgentPart { rate: None, messages_per_day: Some(each) }, "day {days}");
+            assert_eq!(part, AgentPart { messages_per_day: Some(each), ..AgentPart::default() }, "day {days}");
         }
         assert_eq!(AgentPart::of(&Limits::default(), senders, true, now()), AgentPart::default());
     }

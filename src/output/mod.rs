@@ -196,7 +196,7 @@ fn brief(
         field: "spec.backends[].name",
         message: format!(
             "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
-             alone; give one of them another host name, or take it out of the list"
+             alone, and only relays of both; give one of them another host name, or take it out of the list"
         ),
     }));
     tell_agents(owner, route, largest.into(), &rendered.text, desired);

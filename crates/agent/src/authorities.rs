@@ -90,6 +90,8 @@ mod tests {
             trial: false,
             interval: None,
             messages_per_day: None,
+            connections: None,
+            messages_per_connection: None,
             next_hop,
             tls,
             secret: None,

@@ -14,7 +14,7 @@
 //! | `shield` | the filter that keeps mail when a backend refuses it because of our account | yes |
 //! | `authorities`, `folder` | certificates and the shield as files for Postfix | no |
 //! | `status`, `http` | the agent's status | but for the client |
-//! | `sessions`, `pacing` | sessions that Postfix begins with each backend; the turn of each | yes |
+//! | `sessions` | sessions that Postfix begins with each backend | yes |
 //! | `driver` | the loop that owns the core | no |
 //! | `run`, `arguments` | all wiring; the command line | no |
 //!
@@ -35,7 +35,6 @@ mod http;
 pub mod log;
 pub mod metrics;
 pub mod mta;
-pub mod pacing;
 mod postfix_config;
 mod queue_watch;
 mod run;

@@ -54,6 +54,13 @@ pub struct Document {
     #[schemars(length(min = 1, max = 100))]
     pub backends: Vec<Backend>,
 
+    /// The same list with each of several backends at one host and port by itself, for readers that tell backends apart
+    /// by their names: the relay. Empty if no two share a host and port; `backends` is that list then.
+    // ADR-0157: The relay is told of every account.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub accounts: Vec<Backend>,
+
     /// Settings of the agents' breakers, which order the backends that a message tries. Absent in a document of an
     /// operator that knows of none, and then in force with the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +154,17 @@ pub struct Backend {
     #[schemars(range(min = 1))]
     pub messages_per_day: Option<u64>,
 
+    /// Connections that a relay may have here at a time, its part of the backend's limit. Absent for the relay's own
+    /// bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub connections: Option<u32>,
+
+    /// Messages that a relay sends over one connection. Absent for the relay's own bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub messages_per_connection: Option<u32>,
+
     /// Host name or IP address, without brackets.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
@@ -188,6 +206,8 @@ impl Backend {
             trial: false,
             rate: None,
             messages_per_day: None,
+            connections: None,
+            messages_per_connection: None,
             host: NOWHERE.to_owned(),
             port: NOWHERE_PORT,
             tls: Tls { mode: TlsMode::None, server_name: None, ca: None },

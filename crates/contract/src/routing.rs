@@ -58,6 +58,10 @@ pub struct RouteBackend {
     pub interval: Option<Duration>,
     /// Number of messages within 24 hours after which it is no alternate; `None` for any.
     pub messages_per_day: Option<u64>,
+    /// Connections of a relay at a time; `None` for its own bound.
+    pub connections: Option<u32>,
+    /// Messages of a relay over one connection; `None` for its own bound.
+    pub messages_per_connection: Option<u32>,
     /// Host and port, under the name by which Postfix keeps everything.
     pub next_hop: NextHop,
     /// Settings of TLS with it.
@@ -183,6 +187,28 @@ fn wrong(index: usize, name: &str, reason: impl Into<String>) -> Refusal {
 /// # Errors
 /// [`Refusal`], which names the field.
 pub fn parse(text: &str) -> Result<Routing, Refusal> {
+    parse_for(text, Reader::ByNextHop)
+}
+
+/// Parses and checks a document for a reader that tells backends apart by their names, so that several may have one host
+/// and port: each of `accounts` is a backend, if there are any.
+///
+/// # Errors
+/// [`Refusal`], which names the field.
+pub fn parse_accounts(text: &str) -> Result<Routing, Refusal> {
+    parse_for(text, Reader::ByName)
+}
+
+/// What tells backends apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// Host and port, as for Postfix.
+    ByNextHop,
+    /// The name.
+    ByName,
+}
+
+fn parse_for(text: &str, reader: Reader) -> Result<Routing, Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::Empty);
     }
@@ -196,7 +222,7 @@ pub fn parse(text: &str) -> Result<Routing, Refusal> {
     }
     let document: Document = from_json(text)?;
     let mut ignored = ignored(&from_json(text)?, &document);
-    let routing = check(document)?;
+    let routing = check(document, reader)?;
     ignored.extend(routing.ignored);
     Ok(Routing { ignored, ..routing })
 }
@@ -276,13 +302,14 @@ pub fn may_replace(known: &Routing, offered: &Routing) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check(document: Document) -> Result<Routing, Refusal> {
+fn check(document: Document, reader: Reader) -> Result<Routing, Refusal> {
     let Document {
         api_version: _,
         route,
         decision,
         withdrawn,
         backends,
+        accounts,
         breaker,
         deliveries,
         reflex,
@@ -290,6 +317,10 @@ fn check(document: Document) -> Result<Routing, Refusal> {
         operators,
         agents: _,
     } = document;
+    let (list, backends) = match reader {
+        Reader::ByName if !accounts.is_empty() => ("accounts", accounts),
+        Reader::ByName | Reader::ByNextHop => ("backends", backends),
+    };
     if backends.is_empty() {
         return Err(field("backends", "there is none"));
     }
@@ -300,10 +331,10 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     for (index, backend) in backends.into_iter().enumerate() {
         let backend = self::backend(index, backend, &mut ignored)?;
         if !names.insert(backend.name.clone()) {
-            return Err(field(format!("backends[{index}].name"), format!("{} is not unique", backend.name)));
+            return Err(field(format!("{list}[{index}].name"), format!("{} is not unique", backend.name)));
         }
         // Credentials, TLS and what Postfix knows of a dead site all hang on the next hop's name.
-        if !next_hops.insert(backend.next_hop.clone()) {
+        if !next_hops.insert(backend.next_hop.clone()) && reader == Reader::ByNextHop {
             let reason = format!("another backend is {} as well; each needs a name of its own", backend.next_hop);
             return Err(field(format!("backends[{index}].host"), reason));
         }
@@ -311,7 +342,7 @@ fn check(document: Document) -> Result<Routing, Refusal> {
     }
     let total: u32 = checked.iter().map(|backend| u32::from(backend.percent)).sum();
     if total != 100 {
-        return Err(field("backends[].percent", format!("they add up to {total}, not to 100")));
+        return Err(field(format!("{list}[].percent"), format!("they add up to {total}, not to 100")));
     }
     if breaker.is_none() && reflex.is_some() && checked.iter().all(|backend| !backend.alternate) {
         // An operator that knows no alternates: an agent of its time may go to a standby by itself, with all mail.
@@ -343,6 +374,8 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         trial,
         rate,
         messages_per_day,
+        connections,
+        messages_per_connection,
         host,
         port,
         tls,
@@ -369,6 +402,11 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
     if messages_per_day == Some(0) {
         return Err(wrong(index, "messagesPerDay", "0 lets nothing through; leave it out for any number"));
     }
+    for (field, limit) in [("connections", connections), ("messagesPerConnection", messages_per_connection)] {
+        if limit == Some(0) {
+            return Err(wrong(index, field, "0 lets nothing through; leave it out for the relay's own bound"));
+        }
+    }
     let rules = replies.into_iter().map(Into::into).collect();
     let (rulebook, problems) =
         Rulebook::new(&ReplyRules { provider: provider.map(Into::into), rules, rejected: vec![] });
@@ -382,6 +420,8 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         trial,
         interval: rate.map(|rate| interval(index, rate)).transpose()?,
         messages_per_day,
+        connections,
+        messages_per_connection,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
         secret: secret.map(Into::into),

@@ -11,7 +11,8 @@ fn document() -> Value {
         "decision": { "transition": 2, "summary": "" },
         "backends": [
             { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null },
-            { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [], "rate": null, "messagesPerDay": null },
+            { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [], "rate": null, "messagesPerDay": null,
+              "connections": null, "messagesPerConnection": null },
         ],
         "breaker": { "consecutive": 3, "firstPauseMilliseconds": 1000, "longestPauseMilliseconds": 9000 },
         "deliveries": { "consecutive": 5, "lastingMilliseconds": 0, "immediately": ["AccountPaused"], "cooldownMilliseconds": 0 },
@@ -51,6 +52,11 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
             "backends[1].rate.perMilliseconds: it is 0",
         ),
         (with("/backends/1/messagesPerDay", json!(0)), "backends[1].messagesPerDay: 0 lets nothing through"),
+        (with("/backends/1/connections", json!(0)), "backends[1].connections: 0 lets nothing through"),
+        (
+            with("/backends/1/messagesPerConnection", json!(0)),
+            "backends[1].messagesPerConnection: 0 lets nothing through",
+        ),
         (with("/backends", json!([])), "backends: there is none"),
         (with("/deliveries/consecutive", json!(0)), "deliveries.consecutive: at least 1 is needed"),
         (with("/breaker/consecutive", json!(0)), "breaker.consecutive: at least 1 is needed"),
@@ -252,4 +258,27 @@ fn a_document_without_thresholds_has_those_of_a_policy_that_says_nothing() {
         (default.deliveries.consecutive, default.deliveries.lasting, default.hold.cooldown)
     );
     assert_eq!(alternates(&routing), [false, false]);
+}
+
+#[test]
+fn a_reader_that_goes_by_names_knows_each_account_of_one_host_and_port() {
+    let mut text = document();
+    let mut second = text["backends"][0].clone();
+    second["name"] = json!("second");
+    second["percent"] = json!(30);
+    let mut first = text["backends"][0].clone();
+    first["percent"] = json!(70);
+    text["accounts"] = json!([first, second, text["backends"][1].clone()]);
+    let names = |routing: &Routing| routing.backends.iter().map(|backend| backend.name.to_string()).collect::<Vec<_>>();
+    let (by_name, by_next_hop) = (parse_accounts(&text.to_string()).unwrap(), parse(&text.to_string()).unwrap());
+    assert_eq!(
+        (names(&by_name), names(&by_next_hop)),
+        (vec!["a".into(), "second".into(), "b".into()], vec!["a".into(), "b".into()])
+    );
+    assert_eq!((by_name.backends[1].percent, by_next_hop.backends[0].percent), (30, 100));
+    assert_eq!((by_name.ignored.len(), by_next_hop.ignored.len()), (0, 0));
+    // Without accounts it is the same list.
+    assert_eq!(names(&parse_accounts(&document().to_string()).unwrap()), ["a", "b"]);
+    text["accounts"][1]["name"] = json!("a");
+    assert_eq!(parse_accounts(&text.to_string()).unwrap_err().to_string(), "accounts[1].name: a is not unique");
 }

@@ -4,7 +4,7 @@
 //! and the two must agree. When one backend is left, only its mail moves. Both are weighted rendezvous hashing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mail_failover_contract::routing::{RouteBackend, Routing};
@@ -56,6 +56,8 @@ pub struct Trial {
     taken_by: OnceLock<u64>,
     /// Number of questions that were answered with it.
     asked: AtomicU32,
+    /// True once a session with the backend was made for it.
+    is_prepared: AtomicBool,
 }
 
 /// Limit of the questions about the message of a trial.
@@ -65,7 +67,33 @@ const QUESTIONS: u32 = 4;
 impl Trial {
     /// Creates a trial that no message has taken.
     pub fn new(backend: Arc<str>, number: u64) -> Self {
-        Self { backend, number, taken_by: OnceLock::new(), asked: AtomicU32::new(0) }
+        Self {
+            backend,
+            number,
+            taken_by: OnceLock::new(),
+            asked: AtomicU32::new(0),
+            is_prepared: AtomicBool::new(false),
+        }
+    }
+
+    /// The name of the backend.
+    pub fn backend(&self) -> &Arc<str> {
+        &self.backend
+    }
+
+    /// True if a session with the backend was made, and waits for the message.
+    pub fn is_prepared(&self) -> bool {
+        self.is_prepared.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a session with the backend waits for the message.
+    pub fn prepare(&self) {
+        self.is_prepared.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the trial for an attempt of this number that is no message. False if somebody else has it.
+    pub fn take(&self, attempt: u64) -> bool {
+        *self.taken_by.get_or_init(|| attempt) == attempt
     }
 
     /// True if a message has taken it.
@@ -159,7 +187,7 @@ impl Answers {
     ) -> Vec<&'a RouteBackend> {
         // Of a trial no other backend would follow within the attempt.
         let follows = |next: &RouteBackend, tried: &RouteBackend| next.tls.is_implicit() == tried.tls.is_implicit();
-        let mut ways = self.ordered(recipient_hash(address), first, may, follows);
+        let mut ways = self.ordered(recipient_hash(address), first, may, follows, |_| true);
         // TLS from the first byte is a setting of the transport, and a list has one transport.
         let is_implicit = ways[0].tls.is_implicit();
         ways.retain(|backend| backend.tls.is_implicit() == is_implicit);
@@ -168,14 +196,15 @@ impl Answers {
     }
 
     /// Returns the backends that one message tries if each may be spoken to by a TLS of its own, the first one first.
-    /// `message` is a number that no other message has.
+    /// `message` is a number that no other message has. It takes a trial only once that is prepared.
+    // ADR-0158: A trial begins with a session and not with a message.
     pub fn in_order<'a>(
         &'a self,
         message: u64,
         first: &'a RouteBackend,
         may: impl Fn(&RouteBackend) -> bool + Copy,
     ) -> Vec<&'a RouteBackend> {
-        let mut ways = self.ordered(message, first, may, |_, _| true);
+        let mut ways = self.ordered(message, first, may, |_, _| true, Trial::is_prepared);
         ways.truncate(MAX_WAYS);
         ways
     }
@@ -188,16 +217,17 @@ impl Answers {
         first: &'a RouteBackend,
         may: impl Fn(&RouteBackend) -> bool + Copy,
         follows: impl Fn(&RouteBackend, &RouteBackend) -> bool,
+        is_ready: fn(&Trial) -> bool,
     ) -> Vec<&'a RouteBackend> {
         let alternates = self.alternates().filter(|backend| backend.name != first.name && may(backend));
         let mut ways: Vec<_> = std::iter::once(first).chain(alternates).collect();
         // ADR-0116: A breaker orders the lists, and the route stays.
         ways.sort_by_key(|backend| self.is_open(backend));
-        let trial = self.trials.iter().find(|trial| trial.backend == first.name);
+        let trial = self.trials.iter().find(|trial| trial.backend == first.name && is_ready(trial));
         if ways[0].name != first.name && trial.is_some_and(|trial| trial.is_for(message)) {
             ways.retain(|backend| backend.name != first.name);
             ways.insert(0, first);
-        } else if let Some(tried) = self.tried_without_share(message, ways[0], may, follows) {
+        } else if let Some(tried) = self.tried_without_share(message, ways[0], may, follows, is_ready) {
             ways.retain(|backend| backend.name != tried.name);
             ways.insert(0, tried);
         }
@@ -261,6 +291,7 @@ impl Answers {
         next: &RouteBackend,
         may: impl Fn(&RouteBackend) -> bool,
         follows: impl Fn(&RouteBackend, &RouteBackend) -> bool,
+        is_ready: fn(&Trial) -> bool,
     ) -> Option<&RouteBackend> {
         let tried = |trial: &Arc<Trial>| {
             let mut backends = self.routing.backends.iter();
@@ -268,7 +299,7 @@ impl Answers {
             let is_followed = backend.name != next.name && follows(next, backend);
             (is_followed && may(backend) && trial.is_for(message)).then_some(backend)
         };
-        self.trials.iter().find_map(tried)
+        self.trials.iter().filter(|trial| is_ready(trial)).find_map(tried)
     }
 
     fn is_open(&self, backend: &RouteBackend) -> bool {

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `answers` | the backends that a message may take, in their order | yes |
 //! | `core` | conclusions from the operator's decision and from real deliveries: order, switch, report | yes |
+//! | `pacing` | the turn of each message or session at a backend with a limit of messages a second | yes |
 //! | `reading` | the meaning of replies that deliveries meet | yes |
 //! | `delivery_counters` | counters of messages, and the report made of them | yes |
 //! | `reporter` | reports to the operator's replicas | no |
@@ -21,6 +22,7 @@ pub mod answers;
 pub mod core;
 pub mod credentials;
 pub mod delivery_counters;
+pub mod pacing;
 mod pinned;
 pub mod reading;
 pub mod reporter;

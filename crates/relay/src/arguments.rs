@@ -92,6 +92,11 @@ pub struct RelayArguments {
     #[arg(long = "allow-network", value_name = "CIDR", default_values = ["127.0.0.0/8", "::1/128"])]
     pub allow_networks: Vec<IpNet>,
 
+    /// Network of load balancers that begin each connection with a header of the PROXY protocol (version 1 or 2),
+    /// repeatable: the client is the one that the header names. By default there are none, and a header is no command.
+    #[arg(long = "proxy-from", value_name = "CIDR")]
+    pub proxy_from: Vec<IpNet>,
+
     /// Name of the relay in its greeting, in EHLO to backends and in Received lines. By default the host's.
     #[arg(long, value_name = "NAME", value_parser = host_name)]
     pub hostname: Option<String>,

@@ -38,6 +38,8 @@ const MAX_SUMMARY: usize = 200;
 /// Result of a message at a backend, with its place.
 #[derive(Clone, Debug)]
 pub struct EvidenceOf {
+    /// Name of the backend.
+    pub backend: Arc<str>,
     /// Host and port of the server.
     pub next_hop: NextHop,
     /// Number of the message.
@@ -51,6 +53,12 @@ pub struct EvidenceOf {
 }
 
 impl EvidenceOf {
+    // ADR-0157: The relay is told of every account.
+    fn place(&self) -> Place {
+        let NextHop { host, port } = &self.next_hop;
+        Place { host: host.clone(), port: Some(*port), backend: Some(self.backend.clone()) }
+    }
+
     fn delivery(&self) -> Delivery {
         let Evidence { class, stage, reply, summary, fate, .. } = &self.evidence;
         let logged = reply.as_ref().filter(|(_, reply)| reply.code >= 400).map(|(answered, reply)| LoggedReply {
@@ -60,7 +68,7 @@ impl EvidenceOf {
             sender: Sender::Other,
         });
         Delivery {
-            place: Place { host: self.next_hop.host.clone(), port: Some(self.next_hop.port) },
+            place: self.place(),
             class: *class,
             disposition: match fate {
                 Fate::Accepted => Disposition::Sent,
@@ -188,7 +196,7 @@ impl Driver {
     }
 
     fn offer(&mut self, now: Timestamp, text: &str) -> Result<(), Refusal> {
-        let routing = routing::parse(text)?;
+        let routing = routing::parse_accounts(text)?;
         self.core.accepts(&routing)?;
         for field in &routing.ignored {
             tracing::warn!(%field, "a field of the document is not known to this relay");
@@ -206,8 +214,7 @@ impl Driver {
         self.counters.count(&delivery, &answers.routing);
         self.core.handle(result.at, CoreInput::LogEvent(delivery));
         if result.evidence.is_ambiguous {
-            let place = Place { host: result.next_hop.host.clone(), port: Some(result.next_hop.port) };
-            let duplicate = LogEvent::PossibleDuplicate(place);
+            let duplicate = LogEvent::PossibleDuplicate(result.place());
             self.counters.count(&duplicate, &answers.routing);
             self.core.handle(result.at, CoreInput::LogEvent(duplicate));
         }

@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | `core` | sessions with applications, transactions, replay, the choice of backends | yes |
 //! | `backend` | connections to backends and their pool | no |
-//! | `server` | ports, and the driver of each connection of an application | no |
+//! | `listener`, `proxy` | ports; the real client behind a load balancer | no |
+//! | `server` | the driver of each connection of an application | no |
 //! | `buffer` | the content of messages under way | no |
 //! | `driver` | the loop that owns the order of backends and its breakers: documents, evidence, reports | no |
 //! | `scout` | learns what backends offer before a message needs it | no |
@@ -30,7 +31,9 @@ mod buffer;
 mod certificate;
 pub mod core;
 mod driver;
+mod listener;
 mod metrics;
+mod proxy;
 mod run;
 mod scout;
 mod server;

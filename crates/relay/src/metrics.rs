@@ -53,9 +53,12 @@ pub struct BackendMetrics {
     ambiguous: Family<OfBackend, Counter>,
     seconds: Family<OfStage, Histogram>,
     connects: Family<OfResult, Counter>,
+    handshakes: Family<OfResult, Counter>,
     reuses: Family<OfBackend, Counter>,
     closed: Family<OfBackend, Counter>,
     waits: Family<OfBackend, Counter>,
+    paced: Family<OfBackend, Counter>,
+    out_of_turn: Family<OfBackend, Counter>,
     full: Family<OfBackend, Counter>,
     open: Family<OfBackend, Gauge>,
     idle: Family<OfBackend, Gauge>,
@@ -92,10 +95,25 @@ impl BackendMetrics {
                 "Messages that the backend may have accepted without saying so",
             ),
             connects: register(registry, "backend_connects", "Connections to backends by result: connected or failed"),
+            handshakes: register(
+                registry,
+                "backend_tls_handshakes",
+                "TLS handshakes with backends by result: full or resumed",
+            ),
             reuses: register(registry, "backend_reuses", "Messages over a connection that was used before"),
             closed: register(registry, "backend_idle_closed", "Idle connections that the server had closed"),
             waits: register(registry, "backend_waits", "Messages that waited for a connection because all were in use"),
             full: register(registry, "backend_full", "Messages that got no connection in time because all were in use"),
+            paced: register(
+                registry,
+                "backend_paced",
+                "Messages that waited for their turn because of a limit of messages a second",
+            ),
+            out_of_turn: register(
+                registry,
+                "backend_out_of_turn",
+                "Messages that did not try the backend because their turn was too far away",
+            ),
             open: register(registry, "backend_connections", "Connections to backends"),
             idle: register(registry, "backend_idle_connections", "Connections to backends without a message"),
             decided: register(registry, "backend_decided_percent", "The operator's share"),
@@ -109,7 +127,11 @@ impl BackendMetrics {
         }
     }
 
-    pub(crate) fn connected(&self, backend: &str, took: Duration) {
+    pub(crate) fn connected(&self, backend: &str, took: Duration, is_resumed: Option<bool>) {
+        if let Some(is_resumed) = is_resumed {
+            let result = if is_resumed { "resumed" } else { "full" };
+            self.handshakes.get_or_create(&OfResult { backend: backend.to_owned(), result }).inc();
+        }
         self.connects.get_or_create(&OfResult { backend: backend.to_owned(), result: "connected" }).inc();
         self.took(backend, "connect", took);
     }
@@ -128,6 +150,14 @@ impl BackendMetrics {
 
     pub(crate) fn waited(&self, backend: &str) {
         self.waits.get_or_create(&of(backend)).inc();
+    }
+
+    pub(crate) fn paced(&self, backend: &str) {
+        self.paced.get_or_create(&of(backend)).inc();
+    }
+
+    pub(crate) fn out_of_turn(&self, backend: &str) {
+        self.out_of_turn.get_or_create(&of(backend)).inc();
     }
 
     pub(crate) fn full(&self, backend: &str) {

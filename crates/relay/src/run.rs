@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use mail_failover_dataplane::core::{AgentCore, CoreMemory};
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::reporter::{self, Reporter};
 use mail_failover_dataplane::source::{self, DocumentSource};
 use mail_failover_dataplane::state_writer::{Records, StateMetrics, StateWriter, restore};
@@ -42,9 +43,10 @@ use crate::core::choice::Rotation;
 use crate::core::session::SessionSettings;
 use crate::core::transaction::TransactionBounds;
 use crate::driver::{Driver, DriverOutputs};
+use crate::listener::SmtpListener;
 use crate::metrics::{BackendMetrics, PREFIX, ServerMetrics};
-use crate::scout::Scout;
-use crate::server::{ClientBounds, Relay, SmtpListener};
+use crate::scout::{FIRST_ATTEMPT, Scout};
+use crate::server::{ClientBounds, Relay};
 
 /// Results that wait for the driver.
 const RESULT_QUEUE: usize = 8192;
@@ -271,13 +273,15 @@ pub async fn serve(
         answers: answered.clone(),
         rotation: Mutex::new(Rotation::default()),
         pool: pool.clone(),
+        paces: Paces::new(end.clone()),
         learnt: learnt.clone(),
         buffers: Buffers::new(buffer_bounds, server_metrics.clone()),
         credentials: credentials.clone(),
         accounts,
         certificate,
         networks: arguments.allow_networks.clone(),
-        evidence,
+        proxies: arguments.proxy_from.clone(),
+        evidence: evidence.clone(),
         backend_metrics,
         server_metrics: server_metrics.clone(),
         clock,
@@ -290,6 +294,9 @@ pub async fn serve(
         learnt,
         credentials: credentials.clone(),
         patience: arguments.stage_timeout,
+        evidence,
+        clock,
+        attempts: FIRST_ATTEMPT,
     };
     tasks.spawn(DRIVER, driver.run(found, results, shutdown.clone()));
     tasks.spawn("the scout", scout.run());

@@ -1,4 +1,5 @@
-//! Scout: learns what backends offer before a message needs it, and leaves the connections in the pool.
+//! Scout: learns what backends offer before a message needs it, and tries backends that have failed before a message is
+//! sent there again. It leaves the connections in the pool.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +9,13 @@ use mail_failover_contract::routing::RouteBackend;
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::credentials::Credentials;
 use mail_failover_runtime::backoff::Backoff;
-use tokio::sync::watch;
+use mail_failover_runtime::clock::Clock;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::{Learnt, Pool};
+use crate::core::transaction::{Evidence, OperationFailure};
+use crate::driver::EvidenceOf;
 use crate::server::target;
 
 /// Pauses between two attempts at a backend that is not reached.
@@ -34,7 +38,16 @@ pub struct Scout {
     pub credentials: Credentials,
     /// Bound on one attempt.
     pub patience: Duration,
+    /// Failed trials, for breakers and reports.
+    pub evidence: mpsc::Sender<EvidenceOf>,
+    /// Source of the time.
+    pub clock: Clock,
+    /// Number of the next attempt. Messages have smaller ones.
+    pub attempts: u64,
 }
+
+/// Number of the first attempt that is no message.
+pub const FIRST_ATTEMPT: u64 = 1 << 63;
 
 impl Scout {
     /// Asks backends that were never seen, for ever.
@@ -48,6 +61,7 @@ impl Scout {
                 self.pool.keep_those_of(&names);
                 pauses.retain(|name, _| names.contains(name));
                 self.ask(&answers, &mut pauses).await;
+                self.prepare_trials(&answers).await;
             }
             tokio::select! {
                 changed = self.answers.changed() => if changed.is_err() { return },
@@ -67,22 +81,64 @@ impl Scout {
             let (backoff, at) =
                 pauses.entry(backend.name.clone()).or_insert_with(|| (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), now));
             *at = now + self.patience + backoff.after_failure();
-            asked.spawn(visit(self.pool.clone(), self.credentials.clone(), backend.clone(), now + self.patience));
+            asked.spawn(learn(self.pool.clone(), self.credentials.clone(), backend.clone(), now + self.patience));
         }
         asked.join_all().await;
+    }
+
+    /// Makes a session with each backend that a message may try again. A trial whose session fails has failed.
+    // ADR-0158: A trial begins with a session and not with a message.
+    async fn prepare_trials(&mut self, answers: &Answers) {
+        let mut tried = JoinSet::new();
+        for trial in answers.trials.iter().filter(|trial| !trial.is_taken() && !trial.is_prepared()).take(AT_A_TIME) {
+            let mut backends = answers.routing.backends.iter();
+            let Some(backend) = backends.find(|backend| backend.name == *trial.backend()).cloned() else { continue };
+            self.attempts += 1;
+            let (trial, attempt, since) = (trial.clone(), self.attempts, Instant::now());
+            let (pool, credentials, deadline) = (self.pool.clone(), self.credentials.clone(), since + self.patience);
+            tried.spawn(async move {
+                match visit(&pool, &credentials, &backend, deadline).await {
+                    Ok(()) => {
+                        trial.prepare();
+                        None
+                    }
+                    // Of ours nobody knows if it would have answered.
+                    Err(failure) => {
+                        (!failure.is_own && trial.take(attempt)).then_some((backend, attempt, since, failure))
+                    }
+                }
+            });
+        }
+        for (backend, message, since, failure) in tried.join_all().await.into_iter().flatten() {
+            let evidence = EvidenceOf {
+                backend: backend.name.clone(),
+                next_hop: backend.next_hop,
+                message,
+                at: self.clock.now(),
+                took: since.elapsed(),
+                evidence: Evidence::of_session(failure, since),
+            };
+            // A full queue has more to tell than this.
+            let _ = self.evidence.try_send(evidence);
+        }
+    }
+}
+
+async fn learn(pool: Pool, credentials: Credentials, backend: RouteBackend, deadline: Instant) {
+    if let Err(failure) = visit(&pool, &credentials, &backend, deadline).await {
+        tracing::info!(backend = %backend.name, summary = %failure.summary, "what this backend offers is not known yet");
     }
 }
 
 /// Makes a connection and leaves it in the pool, which notes what the server offers.
-async fn visit(pool: Pool, credentials: Credentials, backend: RouteBackend, deadline: Instant) {
-    let visited = match target(&credentials, &backend).await {
-        Ok(target) => pool.check_out(&backend.name, &target, &backend.rulebook, false, deadline).await,
-        Err(failure) => Err(failure),
-    };
-    match visited {
-        Ok(checked_out) => pool.give_back(checked_out, true),
-        Err(failure) => {
-            tracing::info!(backend = %backend.name, summary = %failure.summary, "what this backend offers is not known yet");
-        }
-    }
+async fn visit(
+    pool: &Pool,
+    credentials: &Credentials,
+    backend: &RouteBackend,
+    deadline: Instant,
+) -> Result<(), OperationFailure> {
+    let target = target(credentials, backend).await?;
+    let checked_out = pool.check_out(backend, &target, false, deadline).await?;
+    pool.give_back(checked_out, true);
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! Listeners, and the driver of each connection of an application.
+//! Driver of each connection of an application.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{EvidenceClass, Stage};
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::pacing::Paces;
 use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::places::{Place, Places};
+use mail_failover_runtime::places::Place;
 use mail_failover_runtime::random;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::backend::{CheckedOut, Learnt, Pool, Target};
@@ -36,10 +36,6 @@ use crate::core::transaction::{Evidence, Operation, OperationFailure, OperationR
 use crate::driver::EvidenceOf;
 use crate::metrics::{BackendMetrics, ServerMetrics};
 
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1024;
-/// Pause after the kernel refused a connection, most likely because too many files are open.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Bound on the TLS handshake of an application.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Time for an application to take what is sent to it.
@@ -75,6 +71,8 @@ pub struct Relay {
     pub rotation: Mutex<Rotation>,
     /// Connections to backends.
     pub pool: Pool,
+    /// Turns of messages at backends with a limit of messages a second.
+    pub paces: Paces,
     /// Extensions of backends.
     pub learnt: Arc<Learnt>,
     /// Room for content.
@@ -87,6 +85,8 @@ pub struct Relay {
     pub certificate: Option<watch::Receiver<Arc<ServerConfig>>>,
     /// Clients that may send without a login.
     pub networks: Vec<IpNet>,
+    /// Load balancers, which name the real client by the PROXY protocol.
+    pub proxies: Vec<IpNet>,
     /// Results for breakers and reports.
     pub evidence: mpsc::Sender<EvidenceOf>,
     /// Metrics of backends.
@@ -101,119 +101,11 @@ pub struct Relay {
     pub messages: AtomicU64,
 }
 
-/// A port that listens.
-pub struct SmtpListener {
-    tcp: TcpListener,
-    is_implicit: bool,
-}
+/// A connection of an application.
+pub(crate) type ClientStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-impl SmtpListener {
-    /// Listens on an address. With `is_implicit`, TLS is spoken from the first byte.
-    ///
-    /// # Errors
-    /// When the operating system refuses.
-    pub fn bind(address: SocketAddr, is_implicit: bool) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(Self { tcp: socket.listen(BACKLOG)?, is_implicit })
-    }
-
-    /// The address that it listens on, with the real port where 0 was asked for.
-    ///
-    /// # Errors
-    /// When the operating system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-
-    /// Accepts connections until `closing`, and drives each as a task of `under_way` that drains when told to.
-    pub async fn serve(
-        self,
-        relay: Arc<Relay>,
-        places: Arc<Places>,
-        under_way: TaskTracker,
-        closing: CancellationToken,
-        drain: CancellationToken,
-    ) {
-        loop {
-            let accepted = tokio::select! {
-                () = closing.cancelled() => return,
-                accepted = self.tcp.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    if let Some(place) = places.take(peer.ip().to_canonical()) {
-                        relay.server_metrics.accepted.inc();
-                        let serving = serve_one(
-                            relay.clone(),
-                            stream,
-                            peer.ip().to_canonical(),
-                            place,
-                            self.is_implicit,
-                            drain.clone(),
-                        );
-                        under_way.spawn(serving);
-                    } else {
-                        relay.server_metrics.turned_away.inc();
-                        // As much as fits without waiting: a flood must not hold us up.
-                        let _ = stream.try_write(b"421 4.3.2 too many connections; try again\r\n");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-type ClientStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-async fn serve_one(
-    relay: Arc<Relay>,
-    stream: TcpStream,
-    peer: IpAddr,
-    place: Place,
-    is_implicit: bool,
-    drain: CancellationToken,
-) {
-    relay.server_metrics.connections.inc();
-    let metrics = relay.server_metrics.clone();
-    let _ = stream.set_nodelay(true);
-    let gives_way = place.gives_way().clone();
-    let stream = if is_implicit {
-        tokio::select! {
-            () = gives_way.cancelled() => None,
-            stream = shake_hands(&relay, stream) => stream.map(Either::Right),
-        }
-    } else {
-        Some(Either::Left(stream))
-    };
-    if let Some(stream) = stream {
-        let is_allowed = relay.networks.iter().any(|network| network.contains(&peer));
-        let session = Session::new(relay.settings.clone(), is_allowed, is_implicit);
-        let connection = Application {
-            relay,
-            stream: Some(stream),
-            session,
-            place,
-            peer,
-            content: None,
-            answers: None,
-            ways: vec![],
-            backend: None,
-            attempts: 0,
-            number: 0,
-            message: String::new(),
-        };
-        connection.run(drain).await;
-    }
-    metrics.connections.dec();
-}
-
-async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<TlsStream<TcpStream>>> {
+/// The TLS handshake with an application; `None` if it fails.
+pub(crate) async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<TlsStream<TcpStream>>> {
     let config = relay.certificate.as_ref()?.borrow().clone();
     match timeout(HANDSHAKE, Box::pin(TlsAcceptor::from(config).accept(stream))).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),
@@ -259,6 +151,31 @@ struct Application {
     number: u64,
     /// Id of the present message, in the `Received` line and the access log.
     message: String,
+}
+
+/// Drives a connection of an application at this address until its end.
+pub(crate) async fn drive(
+    relay: Arc<Relay>,
+    stream: ClientStream,
+    session: Session,
+    (peer, place): (IpAddr, Place),
+    drain: CancellationToken,
+) {
+    let application = Application {
+        relay,
+        stream: Some(stream),
+        session,
+        place,
+        peer,
+        content: None,
+        answers: None,
+        ways: vec![],
+        backend: None,
+        attempts: 0,
+        number: 0,
+        message: String::new(),
+    };
+    application.run(drain).await;
 }
 
 /// The connection is over.
@@ -488,7 +405,10 @@ impl Application {
             Ok(target) => target,
             Err(failure) => return OperationResult::Failed(failure),
         };
-        match self.relay.pool.check_out(&way.backend, &target, &way.rulebook, is_fresh, deadline).await {
+        if !is_fresh && let Some(failure) = self.await_turn(&backend, deadline).await {
+            return OperationResult::Failed(failure);
+        }
+        match self.relay.pool.check_out(&backend, &target, is_fresh, deadline).await {
             Ok(checked_out) => {
                 let capabilities = checked_out.connection.capabilities();
                 let is_reused = checked_out.is_reused;
@@ -497,6 +417,28 @@ impl Application {
             }
             Err(failure) => OperationResult::Failed(failure),
         }
+    }
+
+    /// Waits for the message's turn at a backend with a limit of messages a second. `Some` if it is too far away.
+    // ADR-0126: The pace of a backend is kept where a session begins.
+    async fn await_turn(&self, backend: &RouteBackend, deadline: Instant) -> Option<OperationFailure> {
+        let interval = backend.interval?;
+        let now = Instant::now();
+        // The rest of the time is for the connection.
+        let longest = deadline.saturating_duration_since(now) / 2;
+        let Some(wait) = self.relay.paces.take(&backend.name, interval, longest, now) else {
+            self.relay.backend_metrics.out_of_turn(&backend.name);
+            return Some(own_failure(
+                Stage::Connect,
+                "more messages wait for it than limits.messagesPerSecond lets through",
+            ));
+        };
+        if wait.is_zero() {
+            return None;
+        }
+        self.relay.backend_metrics.paced(&backend.name);
+        let has_come = self.relay.paces.wait(wait).await;
+        (!has_come).then(|| own_failure(Stage::Connect, "the relay ends"))
     }
 
     fn route_backend(&self, name: &str) -> Option<RouteBackend> {
@@ -540,6 +482,7 @@ impl Application {
             tracing::info!(id = self.message, backend = %way.backend, class = evidence.class.as_str(), summary = %evidence.summary, "a backend has not taken a message");
         }
         let told = EvidenceOf {
+            backend: backend.name.clone(),
             next_hop: backend.next_hop,
             // A number, and nothing of the message.
             message: self.number,

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CaKey, Lookup, MAX_PER_DAY, MAX_PER_SECOND, ReadProblem, Rejection, ServiceProblem, Unresolved, ca_key, domains,
-    duration, login_key, number, port_number, port_text,
+    CaKey, Lookup, MAX_CONNECTIONS, MAX_PER_CONNECTION, MAX_PER_DAY, MAX_PER_SECOND, ReadProblem, Rejection,
+    ServiceProblem, Unresolved, ca_key, domains, duration, login_key, number, port_number, port_text,
 };
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
@@ -349,7 +349,7 @@ fn location(api::LocationSpec { region, jurisdiction, failure_domain }: &api::Lo
 }
 
 fn limits(spec: &api::LimitsSpec) -> Result<Limits, Rejection> {
-    let api::LimitsSpec { messages_per_second, messages_per_day, warm_up } = spec;
+    let api::LimitsSpec { messages_per_second, messages_per_day, warm_up, connections, messages_per_connection } = spec;
     Ok(Limits {
         messages_per_second: messages_per_second
             .map(|given| number("spec.limits.messagesPerSecond", given, 1..=MAX_PER_SECOND))
@@ -358,6 +358,12 @@ fn limits(spec: &api::LimitsSpec) -> Result<Limits, Rejection> {
             .map(|given| number("spec.limits.messagesPerDay", given, 1..=MAX_PER_DAY))
             .transpose()?,
         warm_up: warm_up.as_ref().map(self::warm_up).transpose()?,
+        connections: connections
+            .map(|given| number("spec.limits.connections", given, 1..=MAX_CONNECTIONS))
+            .transpose()?,
+        messages_per_connection: messages_per_connection
+            .map(|given| number("spec.limits.messagesPerConnection", given, 1..=MAX_PER_CONNECTION))
+            .transpose()?,
     })
 }
 

@@ -48,7 +48,7 @@ fn what_a_backend_leaves_out_restricts_nothing() {
 fn where_it_is_how_much_it_takes_and_for_whom_is_taken_at_its_word() {
     let backend = parsed(&json!({
         "location": {"region": "eu-west-1", "jurisdiction": "EU", "failureDomain": "aws"},
-        "limits": {"messagesPerSecond": 14, "messagesPerDay": 50000,
+        "limits": {"messagesPerSecond": 14, "messagesPerDay": 50000, "connections": 20, "messagesPerConnection": 50,
             "warmUp": {"startedAt": "2026-11-01T01:00:00+01:00", "schedule": [200, 500]}},
         "senderDomains": [{"domain": "Shop.Example"}, {"domain": "shop.example"}, {"domain": "news.example"}],
     }))
@@ -66,6 +66,8 @@ fn where_it_is_how_much_it_takes_and_for_whom_is_taken_at_its_word() {
             messages_per_second: Some(14),
             messages_per_day: Some(50_000),
             warm_up: Some(WarmUp { started_at, schedule: vec![200, 500] }),
+            connections: Some(20),
+            messages_per_connection: Some(50),
         }
     );
     assert_eq!(backend.sender_domains, [Arc::from("shop.example"), Arc::from("news.example")]);
@@ -130,6 +132,8 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
             json!({"messagesPerSecond": 1_000_001}),
             "spec.limits.messagesPerSecond: 1000001 is not between 1 and 1000000",
         ),
+        (json!({"connections": 0}), "spec.limits.connections: 0 is not between 1 and 100000"),
+        (json!({"messagesPerConnection": 0}), "spec.limits.messagesPerConnection: 0 is not between 1 and 1000000"),
         (json!({"messagesPerDay": 0}), "spec.limits.messagesPerDay: 0 is not between 1 and 1000000000"),
         (json!({"warmUp": warm_up}), "spec.limits.warmUp.schedule[]: 0 is not between 1 and 1000000000"),
     ];

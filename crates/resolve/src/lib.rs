@@ -40,6 +40,10 @@ const DEFAULT_CA_KEY: &str = "ca.crt";
 const MAX_PER_SECOND: i32 = 1_000_000;
 /// The schema's bound on messages in a day.
 const MAX_PER_DAY: i32 = 1_000_000_000;
+/// The schema's bound on connections at a time.
+const MAX_CONNECTIONS: i32 = 100_000;
+/// The schema's bound on messages over one connection.
+const MAX_PER_CONNECTION: i32 = 1_000_000;
 
 /// Defect of a spec, or of an object that it refers to: the reason of a condition, and a sentence that names the field
 /// and the remedy.

@@ -2,7 +2,8 @@
 //!
 //! Certificates are verified for name, chain and validity, unless the user wrote `mode: Opportunistic`. A certificate
 //! that the user's authority file holds itself needs no chain. The crypto provider is ring, named here and independent
-//! of the process's default. Sessions are never resumed: a resumed handshake shows no certificate.
+//! of the process's default. Probes never resume a session: a resumed handshake shows no certificate. Who sends mail may
+//! ([`TlsSetups::resuming`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -32,7 +33,12 @@ use mail_failover_core::model::{EvidenceClass, NotAfter, Tls, TlsMode, TrustAnch
 pub struct TlsSetup {
     config: ClientConfig,
     trust: Trust,
+    /// Verifier of all handshakes, if they resume sessions: rustls resumes none that another one has verified.
+    verifier: Option<Arc<HandshakeVerifier>>,
 }
+
+/// TLS sessions that a setup remembers.
+const SESSIONS: usize = 32;
 
 /// Error of trust anchors that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -111,13 +117,31 @@ impl TlsSetups {
         if let Some(setup) = in_use.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(setup));
         }
-        let setup = Arc::new(self.build(&key)?);
+        let setup = Arc::new(self.build(&key, Resumption::disabled())?);
         in_use.retain(|_, setup| setup.strong_count() > 0);
         in_use.insert(key, Arc::downgrade(&setup));
         Ok(Some(setup))
     }
 
-    fn build(&self, key: &TrustKey) -> Result<TlsSetup, TlsSetupError> {
+    /// A setup of its own for a backend's TLS, whose handshakes resume the sessions of earlier ones; `None` for
+    /// `TlsMode::None`. A certificate is verified in the first handshake only, so it should not be used for ever.
+    ///
+    /// # Errors
+    /// The private authority's PEM text contains no usable certificate.
+    pub fn resuming(&self, tls: &Tls) -> Result<Option<Arc<TlsSetup>>, TlsSetupError> {
+        let key = match tls.mode {
+            TlsMode::None => return Ok(None),
+            TlsMode::Opportunistic => TrustKey::Anyone,
+            TlsMode::StartTls | TlsMode::Implicit => TrustKey::SignedBy(tls.trust.clone()),
+        };
+        let mut setup = self.build(&key, Resumption::in_memory_sessions(SESSIONS))?;
+        let verifier = HandshakeVerifier::new(setup.trust.clone(), &self.provider);
+        setup.config.dangerous().set_certificate_verifier(verifier.clone());
+        setup.verifier = Some(verifier);
+        Ok(Some(Arc::new(setup)))
+    }
+
+    fn build(&self, key: &TrustKey, resumption: Resumption) -> Result<TlsSetup, TlsSetupError> {
         let trust = match key {
             TrustKey::Anyone => Trust::Anyone,
             TrustKey::SignedBy(trust) => {
@@ -132,10 +156,8 @@ impl TlsSetups {
             .dangerous()
             .with_custom_certificate_verifier(HandshakeVerifier::new(trust.clone(), &self.provider))
             .with_no_client_auth();
-        // rustls would not resume with another verifier anyhow, and each handshake has its own; this also keeps no
-        // tickets.
-        config.resumption = Resumption::disabled();
-        Ok(TlsSetup { config, trust })
+        config.resumption = resumption;
+        Ok(TlsSetup { config, trust, verifier: None })
     }
 }
 
@@ -170,10 +192,15 @@ impl TlsSetup {
             (Err(_), Ok(peer)) if !self.trust.is_verified() => ServerName::IpAddress(peer.ip().into()),
             (Err(_), Ok(_) | Err(_)) => return (Err(TlsFailure::impossible_name(server_name)), None),
         };
-        let verifier = HandshakeVerifier::new(self.trust.clone(), self.config.crypto_provider());
         // A copy of a few pointers, with this handshake's own place for the served certificate's expiry.
         let mut config = self.config.clone();
-        config.dangerous().set_certificate_verifier(verifier.clone());
+        let verifier = if let Some(verifier) = &self.verifier {
+            verifier.clone()
+        } else {
+            let verifier = HandshakeVerifier::new(self.trust.clone(), config.crypto_provider());
+            config.dangerous().set_certificate_verifier(verifier.clone());
+            verifier
+        };
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let seen = std::mem::take(&mut *verifier.seen.lock().unwrap_or_else(PoisonError::into_inner));
         (stream.map(Box::new).map_err(|error| TlsFailure::of(&error, seen.refusal)), seen.not_after)

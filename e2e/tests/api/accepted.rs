@@ -39,7 +39,7 @@ const CASES: &[(Kind, &str, &str)] = &[
         Kind::Backend,
         "that says where it is, how much it takes and for whom",
         "{smtp: {host: mx.example, port: 25}, location: {region: eu-west-1, jurisdiction: EU, failureDomain: aws}, \
-         limits: {messagesPerSecond: 1, messagesPerDay: 1000000000, warmUp: {startedAt: '2026-11-01T00:00:00.5+01:00', schedule: [200, 500, 1000]}}, \
+         limits: {messagesPerSecond: 1, messagesPerDay: 1000000000, connections: 1, messagesPerConnection: 1000000, warmUp: {startedAt: '2026-11-01T00:00:00.5+01:00', schedule: [200, 500, 1000]}}, \
          senderDomains: [{domain: shop.example}, {domain: xn--bcher-kva.Example}]}",
     ),
     (

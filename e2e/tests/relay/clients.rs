@@ -1,27 +1,52 @@
-//! Real clients as applications: Python's smtplib, curl, swaks and msmtp, as far as they are installed.
+//! Real clients as applications, as far as they are installed: Python's smtplib, curl, swaks, msmtp, Go's net/smtp,
+//! nodemailer, lettre and Postfix; with `E2E_EXHAUSTIVE` also Angus Mail.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
-use mail_failover_e2e::mail::certificates::{Authority, Validity};
+use lettre::address::Envelope;
+use lettre::{SmtpTransport, Transport};
+use mail_failover_e2e::control_plane::binaries::cache_folder;
+use mail_failover_e2e::environment::is_exhaustive;
+use mail_failover_e2e::helm::repository;
+use mail_failover_e2e::mail::certificates::Authority;
 use mail_failover_e2e::mail::server::{Ending, Fault, SessionStage};
+use mail_failover_e2e::postfix::{Options, Postfix, PostfixTimeouts};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::fixture::{Relay, SHORT, SOON, backend, server};
+use super::client;
+use super::fixture::{ANY, Relay, SHORT, SOON, backend, server};
 
-/// A program that sends a message with this id.
+/// A program or library that sends a message with this id.
 #[derive(Clone, Copy, Debug)]
 enum Program {
     Smtplib,
     Curl,
     Swaks,
     Msmtp,
+    /// Go's net/smtp.
+    Go,
+    Nodemailer,
+    Lettre,
+    AngusMail,
 }
 
-const PROGRAMS: [Program; 4] = [Program::Smtplib, Program::Curl, Program::Swaks, Program::Msmtp];
+const PROGRAMS: [Program; 8] = [
+    Program::Smtplib,
+    Program::Curl,
+    Program::Swaks,
+    Program::Msmtp,
+    Program::Go,
+    Program::Nodemailer,
+    Program::Lettre,
+    Program::AngusMail,
+];
 
 const SMTPLIB: &str = r#"
 import smtplib, ssl, sys
@@ -40,13 +65,23 @@ with client:
                     f"X-Message-Id: {identity}\r\nSubject: test\r\n\r\n.a dot\r\nbody\r\n")
 "#;
 
+/// The sources of clients in other languages.
+fn sources(language: &str) -> PathBuf {
+    repository("e2e/tools/smtp-clients").join(language)
+}
+
 impl Program {
     fn is_there(self) -> bool {
         let name = match self {
+            Self::Lettre => return true,
+            Self::AngusMail if !is_exhaustive() => return false,
             Self::Smtplib => "python3",
             Self::Curl => "curl",
             Self::Swaks => "swaks",
             Self::Msmtp => "msmtp",
+            Self::Go => "go",
+            Self::Nodemailer => "npm",
+            Self::AngusMail => "mvn",
         };
         let path = std::env::var_os("PATH").unwrap_or_default();
         let is_there = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
@@ -57,8 +92,41 @@ impl Program {
         is_there
     }
 
+    /// Builds what has to be built, into `folder`, and downloads what is not in the cache folder. Both are pinned.
+    async fn prepare(self, folder: &Path) {
+        match self {
+            Self::Smtplib | Self::Curl | Self::Swaks | Self::Msmtp | Self::Lettre => {}
+            Self::Go => {
+                let mut command = Command::new("go");
+                command.args(["build", "-o"]).arg(folder.join("go-client")).arg(".").current_dir(sources("go"));
+                prepared(command).await;
+            }
+            Self::Nodemailer => {
+                let library = library(self);
+                if !library.join("node_modules/nodemailer").is_dir() {
+                    std::fs::create_dir_all(&library).expect("a folder");
+                    for file in ["package.json", "package-lock.json"] {
+                        std::fs::copy(sources("node").join(file), library.join(file)).expect("copied");
+                    }
+                    let mut command = Command::new("npm");
+                    command.args(["ci", "--no-audit", "--no-fund"]).current_dir(&library);
+                    prepared(command).await;
+                }
+            }
+            Self::AngusMail => {
+                let mut command = Command::new("mvn");
+                command.args(["-q", "-B", "-f"]).arg(sources("java").join("pom.xml"));
+                command.arg("dependency:copy-dependencies");
+                command.arg(format!("-DoutputDirectory={}", library(self).display()));
+                if !library(self).is_dir() {
+                    prepared(command).await;
+                }
+            }
+        }
+    }
+
     /// Sends a message without TLS. Returns true if the program says that it is accepted, and its output.
-    async fn send(self, address: SocketAddr, id: &str) -> (bool, String) {
+    async fn send(self, address: SocketAddr, id: &str, folder: &Path) -> (bool, String) {
         let message = format!("X-Message-Id: {id}\r\nSubject: test\r\n\r\n.a dot\r\nbody\r\n");
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let mut command = match self {
@@ -69,14 +137,8 @@ impl Program {
             }
             Self::Curl => {
                 let mut command = Command::new("curl");
-                command.args([
-                    "--silent",
-                    "--show-error",
-                    "--max-time",
-                    "60",
-                    "--url",
-                    &format!("smtp://{address}/shop.example"),
-                ]);
+                let url = format!("smtp://{address}/shop.example");
+                command.args(["--silent", "--show-error", "--max-time", "60", "--url", &url]);
                 command.args(["--mail-from", "app@shop.example", "--mail-rcpt", "one@example.net"]);
                 command.args(["--mail-rcpt", "two@example.net", "--upload-file", "-"]);
                 command
@@ -89,21 +151,56 @@ impl Program {
             }
             Self::Msmtp => {
                 let mut command = Command::new("msmtp");
-                command.args([
-                    "--host",
-                    &host,
-                    "--port",
-                    &port,
-                    "--from",
-                    "app@shop.example",
-                    "--tls=off",
-                    "--auth=off",
-                ]);
-                command.args(["one@example.net", "two@example.net"]);
+                command.args(["--host", &host, "--port", &port, "--from", "app@shop.example"]);
+                command.args(["--tls=off", "--auth=off", "one@example.net", "two@example.net"]);
                 command
             }
+            Self::Go => {
+                let mut command = Command::new(folder.join("go-client"));
+                command.arg(address.to_string());
+                command
+            }
+            Self::Nodemailer => {
+                let mut command = Command::new("node");
+                command.arg(sources("node").join("send.js")).args([&host, &port]);
+                command.env("NODE_PATH", library(self).join("node_modules"));
+                command
+            }
+            Self::AngusMail => {
+                let mut command = Command::new("java");
+                command.arg("-cp").arg(library(self).join("*")).arg(sources("java").join("Send.java"));
+                command.args([&host, &port]);
+                command
+            }
+            Self::Lettre => return by_lettre(address, message).await,
         };
         run(&mut command, message.as_bytes()).await
+    }
+}
+
+/// The folder of a library that was downloaded.
+fn library(program: Program) -> PathBuf {
+    let is_java = matches!(program, Program::AngusMail);
+    let name = if is_java { "angus-mail-2.0.4" } else { "nodemailer-10.6.1" };
+    cache_folder().expect("a cache folder").join(name)
+}
+
+async fn prepared(mut command: Command) {
+    let output = timeout(SOON * 30, command.kill_on_drop(true).output()).await.expect("in time").expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn by_lettre(address: SocketAddr, message: String) -> (bool, String) {
+    let sent = tokio::task::spawn_blocking(move || {
+        let recipients = ["one@example.net", "two@example.net"].map(|to| to.parse().expect("an address"));
+        let from = "app@shop.example".parse().expect("an address");
+        let envelope = Envelope::new(Some(from), recipients.to_vec()).expect("an envelope");
+        let transport = SmtpTransport::builder_dangerous(address.ip().to_string()).port(address.port());
+        transport.timeout(Some(Duration::from_mins(1))).build().send_raw(&envelope, message.as_bytes())
+    });
+    match sent.await.expect("no panic") {
+        Ok(response) => (response.is_positive(), format!("{response:?}")),
+        Err(error) => (false, format!("{error:?}")),
     }
 }
 
@@ -124,24 +221,30 @@ async fn run(command: &mut Command, input: &[u8]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
-    let faults = [
+/// Faults of the first backend, and the backend that has the message then: none if nobody can get around it without a
+/// second copy.
+fn faults() -> [(Fault, Option<usize>); 7] {
+    [
         (Fault::None, Some(0)),
         (Fault::Refuse, Some(1)),
         (Fault::reply(SessionStage::Mail, 421, "4.3.2 Shutting down"), Some(1)),
         (Fault::reply(SessionStage::Rcpt, 454, "4.7.0 Throttling failure: Daily message quota exceeded"), Some(1)),
         (Fault::reply(SessionStage::EndOfData, 554, "Message rejected: Sending paused for this account"), Some(1)),
         (Fault::Silent, Some(1)),
-        // Nobody can get around it without a second copy.
         (Fault::AcceptWithoutReply(Ending::Reset), None),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
+    let folder = tempfile::tempdir().expect("a folder");
     for program in PROGRAMS.into_iter().filter(|program| program.is_there()) {
-        for (fault, at) in &faults {
+        program.prepare(folder.path()).await;
+        for (fault, at) in &faults() {
             let servers = [server("first").await, server("second").await];
             servers[0].set_fault(fault.clone()).await.expect("the fault");
             let relay = Relay::start(&[backend(&servers[0], 100), backend(&servers[1], 0)], &SHORT).await;
-            let (is_accepted, said) = program.send(relay.address(), "m1").await;
+            let (is_accepted, said) = program.send(relay.address(), "m1", folder.path()).await;
             let counts = servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0));
             let Some(at) = at else {
                 assert!(!is_accepted, "{program:?}, {fault}: {said}");
@@ -159,19 +262,51 @@ async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postfix_delivers_through_the_relay_and_keeps_what_it_does_not_take() {
+    let missing = Postfix::missing().or_else(|| (!rustix::process::geteuid().is_root()).then(|| "no root".to_owned()));
+    if let Some(missing) = missing {
+        assert!(std::env::var_os("E2E_REQUIRE_ALL").is_none(), "{missing}");
+        println!("skipped: {missing}");
+        return;
+    }
+    for (fault, at) in &faults() {
+        let servers = [server("first").await, server("second").await];
+        servers[0].set_fault(fault.clone()).await.expect("the fault");
+        let relay = Relay::start(&[backend(&servers[0], 100), backend(&servers[1], 0)], &SHORT).await;
+        let (postfix, _folder) = postfix_before(&relay).await;
+        let answer = client::send(postfix.address(), "m1").await;
+        assert!(answer.starts_with("250"), "{answer}");
+        // Doubt is a 451, so that the message stays in the queue.
+        let within = if at.is_some() { SOON } else { Duration::from_secs(4) };
+        assert_eq!(postfix.drained(within).await.expect("the queue"), at.is_some(), "{fault}");
+        let counts = servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0));
+        let first = usize::from(at.is_none_or(|at| at == 0));
+        assert_eq!(counts, [first, 1 - first], "{fault}");
+    }
+}
+
+/// A Postfix whose only way out is the relay.
+async fn postfix_before(relay: &Relay) -> (Postfix, TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let free = TcpListener::bind(ANY).await.expect("a port").local_addr().expect("its address");
+    let next_hop = format!("[{}]:{}", relay.address().ip(), relay.address().port());
+    let mut options = Options::new(free, folder.path().join("mail.log")).with("relayhost", next_hop);
+    options.timeouts = PostfixTimeouts::Defaults;
+    (Postfix::start(options).await.expect("Postfix"), folder)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_log_in_inside_tls() {
     if !Program::Smtplib.is_there() {
         return;
     }
     let only = server("only").await;
     let authority = Authority::new().expect("an authority");
-    let identity = authority.issue(&["localhost"], Validity::Valid).expect("a certificate");
     let fill = |folder: &std::path::PathBuf| {
         write_identity(folder, &authority);
         std::fs::create_dir(folder.join("users")).expect("a folder");
         std::fs::write(folder.join("users/shop"), "hunter2\n").expect("written");
     };
-    drop(identity);
     let arguments = [
         "--smtps-address",
         "127.0.0.1:0",
@@ -194,7 +329,7 @@ async fn clients_log_in_inside_tls() {
         assert_eq!(only.received_count(), number + 1);
     }
     // Without a login nobody sends from here.
-    let (is_accepted, said) = Program::Smtplib.send(relay.address(), "m9").await;
+    let (is_accepted, said) = Program::Smtplib.send(relay.address(), "m9", relay.folder.path()).await;
     assert!(!is_accepted && said.contains("530"), "{said}");
 }
 

@@ -1,13 +1,16 @@
 //! The life of a relay: connections that are used again, shares, breakers, load, and its end.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mail_failover_e2e::mail::server::{Fault, SessionStage};
+use mail_failover_e2e::mail::certificates::{Authority, Validity};
+use mail_failover_e2e::mail::server::{Fault, Logins, Options, SessionStage, SmtpServer};
+use serde_json::json;
 
 use super::client::{Client, send};
-use super::fixture::{Relay, SHORT, backend, document, server};
+use super::fixture::{ANY, Relay, SHORT, backend, document, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_to_backends_are_used_again_and_those_that_were_closed_are_not() {
@@ -31,6 +34,145 @@ async fn connections_to_backends_are_used_again_and_those_that_were_closed_are_n
     assert_eq!(only.received_count(), 11);
     // Nobody was blamed for it.
     assert!(relay.metric("mail_failover_relay_breaker_open{backend=\"only\"}").await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_sessions_with_a_backend_are_resumed_until_its_login_changes() {
+    let authority = Authority::new().expect("an authority");
+    let identity = authority.issue(&["localhost"], Validity::Valid).expect("a certificate");
+    let only =
+        SmtpServer::start(Options::new("only", ANY).start_tls(identity).logins(Logins::Any)).await.expect("a server");
+    let mut secured = backend(&only, 100);
+    secured["tls"] = json!({"mode": "StartTLS", "serverName": "localhost", "ca": authority.pem()});
+    secured["secret"] = json!("login");
+    let fill = |folder: &PathBuf| {
+        std::fs::create_dir_all(folder.join("credentials/login")).expect("a folder");
+        write_login(folder, "first");
+    };
+    // Each message needs a connection of its own.
+    let arguments = [SHORT.as_slice(), &["--backend-messages", "1"]].concat();
+    let relay = Relay::with(fill, &[secured], &arguments).await;
+    let count = async |result: &str| {
+        relay
+            .metric(&format!(
+                "mail_failover_relay_backend_tls_handshakes_total{{backend=\"only\",result=\"{result}\"}}"
+            ))
+            .await
+    };
+    for number in 0..5 {
+        assert!(send(relay.address(), &format!("m{number}")).await.starts_with("250"));
+    }
+    let full = count("full").await;
+    assert!(full < 3.0 && count("resumed").await > 2.0, "{full} full ones");
+    write_login(relay.folder.path(), "second");
+    let until = Instant::now() + Duration::from_secs(20);
+    while only.received().last().and_then(|message| message.user.clone()).as_deref() != Some("second") {
+        assert!(Instant::now() < until, "the login is followed");
+        assert!(send(relay.address(), "again").await.starts_with("250"));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(count("full").await > full, "another login resumes nothing");
+}
+
+fn write_login(folder: &Path, user: &str) {
+    let login = folder.join("credentials/login");
+    std::fs::write(login.join("username"), user).expect("written");
+    std::fs::write(login.join("password"), "hunter2").expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limits_of_a_backend_are_kept() {
+    let (first, second) = (server("first").await, server("second").await);
+    let mut limited = backend(&first, 100);
+    limited["connections"] = json!(2);
+    limited["messagesPerConnection"] = json!(3);
+    limited["rate"] = json!({"messages": 10, "perMilliseconds": 1000});
+    let relay = Relay::start(&[limited.clone(), backend(&second, 0)], &SHORT).await;
+    let address = relay.address();
+    let begun = Instant::now();
+    let senders: Vec<_> =
+        (0..8).map(|number| tokio::spawn(async move { send(address, &format!("m{number}")).await })).collect();
+    for sender in senders {
+        assert!(sender.await.expect("no panic").starts_with("250"));
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(700), "eight messages at ten a second: {:?}", begun.elapsed());
+    assert_eq!((first.received_count(), second.received_count()), (8, 0));
+    let counters = first.counters();
+    assert!(counters.most_open <= 2 && counters.connections >= 3, "{counters:?}");
+    assert!(relay.metric("mail_failover_relay_backend_paced_total{backend=\"first\"}").await > 0.5);
+    // What would wait for too long goes to the other backend, and without one it is told to come again.
+    limited["rate"] = json!({"messages": 1, "perMilliseconds": 60_000});
+    relay.follow(&document(2, &[limited.clone(), backend(&second, 0)]));
+    let decided = "mail_failover_relay_backend_out_of_turn_total{backend=\"first\"}";
+    let until = Instant::now() + Duration::from_secs(20);
+    while relay.metric(decided).await < 0.5 {
+        assert!(Instant::now() < until, "the document is followed");
+        assert!(send(address, "again").await.starts_with("250"));
+    }
+    assert!(second.received_count() >= 1);
+    relay.follow(&document(3, &[limited]));
+    let mut answer = send(address, "last").await;
+    while !answer.starts_with("451") {
+        assert!(Instant::now() < until, "{answer}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        answer = send(address, "last").await;
+    }
+    assert!(answer.contains("limits.messagesPerSecond"), "{answer}");
+    // Nobody was blamed for it.
+    assert!(relay.metric("mail_failover_relay_breaker_open{backend=\"first\"}").await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_accounts_of_one_host_and_port_are_two_backends() {
+    let logins = ["one", "two"].map(|user| (user.to_owned(), "hunter2".to_owned()));
+    let options = Options::new("provider", ANY).logins(Logins::Only(logins.to_vec()));
+    let provider = SmtpServer::start(options).await.expect("a server");
+    let account = |name: &str, percent| {
+        let mut account = backend(&provider, percent);
+        account["name"] = json!(name);
+        account["secret"] = json!(name);
+        account
+    };
+    let fill = |folder: &PathBuf| {
+        for user in ["one", "two"] {
+            let login = folder.join("credentials").join(user);
+            std::fs::create_dir_all(&login).expect("a folder");
+            std::fs::write(login.join("username"), user).expect("written");
+            std::fs::write(login.join("password"), "hunter2").expect("written");
+        }
+        // As the operator writes it: Postfix is told of one of them.
+        let text = document(1, &[account("one", 100)]);
+        let mut text: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        text["accounts"] = json!([account("one", 60), account("two", 40)]);
+        std::fs::write(folder.join("agent.json"), text.to_string()).expect("a document");
+    };
+    let relay = Relay::with(fill, &[account("one", 100)], &SHORT).await;
+    let by_user = || {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for message in provider.received() {
+            *counts.entry(message.user.unwrap_or_default()).or_default() += 1;
+        }
+        ["one", "two"].map(|user| counts.get(user).copied().unwrap_or(0))
+    };
+    for number in 0..10 {
+        assert!(send(relay.address(), &format!("m{number}")).await.starts_with("250"));
+    }
+    assert_eq!(by_user(), [6, 4]);
+    // One account is refused, and the other one has its messages, too.
+    provider.set_logins(Logins::Only(logins[1..].to_vec()));
+    provider.cut_sessions();
+    for number in 10..20 {
+        assert!(send(relay.address(), &format!("m{number}")).await.starts_with("250"));
+    }
+    assert_eq!(by_user(), [6, 14]);
+    let open =
+        async |name: &str| relay.metric(&format!("mail_failover_relay_breaker_open{{backend=\"{name}\"}}")).await;
+    let until = Instant::now() + Duration::from_secs(10);
+    while open("one").await < 0.5 {
+        assert!(Instant::now() < until, "the breaker of the refused account is open");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(open("two").await < 0.5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,6 +213,26 @@ async fn a_silent_backend_costs_the_first_messages_a_stage_and_the_later_ones_no
     // Each would have waited two seconds.
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert_eq!(second.received_count(), 9);
+    // Nor do later ones pay for trials, which come after 5 s and after 10 more.
+    let until = Instant::now() + Duration::from_secs(9);
+    let mut number = 9;
+    while Instant::now() < until {
+        let begun = Instant::now();
+        assert!(send(relay.address(), &format!("m{number}")).await.starts_with("250"));
+        assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!((first.received_count(), second.received_count()), (0, number));
+    // Once it answers, mail returns by itself.
+    first.repair().await.expect("repaired");
+    let until = Instant::now() + Duration::from_secs(40);
+    while first.received_count() == 0 {
+        assert!(Instant::now() < until, "mail returns");
+        assert!(send(relay.address(), &format!("m{number}")).await.starts_with("250"));
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,5 +4,6 @@
 mod client;
 mod clients;
 mod fixture;
+mod front;
 mod life;
 mod matrix;

@@ -14,7 +14,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mail_failover_agent::pacing::Paces;
 use mail_failover_agent::sessions::BegunSessions;
 use mail_failover_agent::shield::ReplyLines;
 use mail_failover_agent::socketmap::{
@@ -25,6 +24,7 @@ use mail_failover_agent::supervise::Intake;
 use mail_failover_contract::routing::parse;
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::pacing::Paces;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -85,7 +85,7 @@ pub(super) fn is_of_client(program: &str) -> bool {
 /// Returns the attempt at a host after which Postfix went on to the next one, in the delivery of a record.
 fn passed_on(record: &LogRecord<'_>, sender: Sender, attempt: &Attempt) -> Delivery {
     Delivery {
-        place: Place { host: attempt.host.as_str().into(), port: attempt.port },
+        place: Place { host: attempt.host.as_str().into(), port: attempt.port, backend: None },
         class: reply::class(&attempt.reason, sender).unwrap_or(attempt.class),
         disposition: Disposition::PassedOn,
         // Of all hosts together: nothing else tells when it began.
@@ -122,7 +122,7 @@ fn is_about_an_address(reason: &str) -> bool {
 fn place_of_relay(relay: &str) -> Option<Place> {
     let (host, rest) = relay.rsplit_once('[')?;
     let (_, port) = rest.rsplit_once("]:")?;
-    Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?) })
+    Some(Place { host: host.to_ascii_lowercase().into(), port: Some(port.parse().ok()?), backend: None })
 }
 
 /// Finds the place in `connect to host[address]:port: …`, `… Name service error for name=host type=…` and `unable to
@@ -137,7 +137,7 @@ fn place_in_reason(reason: &str) -> Option<Place> {
         Some((host, _)) => host,
         None => reason.split_once("Name service error for name=")?.1.split(' ').next()?,
     };
-    Some(Place { host: host.to_ascii_lowercase().into(), port: None })
+    Some(Place { host: host.to_ascii_lowercase().into(), port: None, backend: None })
 }
 
 /// Returns the hash of a queue id.

@@ -98,7 +98,7 @@ fn a_name_without_addresses_is_attributed_by_the_name_and_one_that_dns_cannot_te
             "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@dns.test>, relay=none, delay=0.01, delays=0.01/0/0/0, dsn={dsn}, status=deferred (Host or domain name not found. Name service error for name=Relay.Invalid type=A: {answer})"
         )
     };
-    let place = Place { host: "relay.invalid".into(), port: None };
+    let place = Place { host: "relay.invalid".into(), port: None, backend: None };
     for (answer, class) in [("Host not found", Class::Unresolvable), ("Host not found, try again", Class::Inconclusive)]
     {
         let seen = events(&line(answer, "4.4.4"));

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use super::maps::{Map, MapAnswer, MapSettings, SocketmapView, answer};
 use super::metrics::SocketmapMetrics;
 use super::reply::MapReply;
-use crate::pacing::{LONGEST_WAIT, LONGEST_WAIT_OF_SPILL_OVER, Paces};
 use crate::sessions::BegunSessions;
 use crate::shield::ReplyLines;
 use mail_failover_dataplane::answers::BackendUse;
 use mail_failover_dataplane::credentials::{Credentials, in_a_password_map};
+use mail_failover_dataplane::pacing::{LONGEST_WAIT, LONGEST_WAIT_OF_SPILL_OVER, Paces};
 
 /// Answers requests from the latest view. Cheap to clone.
 #[derive(Clone, Debug)]

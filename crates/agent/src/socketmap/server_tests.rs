@@ -8,10 +8,10 @@ use tokio::sync::watch;
 
 use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
-use crate::pacing::Paces;
 use crate::sessions::BegunSessions;
 use crate::supervise::Intake;
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::testing::Folder;
 
 struct Running {

@@ -305,6 +305,18 @@ pub struct LimitsSpec {
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub messages_per_day: Option<i32>,
 
+    /// Connections at a time. Each `mail-failover relay` of the route keeps its part: no less than one, so that more
+    /// relays than this have one each. Postfix has a parameter of its own. Default: 20 from each relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub connections: Option<i32>,
+
+    /// Messages over one connection, after which a `mail-failover relay` makes another one. Postfix has a parameter of
+    /// its own. Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_connection: Option<i32>,
+
     /// Most messages on each of the first days: a new address earns its reputation slowly. Default: no warm-up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUpSpec>,

@@ -77,7 +77,7 @@ impl Capacity {
     /// Computes what `limits` leave of this traffic at `now`. `quota_left` is the number of messages that may still be
     /// sent today.
     pub fn of(limits: &Limits, quota_left: Option<u32>, traffic: Traffic, now: Timestamp) -> Self {
-        let Limits { messages_per_second, messages_per_day, warm_up } = limits;
+        let Limits { messages_per_second, messages_per_day, warm_up, .. } = limits;
         let warming = warm_up.as_ref().and_then(|warm_up| warm_up.at(now));
         let a_day = [*messages_per_day, warming.map(|(allowed, _)| allowed), quota_left].into_iter().flatten().min();
         let percent = [(*messages_per_second, traffic.peak_per_second), (a_day, traffic.messages_per_day)]

@@ -94,6 +94,17 @@ pub struct Limits {
     pub messages_per_day: Option<u32>,
     /// Limits of the first days, in which a new address earns its reputation.
     pub warm_up: Option<WarmUp>,
+    /// Most connections at a time.
+    pub connections: Option<u32>,
+    /// Most messages over one connection.
+    pub messages_per_connection: Option<u32>,
+}
+
+impl Limits {
+    /// True if there is a limit of the amount of mail.
+    pub fn bound_messages(&self) -> bool {
+        self.messages_per_second.is_some() || self.messages_per_day.is_some() || self.warm_up.is_some()
+    }
 }
 
 /// Most messages on each of the first days.

@@ -161,6 +161,8 @@ pub(super) fn mark(answers: &Answers) -> String {
             trial: _,
             interval: _,
             messages_per_day: _,
+            connections: _,
+            messages_per_connection: _,
             next_hop,
             tls,
             secret,

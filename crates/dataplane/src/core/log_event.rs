@@ -17,12 +17,16 @@ pub struct Place {
     pub host: Arc<str>,
     /// TCP port; `None` if the name could not be resolved.
     pub port: Option<u16>,
+    /// Name of the backend, from who knows it: several may have one host and port.
+    pub backend: Option<Arc<str>>,
 }
 
 impl Place {
     /// Returns the position in `routing.backends`. `None` if several backends could be meant.
     pub fn position_in(&self, routing: &Routing) -> Option<usize> {
-        let mut positions = routing.backends.iter().enumerate().filter(|(_, backend)| self.is(&backend.next_hop));
+        let is_named = |name: &str| self.backend.as_ref().is_none_or(|backend| **backend == *name);
+        let there = routing.backends.iter().enumerate().filter(|(_, backend)| self.is(&backend.next_hop));
+        let mut positions = there.filter(|(_, backend)| is_named(&backend.name));
         let (first, _) = positions.next()?;
         positions.next().is_none().then_some(first)
     }

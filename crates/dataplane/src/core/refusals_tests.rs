@@ -12,7 +12,7 @@ fn at(minutes: u32) -> Timestamp {
 /// A delivery of a message, with the text of its refusal if it was kept.
 fn delivery(message: u64, disposition: Disposition, text: Option<u64>) -> Delivery {
     Delivery {
-        place: Place { host: "a.example".into(), port: Some(25) },
+        place: Place { host: "a.example".into(), port: Some(25), backend: None },
         class: EvidenceClass::Permanent,
         disposition,
         took: Duration::from_millis(10),

@@ -43,7 +43,7 @@ pub(super) fn started(routing: Routing) -> AgentCore {
 }
 
 pub(super) fn delivery(backend: u16, class: EvidenceClass, message: u64, took: Duration) -> CoreInput {
-    let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1) };
+    let place = Place { host: "127.0.0.1".into(), port: Some(backend + 1), backend: None };
     let disposition = if class == EvidenceClass::Ok { Disposition::Sent } else { Disposition::Deferred };
     let summary = class.as_str().into();
     let (age, recipient, refusal, logged) = (took, 0, None, None);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mail_failover_contract::routing::{NextHop, TlsPolicy};
@@ -17,7 +17,8 @@ use mail_failover_smtp::dialogue::answered;
 use mail_failover_smtp::login::without;
 use mail_failover_smtp::message::printable;
 use mail_failover_smtp::reply::Reply;
-use mail_failover_smtp::tls::{TlsSetup, TlsSetups};
+use mail_failover_smtp::tls::{TlsSetup, TlsSetupError, TlsSetups};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
@@ -57,6 +58,30 @@ pub struct Connector {
     pub tls: TlsSetups,
 }
 
+/// TLS sessions with one server by one login: the next connection resumes one, and pays no full handshake.
+// ADR-0155: TLS sessions with backends are resumed, for an hour.
+#[derive(Debug, Default)]
+pub struct TlsMemory(Mutex<Option<(Instant, Tls, Arc<TlsSetup>)>>);
+
+/// Time after which the certificate is verified again.
+const RESUMED_FOR: Duration = Duration::from_hours(1);
+
+impl TlsMemory {
+    fn setup(&self, setups: &TlsSetups, tls: &Tls) -> Result<Option<Arc<TlsSetup>>, TlsSetupError> {
+        // It is replaced as a whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, of, setup)) = &*known
+            && of == tls
+            && since.elapsed() < RESUMED_FOR
+        {
+            return Ok(Some(setup.clone()));
+        }
+        let Some(setup) = setups.resuming(tls)? else { return Ok(None) };
+        *known = Some((Instant::now(), tls.clone(), setup.clone()));
+        Ok(Some(setup))
+    }
+}
+
 type SmtpStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A connection whose session has come to its end: the server waits for commands.
@@ -68,6 +93,8 @@ pub struct BackendConnection {
     server_name: Arc<str>,
     target: Target,
     capabilities: Capabilities,
+    /// What is sent after the session, for messages.
+    step: Option<&'static str>,
     buffer: Vec<u8>,
 }
 
@@ -83,6 +110,7 @@ impl Connector {
     pub async fn connect(
         &self,
         target: &Target,
+        memory: &TlsMemory,
         rulebook: &Rulebook,
         deadline: Instant,
     ) -> Result<BackendConnection, OperationFailure> {
@@ -96,7 +124,7 @@ impl Connector {
             if left.is_zero() && failed.is_some() {
                 break;
             }
-            match self.connect_to(target, *address, rulebook, Instant::now() + share).await {
+            match self.connect_to(target, memory, *address, rulebook, Instant::now() + share).await {
                 Ok(connection) => return Ok(connection),
                 // It has answered: another address would say the same.
                 Err(failure) if failure.refusal.is_some() => return Err(failure),
@@ -109,6 +137,7 @@ impl Connector {
     async fn connect_to(
         &self,
         target: &Target,
+        memory: &TlsMemory,
         address: SocketAddr,
         rulebook: &Rulebook,
         deadline: Instant,
@@ -119,20 +148,21 @@ impl Connector {
             TlsPolicy::StartTls(_) => TlsMode::StartTls,
             TlsPolicy::Implicit(_) => TlsMode::Implicit,
         };
-        match self.session(target, address, mode, deadline).await {
+        match self.session(target, memory, address, mode, deadline).await {
             Ok(connection) => Ok(connection),
             // Encryption without authentication is better than nothing, and nothing better than no mail (RFC 7435).
             Err((Failure::Handshake { .. }, _)) if mode == TlsMode::Opportunistic => {
-                let second = self.session(target, address, TlsMode::None, deadline).await;
-                second.map_err(|(failure, stage)| failure.told(stage, target, rulebook))
+                let second = self.session(target, memory, address, TlsMode::None, deadline).await;
+                second.map_err(|(failure, stage)| failure.told(stage, stage.as_str(), target, rulebook))
             }
-            Err((failure, stage)) => Err(failure.told(stage, target, rulebook)),
+            Err((failure, stage)) => Err(failure.told(stage, stage.as_str(), target, rulebook)),
         }
     }
 
     async fn session(
         &self,
         target: &Target,
+        memory: &TlsMemory,
         address: SocketAddr,
         mode: TlsMode,
         deadline: Instant,
@@ -146,7 +176,7 @@ impl Connector {
             timeouts: SessionTimeouts { session: left, connection: left, step: left },
         };
         let tls = tls_of(target, mode);
-        let setup = self.tls.setup(&tls).map_err(|error| {
+        let setup = memory.setup(&self.tls, &tls).map_err(|error| {
             let failure = Failure::Handshake { class: EvidenceClass::Inconclusive, what: error.to_string() };
             (failure, Stage::StartTls)
         })?;
@@ -157,6 +187,7 @@ impl Connector {
             server_name: tls.server_name,
             target: target.clone(),
             capabilities: Capabilities::default(),
+            step: None,
             buffer: vec![],
         };
         // Boxed: the handshake's state would enlarge every application's future.
@@ -204,7 +235,8 @@ fn look_up_failure(next_hop: &NextHop, error: &LookUpError) -> OperationFailure 
 }
 
 impl Failure {
-    fn told(self, stage: Stage, target: &Target, rulebook: &Rulebook) -> OperationFailure {
+    /// The failure with the stage that the session has reached, and the step at which it failed.
+    fn told(self, stage: Stage, step: &str, target: &Target, rulebook: &Rulebook) -> OperationFailure {
         let (class, what, refusal) = match self {
             Self::Handshake { class, what } | Self::Io { class, what } => (class, what, None),
             Self::Session(SessionError::Refused(reply)) => {
@@ -219,7 +251,7 @@ impl Failure {
             Self::Session(error) => (session_class(&error), error.to_string(), None),
         };
         let what = target.login.as_deref().map_or(what.clone(), |login| without(login, &what));
-        let summary = printable(&format!("{}: {what}", stage.as_str())).into();
+        let summary = printable(&format!("{step}: {what}")).into();
         // A server without a mechanism of ours, and our own lateness, say nothing about it.
         let is_own = matches!(class, EvidenceClass::Inconclusive | EvidenceClass::ProbeBlocked);
         OperationFailure { class, stage, refusal, summary, is_own }
@@ -243,6 +275,14 @@ impl BackendConnection {
     /// The server and the login that it was made for.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// True if the TLS session of an earlier connection was resumed; `None` without TLS.
+    pub fn is_resumed(&self) -> Option<bool> {
+        match self.stream.as_ref()? {
+            Either::Left(_) => None,
+            Either::Right(tls) => Some(tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)),
+        }
     }
 
     /// True if the server still waits for a command: it has neither closed the connection nor said anything.
@@ -271,6 +311,7 @@ impl BackendConnection {
         rulebook: &Rulebook,
     ) -> Result<Reply, OperationFailure> {
         let now = Instant::now();
+        self.step = Some(verb(command));
         self.client.command(now, command, deadline.saturating_duration_since(now));
         self.reply(rulebook).await
     }
@@ -284,6 +325,7 @@ impl BackendConnection {
         deadline: Instant,
         rulebook: &Rulebook,
     ) -> Result<Option<Reply>, OperationFailure> {
+        self.step = Some("content");
         let Some(stream) = &mut self.stream else {
             return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
         };
@@ -320,6 +362,7 @@ impl BackendConnection {
 
     /// Ends the content and returns the reply. From here on the server may have accepted the message.
     pub async fn end(&mut self, deadline: Instant, rulebook: &Rulebook) -> Result<Reply, OperationFailure> {
+        self.step = Some("end of data");
         let Some(stream) = &mut self.stream else {
             return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
         };
@@ -383,7 +426,8 @@ impl BackendConnection {
     }
 
     fn told(&self, failure: Failure, rulebook: &Rulebook) -> OperationFailure {
-        failure.told(self.client.stage(), &self.target, rulebook)
+        let stage = self.client.stage();
+        failure.told(stage, self.step.unwrap_or(stage.as_str()), &self.target, rulebook)
     }
 
     async fn reply(&mut self, rulebook: &Rulebook) -> Result<Reply, OperationFailure> {
@@ -471,6 +515,11 @@ impl BackendConnection {
         self.client.handle(now, ClientInput::TlsEstablished);
         Ok(())
     }
+}
+
+/// The command's verb, for messages.
+fn verb(command: &str) -> &'static str {
+    ["MAIL", "RCPT", "DATA"].into_iter().find(|verb| command.starts_with(verb)).unwrap_or("command")
 }
 
 /// Awaits I/O, but not beyond the deadline.

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{EvidenceClass, Stage};
-use mail_failover_replies::Rulebook;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{BackendConnection, Connector, Target};
+use super::connection::{BackendConnection, Connector, Target, TlsMemory};
 use super::learnt::Learnt;
 use crate::core::transaction::OperationFailure;
 use crate::metrics::BackendMetrics;
@@ -50,7 +50,15 @@ struct Shared {
 struct Slot {
     /// Server and login in force. Connections to another one are closed when they come back.
     target: Target,
+    /// Number of connections at a time, the smaller one of ours and of the backend's limit.
+    limit: usize,
     places: Arc<Semaphore>,
+    /// Places that are to go as soon as they are free, because the limit has become smaller.
+    surplus: usize,
+    /// Messages over one connection.
+    messages: u32,
+    /// TLS sessions with that server by that login.
+    tls: Arc<TlsMemory>,
     idle: Vec<Idle>,
 }
 
@@ -72,6 +80,25 @@ pub struct CheckedOut {
     messages: u32,
 }
 
+impl Slot {
+    fn set_limit(&mut self, limit: usize) {
+        if limit > self.limit {
+            let more = limit - self.limit;
+            let kept = more.min(self.surplus);
+            self.surplus -= kept;
+            self.places.add_permits(more - kept);
+        } else {
+            self.surplus += self.limit - limit;
+        }
+        self.limit = limit;
+        self.remove_surplus();
+    }
+
+    fn remove_surplus(&mut self) {
+        self.surplus -= self.places.forget_permits(self.surplus);
+    }
+}
+
 impl Pool {
     /// A pool without connections.
     pub fn new(connector: Connector, bounds: PoolBounds, learnt: Arc<Learnt>, metrics: BackendMetrics) -> Self {
@@ -81,13 +108,13 @@ impl Pool {
     /// Takes an idle connection, or makes one, before the deadline. It is none that was used before if it must be fresh.
     pub async fn check_out(
         &self,
-        backend: &Arc<str>,
+        of: &RouteBackend,
         target: &Target,
-        rulebook: &Rulebook,
         is_fresh: bool,
         deadline: Instant,
     ) -> Result<CheckedOut, OperationFailure> {
-        let places = self.places(backend, target);
+        let (backend, rulebook) = (&of.name, &*of.rulebook);
+        let (places, tls) = self.places(of, target);
         while let Some(mut idle) = if is_fresh { None } else { self.take_idle(backend) } {
             if idle.connection.is_alive() {
                 let Idle { connection, place, messages, .. } = idle;
@@ -109,7 +136,7 @@ impl Pool {
                             class: EvidenceClass::Inconclusive,
                             stage: Stage::Connect,
                             refusal: None,
-                            summary: format!("all {} connections to it are in use", self.0.bounds.connections).into(),
+                            summary: format!("all {} connections to it are in use", self.limit(of)).into(),
                             is_own: true,
                         });
                     };
@@ -118,9 +145,9 @@ impl Pool {
             }
         };
         let begun = Instant::now();
-        match self.0.connector.connect(target, rulebook, deadline).await {
+        match self.0.connector.connect(target, &tls, rulebook, deadline).await {
             Ok(connection) => {
-                self.0.metrics.connected(backend, begun.elapsed());
+                self.0.metrics.connected(backend, begun.elapsed(), connection.is_resumed());
                 self.0.learnt.seen(backend, connection.capabilities());
                 Ok(CheckedOut { connection, is_reused: false, backend: backend.clone(), place, messages: 0 })
             }
@@ -143,8 +170,7 @@ impl Pool {
         let pool = self.clone();
         let messages = messages + 1;
         tokio::spawn(async move {
-            let is_used_up = messages >= pool.0.bounds.messages || !pool.is_wanted(&backend, connection.target());
-            if is_used_up {
+            if !pool.is_wanted(&backend, connection.target(), messages) {
                 connection.quit().await;
                 drop(place);
             } else if connection.reset(RESET).await {
@@ -176,7 +202,10 @@ impl Pool {
                         }
                     }
                     slot.idle = kept;
-                    let open = self.0.bounds.connections.saturating_sub(slot.places.available_permits());
+                    slot.remove_surplus();
+                    let closed = slot.idle.len().min(slot.surplus);
+                    old.extend(slot.idle.drain(..closed));
+                    let open = (slot.limit + slot.surplus).saturating_sub(slot.places.available_permits());
                     self.0.metrics.connections(backend, open, slot.idle.len());
                 }
             }
@@ -217,16 +246,24 @@ impl Pool {
         farewells.join_all().await;
     }
 
-    /// The places of a backend. Idle connections to another server or by another login are closed.
-    fn places(&self, backend: &Arc<str>, target: &Target) -> Arc<Semaphore> {
+    /// The places of a backend, and its TLS sessions. Idle connections to another server or by another login are closed.
+    fn places(&self, of: &RouteBackend, target: &Target) -> (Arc<Semaphore>, Arc<TlsMemory>) {
+        let limit = self.limit(of);
         let mut slots = self.slots();
-        let slot = slots.entry(backend.clone()).or_insert_with(|| Slot {
+        let slot = slots.entry(of.name.clone()).or_insert_with(|| Slot {
             target: target.clone(),
-            places: Arc::new(Semaphore::new(self.0.bounds.connections)),
+            limit,
+            places: Arc::new(Semaphore::new(limit)),
+            surplus: 0,
+            messages: self.0.bounds.messages,
+            tls: Arc::default(),
             idle: vec![],
         });
+        slot.set_limit(limit);
+        slot.messages = of.messages_per_connection.unwrap_or(u32::MAX).min(self.0.bounds.messages);
         if slot.target != *target {
             slot.target = target.clone();
+            slot.tls = Arc::default();
             for Idle { connection, place, .. } in std::mem::take(&mut slot.idle) {
                 tokio::spawn(async move {
                     connection.quit().await;
@@ -234,7 +271,7 @@ impl Pool {
                 });
             }
         }
-        slot.places.clone()
+        (slot.places.clone(), slot.tls.clone())
     }
 
     /// The connection that was used last: the others may grow old.
@@ -254,8 +291,15 @@ impl Pool {
         Some(place)
     }
 
-    fn is_wanted(&self, backend: &str, target: &Target) -> bool {
-        self.slots().get(backend).is_some_and(|slot| slot.target == *target)
+    /// Connections to this backend at a time.
+    fn limit(&self, of: &RouteBackend) -> usize {
+        let own = self.0.bounds.connections;
+        of.connections.map_or(own, |limit| own.min(usize::try_from(limit).unwrap_or(usize::MAX)))
+    }
+
+    /// True if a connection that has carried so many messages may carry another one.
+    fn is_wanted(&self, backend: &str, target: &Target, messages: u32) -> bool {
+        self.slots().get(backend).is_some_and(|slot| slot.target == *target && messages < slot.messages)
     }
 
     fn keep(&self, backend: &str, idle: Idle) {

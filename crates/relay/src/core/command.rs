@@ -38,6 +38,13 @@ pub enum Command {
     Recipient(RecipientCommand),
     /// DATA.
     Data,
+    /// BDAT (RFC 3030), which so many octets of content follow.
+    Chunk {
+        /// Number of the octets.
+        octets: u64,
+        /// True if the content ends with them.
+        is_last: bool,
+    },
     /// RSET.
     Reset,
     /// NOOP.
@@ -125,6 +132,8 @@ pub enum CommandError {
     NotServed,
     /// The arguments are not of the right form, which is named.
     Syntax(&'static str),
+    /// Those of BDAT are not, so nobody knows how many octets of content follow.
+    Chunk,
     /// A parameter of MAIL or RCPT is not served.
     Parameter(String),
     /// The address has letters that SMTPUTF8 is needed for, and MAIL does not ask for it.
@@ -138,6 +147,7 @@ impl CommandError {
             Self::Unknown => (500, "5.5.2 no such command".to_owned()),
             Self::NotServed => (502, "5.5.1 this command is not served here".to_owned()),
             Self::Syntax(form) => (501, format!("5.5.4 the form is {form}")),
+            Self::Chunk => (501, "5.5.4 the form is BDAT octets [LAST]".to_owned()),
             Self::Parameter(name) => (555, format!("5.5.4 the parameter {name} is not served here")),
             Self::NeedsUtf8 => (553, "5.6.7 this address needs SMTPUTF8".to_owned()),
         }
@@ -182,8 +192,8 @@ pub fn parse(line: &[u8], has_utf8: bool) -> Result<Command, CommandError> {
         Request::Vrfy { .. } => Ok(Command::Verify),
         Request::Help { .. } => Ok(Command::Help),
         Request::Quit => Ok(Command::Quit),
+        Request::Bdat { chunk_size, is_last } => Ok(Command::Chunk { octets: chunk_size as u64, is_last }),
         Request::Lhlo { .. }
-        | Request::Bdat { .. }
         | Request::Expn { .. }
         | Request::Etrn { .. }
         | Request::Atrn { .. }
@@ -195,6 +205,7 @@ pub fn parse(line: &[u8], has_utf8: bool) -> Result<Command, CommandError> {
 fn unreadable(error: &smtp_proto::Error, text: &str) -> CommandError {
     let verb = text.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
     match error {
+        _ if verb == "BDAT" => CommandError::Chunk,
         smtp_proto::Error::UnknownCommand => CommandError::Unknown,
         smtp_proto::Error::UnsupportedParameter { param } => {
             let name = param.split('=').next().unwrap_or_default().chars().take(32).collect::<String>();
@@ -385,7 +396,7 @@ mod tests {
         for (line, code) in [
             ("FOO", 500),
             ("", 500),
-            ("BDAT 7 LAST", 502),
+            ("BDAT x", 501),
             ("EXPN staff", 502),
             ("DATA now", 501),
             ("EHLO", 501),
@@ -406,6 +417,12 @@ mod tests {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.reply().0, code, "{line}: {error:?}");
         }
+    }
+
+    #[test]
+    fn chunks_come_with_their_size() {
+        assert_eq!(parsed("bdat 7 last"), Ok(Command::Chunk { octets: 7, is_last: true }));
+        assert_eq!(parsed("BDAT 0"), Ok(Command::Chunk { octets: 0, is_last: false }));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Lines end with CRLF and with nothing else (RFC 5321 §2.3.8), and only CRLF, dot, CRLF ends the content. A bare CR or
 //! LF makes the whole message refused: servers that read it as a line end would see other messages in it than we do
-//! (CVE-2023-51764, CVE-2023-51765, CVE-2023-51766). The content stays dot-stuffed, as it is passed on.
+//! (CVE-2023-51764, CVE-2023-51765, CVE-2023-51766). The content stays dot-stuffed, as it is passed on; that of BDAT
+//! (RFC 3030), which has no end of its own, becomes so.
 
 /// Most octets of a line, without its end. RFC 5321 §4.5.3.1.6 allows 998, and applications exceed it.
 pub const MAX_LINE: usize = 64 * 1024;
@@ -125,12 +126,46 @@ impl ContentReader {
         (bytes.len(), false)
     }
 
+    // ADR-0156: A message in chunks is passed on by DATA.
+    /// Reads a part of content that came by BDAT. Appends it with a dot before each line that begins with one.
+    pub fn read_chunk(&mut self, bytes: &[u8], content: &mut Vec<u8>) {
+        content.reserve(bytes.len());
+        for byte in bytes {
+            if (self.place, *byte) == (Place::LineStart, b'.') {
+                self.emit(b"..", content);
+                self.place = Place::Line;
+                self.matched = None;
+            } else {
+                self.take_within(*byte, content);
+            }
+        }
+    }
+
+    /// Ends content that came by BDAT. A last line without an end gets one: DATA knows no other lines.
+    pub fn finish(&mut self, content: &mut Vec<u8>) {
+        match self.place {
+            Place::LineStart => {}
+            Place::Return | Place::DotReturn => self.fail(ContentFault::BareCarriageReturn),
+            Place::Line | Place::Dot => {
+                self.emit(b"\r\n", content);
+                self.end_line();
+            }
+        }
+    }
+
     /// Takes an octet. Returns true if it ends the content.
     fn take(&mut self, byte: u8, content: &mut Vec<u8>) -> bool {
         match (self.place, byte) {
             (Place::LineStart, b'.') => self.place = Place::Dot,
             (Place::Dot, b'\r') => self.place = Place::DotReturn,
             (Place::DotReturn, b'\n') => return true,
+            _ => self.take_within(byte, content),
+        }
+        false
+    }
+
+    fn take_within(&mut self, byte: u8, content: &mut Vec<u8>) {
+        match (self.place, byte) {
             (Place::LineStart | Place::Line, b'\r') => self.place = Place::Return,
             (Place::Return, b'\n') => {
                 self.emit(b"\r\n", content);
@@ -158,7 +193,6 @@ impl ContentReader {
                 }
             }
         }
-        false
     }
 
     fn emit(&mut self, bytes: &[u8], content: &mut Vec<u8>) {
@@ -287,6 +321,40 @@ mod tests {
         assert_eq!((reader.fault(), content.as_slice()), (Some(ContentFault::TooLarge), &b"123456\r\n"[..]));
     }
 
+    /// Content that came by BDAT in pieces of this size, and its fault.
+    fn chunked(bytes: &[u8], piece: usize) -> (Vec<u8>, Option<ContentFault>) {
+        let (mut reader, mut content) = (ContentReader::new(1_000_000), vec![]);
+        for part in bytes.chunks(piece) {
+            reader.read_chunk(part, &mut content);
+        }
+        reader.finish(&mut content);
+        (content, reader.fault())
+    }
+
+    #[test]
+    fn content_of_bdat_becomes_dot_stuffed_lines() {
+        use ContentFault::{BareCarriageReturn, BareLineFeed};
+        for (given, expected) in [
+            (&b"a: b\r\n\r\nhello\r\n"[..], Ok(&b"a: b\r\n\r\nhello\r\n"[..])),
+            (b".\r\n..\r\n.x", Ok(b"..\r\n...\r\n..x\r\n")),
+            (b"x\r\n.\r\nMAIL FROM:<x@example.net>\r\n", Ok(b"x\r\n..\r\nMAIL FROM:<x@example.net>\r\n")),
+            (b"", Ok(b"")),
+            (b"no end", Ok(b"no end\r\n")),
+            (b"a\nb\r\n", Err(BareLineFeed)),
+            (b"a\rb\r\n", Err(BareCarriageReturn)),
+            (b"a\r", Err(BareCarriageReturn)),
+        ] {
+            for piece in [1, 2, 3, 100] {
+                let (content, fault) = chunked(given, piece);
+                let shown = String::from_utf8_lossy(given);
+                match expected {
+                    Ok(expected) => assert_eq!((content.as_slice(), fault), (expected, None), "{shown:?}"),
+                    Err(expected) => assert_eq!(fault, Some(expected), "{shown:?}"),
+                }
+            }
+        }
+    }
+
     /// The end as a regular expression would find it, and nothing cleverer.
     fn end_of(bytes: &[u8]) -> Option<usize> {
         if bytes.starts_with(b".\r\n") {
@@ -296,6 +364,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_content_of_bdat_ends_the_data_that_it_becomes(bytes in prop::collection::vec(prop::sample::select(b"\r\n.ax".to_vec()), 0..60), piece in 1..9_usize) {
+            let (content, fault) = chunked(&bytes, piece);
+            if fault.is_none() {
+                prop_assert_eq!(end_of(&content), None);
+                // A reader of DATA finds the same, up to the end of the last line.
+                let (again, fault, _) = read(&[content.as_slice(), b".\r\n"].concat(), piece);
+                prop_assert_eq!((again.as_slice(), fault), (content.as_slice(), None));
+                let unstuffed: Vec<_> = String::from_utf8(content).unwrap().split("\r\n").map(|line| line.strip_prefix('.').unwrap_or(line).to_owned()).collect();
+                let sent = String::from_utf8(bytes).unwrap();
+                let (taken, sent) = (unstuffed.join("\r\n"), sent);
+                prop_assert_eq!(taken.trim_end_matches("\r\n"), sent.trim_end_matches("\r\n"));
+            }
+        }
+
         #[test]
         fn only_crlf_dot_crlf_ends_content(bytes in prop::collection::vec(prop::sample::select(b"\r\n.ax".to_vec()), 0..60), piece in 1..9_usize) {
             let (content, fault, end) = read(&bytes, piece);

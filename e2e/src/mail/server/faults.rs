@@ -88,7 +88,8 @@ pub enum SessionStage {
     Rcpt,
     /// The reply to DATA.
     Data,
-    /// The middle of the content, after its first line.
+    /// The middle of the content, after its first line. With another reply than the usual one, the message is not
+    /// stored, and its end gets no reply.
     Content,
     /// The reply to the final dot. Without the usual reply, the message is not stored.
     EndOfData,

@@ -314,6 +314,8 @@ impl Session {
         }
         let content = self.content().await?;
         let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        // It was refused amid its content, and the client has been told.
+        let Some(content) = content else { return Ok(()) };
         if content.size > self.shared.max_message_size {
             return self.say("552 5.3.4 Message too large").await;
         }
@@ -342,10 +344,12 @@ impl Session {
     }
 
     /// Reads up to the final dot, with dots unstuffed (RFC 5321 section 4.5.2). Content that is too
-    /// large is read and dropped.
-    async fn content(&mut self) -> Result<Content, Ended> {
+    /// large is read and dropped. `None` if a fault has answered in the middle of it with something else than the usual
+    /// reply: nothing of it is taken then.
+    async fn content(&mut self) -> Result<Option<Content>, Ended> {
         let mut content = Content { size: 0, beginning: vec![] };
         let mut first = true;
+        let mut is_refused = false;
         loop {
             let line = match self.wire.line(self.shared.max_message_size).await? {
                 InputLine::Complete(line) => line,
@@ -359,10 +363,10 @@ impl Session {
                 && let Some(action) = self.fault().at(SessionStage::Content)
             {
                 self.struck();
-                self.wire.act(action, b"250 2.0.0 Ok\r\n").await?;
+                is_refused = !self.wire.act(action, b"250 2.0.0 Ok\r\n").await?;
             }
             if line == b"." {
-                return Ok(content);
+                return Ok((!is_refused).then_some(content));
             }
             content.push(line.strip_prefix(b".").unwrap_or(&line));
         }

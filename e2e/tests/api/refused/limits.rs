@@ -69,6 +69,16 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
         "spec.limits.messagesPerDay in body should be less than or equal to 1000000000",
     ),
     (
+        "with a number of connections of 0",
+        "{smtp: {host: mx.example, port: 25}, limits: {connections: 0}}",
+        "spec.limits.connections in body should be greater than or equal to 1",
+    ),
+    (
+        "with a number of messages over a connection of 1000001",
+        "{smtp: {host: mx.example, port: 25}, limits: {messagesPerConnection: 1000001}}",
+        "spec.limits.messagesPerConnection in body should be less than or equal to 1000000",
+    ),
+    (
         "whose warm-up has no beginning",
         "{smtp: {host: mx.example, port: 25}, limits: {warmUp: {schedule: [200]}}}",
         "spec.limits.warmUp.startedAt: Required value",

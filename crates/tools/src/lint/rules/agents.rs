@@ -4,7 +4,7 @@ use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
 use crate::manifests::Manifest;
 use mail_failover_api as api;
-use mail_failover_core::model::{Destination, TlsMode};
+use mail_failover_core::model::{Destination, ObjectKey, TlsMode};
 use mail_failover_resolve::login_key;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -47,6 +47,12 @@ pub(super) const PASSWORD_READABLE: Rule = Rule {
     broken_when: "auth.allowPlaintext lets a password go to a host outside the cluster and its network without verified TLS",
 };
 
+pub(super) const CONNECTION_LIMIT_UNUSED: Rule = Rule {
+    code: "ConnectionLimitUnused",
+    severity: Severity::Warning,
+    broken_when: "a backend limits connections or messagesPerConnection, and no route that uses it has an agent output: no relay keeps them",
+};
+
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for view in set.views().filter(has_agents) {
         next_hops(&view, findings);
@@ -54,6 +60,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         alternates(&view, findings);
     }
     auth(set, findings);
+    connection_limits(set, findings);
     breaker(set, findings);
 }
 
@@ -131,14 +138,39 @@ fn auth_of(spec: &api::SendingBackendSpec) -> Option<(&'static str, &api::AuthSp
     smtp.or_else(|| Some(("spec.service.auth", spec.service.as_ref()?.auth.as_ref()?)))
 }
 
+fn connection_limits(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
+    for (key, entry) in &set.backends {
+        let Some(limits) = &entry.spec.limits else { continue };
+        let field = match (limits.connections, limits.messages_per_connection) {
+            (Some(_), _) => "spec.limits.connections",
+            (None, Some(_)) => "spec.limits.messagesPerConnection",
+            (None, None) => continue,
+        };
+        let users = users_of(set, key);
+        if !users.is_empty() && !users.iter().any(has_agents) {
+            let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();
+            let message = format!(
+                "relays keep it, and none of the routes that use the backend ({}) has an output `agent`, by which relays go",
+                listed(&names)
+            );
+            let remedy = "add an output `agent` for `mail-failover relay`, or take the limit away";
+            findings.add(&CONNECTION_LIMIT_UNUSED, entry.manifest, field, message, remedy);
+        }
+    }
+}
+
+/// The routes that use a backend.
+fn users_of<'a>(set: &'a ObjectSet<'_>, key: &ObjectKey) -> Vec<UsableRoute<'a>> {
+    set.views()
+        .filter(|view| view.key.namespace == key.namespace)
+        .filter(|view| view.backends.iter().any(|placed| *placed.member.name == *key.name))
+        .collect()
+}
+
 fn auth(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, entry) in &set.backends {
         let Some((field, auth)) = auth_of(&entry.spec) else { continue };
-        let users: Vec<_> = set
-            .views()
-            .filter(|view| view.key.namespace == key.namespace)
-            .filter(|view| view.backends.iter().any(|placed| *placed.member.name == *key.name))
-            .collect();
+        let users = users_of(set, key);
         let is_probed = login_key(key, &entry.spec).is_some();
         if !users.is_empty() && !users.iter().any(has_agents) && !is_probed {
             let names: Vec<_> = users.iter().map(|view| &view.key.name).collect();

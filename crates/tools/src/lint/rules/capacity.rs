@@ -171,7 +171,7 @@ fn without_traffic(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     if view.route.traffic != Traffic::default() {
         return;
     }
-    let limited = view.in_service().filter(|placed| placed.backend.limits != Limits::default());
+    let limited = view.in_service().filter(|placed| placed.backend.limits.bound_messages());
     let names: Vec<_> = limited.map(|placed| &placed.member.name).collect();
     if !names.is_empty() {
         let message =

@@ -21,7 +21,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 60] = [
+pub const RULES: [&Rule; 61] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -75,6 +75,7 @@ pub const RULES: [&Rule; 60] = [
     &replies::REPLY_RULE_NEVER_DECIDES,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
+    &agents::CONNECTION_LIMIT_UNUSED,
     &agents::SECRET_WITHOUT_LOGIN,
     &agents::BREAKER_UNUSED,
     &agents::ALTERNATE_LEFT_OUT,

@@ -428,6 +428,16 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             ],
         ),
         (
+            "ConnectionLimitUnused",
+            vec![("/a/spec/limits/connections", json!(5)), ("/route/spec/outputs/2", other_output())],
+            vec![("/a/spec/limits/connections", json!(5))],
+        ),
+        (
+            "ConnectionLimitUnused",
+            vec![("/a/spec/limits/messagesPerConnection", json!(5)), ("/route/spec/outputs/2", other_output())],
+            vec![("/a/spec/limits/messagesPerConnection", json!(5))],
+        ),
+        (
             "SecretWithoutLogin",
             vec![("/secret", secret(&json!({"username": "c2hvcA=="})))],
             vec![("/secret", secret(&json!({"username": "c2hvcA==", "password": "aHVudGVyMg=="})))],

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::transaction::Ambiguity;
+use super::super::transaction::{Ambiguity, Operation};
 use super::*;
 use mail_failover_smtp::reply::Reply;
 
@@ -132,7 +132,7 @@ fn a_message_gets_the_backends_own_answers() {
     let mut dialogue = Dialogue::new();
     assert_eq!(dialogue.said, "220 relay.example ESMTP mail-failover relay\r\n");
     let hello = dialogue.say("EHLO shop.example\r\n");
-    assert_eq!(hello, "250-relay.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250 STARTTLS\r\n");
+    assert_eq!(hello, "250-relay.example\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-SIZE 1000\r\n250 STARTTLS\r\n");
     assert_eq!(dialogue.say("MAIL FROM:<a@shop.example>\r\n"), "250 2.1.0 fine by me\r\n");
     assert_eq!(dialogue.say("RCPT TO:<nobody@example.net>\r\n"), "550 5.1.1 no such user\r\n");
     assert_eq!(dialogue.say("RCPT TO:<b@example.net>\r\n"), "250 2.1.0 fine by me\r\n");
@@ -296,4 +296,73 @@ fn a_relay_that_ends_finishes_transactions_and_begins_none() {
     assert!(!busy.is_closed);
     assert_eq!(busy.codes("DATA\r\nx\r\n.\r\nMAIL FROM:<a@s.example>\r\n"), ["354", "250", "421"]);
     assert!(busy.is_closed && busy.messages.len() == 1);
+}
+
+#[test]
+fn bdat_is_taken_in_chunks_and_passed_on_as_data() {
+    let mut dialogue = Dialogue::new();
+    assert!(dialogue.say("EHLO shop.example\r\n").contains("250-CHUNKING\r\n"));
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert_eq!(dialogue.codes("BDAT 14\r\na: b\r\n\r\n.dot\r\nBDAT 3 LAST\r\nend"), ["250", "250"]);
+    assert_eq!(dialogue.messages, [b"a: b\r\n\r\n..dot\r\nend\r\n".to_vec()]);
+    // A second one, whose octets come one by one, and an empty last chunk.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    let mut codes = vec![];
+    for byte in b"BDAT 6\r\n.\r\nx\r\nBDAT 0 LAST\r\n" {
+        codes.extend(dialogue.codes([*byte]));
+    }
+    assert_eq!(codes, ["250", "250"]);
+    assert_eq!(dialogue.messages[1], b"..\r\nx\r\n");
+}
+
+#[test]
+fn the_octets_of_a_chunk_that_is_refused_are_no_commands() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\n");
+    assert_eq!(dialogue.codes("BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n"), ["503", "250"]);
+    dialogue.say("MAIL FROM:<a@shop.example>\r\n");
+    assert_eq!(dialogue.codes("BDAT 6\r\nQUIT\r\nNOOP\r\n"), ["554", "250"]);
+    dialogue.say("RCPT TO:<b@example.net>\r\n");
+    let mut malformed = Dialogue::new();
+    malformed.say("EHLO shop.example\r\n");
+    assert_eq!(malformed.codes("BDAT x LAST\r\nMAIL FROM:<a@shop.example>\r\n"), ["501", "421"]);
+    assert!(malformed.is_closed);
+    // A fault ends the transaction at the end of its chunk.
+    assert_eq!(dialogue.codes("BDAT 3\r\na\nbBDAT 2 LAST\r\n\r\n"), ["550", "503"]);
+    assert_eq!(dialogue.rejections, [Rejection::Content(ContentFault::BareLineFeed)]);
+    assert_eq!(dialogue.messages, Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn nothing_but_chunks_comes_between_chunks_and_rset_forgets_them() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert_eq!(dialogue.codes("BDAT 3\r\nx\r\n"), ["250"]);
+    assert_eq!(
+        dialogue.codes("RCPT TO:<c@example.net>\r\nDATA\r\nMAIL FROM:<>\r\nNOOP\r\n"),
+        ["503", "503", "503", "250"]
+    );
+    assert_eq!(dialogue.codes("RSET\r\nBDAT 3 LAST\r\ny\r\n"), ["250", "503"]);
+    assert_eq!(dialogue.messages, Vec::<Vec<u8>>::new());
+    // The bound on a message holds over all its chunks.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    let line = format!("{}\r\n", "x".repeat(598));
+    assert_eq!(dialogue.codes(format!("BDAT 600\r\n{line}BDAT 600 LAST\r\n{line}")), ["250", "552"]);
+}
+
+#[test]
+fn recipients_are_no_idle_commands() {
+    let mut dialogue = Dialogue::with(SessionSettings { max_recipients: 1000, ..settings() }, true);
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\n");
+    for number in 0..500 {
+        assert_eq!(dialogue.codes(format!("RCPT TO:<b{number}@example.net>\r\n")), ["250"], "{number}");
+    }
+    assert_eq!(dialogue.codes("DATA\r\nx\r\n.\r\n"), ["354", "250"]);
+    for number in 0..500 {
+        if dialogue.codes("NOOP\r\n") == ["421"] {
+            assert!(number > 100, "{number}");
+            return;
+        }
+    }
+    panic!("idle commands have a bound");
 }

@@ -14,6 +14,9 @@
 //!
 //! A wait for the application costs nothing of the bound on the transaction; all waits for backends together do.
 
+mod failures;
+mod replies;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +27,6 @@ use mail_failover_smtp::reply::Reply;
 use super::answer::Answer;
 use super::capabilities::{Capabilities, Lack, Needs};
 use super::command::{MailCommand, RecipientCommand};
-use super::judgement::{Judgement, judge};
 
 /// Pause of the application after which a server may have closed the connection.
 const IDLE: Duration = Duration::from_secs(3);
@@ -166,6 +168,16 @@ pub struct Evidence {
     pub since: Instant,
     /// True if the backend may have accepted the message.
     pub is_ambiguous: bool,
+}
+
+impl Evidence {
+    /// A session that has failed before any message: what it was for goes another way.
+    pub fn of_session(failure: OperationFailure, since: Instant) -> Self {
+        let OperationFailure { class, stage, refusal, summary, is_own: _ } = failure;
+        let reply = refusal.map(|reply| (mail_failover_smtp::dialogue::answered(stage), reply));
+        let stage = DeliveryStage::Session(stage);
+        Self { way: 0, class, stage, reply, summary, fate: Fate::PassedOn, since, is_ambiguous: false }
+    }
 }
 
 /// Consequence of a result for the message.
@@ -443,250 +455,6 @@ impl Transaction {
         }
     }
 
-    fn replied(&mut self, now: Instant, target: Target, step: Step, reply: Reply) {
-        let answered = match step {
-            Step::Connect | Step::Mail => Answered::Mail,
-            Step::Recipient(_) => Answered::Recipient,
-            Step::Data | Step::Content | Step::End => Answered::Data,
-        };
-        let way = &self.ways[self.at];
-        let judgement = judge(&way.rulebook, answered, step == Step::Data, &reply, self.mail.is_null());
-        let closes = reply.code == 421;
-        if closes && self.may_reconnect(step) {
-            // It had closed the connection while nobody used it.
-            self.release(false);
-            self.perform(now, target, Step::Connect);
-            return;
-        }
-        self.is_untried = false;
-        match judgement {
-            Judgement::Accepted => self.accepted(now, target, step, &reply),
-            Judgement::Nonsense => {
-                self.out_of_step(now, target, step, &format!("an answer to another command: {}", reply.code));
-            }
-            Judgement::OfMessage => self.refused(now, target, step, answered, &reply),
-            Judgement::OfBackend { class, about } => {
-                let evidence =
-                    self.evidence(class, stage_of(step), Some((answered, reply.clone())), reply.line().into());
-                let is_last = self.next_way(reply.code >= 500).is_none();
-                let is_of_this_command = is_last && !closes && self.is_of_this_command(target, step);
-                self.release_unless(is_of_this_command, !closes);
-                let failure = WayFailure::Refused { reply, waits: about.consequences().waits };
-                self.failed(now, failure, Some(evidence));
-            }
-        }
-    }
-
-    /// True if the connection may have ended while nobody used it, which says nothing about the server.
-    fn may_reconnect(&self, step: Step) -> bool {
-        self.is_untried && matches!(step, Step::Mail | Step::Recipient(_) | Step::Data)
-    }
-
-    /// True if the step is the one that the application waits for, and not a part of a replay.
-    fn is_of_this_command(&self, target: Target, step: Step) -> bool {
-        match (target, step) {
-            (Target::Recipient, Step::Recipient(at)) => at + 1 == self.recipients.len(),
-            (Target::Mail, Step::Mail) | (Target::Content, Step::Data | Step::End) => true,
-            (Target::Mail | Target::Recipient | Target::Content, _) => false,
-        }
-    }
-
-    fn accepted(&mut self, now: Instant, target: Target, step: Step, reply: &Reply) {
-        if let Step::Recipient(_) = step {
-            self.accepted_here += 1;
-        }
-        match step {
-            Step::End => {
-                let summary = reply.line().into();
-                let evidence = self.evidence(
-                    EvidenceClass::Ok,
-                    DeliveryStage::Data,
-                    Some((Answered::Data, reply.clone())),
-                    summary,
-                );
-                self.actions.push(TransactionAction::Evidence(Evidence { fate: Fate::Accepted, ..evidence }));
-                self.release(true);
-                self.is_over = true;
-                self.answer(now, Answer::of(reply));
-            }
-            Step::Data => self.perform(now, target, Step::Content),
-            Step::Connect | Step::Mail | Step::Recipient(_) | Step::Content => {
-                if self.accepted_here < self.recipients.len() {
-                    self.perform(now, target, Step::Recipient(self.accepted_here));
-                } else if target == Target::Content {
-                    self.perform(now, target, Step::Data);
-                } else {
-                    self.answer(now, Answer::of(reply));
-                }
-            }
-        }
-    }
-
-    /// The backend has refused the sender, a recipient or the message itself.
-    fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: &Reply) {
-        let fate = if reply.code >= 500 { Fate::Refused } else { Fate::Deferred };
-        let evidence = self.evidence(
-            EvidenceClass::RecipientLevel,
-            stage_of(step),
-            Some((answered, reply.clone())),
-            reply.line().into(),
-        );
-        self.actions.push(TransactionAction::Evidence(Evidence { fate, ..evidence }));
-        if self.is_of_this_command(target, step) {
-            match target {
-                Target::Recipient => drop(self.recipients.pop()),
-                Target::Mail | Target::Content => {
-                    self.release(true);
-                    self.is_over = true;
-                }
-            }
-            self.answer(now, Answer::of(reply));
-            return;
-        }
-        // The application was told otherwise, by another backend: its answers must stay true.
-        let what = if let Step::Recipient(_) = step { "a recipient" } else { "the sender" };
-        let backend = &self.ways[self.at].backend;
-        let text = format!(
-            "4.3.0 {what} that was accepted before is refused by {backend}, which has to carry the message now: {}",
-            reply.line()
-        );
-        self.release(true);
-        self.fail(now, Answer::own(451, text));
-    }
-
-    fn operation_failed(&mut self, now: Instant, target: Target, step: Step, failure: OperationFailure) {
-        self.is_connected = false;
-        if failure.class == EvidenceClass::ConnectionLost && self.may_reconnect(step) {
-            // It was closed while nobody used it, and that says nothing about the server.
-            self.actions.push(TransactionAction::Release { is_in_step: false });
-            self.perform(now, target, Step::Connect);
-            return;
-        }
-        self.is_untried = false;
-        self.actions.push(TransactionAction::Release { is_in_step: false });
-        let OperationFailure { class, stage, refusal, summary, is_own } = failure;
-        let is_ambiguous = step == Step::End;
-        let stage = match step {
-            Step::Connect => DeliveryStage::Session(stage),
-            Step::Mail | Step::Recipient(_) | Step::Data | Step::Content | Step::End => stage_of(step),
-        };
-        let reply = refusal.map(|reply| (mail_failover_smtp::dialogue::answered(session_stage(stage)), reply));
-        let evidence = Evidence { is_ambiguous, ..self.evidence(class, stage, reply, summary.clone()) };
-        // Of who had no time nobody knows if it would have answered.
-        let is_own = is_own || (self.is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
-        let evidence = (!is_own).then_some(evidence);
-        if is_ambiguous && self.bounds.ambiguity == Ambiguity::Refuse {
-            self.push_evidence(evidence, Fate::Deferred);
-            let backend = &self.ways[self.at].backend;
-            let text = format!("4.4.2 {backend} may have accepted the message and has not said so: {summary}");
-            self.is_over = true;
-            self.answer(now, Answer::own(451, text));
-            return;
-        }
-        self.failed(now, WayFailure::Unavailable(summary), evidence);
-    }
-
-    fn out_of_step(&mut self, now: Instant, target: Target, step: Step, what: &str) {
-        let failure = OperationFailure {
-            class: EvidenceClass::ProtocolError,
-            stage: Stage::Mail,
-            refusal: None,
-            summary: what.into(),
-            is_own: false,
-        };
-        self.operation_failed(now, target, step, failure);
-    }
-
-    /// The position of the next way, if there is one. Some are only for what was refused by a 5xx.
-    fn next_way(&self, is_refused: bool) -> Option<usize> {
-        let mut ways = self.ways.iter().enumerate().skip(self.at + 1);
-        ways.find(|(_, way)| is_refused || !way.after_refusal).map(|(at, _)| at)
-    }
-
-    /// The present way has failed: goes on with the next one, or tells the application.
-    fn failed(&mut self, now: Instant, failure: WayFailure, evidence: Option<Evidence>) {
-        let Some((target, _)) = self.pending else { return };
-        self.is_untried = false;
-        let is_refused = matches!(&failure, WayFailure::Refused { reply, .. } if reply.code >= 500);
-        self.failures.retain(|(at, _)| *at != self.at);
-        self.failures.push((self.at, failure));
-        // What is left must do for a step and for the final answer.
-        let has_time = now < self.end_of_bound().checked_sub(self.bounds.answer).unwrap_or(now);
-        if let Some(next) = self.next_way(is_refused).filter(|_| has_time) {
-            self.push_evidence(evidence, Fate::PassedOn);
-            self.at = next;
-            self.accepted_here = 0;
-            self.since = now;
-            self.perform(now, target, Step::Connect);
-            return;
-        }
-        let answer = self.exhausted(has_time);
-        self.push_evidence(evidence, if answer.code >= 500 { Fate::Refused } else { Fate::Deferred });
-        if target == Target::Recipient && self.is_connected {
-            // Only this recipient was refused; the backend goes on with the others.
-            drop(self.recipients.pop());
-            self.answer(now, answer);
-        } else {
-            self.fail(now, answer);
-        }
-    }
-
-    /// Ends the transaction with this answer: at once if the application waits for the final one, and otherwise it is
-    /// told to everything that follows.
-    fn fail(&mut self, now: Instant, answer: Answer) {
-        let Some((target, _)) = self.pending else { return };
-        match target {
-            Target::Mail | Target::Content => self.is_over = true,
-            Target::Recipient => {
-                drop(self.recipients.pop());
-                if !self.recipients.is_empty() || answer.code < 500 {
-                    let text = if answer.code < 500 { answer.text.clone() } else { format!("4.3.0 {}", answer.text) };
-                    self.broken = Some(Answer::own(451, text));
-                } else {
-                    self.broken = Some(answer.clone());
-                }
-            }
-        }
-        self.answer(now, answer);
-    }
-
-    /// The answer after every way has failed.
-    fn exhausted(&self, has_time: bool) -> Answer {
-        let mut lacks = self.failures.iter().map(|(_, failure)| match failure {
-            WayFailure::Lacking(lack) => Some(*lack),
-            WayFailure::Unavailable(_) | WayFailure::Refused { .. } => None,
-        });
-        if let (Some(first), true) = (lacks.clone().next().flatten(), lacks.all(|lack| lack.is_some()) && has_time) {
-            let (code, text) = first.refusal();
-            return Answer::own(code, text);
-        }
-        let others: Vec<_> =
-            self.failures.iter().filter(|(_, failure)| !matches!(failure, WayFailure::Lacking(_))).collect();
-        let are_final = others
-            .iter()
-            .all(|(_, failure)| matches!(failure, WayFailure::Refused { reply, waits: false } if reply.code >= 500));
-        match others.first() {
-            // Each of them has said no for good, and no other one could say yes.
-            Some((_, WayFailure::Refused { reply, .. })) if are_final && has_time => return Answer::of(reply),
-            // 421 would say that we close the connection.
-            Some((_, WayFailure::Refused { reply, .. })) if (400..500).contains(&reply.code) && reply.code != 421 => {
-                return Answer::of(reply);
-            }
-            Some(_) | None => {}
-        }
-        let mut reasons = vec![];
-        for (at, failure) in &self.failures {
-            let backend = &self.ways[*at].backend;
-            reasons.push(match failure {
-                WayFailure::Unavailable(summary) => format!("{backend}: {summary}"),
-                WayFailure::Refused { reply, .. } => format!("{backend}: {}", reply.line()),
-                WayFailure::Lacking(lack) => format!("{backend}: no {}", lack.as_str()),
-            });
-        }
-        let why = if has_time { "no backend takes the message now" } else { "no backend took the message in time" };
-        Answer::own(451, format!("4.4.1 {why} ({})", reasons.join("; ")))
-    }
-
     fn answer(&mut self, now: Instant, answer: Answer) {
         self.spent += now.saturating_duration_since(self.waits_since);
         self.answered_at = now;
@@ -750,5 +518,4 @@ fn session_stage(stage: DeliveryStage) -> Stage {
 }
 
 #[cfg(test)]
-#[path = "transaction_tests.rs"]
 mod tests;

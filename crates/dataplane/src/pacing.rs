@@ -1,7 +1,7 @@
-//! Pace of the sessions with each backend: one begins when its turn has come, so that a backend gets no more messages
-//! a second than this agent's part of its limit.
+//! Pace of the messages to each backend: one begins when its turn has come, so that a backend gets no more messages a
+//! second than our part of its limit.
 //!
-//! Before each session Postfix asks for the TLS policy of the next hop, and that one delivery waits for the answer:
+//! In the relay a message waits for it. Beside Postfix a session does: before each session Postfix asks for the TLS policy of the next hop, and that one delivery waits for the answer:
 //! neither a client that hands in mail nor the queue manager does. Postfix's own `smtp_destination_rate_delay` knows
 //! whole seconds between two deliveries, and each order of a list as a destination of its own.
 // ADR-0126: The pace of a backend is kept where a session begins.

@@ -1,0 +1,3 @@
+module smtp-client
+
+go 1.26
