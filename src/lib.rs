@@ -2,6 +2,8 @@
 
 pub mod app;
 pub mod controller;
+pub mod dial;
+pub mod dns;
 pub mod leader;
 pub mod observers;
 pub mod output;

@@ -21,6 +21,11 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// kubectl that keeps the API server's resources in the folder `cache`.
     pub fn new(program: &Path, kubeconfig: &Path, cache: &Path) -> Self {
         Self {

@@ -18,6 +18,7 @@ pub mod helm;
 pub mod in_cluster;
 pub mod mail;
 pub mod mta;
+pub mod name_server;
 pub mod node;
 pub mod operator;
 pub mod postfix;

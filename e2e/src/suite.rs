@@ -27,6 +27,7 @@ use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Prog
 use crate::environment;
 use crate::go_module::GoModule;
 use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
+use crate::name_server;
 use crate::node::images::{self, Image, Recipe};
 use crate::node::{Node, packages};
 use crate::operator;
@@ -126,6 +127,7 @@ enum Need {
     HaProxy,
     Strace,
     WebhookReceiver,
+    NameServers,
 }
 
 /// A trial named by a sentence about the behaviour.
@@ -199,6 +201,13 @@ impl Trial {
     #[must_use]
     pub fn needs_webhook_receiver(mut self) -> Self {
         self.needs.push(Need::WebhookReceiver);
+        self
+    }
+
+    /// Declares that the trial starts DNS servers.
+    #[must_use]
+    pub fn needs_name_servers(mut self) -> Self {
+        self.needs.push(Need::NameServers);
         self
     }
 
@@ -369,6 +378,7 @@ impl Suite {
             Need::WebhookReceiver if webhook_receiver::library().is_none() => {
                 Some(webhook_receiver::HOW_TO_INSTALL.to_owned())
             }
+            Need::NameServers if !name_server::is_installed() => Some(name_server::HOW_TO_INSTALL.to_owned()),
             Need::Control if !is_own => {
                 Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
             }
@@ -384,6 +394,7 @@ impl Suite {
             Need::HaProxy
             | Need::Strace
             | Need::WebhookReceiver
+            | Need::NameServers
             | Need::Control
             | Need::OwnNetwork
             | Need::OwnNode

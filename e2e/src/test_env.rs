@@ -264,6 +264,11 @@ impl TestEnv {
         Ok(operator)
     }
 
+    /// The program kubectl, for scripts.
+    pub fn kubectl_program(&self) -> &Path {
+        self.kubectl.program()
+    }
+
     /// Runs kubectl in the trial's namespace and returns what it prints.
     ///
     /// # Errors

@@ -84,6 +84,11 @@ pub struct OperatorArguments {
     #[arg(long = "dns-server", value_name = "ADDRESS:PORT")]
     pub dns_servers: Vec<SocketAddr>,
 
+    /// Name of this operator in the marks of DNS records that follow routes. Operators that update the same zones need
+    /// different ones.
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = dns_owner)]
+    pub dns_owner: String,
+
     /// Addresses that backends may lead to.
     #[command(flatten)]
     pub dial_guard: DialGuard,
@@ -110,6 +115,18 @@ pub struct OperatorArguments {
     #[arg(long, env = "MAIL_FAILOVER_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
 }
+
+/// A name that can stand in the mark of a DNS record, between commas.
+fn dns_owner(text: &str) -> Result<String, InvalidOwner> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_name = (1..=63).contains(&text.len()) && text.bytes().all(is_allowed);
+    is_name.then(|| text.to_owned()).ok_or(InvalidOwner)
+}
+
+/// Error for a text that cannot name an operator in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use 1 to 63 letters, digits, hyphens, underscores and dots")]
+pub struct InvalidOwner;
 
 /// Address at which others reach this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +164,10 @@ mod tests {
         assert_eq!(parsed("10.0.0.7:443"), Ok(("10.0.0.7".to_owned(), Some(443))));
         assert_eq!(parsed("2001:db8::7"), Ok(("2001:db8::7".to_owned(), None)));
         assert_eq!(parsed("[2001:db8::7]:443"), Ok(("2001:db8::7".to_owned(), Some(443))));
+        assert_eq!(
+            (dns_owner("eu-1"), dns_owner("a,b"), dns_owner("")),
+            (Ok("eu-1".to_owned()), Err(InvalidOwner), Err(InvalidOwner))
+        );
         assert!(parsed("pod.example").unwrap_err().to_string().contains("10.0.0.7:8443"));
     }
 }

@@ -25,8 +25,10 @@ use crate::controller::login::LoginSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
 use crate::controller::state::{ControllerState, Settings as ControllerSettings};
+use crate::controller::tsig_secret::TsigSecret;
 use crate::controller::webhook_secret::SigningSecret;
 use crate::controller::{metrics as controller_metrics, read, run as controller};
+use crate::dns::{self, DnsClient};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
 use crate::observers::{self, LocalReport, PeerEvent};
 use crate::probe::{self, Prober, StartError};
@@ -137,6 +139,9 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let webhook_secret_reader =
         operator.start_reader::<SigningSecret>("the reader of webhooks' Secrets", &clients, &inputs);
     let webhook_client = operator.webhook_client(leadership.clone())?;
+    let tsig_secret_reader =
+        operator.start_reader::<TsigSecret>("the reader of Secrets of DNS updates", &clients, &inputs);
+    let dns_client = operator.dns_client(leadership.clone())?;
     drop(inputs);
     let scope = operator.start_watches(&clients, events);
     let metrics = controller_metrics::Metrics::new(&mut operator.registry);
@@ -157,6 +162,8 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         login_reader,
         webhook_secret_reader,
         webhook_client,
+        tsig_secret_reader,
+        dns_client,
         heartbeat: operator.heartbeat.clone(),
         clock: operator.clock,
         metrics: metrics.clone(),
@@ -346,6 +353,12 @@ impl Operator {
         Ok(WebhookClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
+    fn dns_client(&mut self, leadership: Leadership) -> Result<DnsClient, AppError> {
+        let metrics = dns::Metrics::new(&mut self.registry);
+        let guard = self.arguments.dial_guard.clone();
+        Ok(DnsClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
+    }
+
     fn start_reader<R: Readable>(
         &mut self,
         name: &'static str,
@@ -382,6 +395,7 @@ impl Operator {
             cluster_domain: self.arguments.cluster_domain.clone(),
             guard: self.arguments.dial_guard.clone(),
             reports,
+            dns_owner: self.arguments.dns_owner.as_str().into(),
             jobs: self.arguments.probe_image.clone().map(|image| JobSettings {
                 image,
                 ehlo_name: self.arguments.ehlo_name.clone(),

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
+use mail_failover_dns::tsig::TsigKey;
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
@@ -27,6 +28,7 @@ pub(super) struct DependencyCache {
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
     webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
+    tsig_secrets: BTreeMap<ObjectKey, Result<TsigKey, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl DependencyCache {
             cas: BTreeMap::new(),
             logins: BTreeMap::new(),
             webhook_secrets: BTreeMap::new(),
+            tsig_secrets: BTreeMap::new(),
         }
     }
 
@@ -170,6 +173,19 @@ impl DependencyCache {
 
     pub(super) fn forget_webhook_secret(&mut self, key: &ObjectKey) {
         self.webhook_secrets.remove(key);
+    }
+
+    pub(super) fn cache_tsig_secret(&mut self, key: ObjectKey, answer: Result<TsigKey, ReadProblem>) {
+        self.tsig_secrets.insert(key, answer);
+    }
+
+    pub(super) fn forget_tsig_secret(&mut self, key: &ObjectKey) {
+        self.tsig_secrets.remove(key);
+    }
+
+    /// The key that signs DNS updates; the message of an error says what is wrong with its Secret.
+    pub(super) fn tsig_key(&self, key: &ObjectKey) -> Result<TsigKey, ReadProblem> {
+        self.tsig_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 
     /// The certificates that a webhook trusts.

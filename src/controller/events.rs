@@ -71,6 +71,7 @@ pub(super) enum EventReason {
     MailKept,
     TrialWanted,
     WebhookFailing,
+    DnsFailing,
 }
 
 impl EventReason {
@@ -93,6 +94,7 @@ impl EventReason {
             Self::MailKept => "MailKept",
             Self::TrialWanted => "TrialWanted",
             Self::WebhookFailing => reason::WEBHOOK_FAILING,
+            Self::DnsFailing => reason::DNS_FAILING,
         }
     }
 
@@ -111,7 +113,7 @@ impl EventReason {
             | Self::TrialWanted => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
-            Self::OutputRefused => "Write",
+            Self::OutputRefused | Self::DnsFailing => "Write",
             Self::WebhookFailing => "Call",
         }
     }
@@ -129,7 +131,8 @@ impl EventReason {
             | Self::CertificateExpiring
             | Self::MailKept
             | Self::TrialWanted
-            | Self::WebhookFailing => true,
+            | Self::WebhookFailing
+            | Self::DnsFailing => true,
             Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
                 false
             }

@@ -48,6 +48,11 @@ pub struct Metrics {
     route_state: Family<RouteStateLabels, Gauge>,
     route_delivering: Family<RouteLabels, Gauge>,
     webhooks_failing: Family<RouteLabels, Gauge>,
+    dns_failing: Family<RouteLabels, Gauge>,
+    /// Attempts to lead zones under way.
+    pub(super) dns_calls_under_way: Gauge,
+    /// Times that the bound on attempts to lead zones made a route wait.
+    pub(super) dns_limit_reached: Counter,
     /// Calls of webhooks under way.
     pub(super) webhook_calls_under_way: Gauge,
     /// Times that the bound on calls of webhooks made a route wait.
@@ -228,6 +233,17 @@ impl Metrics {
                 "route_webhooks_failing",
                 "1 while the receiver of a webhook has not accepted where the route leads, and has failed for 30 s; no series without webhooks",
             ),
+            dns_failing: register(
+                registry,
+                "route_dns_failing",
+                "1 while not every authority answers with the DNS records of the active backend, and attempts have failed for 30 s; no series without DNS outputs",
+            ),
+            dns_calls_under_way: register(registry, "dns_calls_under_way", "Attempts to lead zones under way"),
+            dns_limit_reached: register(
+                registry,
+                "dns_limit_reached",
+                "How often a route had to wait because the bound on attempts to lead zones, or its namespace's part of it, was reached",
+            ),
             webhook_calls_under_way: register(registry, "webhook_calls_under_way", "Calls of webhooks under way"),
             webhook_limit_reached: register(
                 registry,
@@ -344,6 +360,14 @@ impl Metrics {
             let is_in = status.state == Some(state);
             self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
         }
+        match status.conditions.iter().find(|one| one.type_ == condition::DNS_APPLIED) {
+            Some(dns) => {
+                self.dns_failing.get_or_create(&route_labels(key)).set(i64::from(dns.status == "False"));
+            }
+            None => {
+                self.dns_failing.remove(&route_labels(key));
+            }
+        }
         let webhooks = status.conditions.iter().find(|one| one.type_ == condition::WEBHOOKS_APPLIED);
         match webhooks {
             Some(webhooks) => {
@@ -450,6 +474,7 @@ impl Metrics {
         self.queued_messages.remove(&route_labels(key));
         self.oldest_queued.remove(&route_labels(key));
         self.route_delivering.remove(&route_labels(key));
+        self.dns_failing.remove(&route_labels(key));
         self.webhooks_failing.remove(&route_labels(key));
     }
 }

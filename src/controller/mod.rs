@@ -38,5 +38,6 @@ pub mod run;
 pub mod state;
 mod status;
 mod timers;
+pub mod tsig_secret;
 mod turns;
 pub mod webhook_secret;

@@ -17,6 +17,8 @@ pub(super) enum Reference {
     Login(ObjectKey),
     /// A Secret, for webhooks.
     WebhookSecret(ObjectKey),
+    /// A Secret, for DNS updates.
+    TsigSecret(ObjectKey),
 }
 
 /// References by resource, and resources by reference.

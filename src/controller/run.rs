@@ -16,7 +16,9 @@ use super::login::LoginSecret;
 use super::metrics::Metrics;
 use super::read::Reader;
 use super::state::{ControllerState, Effects, ReadChange};
+use super::tsig_secret::TsigSecret;
 use super::webhook_secret::SigningSecret;
+use crate::dns::{DnsClient, DnsResult};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
@@ -81,6 +83,10 @@ pub struct Connections {
     pub webhook_secret_reader: Reader<SigningSecret>,
     /// Calls webhooks.
     pub webhook_client: WebhookClient,
+    /// Reads Secrets of DNS updates.
+    pub tsig_secret_reader: Reader<TsigSecret>,
+    /// Leads zones.
+    pub dns_client: DnsClient,
     /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,
     /// Source of the present time.
@@ -115,12 +121,15 @@ pub async fn run(
         login_reader,
         webhook_secret_reader,
         webhook_client,
+        tsig_secret_reader,
+        dns_client,
         heartbeat,
         clock,
         metrics,
     } = connections;
     let mut actions: JoinSet<ActionResult> = JoinSet::new();
     let mut webhook_calls: JoinSet<WebhookResult> = JoinSet::new();
+    let mut dns_calls: JoinSet<DnsResult> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
@@ -141,6 +150,8 @@ pub async fn run(
             logins,
             webhook_secrets,
             webhook_calls: calls,
+            tsig_secrets,
+            dns_calls: attempts,
             report_changes,
             awaited,
             known_up_to,
@@ -179,6 +190,16 @@ pub async fn run(
                 ReadChange::Drop(key) => webhook_secret_reader.drop_(&key),
             }
         }
+        for change in tsig_secrets {
+            match change {
+                ReadChange::Use(key) => tsig_secret_reader.use_(key),
+                ReadChange::Drop(key) => tsig_secret_reader.drop_(&key),
+            }
+        }
+        for call in attempts {
+            let client = dns_client.clone();
+            dns_calls.spawn(async move { client.carry_out(call).await });
+        }
         for call in calls {
             let client = webhook_client.clone();
             webhook_calls.spawn(async move { client.carry_out(call).await });
@@ -210,6 +231,9 @@ pub async fn run(
             }
             Some(result) = webhook_calls.join_next(), if !webhook_calls.is_empty() => {
                 state.handle(clock.now(), Input::Webhook(Box::new(result?)));
+            }
+            Some(result) = dns_calls.join_next(), if !dns_calls.is_empty() => {
+                state.handle(clock.now(), Input::Dns(Box::new(result?)));
             }
             event = peer_events.recv() => {
                 let Some(event) = event else { break };

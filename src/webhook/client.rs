@@ -2,29 +2,26 @@
 // A client that connects by itself, and pools, would resolve the name again behind the guard's back.
 
 use std::future::pending;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use axum::http::{Request, Uri};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RecordType;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::metrics::Metrics;
 use super::{WebhookCall, WebhookRequest, WebhookResult};
+use crate::dial::{DialError, Dialer, connect};
 use crate::leader::{ClaimLost, Leadership};
-use crate::probe::{StartError, absolute, dns_client};
+use crate::probe::StartError;
 use mail_failover_core::model::{Timestamp, Tls, TlsMode};
 use mail_failover_runtime::clock::unix_seconds;
-use mail_failover_runtime::dial_guard::{DialGuard, DialOrigin, DialRefusal};
+use mail_failover_runtime::dial_guard::{DialGuard, DialOrigin};
 use mail_failover_smtp::message::bounded;
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 use mail_failover_webhook::answer::{is_accepted, refusal, retry_after};
@@ -32,8 +29,6 @@ use mail_failover_webhook::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HE
 
 /// Port of HTTPS.
 const HTTPS: u16 = 443;
-/// Most addresses of a receiver that are tried in one call.
-const MAX_ADDRESSES: usize = 4;
 /// Time limit of one connection, so that a second address has a chance within the call's.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Size of the buffer for an answer's head.
@@ -51,20 +46,9 @@ pub enum WebhookError {
     /// The URL names no host.
     #[error("url names no host")]
     NoHost,
-    /// The name has no address, or DNS does not answer.
-    #[error("{0} cannot be resolved: {1}")]
-    Unresolved(String, String),
-    /// Every address is one that nothing of ours connects to.
-    #[error(transparent)]
-    Refused(#[from] DialRefusal),
     /// No connection could be made.
-    #[error("{address}: {source}")]
-    Connect {
-        /// The address that was tried last.
-        address: SocketAddr,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The certificates of `caRef` cannot be used.
     #[error("caRef: {0}")]
     Trust(#[from] TlsSetupError),
@@ -96,9 +80,9 @@ impl WebhookError {
         match self {
             Self::NotLeader(_) => "not_leader",
             Self::Request(_) | Self::NoHost => "url",
-            Self::Unresolved(..) => "unresolved",
-            Self::Refused(_) => "refused_destination",
-            Self::Connect { .. } => "unreachable",
+            Self::Dial(DialError::Unresolved(..)) => "unresolved",
+            Self::Dial(DialError::Refused(_)) => "refused_destination",
+            Self::Dial(DialError::Connect { .. }) => "unreachable",
             Self::Trust(_) | Self::Tls(_) => "tls",
             Self::Http(_) | Self::Ended => "http",
             Self::Status { .. } => "status",
@@ -117,8 +101,7 @@ impl WebhookError {
 pub struct WebhookClient(Arc<Shared>);
 
 struct Shared {
-    dns: TokioResolver,
-    guard: DialGuard,
+    dialer: Dialer,
     tls: TlsSetups,
     leadership: Leadership,
     metrics: Metrics,
@@ -141,8 +124,8 @@ impl WebhookClient {
         leadership: Leadership,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let dns = dns_client(dns_servers)?;
-        Ok(Self(Arc::new(Shared { dns, guard, tls: TlsSetups::default(), leadership, metrics })))
+        let dialer = Dialer::new(dns_servers, guard)?;
+        Ok(Self(Arc::new(Shared { dialer, tls: TlsSetups::default(), leadership, metrics })))
     }
 
     /// Makes a call. Counts and logs its result.
@@ -180,71 +163,20 @@ impl Shared {
         let tls = Tls { mode: TlsMode::Implicit, server_name: host.into(), trust: request.trust.clone() };
         // `None` only without TLS.
         let setup = self.tls.setup(&tls)?.ok_or(WebhookError::NoHost)?;
-        let stream = connect(&addresses).await?;
+        let stream = connect(host, &addresses, CONNECT).await?;
         let (handshake, _) = setup.handshake(stream, host).await;
         let stream = handshake.map_err(|failure| WebhookError::Tls(bounded(&failure.what, 200)))?;
         exchange(*stream, signed(id, &uri, request)?).await
     }
 
-    /// The addresses of a host that may be connected to, looked up and checked anew for each call.
+    /// The addresses of a host that may be connected to.
     async fn admitted(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, WebhookError> {
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => self.look_up(host).await?,
-        };
-        let (mut admitted, mut refused) = (vec![], None);
-        for address in addresses {
-            let address = SocketAddr::new(address, port);
-            match self.guard.check(address, DialOrigin::Webhook) {
-                Ok(()) => admitted.push(address),
-                Err(refusal) => {
-                    self.metrics.refused_destination(refusal.rule());
-                    refused = Some(refusal);
-                }
-            }
+        let judged = self.dialer.judge(host, port, DialOrigin::Webhook).await?;
+        for refusal in &judged.refused {
+            self.metrics.refused_destination(refusal.rule());
         }
-        match (admitted.is_empty(), refused) {
-            (true, Some(refusal)) => Err(refusal.into()),
-            (_, _) => Ok(admitted),
-        }
+        Ok(judged.usable()?)
     }
-
-    async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, WebhookError> {
-        let unresolved = |why: &str| WebhookError::Unresolved(bounded(host, 100), bounded(why, 150));
-        let name = absolute(host).ok_or_else(|| unresolved("it is no DNS name"))?;
-        let (v4, v6) =
-            tokio::join!(self.dns.lookup(name.clone(), RecordType::A), self.dns.lookup(name, RecordType::AAAA));
-        let mut addresses = vec![];
-        let mut error = None;
-        for answer in [v4, v6] {
-            match answer {
-                Ok(lookup) => addresses.extend(lookup.answers().iter().filter_map(|record| record.data.ip_addr())),
-                Err(failed) => error = error.or(Some(failed)),
-            }
-        }
-        if addresses.is_empty() {
-            let why = error.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-            return Err(unresolved(&why));
-        }
-        Ok(addresses)
-    }
-}
-
-/// A connection to the first address that answers.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, WebhookError> {
-    let mut failed = WebhookError::NoHost;
-    for address in addresses.iter().take(MAX_ADDRESSES) {
-        let connected = timeout(CONNECT, TcpStream::connect(address)).await;
-        match connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => {
-                // Without it the body of a small request waits for the head's acknowledgement.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(source) => failed = WebhookError::Connect { address: *address, source },
-        }
-    }
-    Err(failed)
 }
 
 /// The request of an attempt, with its time and signatures.

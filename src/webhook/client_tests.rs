@@ -155,7 +155,7 @@ async fn nobody_is_called_where_the_guard_or_the_certificate_says_no() {
     let receiver = Receiver::start().await;
     let (client, _publisher) = Receiver::client(DialGuard::default(), LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome;
-    assert!(matches!(refused, Err(WebhookError::Refused(_))), "{refused:?}");
+    assert!(matches!(refused, Err(WebhookError::Dial(DialError::Refused(_)))), "{refused:?}");
     let port = DialGuard { allow_webhook_ports: vec![], ..receiver.guard() };
     let (client, _publisher) = Receiver::client(port, LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome.unwrap_err().to_string();

@@ -20,6 +20,8 @@ pub mod condition {
     pub const MAIL_KEPT: &str = "MailKept";
     /// Every receiver of a route's webhooks has accepted where the route leads.
     pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
+    /// Every authority answers with the DNS records of the active backend.
+    pub const DNS_APPLIED: &str = "DnsApplied";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -70,6 +72,12 @@ pub mod reason {
     pub const WEBHOOK_PENDING: &str = "WebhookPending";
     /// Calls of a webhook's receiver have failed for a while.
     pub const WEBHOOK_FAILING: &str = "WebhookFailing";
+    /// Not every authority has been seen to answer with the latest DNS records.
+    pub const DNS_PENDING: &str = "DnsPending";
+    /// DNS records have not been written, or seen at every authority, for a while.
+    pub const DNS_FAILING: &str = "DnsFailing";
+    /// DNS records of an output's name exist that are not the route's.
+    pub const DNS_CONFLICT: &str = "DnsConflict";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";
@@ -115,11 +123,11 @@ pub mod reason {
     pub const CA_MALFORMED: &str = "CAMalformed";
     /// The certificates that a backend names cannot be read.
     pub const CA_UNREADABLE: &str = "CAUnreadable";
-    /// The Secret of a probe's login, or of a webhook, does not exist.
+    /// The Secret of a probe's login, of a webhook, or of DNS updates, does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// The Secret of a probe's login, or of a webhook, does not hold what it should.
+    /// The Secret of a probe's login, of a webhook, or of DNS updates, does not hold what it should.
     pub const SECRET_MALFORMED: &str = "SecretMalformed";
-    /// The Secret of a probe's login, or of a webhook, cannot be read.
+    /// The Secret of a probe's login, of a webhook, or of DNS updates, cannot be read.
     pub const SECRET_UNREADABLE: &str = "SecretUnreadable";
 
     /// A backend is out of service by `spec.suspended`.

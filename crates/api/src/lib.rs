@@ -10,6 +10,7 @@
 
 pub mod conditions;
 mod crds;
+mod dns_output;
 mod failover_policy;
 mod mail_route;
 mod mail_route_status;
@@ -18,6 +19,9 @@ mod status;
 mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
+pub use dns_output::{
+    DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
+};
 pub use failover_policy::{
     BreakerSpec, BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec, FailoverPolicy,
     FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec,

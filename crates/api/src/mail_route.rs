@@ -2,7 +2,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DOMAIN, MailRouteStatus, PLACE, WebhookOutputSpec};
+use super::{DOMAIN, DnsOutputSpec, MailRouteStatus, PLACE, WebhookOutputSpec};
 
 /// One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ use super::{DOMAIN, MailRouteStatus, PLACE, WebhookOutputSpec};
     validation = Rule::new("self.outputs.all(o, !has(o.configMap) || self.outputs.exists_one(p, has(p.configMap) && p.configMap.name == o.configMap.name))").message("spec.outputs[].configMap.name must be unique"),
     validation = Rule::new("self.outputs.all(o, !has(o.agent) || (self.outputs.exists_one(p, has(p.agent) && p.agent.configMap == o.agent.configMap) && !self.outputs.exists(p, has(p.configMap) && p.configMap.name == o.agent.configMap)))").message("spec.outputs[].agent.configMap must be unique, among spec.outputs[].configMap.name, too"),
     validation = Rule::new("self.outputs.all(o, !has(o.webhook) || self.outputs.exists_one(p, has(p.webhook) && p.webhook.name == o.webhook.name))").message("spec.outputs[].webhook.name must be unique"),
+    validation = Rule::new("self.outputs.all(o, !has(o.dns) || self.outputs.exists_one(p, has(p.dns) && (has(p.dns.name) ? p.dns.name : p.dns.zone).lowerAscii() == (has(o.dns.name) ? o.dns.name : o.dns.zone).lowerAscii()))").message("spec.outputs[].dns.name must be unique; without one it is the zone"),
+    validation = Rule::new("self.outputs.all(o, !has(o.dns) || !has(o.dns.mx) || self.backends.all(b, o.dns.mx.exists(m, m.backend == b.name)))").message("spec.outputs[].dns.mx must name a host for every backend of spec.backends"),
+    validation = Rule::new("self.outputs.all(o, !has(o.dns) || !has(o.dns.mx) || o.dns.mx.all(m, self.backends.exists(b, b.name == m.backend)))").message("spec.outputs[].dns.mx[].backend must be one of spec.backends"),
     validation = Rule::new("!has(self.messages) || self.outputs.exists(o, has(o.agent))").message("spec.messages has an effect with an output agent only: add one to spec.outputs, or take spec.messages away")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -106,7 +109,7 @@ pub struct MailRouteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessagesSpec>,
 
-    /// Objects that are rewritten, and receivers that are called, when the route switches; 1 to 16.
+    /// Objects and DNS records that are rewritten, and receivers that are called, when the route switches; 1 to 16.
     #[schemars(length(min = 1, max = 16))]
     pub outputs: Vec<OutputSpec>,
 }
@@ -186,9 +189,9 @@ pub struct ResidencySpec {
     pub jurisdictions: Vec<String>,
 }
 
-/// Object that is rewritten, or receiver that is called, when the route switches. Exactly one of its fields must be set.
+/// Object or DNS records that are rewritten, or receiver that is called, when the route switches. Exactly one of its fields must be set.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent), has(self.webhook)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set"))]
+#[x_kube(validation = Rule::new("[has(self.service), has(self.configMap), has(self.agent), has(self.webhook), has(self.dns)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutputSpec {
     /// A Service without selector that this route owns, whose EndpointSlices point at the active backend. For clients that
@@ -209,6 +212,11 @@ pub struct OutputSpec {
     /// platform, a CRM, or anything else that has to follow the mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookOutputSpec>,
+
+    /// Records of a DNS zone that follow the mail: MX for replies, bounces and MTAs whose next hop is a domain. Not the way
+    /// by which other domains' servers are reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsOutputSpec>,
 }
 
 /// A ConfigMap for `mail-failover agent`.

@@ -126,7 +126,7 @@ pub struct MailRouteStatus {
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
-    /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
+    /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `DnsApplied`, where it has DNS records: every authority answers with those of the active backend. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -163,30 +163,31 @@ pub struct DivertedStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputStatus {
-    /// Kind of the object: Service or ConfigMap; or Webhook.
+    /// Kind of the object: Service or ConfigMap; or Webhook, or DNS.
     #[schemars(length(max = 32))]
     pub kind: String,
-    /// Name of the object, or of the webhook.
+    /// Name of the object, of the webhook, or of the MX records.
     #[schemars(length(max = 253))]
     pub name: String,
     /// Backends that it leads to, with the shares of the mail that follow from it; of a webhook those that its receiver
-    /// was told last.
+    /// was told last, and of DNS records that at which they were seen to lead last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub active: Vec<OutputShare>,
-    /// Scheme, host and port of a webhook's receiver.
+    /// Scheme, host and port of a webhook's receiver; servers that take the updates of DNS records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 300))]
     pub destination: Option<String>,
-    /// Id of the event that a webhook's receiver is to accept: its header `webhook-id`.
+    /// Id of the event that a webhook's receiver is to accept: its header `webhook-id`. DNS records as they should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 512))]
     pub wanted: Option<String>,
-    /// Id of the event that it has accepted last. The receiver is led where the route leads while it is that of `wanted`.
+    /// Id of the event that it has accepted last; DNS records as every authority has answered with them. The output leads
+    /// where the route does while it is that of `wanted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 512))]
     pub applied: Option<String>,
-    /// Time at which it has accepted that.
+    /// Time of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]
     pub applied_at: Option<MicroTime>,

@@ -47,6 +47,18 @@ fn webhook() -> Value {
     json!({"name": "flags", "url": "https://flags.example/hook", "secretRef": {"name": "flags"}})
 }
 
+fn dns() -> Value {
+    json!({"zone": "shop.example", "name": "bounce.Shop.example",
+        "mx": [{"backend": "a", "host": "mx.a.example"}, {"backend": "b", "host": "mx.b.example"}],
+        "records": [{"name": "em.shop.example", "type": "CNAME", "values": ["{{ backend }}.example"]}],
+        "rfc2136": {"servers": ["ns1.shop.example", "192.0.2.53:5353"], "tsigSecretRef": {"name": "tsig"}}})
+}
+
+/// The route with DNS records, one place of which is changed.
+fn with_dns(pointer: &str, value: Value) -> Value {
+    with(route(), "/outputs/-", json!({"dns": with(dns(), pointer, value)}))
+}
+
 /// A sound spec with one place changed.
 fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -429,12 +441,12 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "MailRoute",
             with(route(), "/outputs/-", json!({})),
-            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set",
         ),
         (
             "MailRoute",
             with(route(), "/outputs/2/service", json!({"name": "other", "ports": [port.clone()]})),
-            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
+            "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set",
         ),
         (
             "MailRoute",
@@ -494,6 +506,62 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "MailRoute",
             with(route(), "/outputs/0/service/ports/-", json!({"name": "b", "port": 25})),
             "spec.outputs[].service.ports[].port must be unique",
+        ),
+        (
+            "MailRoute",
+            with(with_dns("/mode", json!("Reorder")), "/outputs/-", json!({"dns": with(dns(), "/mx", Value::Null)})),
+            "spec.outputs[].dns.name must be unique",
+        ),
+        (
+            "MailRoute",
+            with(with_dns("/mx", Value::Null), "/outputs/3/dns/records", Value::Null),
+            "at least one of spec.outputs[].dns.mx and spec.outputs[].dns.records must be set",
+        ),
+        (
+            "MailRoute",
+            with_dns("/name", json!("bounce.other.example")),
+            "spec.outputs[].dns.name must be the zone or lie below it",
+        ),
+        (
+            "MailRoute",
+            with_dns("/name", json!("workshop.example")),
+            "spec.outputs[].dns.name must be the zone or lie below it",
+        ),
+        (
+            "MailRoute",
+            with_dns("/records/0/name", json!("em.other.example")),
+            "spec.outputs[].dns.records[].name must be the zone or lie below it",
+        ),
+        (
+            "MailRoute",
+            with_dns("/records/-", json!({"name": "EM.shop.example", "type": "CNAME", "values": ["a.example"]})),
+            "spec.outputs[].dns.records[] must be unique by name and type",
+        ),
+        (
+            "MailRoute",
+            with(with_dns("/mode", json!("Swap")), "/outputs/3/dns/mx", Value::Null),
+            "spec.outputs[].dns.mode has an effect with mx only",
+        ),
+        (
+            "MailRoute",
+            with_dns("/ttl", json!("1500ms")),
+            "spec.outputs[].dns.ttl must be whole seconds between 1s and 24h",
+        ),
+        (
+            "MailRoute",
+            with_dns("/ttl", json!("25h")),
+            "spec.outputs[].dns.ttl must be whole seconds between 1s and 24h",
+        ),
+        ("MailRoute", with_dns("/timeout", json!("31s")), "spec.outputs[].dns.timeout must be between 1s and 30s"),
+        (
+            "MailRoute",
+            with_dns("/mx", json!([{"backend": "a", "host": "mx.a.example"}])),
+            "spec.outputs[].dns.mx must name a host for every backend of spec.backends",
+        ),
+        (
+            "MailRoute",
+            with_dns("/mx/-", json!({"backend": "c", "host": "mx.c.example"})),
+            "spec.outputs[].dns.mx[].backend must be one of spec.backends",
         ),
     ];
     let mut tried = BTreeSet::new();

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod dns;
 mod pem;
 mod persisted;
 mod policy;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, domains, number, port_number, texts, webhook};
+use super::{MAX_PER_DAY, MAX_PER_SECOND, Rejection, dns, domains, number, port_number, texts, webhook};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
@@ -55,8 +55,9 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
         config_maps: vec![],
         agents: vec![],
         webhooks: vec![],
+        dns: vec![],
     };
-    for api::OutputSpec { service, config_map, agent, webhook } in outputs {
+    for api::OutputSpec { service, config_map, agent, webhook, dns } in outputs {
         if let Some(api::ServiceOutputSpec { name, ports }) = service {
             let ports = ports.iter().map(|api::ServiceOutputPortSpec { name, port }| {
                 Ok(ServiceOutputPort {
@@ -85,7 +86,11 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
             }
             route.webhooks.push(webhook::webhook(spec)?);
         }
+        if let Some(spec) = dns {
+            route.dns.push(dns::dns(spec, &route.backends)?);
+        }
     }
+    dns::check_disjoint(&route.dns)?;
     Ok(route)
 }
 

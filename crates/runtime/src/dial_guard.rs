@@ -38,6 +38,9 @@ const MAIL_PORTS: &str = "25,465,587,588,2465,2525,2587";
 /// Port of HTTPS, where webhooks are received.
 const WEBHOOK_PORTS: &str = "443";
 
+/// Port of DNS, where servers take updates and answer for a zone.
+const DNS_PORTS: &str = "53";
+
 const fn v4(octets: [u8; 4], prefix: u8) -> IpNet {
     let [a, b, c, d] = octets;
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
@@ -70,6 +73,10 @@ pub struct DialGuard {
     /// Ports at which the receiver of a webhook may be connected to, comma-separated, with ranges.
     #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = WEBHOOK_PORTS)]
     pub allow_webhook_ports: Vec<PortRange>,
+
+    /// Ports at which a DNS server that an output names may be connected to, comma-separated, with ranges.
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = DNS_PORTS)]
+    pub allow_dns_ports: Vec<PortRange>,
 }
 
 impl Default for DialGuard {
@@ -80,6 +87,7 @@ impl Default for DialGuard {
             allow_destinations: vec![],
             allow_ports: ports.collect(),
             allow_webhook_ports: WEBHOOK_PORTS.parse().into_iter().collect(),
+            allow_dns_ports: DNS_PORTS.parse().into_iter().collect(),
         }
     }
 }
@@ -93,6 +101,8 @@ pub enum DialOrigin {
     Cluster,
     /// A host that somebody wrote into a webhook's URL, or that a name in it resolves to.
     Webhook,
+    /// A DNS server that somebody wrote into an output, or that a zone names.
+    Dns,
 }
 
 impl DialGuard {
@@ -109,6 +119,7 @@ impl DialGuard {
         let (ports, flag) = match origin {
             DialOrigin::Spec => (&self.allow_ports, "--allow-ports"),
             DialOrigin::Webhook => (&self.allow_webhook_ports, "--allow-webhook-ports"),
+            DialOrigin::Dns => (&self.allow_dns_ports, "--allow-dns-ports"),
             DialOrigin::Cluster => return Ok(()),
         };
         if ports.iter().any(|range| range.contains(address.port())) {
@@ -133,8 +144,9 @@ impl DialGuard {
 
     /// The flags that say the same on another command line. Defaults are left out.
     pub fn arguments(&self) -> Vec<String> {
-        // The processes that are started by it call no webhook.
-        let Self { deny_destinations, allow_destinations, allow_ports, allow_webhook_ports: _ } = self;
+        // The processes that are started by it call no webhook and update no zone.
+        let Self { deny_destinations, allow_destinations, allow_ports, allow_webhook_ports: _, allow_dns_ports: _ } =
+            self;
         let mut arguments = vec![];
         if !deny_destinations.is_empty() {
             arguments.push(format!("--deny-destinations={}", joined(deny_destinations)));
@@ -156,6 +168,7 @@ impl DialGuard {
             allow_destinations: self.allow_destinations.clone(),
             allow_ports: vec![PortRange { first: port, last: port }],
             allow_webhook_ports: self.allow_webhook_ports.clone(),
+            allow_dns_ports: self.allow_dns_ports.clone(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub const MAX_TEMPLATE: usize = 8192;
 pub const MAX_BODY: usize = 65_536;
 /// Largest rendered value of a header, in bytes.
 pub const MAX_HEADER: usize = 8192;
+/// Longest data of a DNS record that a template renders, in bytes.
+pub const MAX_RECORD: usize = 1024;
 /// Steps that a template may take.
 const FUEL: u64 = 20_000;
 /// Depth of nested loops and expressions.
@@ -32,6 +34,8 @@ const NAMES: [&str; 10] =
     ["id", "sequence", "type", "time", "namespace", "route", "output", "transition", "backend", "active"];
 /// Fields of `transition`.
 const TRANSITION_FIELDS: [&str; 6] = ["id", "kind", "from", "to", "reason", "decidedAt"];
+/// The name in templates of DNS records.
+const BACKEND: &str = "backend";
 /// The further name of headers.
 const SECRET: &str = "secret";
 
@@ -99,6 +103,12 @@ struct TemplateContext<'a> {
     secret: Option<Value>,
 }
 
+/// Values that the template of a DNS record is rendered with.
+#[derive(Serialize)]
+struct RecordContext<'a> {
+    backend: &'a str,
+}
+
 /// Returns true for a content type of JSON.
 pub fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -110,7 +120,7 @@ pub fn is_json(content_type: &str) -> bool {
 /// # Errors
 /// [`TemplateError`] for what is wrong with it.
 pub fn check_body(template: &str, content_type: &str) -> Result<(), TemplateError> {
-    check(template, &[])?;
+    check(template, Names::OfEvent(&[]))?;
     match render_body(template, content_type, &WebhookEvent::sample()) {
         // A choice by the name of a backend: which of them there are is not known here.
         Err(TemplateError::Undefined { .. }) => Ok(()),
@@ -138,7 +148,7 @@ pub fn render_body(template: &str, content_type: &str, event: &WebhookEvent) -> 
 /// # Errors
 /// [`TemplateError`] for what is wrong with it.
 pub fn check_header(template: &str) -> Result<(), TemplateError> {
-    check(template, &[SECRET])?;
+    check(template, Names::OfEvent(&[SECRET]))?;
     let secret = WebhookSecret::sample();
     let dry = template.contains(SECRET);
     // Which keys the Secret has is not known yet.
@@ -156,8 +166,46 @@ pub fn render_header(template: &str, event: &WebhookEvent, secret: &WebhookSecre
     if value.chars().all(is_header_character) { Ok(value.trim().to_owned()) } else { Err(TemplateError::Header) }
 }
 
+/// Renders the data of a DNS record for a backend, which is the only name that its template has.
+///
+/// # Errors
+/// [`TemplateError`] for what is wrong with it, and for a result that is too long.
+pub fn render_record(template: &str, backend: &str) -> Result<String, TemplateError> {
+    check(template, Names::OfRecord)?;
+    let context = RecordContext { backend };
+    let data = render(template, AutoEscape::None, &context, MAX_RECORD)?;
+    Ok(String::from_utf8_lossy(&data).trim().to_owned())
+}
+
+/// Names that a template may use.
+#[derive(Clone, Copy)]
+enum Names<'a> {
+    /// Those of an event, and these.
+    OfEvent(&'a [&'static str]),
+    /// That of a DNS record.
+    OfRecord,
+}
+
+impl Names<'_> {
+    /// The names that there are instead, if this one is unknown.
+    fn instead_of(self, first: &str, field: Option<&str>) -> Option<Vec<&'static str>> {
+        let Self::OfEvent(more) = self else {
+            return (first != BACKEND || field.is_some()).then(|| vec![BACKEND]);
+        };
+        let is_known = match first {
+            "transition" => field.is_none_or(|field| TRANSITION_FIELDS.contains(&field)),
+            // A list.
+            "active" => true,
+            _ => (NAMES.contains(&first) && field.is_none()) || more.contains(&first),
+        };
+        let known = NAMES.iter().chain(more).copied();
+        let known = if first == "transition" { TRANSITION_FIELDS.to_vec() } else { known.collect() };
+        (!is_known).then_some(known)
+    }
+}
+
 /// Checks what a dry run of one case would not find.
-fn check(template: &str, more: &[&'static str]) -> Result<(), TemplateError> {
+fn check(template: &str, names: Names<'_>) -> Result<(), TemplateError> {
     if template.len() > MAX_TEMPLATE {
         return Err(TemplateError::TooLong);
     }
@@ -179,15 +227,7 @@ fn check(template: &str, more: &[&'static str]) -> Result<(), TemplateError> {
     for name in used {
         let mut parts = name.split('.');
         let (first, field) = (parts.next().unwrap_or_default(), parts.next());
-        let is_known = match first {
-            "transition" => field.is_none_or(|field| TRANSITION_FIELDS.contains(&field)),
-            // A list.
-            "active" => true,
-            _ => (NAMES.contains(&first) && field.is_none()) || more.contains(&first),
-        };
-        if !is_known {
-            let known = NAMES.iter().chain(more).copied();
-            let known = if first == "transition" { TRANSITION_FIELDS.to_vec() } else { known.collect() };
+        if let Some(known) = names.instead_of(first, field) {
             return Err(TemplateError::UnknownName(name, known.join(", ")));
         }
     }
@@ -237,7 +277,7 @@ fn url_encoded(text: &str) -> String {
 fn render(
     template: &str,
     escape: AutoEscape,
-    context: &TemplateContext<'_>,
+    context: &impl Serialize,
     bound: usize,
 ) -> Result<Vec<u8>, TemplateError> {
     let environment = environment(escape);

@@ -120,3 +120,16 @@ fn a_header_may_hold_a_value_of_the_secret() {
     assert_eq!(check_header("a\nb"), Err(TemplateError::Header));
     assert!(matches!(check_header("{{ nobody }}"), Err(TemplateError::UnknownName(..))));
 }
+
+#[test]
+fn data_of_a_dns_record_is_rendered_for_a_backend_and_knows_no_other_name() {
+    let target = "{{ {\"ses-eu\": \"a.example\", \"relay\": \"b.example\"}[backend] }}";
+    assert_eq!(render_record(target, "relay").as_deref(), Ok("b.example"));
+    assert!(matches!(render_record(target, "other"), Err(TemplateError::Undefined { .. })));
+    assert_eq!(render_record(" v=spf1 -all\n", "relay").as_deref(), Ok("v=spf1 -all"));
+    assert_eq!(render_record("{% if backend == \"a\" %}1{% endif %}", "b").as_deref(), Ok(""));
+    for unknown in ["{{ active }}", "{{ backend.name }}", "{{ secret }}"] {
+        assert!(matches!(render_record(unknown, "a"), Err(TemplateError::UnknownName(..))), "{unknown}");
+    }
+    assert_eq!(render_record(&"a".repeat(MAX_RECORD + 1), "a"), Err(TemplateError::Output(MAX_RECORD)));
+}

@@ -114,7 +114,11 @@ const CASES: &[(Kind, &str, &str)] = &[
          {webhook: {name: a, url: 'https://a.example', secretRef: {name: a}}}, \
          {webhook: {name: b, url: 'https://[2001:db8::1]:8443/x?y=z', method: PATCH, secretRef: {name: b.c}, caRef: {secret: ca, key: root.pem}, \
          headers: [{name: Authorization, value: 'Bearer {{ secret.token }}'}], body: '{{ active }}', contentType: application/json; charset=utf-8, \
-         timeout: 30s, await: true}}]}",
+         timeout: 30s, await: true}}, \
+         {dns: {zone: shop.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example, preference: 65535}], \
+         rfc2136: {servers: ['[2001:db8::53]:5353', ns1], tsigSecretRef: {name: tsig}}}}, \
+         {dns: {zone: shop.example, name: _x.bounce.shop.example, records: [{name: bounce.shop.example, type: AAAA, values: ['{{ backend }}']}], \
+         ttl: 24h, timeout: 30s, await: true, rfc2136: {servers: [ns1], authorities: [ns1, ns2], tsigSecretRef: {name: tsig}}}}]}",
     ),
 ];
 

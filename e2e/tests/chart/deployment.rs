@@ -55,6 +55,9 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
 
     let ports: Vec<_> = all.dial_guard.allow_webhook_ports.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["443", "8000-8999"]);
+    let ports: Vec<_> = all.dial_guard.allow_dns_ports.iter().map(ToString::to_string).collect();
+    assert_eq!((ports, all.dns_owner.as_str()), (vec!["53".to_owned(), "5300-5399".to_owned()], "eu"));
+    assert_eq!(usual.dns_owner, "default");
 
     ensure!(usual.probe_image.is_none());
     assert_eq!((all.probe_image.as_deref(), all.max_probe_jobs), (Some("registry.example/probe:1"), 3));

@@ -49,6 +49,7 @@ fn everything() -> Value {
         "probeJobs": { "enabled": true, "image": "registry.example/probe:1", "max": 3 },
         "smtpDestinations": { "deny": ["10.0.0.0/8", "fd00::/8"], "allow": ["10.9.0.7"], "ports": [25, "1024-65535"] },
         "webhooks": { "ports": [443, "8000-8999"] },
+        "dns": { "owner": "eu", "ports": [53, "5300-5399"] },
         "smtpProbes": { "ehloName": "mx.example", "dnsServers": ["10.0.0.1:53", "10.0.0.2:53"] },
         "nodeSelector": { "kubernetes.io/os": "linux" }, "tolerations": [{ "operator": "Exists" }], "podLabels": { "a": "b" },
         "podAnnotations": { "c": "d" }, "deploymentAnnotations": { "e": "f" }, "serviceAccount": { "annotations": { "g": "h" } },

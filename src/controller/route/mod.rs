@@ -1,6 +1,7 @@
 //! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its
 //! status.
 
+mod dns;
 mod held;
 mod outputs;
 mod status;
@@ -34,6 +35,8 @@ use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
 use mail_failover_runtime::dial_guard::DialGuard;
 
+pub(super) use dns::PlannedDnsCall;
+use dns::{DnsRecords, DnsState};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
 pub(super) use webhooks::PlannedCall;
@@ -78,6 +81,7 @@ pub(super) struct RouteEntry {
     /// Backends that each output leads to, once all are written.
     output_status: Option<Vec<OutputStatus>>,
     webhooks: Webhooks,
+    dns: DnsRecords,
 }
 
 /// Age from which a message that is kept is told of.
@@ -114,6 +118,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) drift: ClockDrift,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
+    /// Name of this operator in the marks of DNS records.
+    pub(super) dns_owner: &'a Arc<str>,
     pub(super) publishing: Publishing,
     pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
     pub(super) observed: &'a Observed,
@@ -228,7 +234,10 @@ impl RouteEntry {
     pub(super) fn has_only_agents(&self) -> bool {
         let usable = self.usable.as_ref();
         usable.is_some_and(|route| {
-            let has_others = !route.services.is_empty() || !route.config_maps.is_empty() || !route.webhooks.is_empty();
+            let has_others = !route.services.is_empty()
+                || !route.config_maps.is_empty()
+                || !route.webhooks.is_empty()
+                || !route.dns.is_empty();
             !route.agents.is_empty() && !has_others
         })
     }
@@ -311,13 +320,15 @@ impl RouteEntry {
         let (uid, route) = self.precondition(cx)?;
         let decided = self.decide(cx, &route);
         self.want_webhooks(&uid, &route, &decided);
+        self.want_dns(&route, &decided);
         // ADR-0001: Write status before outputs.
         self.persist_decision(cx, &decided)?;
         // Beside the other outputs: neither waits for the other.
         let webhooks_timeout = self.plan_webhooks(cx, &route, &decided);
+        let dns_timeout = self.plan_dns(cx, &route);
         let outputs = match self.write_outputs(cx, &uid, &route, &decided) {
             Ok(outputs) => outputs,
-            Err(first) => return Err(Box::new(first.and_at(webhooks_timeout))),
+            Err(first) => return Err(Box::new(first.and_at(webhooks_timeout).and_at(dns_timeout))),
         };
         let events = self.publish_events(cx, &uid, &outputs);
         let rest = self.write_rest_of_status(cx, &decided, &outputs);
@@ -325,7 +336,8 @@ impl RouteEntry {
             .and_act(rest)
             .and_at(decided.decision.next_timeout)
             .and_at(outputs.next_timeout)
-            .and_at(webhooks_timeout))
+            .and_at(webhooks_timeout)
+            .and_at(dns_timeout))
     }
 
     /// Takes note of the time at which every output was first seen to follow the latest transition.
@@ -496,11 +508,17 @@ impl RouteEntry {
         if matches!(outputs.state, OutputsState::Complete) {
             self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
             // ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
-            match self.webhooks.state(route, cx.now, true) {
-                WebhooksState::Applied => {}
-                WebhooksState::Pending(_) => outputs.state = OutputsState::Waiting,
-                WebhooksState::Failing(rejections) => outputs.state = OutputsState::Unanswered(rejections),
-            }
+            outputs.state = match (self.webhooks.state(route, cx.now, true), self.dns.state(route, cx.now, true)) {
+                (WebhooksState::Failing(mut rejections), DnsState::Failing(more)) => {
+                    rejections.extend(more);
+                    OutputsState::Unanswered(rejections)
+                }
+                (WebhooksState::Failing(rejections), _) | (_, DnsState::Failing(rejections)) => {
+                    OutputsState::Unanswered(rejections)
+                }
+                (WebhooksState::Pending(_), _) | (_, DnsState::Pending(_)) => OutputsState::Waiting,
+                (WebhooksState::Applied, DnsState::Applied(_)) => OutputsState::Complete,
+            };
         }
         self.note_applied(cx, &outputs.state);
         Ok(outputs)
@@ -520,6 +538,21 @@ impl RouteEntry {
         let object = self.object.as_ref().and_then(Cached::readable)?;
         let before = object.status.as_ref().filter(|_| object.metadata.deletion_timestamp.is_none())?;
         self.webhooks.plan(cx, route, &decided.decision.memory, before)
+    }
+
+    /// Notes where zones are to lead, once there is anywhere.
+    fn want_dns(&mut self, route: &Route, decided: &Decided) {
+        let before = self.object.as_ref().and_then(Cached::readable).and_then(|object| object.status.as_ref());
+        self.dns.want(route, &decided.decision.memory, before);
+    }
+
+    fn plan_dns(&mut self, cx: &RouteContext<'_>, route: &Route) -> Option<Timestamp> {
+        let object = self.object.as_ref().and_then(Cached::readable)?;
+        // ADR-0141: Records outlive the route, and a route that nobody may carry.
+        if object.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        self.dns.plan(cx, route)
     }
 
     /// Publishes the pending Events, unless a publication is under way or must wait.
@@ -612,6 +645,10 @@ impl RouteEntry {
             webhooks_state: (self.usable.as_ref())
                 .filter(|route| decided.is_some() && !route.webhooks.is_empty())
                 .map(|route| self.webhooks.state(route, cx.now, false)),
+            dns: decided.and(self.usable.as_ref()).map(|route| self.dns.statuses(route)),
+            dns_state: (self.usable.as_ref())
+                .filter(|route| decided.is_some() && !route.dns.is_empty())
+                .map(|route| self.dns.state(route, cx.now, false)),
             bypassed_by_agents: cx.bypassed_by_agents,
             is_mail_stuck: cx.is_mail_stuck,
         };

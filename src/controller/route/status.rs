@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::dns::{DnsState, KIND as DNS};
 use super::held::HeldMail;
 use super::webhooks::{KIND as WEBHOOK, WebhooksState};
 use crate::controller::action::ResourceRef;
@@ -42,7 +43,7 @@ pub(super) enum OutputsState {
     Refused(Vec<Rejection>),
     /// The API server does not answer as it should.
     Failing(String),
-    /// Everything is written, and receivers of awaited webhooks have failed for a while.
+    /// Everything is written, and receivers of awaited webhooks or awaited DNS records have failed for a while.
     Unanswered(Vec<Rejection>),
 }
 
@@ -77,6 +78,10 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) webhooks: Option<Vec<OutputStatus>>,
     /// State of the webhooks; `None` without any.
     pub(super) webhooks_state: Option<WebhooksState>,
+    /// The DNS records' entries of `status.outputs`; `None` if they stay as they were.
+    pub(super) dns: Option<Vec<OutputStatus>>,
+    /// State of the DNS records; `None` without any.
+    pub(super) dns_state: Option<DnsState>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
     /// True if mail has waited for long beside an agent, and none has left there meanwhile.
@@ -117,12 +122,14 @@ impl StatusBuilder<'_> {
         status
     }
 
-    /// The entries of `status.outputs`: objects, then webhooks.
+    /// The entries of `status.outputs`: objects, then webhooks, then DNS records.
     fn outputs_status(&self) -> Vec<OutputStatus> {
-        let (webhooks, objects): (Vec<_>, Vec<_>) =
+        let (webhooks, others): (Vec<_>, Vec<_>) =
             self.before.outputs.iter().cloned().partition(|output| output.kind == WEBHOOK);
+        let (dns, objects): (Vec<_>, Vec<_>) = others.into_iter().partition(|output| output.kind == DNS);
         let mut outputs = self.output_status.clone().unwrap_or(objects);
         outputs.extend(self.webhooks.clone().unwrap_or(webhooks));
+        outputs.extend(self.dns.clone().unwrap_or(dns));
         outputs
     }
 
@@ -157,6 +164,7 @@ impl StatusBuilder<'_> {
         self.set_recovery_time_met(&mut conditions, status);
         self.set_mail_kept(&mut conditions);
         self.set_webhooks_applied(&mut conditions);
+        self.set_dns_applied(&mut conditions);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -183,7 +191,10 @@ impl StatusBuilder<'_> {
                 (Some(false), reason, joined(rejections))
             }
             OutputsState::Failing(error) => (Some(false), reason::WRITE_FAILED, error.clone()),
-            OutputsState::Unanswered(rejections) => (Some(false), reason::WEBHOOK_FAILING, joined(rejections)),
+            OutputsState::Unanswered(rejections) => {
+                let reason = rejections.first().map_or(reason::WEBHOOK_FAILING, |rejection| rejection.reason);
+                (Some(false), reason, joined(rejections))
+            }
             OutputsState::Waiting if is_true(&self.before.conditions, condition::OUTPUTS_APPLIED) => {
                 let message = condition_message(&self.before.conditions, condition::OUTPUTS_APPLIED);
                 (Some(true), reason::APPLIED, message.to_owned())
@@ -300,6 +311,33 @@ impl StatusBuilder<'_> {
         }
     }
 
+    fn set_dns_applied(&self, conditions: &mut Conditions<'_>) {
+        match &self.dns_state {
+            Some(DnsState::Applied(ttl)) => {
+                let ttl = ttl.as_secs_f64();
+                let longer =
+                    self.recovery_time.map(|objective| objective.as_secs_f64()).filter(|objective| *objective < ttl);
+                let longer = longer.map_or_else(String::new, |objective| {
+                    format!(", which is longer than objectives.recoveryTime ({objective} s): set a shorter ttl")
+                });
+                let message = format!(
+                    "every authority answers with the records of the active backend; after a failover caches may keep the records before for {ttl} s{longer}"
+                );
+                conditions.set(condition::DNS_APPLIED, Some(true), reason::APPLIED, &message);
+            }
+            Some(DnsState::Pending(names)) => {
+                let message = format!("not seen at every authority yet: {}", names.join(", "));
+                conditions.set(condition::DNS_APPLIED, None, reason::DNS_PENDING, &message);
+            }
+            Some(DnsState::Failing(rejections)) => {
+                let reason = rejections.first().map_or(reason::DNS_FAILING, |rejection| rejection.reason);
+                conditions.set(condition::DNS_APPLIED, Some(false), reason, &joined(rejections));
+            }
+            None if self.decision.is_none() => conditions.keep(condition::DNS_APPLIED),
+            None => {}
+        }
+    }
+
     /// The Events still to be published: those pending before, and those of this status.
     fn pending_events(&self, status: &MailRouteStatus) -> Vec<PendingEvent> {
         let before = self.before.pending_events.iter();
@@ -354,6 +392,13 @@ impl StatusBuilder<'_> {
                 .any(|one| one.type_ == condition::WEBHOOKS_APPLIED && one.status == "False");
             if !was_failing {
                 events::push(&mut pending, self.event(EventReason::WebhookFailing, None, &joined(rejections)));
+            }
+        }
+        if let Some(DnsState::Failing(rejections)) = &self.dns_state {
+            let conditions = &self.before.conditions;
+            let was_failing = conditions.iter().any(|one| one.type_ == condition::DNS_APPLIED && one.status == "False");
+            if !was_failing {
+                events::push(&mut pending, self.event(EventReason::DnsFailing, None, &joined(rejections)));
             }
         }
         if let Some(LongKept::Messages { about, backend }) = self.kept

@@ -29,6 +29,7 @@ fn with_jobs() -> Vec<(&'static str, Value)> {
 fn state(limit: usize, leads: bool) -> ControllerState {
     let jobs = (limit > 0).then(|| JobSettings { image: "mail-failover:1".to_owned(), ehlo_name: None, limit });
     let settings = Settings {
+        dns_owner: "test".into(),
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         guard: DialGuard::default(),

@@ -6,10 +6,14 @@ mod acquittal_tests;
 mod agents;
 #[cfg(test)]
 mod agents_tests;
+mod call_places;
 #[cfg(test)]
 mod delays_tests;
 #[cfg(test)]
 mod deliveries_tests;
+mod dns;
+#[cfg(test)]
+mod dns_tests;
 #[cfg(test)]
 mod flood_tests;
 #[cfg(test)]
@@ -45,10 +49,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use agents::Agents;
+use call_places::CallPlaces;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
-use webhooks::WebhookCalls;
 use work_queue::WorkQueue;
 
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
@@ -62,6 +66,7 @@ use crate::controller::policy::PolicyEntry;
 use crate::controller::reconcile::{Publishing, Reconciled};
 use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
+use crate::dns::DnsCall;
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::probe_job::JobSettings;
@@ -91,6 +96,8 @@ pub struct Settings {
     pub reports: Option<OperatorEndpoint>,
     /// Settings of the probes that run as Jobs; `None` if none do.
     pub jobs: Option<JobSettings>,
+    /// Name of this operator in the marks of DNS records.
+    pub dns_owner: Arc<str>,
 }
 
 /// Effects on the rest of the process.
@@ -108,6 +115,10 @@ pub struct Effects {
     pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
     /// Webhooks to call; each call is answered with [`Input::Webhook`].
     pub webhook_calls: Vec<WebhookCall>,
+    /// Secrets of DNS updates to read or not to read any more.
+    pub tsig_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Attempts to lead zones; each is answered with [`Input::Dns`].
+    pub dns_calls: Vec<DnsCall>,
     /// Changes of this replica's verdicts, for its peers.
     pub report_changes: Vec<observers::BackendChange>,
     /// Namespaces in which this replica has not observed every backend once since its start; `None` before it knows
@@ -173,7 +184,8 @@ pub struct ControllerState {
     peers: Peers,
     agents: Agents,
     jobs: Jobs,
-    webhook_calls: WebhookCalls,
+    webhook_calls: CallPlaces,
+    dns_calls: CallPlaces,
     /// Unreadable objects already reported in status.
     reported: BTreeMap<ResourceRef, ReportedUnreadable>,
     pending: Effects,
@@ -202,7 +214,8 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
-            webhook_calls: WebhookCalls::default(),
+            webhook_calls: CallPlaces::default(),
+            dns_calls: CallPlaces::default(),
             reported: BTreeMap::new(),
             pending: Effects::default(),
         }
@@ -250,6 +263,14 @@ impl ControllerState {
                 }
             }
             Input::Webhook(result) => self.handle_webhook_result(now, &result),
+            Input::TsigSecret(key, answer) => {
+                let reference = Reference::TsigSecret(key.clone());
+                if self.references.is_used(&reference) {
+                    self.dependencies.cache_tsig_secret(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
+            Input::Dns(result) => self.handle_dns_result(now, &result),
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
             Input::Drift(drift) => self.handle_drift(drift),
             Input::Unfit(unfit) => self.handle_unfit(now, unfit),
@@ -364,6 +385,7 @@ impl ControllerState {
             drift: self.drift,
             resource,
             instance: &self.settings.instance,
+            dns_owner: &self.settings.dns_owner,
             publishing: self.publishing(now, resource),
             backends: &self.backends,
             observed: &self.observed,
@@ -379,8 +401,10 @@ impl ControllerState {
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         let calls = entry.webhooks_mut().take_planned();
+        let dns_calls = entry.dns_mut().take_planned();
         self.routes.insert(resource.key.clone(), entry);
         self.begin_webhook_calls(resource, calls);
+        self.begin_dns_calls(resource, dns_calls);
         self.begin_next(now, resource, reconciled, |after| PendingStatus::Route { before, after });
     }
 
@@ -552,9 +576,11 @@ impl ControllerState {
         self.queue.abandon_actions();
         self.jobs.forget_waits();
         self.webhook_calls.abandon();
+        self.dns_calls.abandon();
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;
             entry.forget_webhooks();
+            entry.forget_dns();
         }
         self.queue.extend(self.routes.keys().map(ResourceRef::route));
         self.queue.extend(self.backends.keys().map(ResourceRef::backend));
@@ -585,6 +611,13 @@ impl ControllerState {
                     self.dependencies.forget_webhook_secret(key);
                     self.pending.webhook_secrets.push(ReadChange::Drop(key.clone()));
                 }
+                Reference::TsigSecret(key) if is_used => {
+                    self.pending.tsig_secrets.push(ReadChange::Use(key.clone()));
+                }
+                Reference::TsigSecret(key) => {
+                    self.dependencies.forget_tsig_secret(key);
+                    self.pending.tsig_secrets.push(ReadChange::Drop(key.clone()));
+                }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }
         }
@@ -604,7 +637,7 @@ impl ControllerState {
             for user in self.users(reference) {
                 match user.kind {
                     ResourceKind::Backend => self.refresh_backend(now, &user.key),
-                    // What its webhooks need.
+                    // What its webhooks and its DNS records need.
                     ResourceKind::Route | ResourceKind::Policy => self.queue.add(user),
                 }
             }

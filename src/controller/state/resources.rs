@@ -50,7 +50,8 @@ impl ControllerState {
     /// Forgets what is to be done for a resource that is gone.
     fn forget_work(&mut self, resource: &ResourceRef) {
         self.queue.forget(resource);
-        self.webhook_calls.forget(resource);
+        self.webhook_calls.leave(resource);
+        self.dns_calls.leave(resource);
         self.reported.remove(resource);
     }
 
@@ -198,7 +199,8 @@ impl ControllerState {
             let secrets =
                 route.webhooks.iter().map(|output| Reference::WebhookSecret(key.sibling(output.secret.clone())));
             let cas = route.webhooks.iter().filter_map(|output| webhook_ca_key(key, output)).map(Reference::Ca);
-            backends.chain(policy).chain(secrets).chain(cas).collect::<BTreeSet<_>>()
+            let keys = route.dns.iter().map(|output| Reference::TsigSecret(key.sibling(output.secret.clone())));
+            backends.chain(policy).chain(secrets).chain(cas).chain(keys).collect::<BTreeSet<_>>()
         });
         self.set_owned_keys(key, &owned_before, &owned);
         self.admit_agents(key);
@@ -237,7 +239,11 @@ impl ControllerState {
             Reference::Policy(key) => {
                 self.queue.add(ResourceRef::policy(key));
             }
-            Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) | Reference::WebhookSecret(_) => {}
+            Reference::Service(_)
+            | Reference::Ca(_)
+            | Reference::Login(_)
+            | Reference::WebhookSecret(_)
+            | Reference::TsigSecret(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ use crate::controller::action::{
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
+use crate::dns::DnsCall;
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
@@ -305,6 +306,8 @@ pub(super) struct TestEnv {
     pub(super) logins: Vec<ReadChange<ObjectKey>>,
     /// The calls of webhooks that have begun.
     pub(super) webhook_calls: Vec<WebhookCall>,
+    /// The attempts to lead zones that have begun.
+    pub(super) dns_calls: Vec<DnsCall>,
     /// Name in the election of a replica that is fitter to lead.
     pub(super) successor: Option<Arc<str>>,
 }
@@ -326,6 +329,7 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
         guard: DialGuard::default(),
         reports: None,
         jobs: None,
+        dns_owner: "test".into(),
     };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
@@ -350,6 +354,7 @@ impl TestEnv {
             is_echo_first: false,
             logins: vec![],
             webhook_calls: vec![],
+            dns_calls: vec![],
             successor: None,
         }
     }
@@ -441,6 +446,8 @@ impl TestEnv {
                 logins,
                 webhook_secrets: _,
                 webhook_calls,
+                tsig_secrets: _,
+                dns_calls,
                 report_changes,
                 awaited,
                 known_up_to,
@@ -453,6 +460,7 @@ impl TestEnv {
             self.set_probes(probes);
             self.logins.extend(logins);
             self.webhook_calls.extend(webhook_calls);
+            self.dns_calls.extend(dns_calls);
             if actions.is_empty() {
                 return;
             }

@@ -233,6 +233,7 @@ fn route(number: usize) -> Route {
         alternates: true,
         agents: vec![],
         webhooks: vec![],
+        dns: vec![],
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod backend;
 mod deliveries;
+mod dns;
 mod evidence;
 mod identity;
 mod key;
@@ -25,6 +26,10 @@ pub use backend::{
 pub use deliveries::{
     Agent, AgentReport, BackendDeliveries, DeliveryStage, DeliveryVerdict, FailingDeliveries, KeptMail, QueuedMail,
     SwitchedMail, ThrottledDeliveries,
+};
+pub use dns::{
+    DNS_PORT, DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, InvalidDnsData,
+    InvalidDnsServer, dns_name, is_in_zone,
 };
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::DnsOutput;
+
 /// Stream of mail with checked settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -26,6 +28,8 @@ pub struct Route {
     pub agents: Vec<AgentOutput>,
     /// Receivers to call, names unique.
     pub webhooks: Vec<WebhookOutput>,
+    /// DNS records to lead, names unique.
+    pub dns: Vec<DnsOutput>,
 }
 
 /// Way to spread mail over the backends.

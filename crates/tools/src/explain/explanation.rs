@@ -406,9 +406,10 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
 /// Returns the text of a condition that reports a problem beyond the backends.
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
-        condition::OUTPUTS_APPLIED | condition::RECOVERY_TIME_MET | condition::WEBHOOKS_APPLIED => {
-            condition.status == "False"
-        }
+        condition::OUTPUTS_APPLIED
+        | condition::RECOVERY_TIME_MET
+        | condition::WEBHOOKS_APPLIED
+        | condition::DNS_APPLIED => condition.status == "False",
         condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
         _ => false,
     };

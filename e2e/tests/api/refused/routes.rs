@@ -59,17 +59,17 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
     (
         "with an empty output",
         "{backends: [{name: a}], outputs: [{}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set",
     ),
     (
         "with an output that is both",
         "{backends: [{name: a}], outputs: [{service: {name: s, ports: [{name: smtp, port: 25}]}, configMap: {name: c, format: Env}}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set",
     ),
     (
         "with an output for both an agent and another reader",
         "{backends: [{name: a}], outputs: [{agent: {configMap: a}, configMap: {name: c, format: Env}}]}",
-        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent and spec.outputs[].webhook must be set",
+        "exactly one of spec.outputs[].service, spec.outputs[].configMap, spec.outputs[].agent, spec.outputs[].webhook and spec.outputs[].dns must be set",
     ),
     (
         "with two agent outputs into one ConfigMap",
@@ -115,6 +115,31 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
         "with agents of a service account of another namespace",
         "{backends: [{name: a}], outputs: [{agent: {configMap: c, serviceAccountName: 'other:mta'}}]}",
         "spec.outputs[0].agent.serviceAccountName in body should match",
+    ),
+    (
+        "with DNS records without a server",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [], tsigSecretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.rfc2136.servers in body should have at least 1 items",
+    ),
+    (
+        "with DNS records of a type that is not led",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, records: [{name: a.example, type: NS, values: [b]}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.records[0].type: Unsupported value: \"NS\"",
+    ),
+    (
+        "with an exchanger's preference out of range",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example, preference: 65536}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.mx[0].preference in body should be less than or equal to 65535",
+    ),
+    (
+        "with an MX that leaves a backend out",
+        "{backends: [{name: a}, {name: b}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}}}]}",
+        "spec.outputs[].dns.mx must name a host for every backend of spec.backends",
+    ),
+    (
+        "with a DNS name outside its zone",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, name: b.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}}}]}",
+        "spec.outputs[].dns.name must be the zone or lie below it",
     ),
     (
         "with a webhook without a name",

@@ -280,6 +280,7 @@ fn route(names: [Arc<str>; 2]) -> Route {
         alternates: true,
         agents: vec![],
         webhooks: vec![],
+        dns: vec![],
     }
 }
 

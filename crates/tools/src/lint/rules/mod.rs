@@ -5,6 +5,7 @@
 mod agents;
 mod capacity;
 mod connections;
+mod dns;
 mod holds;
 mod outputs;
 mod redundancy;
@@ -21,7 +22,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 61] = [
+pub const RULES: [&Rule; 64] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -83,6 +84,10 @@ pub const RULES: [&Rule; 61] = [
     &agents::PASSWORD_READABLE,
     &webhooks::SECRET_NOT_FOR_WEBHOOK,
     &webhooks::NO_WEBHOOK_AWAITED,
+    &dns::SECRET_NOT_FOR_TSIG,
+    &dns::TTL_OUTLASTS_OBJECTIVE,
+    &dns::LONG_TTL,
+    &dns::NO_DNS_AWAITED,
 ];
 
 /// Checks every rule against the objects.
@@ -97,6 +102,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     replies::check(set, findings);
     agents::check(set, findings);
     webhooks::check(set, findings);
+    dns::check(set, findings);
 }
 
 /// Number of names that a message lists at most.

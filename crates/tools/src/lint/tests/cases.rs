@@ -20,6 +20,19 @@ fn webhook() -> Value {
     json!({"webhook": {"name": "w", "url": "https://w.example/", "secretRef": {"name": "mta"}}})
 }
 
+/// Sound DNS records, whose Secret is `mta`.
+fn dns() -> Value {
+    json!({"dns": {"zone": "shop.example", "mx": [{"backend": "a", "host": "mx.a.example"}, {"backend": "b", "host": "mx.b.example"}],
+        "rfc2136": {"servers": ["ns1.shop.example"], "tsigSecretRef": {"name": "mta"}}}})
+}
+
+/// The same with another TTL.
+fn dns_for(ttl: &str) -> Value {
+    let mut output = dns();
+    output["dns"]["ttl"] = ttl.into();
+    output
+}
+
 /// Code, what breaks the rule, and what is just inside.
 pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
     let none = || vec![];
@@ -132,6 +145,31 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "NoWebhookAwaited",
             vec![("/route/spec/outputs", json!([webhook()]))],
             vec![("/route/spec/outputs", json!([webhook(), {"configMap": {"name": "mail-env", "format": "Env"}}]))],
+        ),
+        (
+            "SecretNotForTsig",
+            vec![("/route/spec/outputs/-", dns()), ("/mta/kind", json!("Secret"))],
+            vec![
+                ("/route/spec/outputs/-", dns()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/tsig")),
+                ("/mta/stringData", json!({"name": "mail-failover", "secret": "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA=="})),
+            ],
+        ),
+        (
+            "TtlOutlastsObjective",
+            vec![("/route/spec/outputs/-", dns_for("61s"))],
+            vec![("/route/spec/outputs/-", dns_for("60s"))],
+        ),
+        (
+            "LongTtl",
+            vec![("/route/spec/outputs/-", dns_for("301s")), ("/policy/spec/objectives", Value::Null)],
+            vec![("/route/spec/outputs/-", dns_for("300s")), ("/policy/spec/objectives", Value::Null)],
+        ),
+        (
+            "NoDnsAwaited",
+            vec![("/route/spec/outputs", json!([dns()]))],
+            vec![("/route/spec/outputs", json!([dns(), {"configMap": {"name": "mail-env", "format": "Env"}}]))],
         ),
         (
             "Unusable",

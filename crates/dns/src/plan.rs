@@ -1,0 +1,238 @@
+//! What is to be changed in a zone, from what is there: nothing, an update on a condition, or nothing because a record is
+//! somebody else's.
+
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use super::mark::{Mark, Owner, mark_name};
+use super::record::{NoDnsName, data, text, wire_data, wire_name, wire_type};
+use mail_failover_core::model::{DnsData, DnsOutput, DnsRecordSet, DnsRecordType};
+
+/// A record set as a server has it, and its mark.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedSet {
+    /// The records.
+    pub records: Vec<Record>,
+    /// The TXT records where its mark stands.
+    pub marks: Vec<Record>,
+    /// Target of a CNAME at the name, other than the set itself.
+    pub alias: Option<String>,
+}
+
+/// An update of a zone, made only if the zone is as it was seen (RFC 2136 §2.4).
+#[derive(Clone, Debug)]
+pub struct Update {
+    pub(crate) prerequisites: Vec<Record>,
+    pub(crate) updates: Vec<Record>,
+    /// Records that it changes, for people.
+    pub(crate) what: String,
+}
+
+/// Action that leads a zone.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// Every record is as it should be.
+    InPlace,
+    /// An update.
+    Write(Update),
+    /// Nothing: these records are somebody else's.
+    Conflict(Vec<Conflict>),
+}
+
+/// A record set that is not the route's, and is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    name: String,
+    record_type: DnsRecordType,
+    reason: ConflictReason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ConflictReason {
+    /// Another route's.
+    Marked(Owner),
+    /// Something else stands where the mark would.
+    NoMark(String),
+    /// Nobody's that we know: the data.
+    Foreign(String),
+    /// The name is an alias.
+    Alias(String),
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, record_type, reason } = self;
+        let record_type = record_type.as_str();
+        match reason {
+            ConflictReason::Marked(owner) => write!(
+                f,
+                "{name} {record_type} belongs to {owner}; choose another name, or delete its mark {} TXT once nobody leads it any more",
+                mark_name(name, self.record_type)
+            ),
+            ConflictReason::NoMark(text) => {
+                write!(f, "{} TXT holds something else ({text}); delete it", mark_name(name, self.record_type))
+            }
+            ConflictReason::Foreign(data) => write!(
+                f,
+                "{name} {record_type} exists ({data}) and is not the operator's; change it to what this output would write for one of its backends, which is taken over, or delete it"
+            ),
+            ConflictReason::Alias(target) => write!(f, "{name} is an alias of {target}; delete the CNAME"),
+        }
+    }
+}
+
+/// Plans what leads a zone to a backend. `observed` has the sets of that backend in the same order.
+///
+/// # Errors
+/// [`NoDnsName`], which a checked output never has.
+// ADR-0140: The zone itself says whose a record is, and which write was the last.
+pub fn plan(output: &DnsOutput, backend: &str, owner: &Owner, observed: &[ObservedSet]) -> Result<Plan, NoDnsName> {
+    let sets = output.sets_of(backend).unwrap_or_default();
+    let (mut conflicts, mut is_in_place, mut sequence) = (vec![], true, 0);
+    for (index, (set, seen)) in sets.iter().zip(observed).enumerate() {
+        match ownership(output, index, owner, seen) {
+            Ok(mark) => {
+                is_in_place &= mark.is_some() && shows(set, output.ttl, seen);
+                sequence = sequence.max(mark.map_or(0, |mark| mark.sequence));
+            }
+            Err(reason) => {
+                conflicts.push(Conflict { name: set.name.to_string(), record_type: set.record_type, reason });
+            }
+        }
+    }
+    if !conflicts.is_empty() {
+        return Ok(Plan::Conflict(conflicts));
+    }
+    if is_in_place {
+        return Ok(Plan::InPlace);
+    }
+    let mark = Mark { owner: owner.clone(), sequence: sequence.saturating_add(1) };
+    Ok(Plan::Write(update(sets, output.ttl, observed, &mark)?))
+}
+
+/// Returns true if a server answers with this record set.
+pub fn shows(set: &DnsRecordSet, ttl: u32, seen: &ObservedSet) -> bool {
+    let mut present: Vec<_> = seen.records.iter().filter_map(data).collect();
+    present.sort();
+    let mut wanted = set.data.clone();
+    wanted.sort();
+    present == wanted && seen.alias.is_none() && seen.records.iter().all(|record| record.ttl == ttl)
+}
+
+/// The data of records as text: `10 mx.example.com`.
+pub fn told<'a>(records: impl IntoIterator<Item = &'a Record>) -> String {
+    let mut data: Vec<_> = records.into_iter().filter_map(data).map(|data| data.to_string()).collect();
+    data.sort();
+    if data.is_empty() { "nothing".to_owned() } else { data.join(", ") }
+}
+
+/// Record sets as text: `MX 10 mx.example.com; em.example.com CNAME u1.example.com`. The name is left out where it is the
+/// output's.
+pub fn summary(output: &DnsOutput, backend: &str) -> String {
+    let mut parts = vec![];
+    for set in output.sets_of(backend).unwrap_or_default() {
+        let data: Vec<_> = set.data.iter().map(ToString::to_string).collect();
+        let data = if data.is_empty() { "none".to_owned() } else { data.join(", ") };
+        let record_type = set.record_type.as_str();
+        let is_own = set.name == output.name;
+        parts.push(if is_own { format!("{record_type} {data}") } else { format!("{} {record_type} {data}", set.name) });
+    }
+    format!("{}; TTL {}", parts.join("; "), output.ttl)
+}
+
+/// The mark of a set that is ours, or may become so: then there is none.
+fn ownership(
+    output: &DnsOutput,
+    index: usize,
+    owner: &Owner,
+    seen: &ObservedSet,
+) -> Result<Option<Mark>, ConflictReason> {
+    if let Some(target) = &seen.alias {
+        return Err(ConflictReason::Alias(target.clone()));
+    }
+    let mut texts = seen.marks.iter().filter_map(text);
+    if let Some(text) = texts.next() {
+        return match Mark::parse(&text) {
+            Some(mark) if mark.owner == *owner && texts.next().is_none() => Ok(Some(mark)),
+            Some(mark) => Err(ConflictReason::Marked(mark.owner)),
+            None => Err(ConflictReason::NoMark(text)),
+        };
+    }
+    // A zone has its MX before it has an operator. To take over what says already what would be written overwrites
+    // nothing.
+    let mut candidates = output.backends.iter().filter_map(|records| records.sets.get(index));
+    let is_adopted = candidates.any(|candidate| has_data(candidate, &seen.records));
+    if seen.records.is_empty() || is_adopted {
+        return Ok(None);
+    }
+    Err(ConflictReason::Foreign(told(&seen.records)))
+}
+
+fn has_data(set: &DnsRecordSet, records: &[Record]) -> bool {
+    let mut present: Vec<Option<DnsData>> = records.iter().map(data).collect();
+    present.sort();
+    let mut wanted: Vec<_> = set.data.iter().cloned().map(Some).collect();
+    wanted.sort();
+    present == wanted
+}
+
+fn update(sets: &[DnsRecordSet], ttl: u32, observed: &[ObservedSet], mark: &Mark) -> Result<Update, NoDnsName> {
+    let mark_data = wire_data(&DnsData::Txt(mark.to_string().into()))?;
+    let (mut prerequisites, mut updates, mut changed) = (vec![], vec![], vec![]);
+    for (set, seen) in sets.iter().zip(observed) {
+        let name = wire_name(&set.name)?;
+        let record_type = wire_type(set.record_type);
+        require(&mut prerequisites, &name, record_type, &seen.records);
+        if !shows(set, ttl, seen) {
+            let mut data = vec![];
+            for one in &set.data {
+                data.push(wire_data(one)?);
+            }
+            replace(&mut updates, &name, record_type, &seen.records, ttl, data);
+            changed.push(format!("{} {}", set.name, set.record_type.as_str()));
+        }
+        let name = wire_name(&mark_name(&set.name, set.record_type))?;
+        require(&mut prerequisites, &name, RecordType::TXT, &seen.marks);
+        replace(&mut updates, &name, RecordType::TXT, &seen.marks, ttl, vec![mark_data.clone()]);
+        changed.push(format!("{} TXT", mark_name(&set.name, set.record_type)));
+    }
+    Ok(Update { prerequisites, updates, what: changed.join(", ") })
+}
+
+/// Requires that a record set is still as it was seen (RFC 2136 §2.4.2, §2.4.3, §2.4.5).
+fn require(prerequisites: &mut Vec<Record>, name: &Name, record_type: RecordType, seen: &[Record]) {
+    if seen.is_empty() {
+        // An alias allows nothing beside it, and a server ignores one silently where there is something (§3.4.2.2).
+        let record_type = if record_type == RecordType::CNAME { RecordType::ANY } else { record_type };
+        let mut absent = Record::update0(name.clone(), 0, record_type);
+        absent.dns_class = DNSClass::NONE;
+        prerequisites.push(absent);
+    }
+    for record in seen {
+        let mut present = record.clone();
+        present.ttl = 0;
+        prerequisites.push(present);
+    }
+}
+
+/// Replaces a record set (RFC 2136 §2.5.1, §2.5.2).
+fn replace(
+    updates: &mut Vec<Record>,
+    name: &Name,
+    record_type: RecordType,
+    seen: &[Record],
+    ttl: u32,
+    data: Vec<RData>,
+) {
+    if !seen.is_empty() {
+        let mut delete = Record::update0(name.clone(), 0, record_type);
+        delete.dns_class = DNSClass::ANY;
+        updates.push(delete);
+    }
+    for one in data {
+        updates.push(Record::from_rdata(name.clone(), ttl, one));
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,55 @@
+//! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority.
+//!
+//! Architecture invariants: this module never decides when, or where to; it holds no queue. Each attempt is made under the
+//! leader's claim, has one deadline over all of it, and meets the guard on addresses after each name was resolved. No key
+//! leaves it but in signatures.
+
+mod client;
+mod connection;
+mod metrics;
+
+use std::sync::Arc;
+
+use mail_failover_core::model::{DnsOutput, ObjectKey};
+use mail_failover_dns::mark::Owner;
+use mail_failover_dns::tsig::TsigKey;
+
+pub use client::{DnsClient, DnsError, Led};
+pub use metrics::Metrics;
+
+/// One attempt to lead the zone of one output.
+#[derive(Clone, Debug)]
+pub struct DnsCall {
+    /// Number that the [`DnsResult`] repeats.
+    pub number: u64,
+    /// The route.
+    pub route: ObjectKey,
+    /// What is wanted.
+    pub request: DnsRequest,
+}
+
+/// Records that are wanted in a zone.
+#[derive(Clone, Debug)]
+pub struct DnsRequest {
+    /// The output.
+    pub output: Arc<DnsOutput>,
+    /// Name of the backend that it leads to.
+    pub backend: Arc<str>,
+    /// Owner that the marks in the zone name.
+    pub owner: Owner,
+    /// The key that signs.
+    pub key: TsigKey,
+}
+
+/// The end of an attempt.
+#[derive(Debug)]
+pub struct DnsResult {
+    /// Number of the [`DnsCall`].
+    pub number: u64,
+    /// The route.
+    pub route: ObjectKey,
+    /// Name of the output.
+    pub output: Arc<str>,
+    /// Outcome of the attempt.
+    pub outcome: Result<Led, DnsError>,
+}
