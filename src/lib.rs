@@ -3,6 +3,7 @@
 pub mod app;
 pub mod controller;
 pub mod leader;
+pub mod notification;
 pub mod observers;
 pub mod output;
 pub mod probe;

@@ -19,6 +19,7 @@ pub mod in_cluster;
 pub mod mail;
 pub mod mta;
 pub mod node;
+pub mod notification_receiver;
 pub mod operator;
 pub mod postfix;
 pub mod process;

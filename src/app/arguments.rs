@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::watch::Namespace;
+use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
@@ -97,6 +98,10 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_probe_jobs: u16,
 
+    /// FailoverPolicy whose receivers of notifications are told of every route whose own policy has none.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub default_notifications: Option<PolicyName>,
+
     /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -133,6 +138,31 @@ impl FromStr for Advertised {
             return Ok(Self { address: at.ip(), port: Some(at.port()) });
         }
         text.parse().map(|address| Self { address, port: None }).map_err(|_| InvalidAddress)
+    }
+}
+
+/// Namespace and name of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyName(pub ObjectKey);
+
+/// Error for a text that names no policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use the namespace and the name of a FailoverPolicy: mail-system/default")]
+pub struct InvalidPolicyName;
+
+impl FromStr for PolicyName {
+    type Err = InvalidPolicyName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, name) = text.split_once('/').ok_or(InvalidPolicyName)?;
+        let is_name = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        };
+        if is_name(namespace) && is_name(name) {
+            Ok(Self(ObjectKey::new(namespace, name)))
+        } else {
+            Err(InvalidPolicyName)
+        }
     }
 }
 

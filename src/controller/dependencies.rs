@@ -1,5 +1,5 @@
 //! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
-//! probes, Secrets of webhooks.
+//! probes, Secrets of webhooks and of receivers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
+use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
@@ -27,6 +28,7 @@ pub(super) struct DependencyCache {
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
     webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
+    notification_secrets: BTreeMap<ObjectKey, Result<NotificationSecret, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl DependencyCache {
             cas: BTreeMap::new(),
             logins: BTreeMap::new(),
             webhook_secrets: BTreeMap::new(),
+            notification_secrets: BTreeMap::new(),
         }
     }
 
@@ -172,7 +175,24 @@ impl DependencyCache {
         self.webhook_secrets.remove(key);
     }
 
-    /// The certificates that a webhook trusts.
+    pub(super) fn cache_notification_secret(
+        &mut self,
+        key: ObjectKey,
+        answer: Result<NotificationSecret, ReadProblem>,
+    ) {
+        self.notification_secrets.insert(key, answer);
+    }
+
+    pub(super) fn forget_notification_secret(&mut self, key: &ObjectKey) {
+        self.notification_secrets.remove(key);
+    }
+
+    /// The Secret of a receiver; the message of an error says what is wrong with it.
+    pub(super) fn notification_secret(&self, key: &ObjectKey) -> Result<NotificationSecret, ReadProblem> {
+        self.notification_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
+    }
+
+    /// The certificates that a webhook or a receiver trusts.
     pub(super) fn webhook_ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         self.ca(key)
     }

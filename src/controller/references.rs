@@ -17,6 +17,8 @@ pub(super) enum Reference {
     Login(ObjectKey),
     /// A Secret, for webhooks.
     WebhookSecret(ObjectKey),
+    /// A Secret, for a receiver of notifications.
+    NotificationSecret(ObjectKey),
 }
 
 /// References by resource, and resources by reference.

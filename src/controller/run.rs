@@ -14,9 +14,11 @@ use super::ca::Ca;
 use super::input::{Input, Unfit};
 use super::login::LoginSecret;
 use super::metrics::Metrics;
+use super::notification_secret::ReceiverSecret;
 use super::read::Reader;
 use super::state::{ControllerState, Effects, ReadChange};
 use super::webhook_secret::SigningSecret;
+use crate::notification::{NotificationClient, NotificationResult};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
@@ -81,6 +83,10 @@ pub struct Connections {
     pub webhook_secret_reader: Reader<SigningSecret>,
     /// Calls webhooks.
     pub webhook_client: WebhookClient,
+    /// Reads Secrets of receivers.
+    pub notification_secret_reader: Reader<ReceiverSecret>,
+    /// Tells receivers.
+    pub notification_client: NotificationClient,
     /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,
     /// Source of the present time.
@@ -115,12 +121,15 @@ pub async fn run(
         login_reader,
         webhook_secret_reader,
         webhook_client,
+        notification_secret_reader,
+        notification_client,
         heartbeat,
         clock,
         metrics,
     } = connections;
     let mut actions: JoinSet<ActionResult> = JoinSet::new();
     let mut webhook_calls: JoinSet<WebhookResult> = JoinSet::new();
+    let mut notifications: JoinSet<NotificationResult> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
@@ -140,6 +149,8 @@ pub async fn run(
             cas,
             logins,
             webhook_secrets,
+            notification_secrets,
+            notification_calls,
             webhook_calls: calls,
             report_changes,
             awaited,
@@ -179,6 +190,16 @@ pub async fn run(
                 ReadChange::Drop(key) => webhook_secret_reader.drop_(&key),
             }
         }
+        for change in notification_secrets {
+            match change {
+                ReadChange::Use(key) => notification_secret_reader.use_(key),
+                ReadChange::Drop(key) => notification_secret_reader.drop_(&key),
+            }
+        }
+        for call in notification_calls {
+            let client = notification_client.clone();
+            notifications.spawn(async move { client.carry_out(call).await });
+        }
         for call in calls {
             let client = webhook_client.clone();
             webhook_calls.spawn(async move { client.carry_out(call).await });
@@ -210,6 +231,9 @@ pub async fn run(
             }
             Some(result) = webhook_calls.join_next(), if !webhook_calls.is_empty() => {
                 state.handle(clock.now(), Input::Webhook(Box::new(result?)));
+            }
+            Some(result) = notifications.join_next(), if !notifications.is_empty() => {
+                state.handle(clock.now(), Input::Notification(Box::new(result?)));
             }
             event = peer_events.recv() => {
                 let Some(event) = event else { break };

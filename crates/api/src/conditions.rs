@@ -20,6 +20,8 @@ pub mod condition {
     pub const MAIL_KEPT: &str = "MailKept";
     /// Every receiver of a route's webhooks has accepted where the route leads.
     pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
+    /// Each receiver of a policy's notifications has taken what it was to be told.
+    pub const NOTIFICATIONS_DELIVERED: &str = "NotificationsDelivered";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -70,6 +72,13 @@ pub mod reason {
     pub const WEBHOOK_PENDING: &str = "WebhookPending";
     /// Calls of a webhook's receiver have failed for a while.
     pub const WEBHOOK_FAILING: &str = "WebhookFailing";
+
+    /// Each receiver has taken what it was to be told.
+    pub const DELIVERED: &str = "Delivered";
+    /// A receiver has not taken a message yet.
+    pub const NOTIFICATION_PENDING: &str = "NotificationPending";
+    /// A receiver has not taken messages for a while.
+    pub const NOTIFICATION_FAILING: &str = "NotificationFailing";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";

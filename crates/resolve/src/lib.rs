@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod notifications;
 mod pem;
 mod persisted;
 mod policy;
@@ -28,6 +29,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use notifications::{TEST_ANNOTATION, notifications, receiver_ca_key, test_request};
 pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_stage, persisted_unseen_failure, persisted_verdict};
 pub use policy::policy;

@@ -22,6 +22,7 @@ fn denying(networks: &[&str]) -> ControllerState {
         guard,
         reports: None,
         jobs: None,
+        default_notifications: None,
     };
     let mut state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     state.handle(Timestamp::default(), Input::Leading(true));

@@ -366,6 +366,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
         guard: DialGuard::default(),
         reports: None,
         jobs: None,
+        default_notifications: None,
     };
     env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     for (kind, object) in quickstart() {
@@ -429,6 +430,7 @@ fn nothing_is_decided_before_the_others_were_listened_to() {
         guard: DialGuard::default(),
         reports: None,
         jobs: None,
+        default_notifications: None,
     };
     env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     env.state.handle(env.now, Input::Leading(true));

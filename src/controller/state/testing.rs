@@ -17,6 +17,7 @@ use crate::controller::action::{
 use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
+use crate::notification::NotificationCall;
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
@@ -305,6 +306,10 @@ pub(super) struct TestEnv {
     pub(super) logins: Vec<ReadChange<ObjectKey>>,
     /// The calls of webhooks that have begun.
     pub(super) webhook_calls: Vec<WebhookCall>,
+    /// The calls of receivers that have begun.
+    pub(super) notification_calls: Vec<NotificationCall>,
+    /// The policy that the installation names for all.
+    pub(super) default_notifications: Option<ObjectKey>,
     /// Name in the election of a replica that is fitter to lead.
     pub(super) successor: Option<Arc<str>>,
 }
@@ -320,12 +325,17 @@ pub(super) fn state() -> ControllerState {
 }
 
 pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
+    state_of(registry, None)
+}
+
+fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         guard: DialGuard::default(),
         reports: None,
         jobs: None,
+        default_notifications,
     };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
@@ -350,8 +360,14 @@ impl TestEnv {
             is_echo_first: false,
             logins: vec![],
             webhook_calls: vec![],
+            notification_calls: vec![],
+            default_notifications: None,
             successor: None,
         }
+    }
+
+    pub(super) fn new_state(&self) -> ControllerState {
+        state_of(&mut Registry::default(), self.default_notifications.clone())
     }
 
     pub(super) fn with(objects: &[(&'static str, Value)]) -> Self {
@@ -404,7 +420,7 @@ impl TestEnv {
 
     /// The process is gone; another one begins with what is stored.
     pub(super) fn restart(&mut self) {
-        self.state = state();
+        self.state = self.new_state();
         self.board = LocalReport::default();
         self.directory = Directory::default();
         self.store.dies_at = None;
@@ -440,6 +456,8 @@ impl TestEnv {
                 cas: _,
                 logins,
                 webhook_secrets: _,
+                notification_secrets: _,
+                notification_calls,
                 webhook_calls,
                 report_changes,
                 awaited,
@@ -453,6 +471,7 @@ impl TestEnv {
             self.set_probes(probes);
             self.logins.extend(logins);
             self.webhook_calls.extend(webhook_calls);
+            self.notification_calls.extend(notification_calls);
             if actions.is_empty() {
                 return;
             }

@@ -1,12 +1,6 @@
-//! Calls of webhooks under way, in fair shares.
-//!
-//! They have places of their own, so that a receiver that is dead costs no write anything. No namespace has more of them
-//! than it leaves free, and namespaces that wait take turns.
-
-use std::collections::BTreeMap;
+//! Calls of webhooks under way.
 
 use super::ControllerState;
-use super::lane_queue::LaneQueue;
 use crate::controller::action::ResourceRef;
 use crate::controller::route::PlannedCall;
 use crate::webhook::{WebhookCall, WebhookResult};
@@ -16,46 +10,6 @@ use mail_failover_core::model::Timestamp;
 // ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
 pub(super) const MAX_CALLS: usize = 64;
 
-/// Calls under way, and the routes that wait for a place.
-#[derive(Debug, Default)]
-pub(super) struct WebhookCalls {
-    queue: LaneQueue,
-    /// The route of each call, by its number.
-    under_way: BTreeMap<u64, ResourceRef>,
-    last_number: u64,
-}
-
-impl WebhookCalls {
-    /// Takes a place for a call of a route. Returns the call's number; `None` if there is no place.
-    fn begin(&mut self, route: &ResourceRef) -> Option<u64> {
-        if !self.queue.has_room(MAX_CALLS, &route.key.namespace) {
-            return None;
-        }
-        self.queue.take(&route.key.namespace);
-        self.last_number += 1;
-        self.under_way.insert(self.last_number, route.clone());
-        Some(self.last_number)
-    }
-
-    /// Frees the place of a call. Returns its route, and the one that may have a place next.
-    fn end(&mut self, number: u64) -> Option<(ResourceRef, Option<ResourceRef>)> {
-        let route = self.under_way.remove(&number)?;
-        self.queue.release(&route.key.namespace);
-        Some((route, self.queue.pop(MAX_CALLS, |_| true)))
-    }
-
-    /// Forgets every call under way; their results will be ignored.
-    pub(super) fn abandon(&mut self) {
-        self.under_way.clear();
-        self.queue.clear();
-    }
-
-    /// Ends the wait of a route that is gone. Its calls go on.
-    pub(super) fn forget(&mut self, route: &ResourceRef) {
-        self.queue.leave(route);
-    }
-}
-
 impl ControllerState {
     /// Begins calls of a route as far as there are places. The route waits for the rest, which is planned afresh then.
     pub(super) fn begin_webhook_calls(&mut self, resource: &ResourceRef, calls: Vec<PlannedCall>) {
@@ -64,7 +18,7 @@ impl ControllerState {
         for call in calls {
             let Some(number) = self.webhook_calls.begin(resource) else {
                 self.metrics.webhook_limit_reached.inc();
-                self.webhook_calls.queue.wait(resource);
+                self.webhook_calls.wait(resource);
                 waits = true;
                 break;
             };
@@ -73,7 +27,7 @@ impl ControllerState {
             self.pending.webhook_calls.push(WebhookCall { number, route: resource.key.clone(), output, id, request });
         }
         if !waits {
-            self.webhook_calls.queue.leave(resource);
+            self.webhook_calls.leave(resource);
         }
         self.show_webhook_calls();
     }
@@ -92,7 +46,6 @@ impl ControllerState {
     }
 
     fn show_webhook_calls(&self) {
-        let under_way = i64::try_from(self.webhook_calls.under_way.len()).unwrap_or(i64::MAX);
-        self.metrics.webhook_calls_under_way.set(under_way);
+        self.metrics.webhook_calls_under_way.set(self.webhook_calls.under_way());
     }
 }

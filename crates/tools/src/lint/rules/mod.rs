@@ -6,6 +6,7 @@ mod agents;
 mod capacity;
 mod connections;
 mod holds;
+mod notifications;
 mod outputs;
 mod redundancy;
 mod references;
@@ -21,7 +22,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 60] = [
+pub const RULES: [&Rule; 63] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -82,6 +83,9 @@ pub const RULES: [&Rule; 60] = [
     &agents::PASSWORD_READABLE,
     &webhooks::SECRET_NOT_FOR_WEBHOOK,
     &webhooks::NO_WEBHOOK_AWAITED,
+    &notifications::SECRET_NOT_FOR_RECEIVER,
+    &notifications::RECEIVER_BACKEND_MISSING,
+    &notifications::NOBODY_HEARS_OF_OUTAGES,
 ];
 
 /// Checks every rule against the objects.
@@ -96,6 +100,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     replies::check(set, findings);
     agents::check(set, findings);
     webhooks::check(set, findings);
+    notifications::check(set, findings);
 }
 
 /// Number of names that a message lists at most.
