@@ -171,6 +171,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_policy_is_named_by_its_namespace_and_name() {
+        let parsed = |text: &str| text.parse::<PolicyName>().map(|policy| policy.0);
+        assert_eq!(parsed("mail-system/default"), Ok(ObjectKey::new("mail-system", "default")));
+        for wrong in ["default", "/default", "mail-system/", "a/b/c", "a/b c"] {
+            assert!(parsed(wrong).unwrap_err().to_string().contains("mail-system/default"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_advertised_address_has_a_port_or_not() {
         let parsed = |text: &str| text.parse().map(|Advertised { address, port }| (address.to_string(), port));
         assert_eq!(parsed("10.0.0.7"), Ok(("10.0.0.7".to_owned(), None)));

@@ -70,7 +70,7 @@ static SUITES: [SuiteEntry; 25] = [
     suite("deciding", SuiteKind::Control, 1, "probes, soaks and ramps of seconds"),
     suite("failover", SuiteKind::Control, 1, "probes and Events"),
     suite("webhooks", SuiteKind::Control, 1, "pauses between calls, and half a minute until a failure is told"),
-    suite("notifications", SuiteKind::Control, 1, "alerts that are told again (60 s) and operators that start"),
+    suite("notifications", SuiteKind::Control, 1, "alerts that are told again and operators that start"),
     suite("install", SuiteKind::Control, 1, "Leases of production (15 s)"),
     suite("garbage", SuiteKind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
     suite("probe_jobs", SuiteKind::Control, 1, "rounds of probe Jobs (30 s)"),
