@@ -5,6 +5,7 @@ pub mod controller;
 pub mod dial;
 pub mod dns;
 pub mod leader;
+pub mod notification;
 pub mod observers;
 pub mod output;
 pub mod probe;

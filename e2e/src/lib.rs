@@ -20,6 +20,7 @@ pub mod mail;
 pub mod mta;
 pub mod name_server;
 pub mod node;
+pub mod notification_receiver;
 pub mod operator;
 pub mod postfix;
 pub mod process;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::watch::Namespace;
+use mail_failover_core::model::ObjectKey;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
@@ -102,6 +103,10 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_probe_jobs: u16,
 
+    /// FailoverPolicy whose receivers of notifications are told of every route whose own policy has none.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub default_notifications: Option<PolicyName>,
+
     /// The cluster's DNS domain, in names of in-cluster backends that rendered configuration holds.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -153,9 +158,43 @@ impl FromStr for Advertised {
     }
 }
 
+/// Namespace and name of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyName(pub ObjectKey);
+
+/// Error for a text that names no policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use the namespace and the name of a FailoverPolicy: mail-system/default")]
+pub struct InvalidPolicyName;
+
+impl FromStr for PolicyName {
+    type Err = InvalidPolicyName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, name) = text.split_once('/').ok_or(InvalidPolicyName)?;
+        let is_name = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        };
+        if is_name(namespace) && is_name(name) {
+            Ok(Self(ObjectKey::new(namespace, name)))
+        } else {
+            Err(InvalidPolicyName)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_is_named_by_its_namespace_and_name() {
+        let parsed = |text: &str| text.parse::<PolicyName>().map(|policy| policy.0);
+        assert_eq!(parsed("mail-system/default"), Ok(ObjectKey::new("mail-system", "default")));
+        for wrong in ["default", "/default", "mail-system/", "a/b/c", "a/b c"] {
+            assert!(parsed(wrong).unwrap_err().to_string().contains("mail-system/default"), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_advertised_address_has_a_port_or_not() {

@@ -22,6 +22,7 @@ use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::input::Input;
 use crate::controller::login::LoginSecret;
+use crate::controller::notification_secret::ReceiverSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
 use crate::controller::state::{ControllerState, Settings as ControllerSettings};
@@ -30,6 +31,7 @@ use crate::controller::webhook_secret::SigningSecret;
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::dns::{self, DnsClient};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
+use crate::notification::NotificationClient;
 use crate::observers::{self, LocalReport, PeerEvent};
 use crate::probe::{self, Prober, StartError};
 use crate::probe_job::JobSettings;
@@ -142,9 +144,12 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let tsig_secret_reader =
         operator.start_reader::<TsigSecret>("the reader of Secrets of DNS updates", &clients, &inputs);
     let dns_client = operator.dns_client(leadership.clone())?;
+    let notification_secret_reader =
+        operator.start_reader::<ReceiverSecret>("the reader of receivers' Secrets", &clients, &inputs);
     drop(inputs);
     let scope = operator.start_watches(&clients, events);
     let metrics = controller_metrics::Metrics::new(&mut operator.registry);
+    let notification_client = operator.notification_client(&webhook_client, &leadership, &metrics)?;
     let connections = Connections {
         watched: event_receiver,
         inputs: input_receiver,
@@ -164,6 +169,8 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         webhook_client,
         tsig_secret_reader,
         dns_client,
+        notification_secret_reader,
+        notification_client,
         heartbeat: operator.heartbeat.clone(),
         clock: operator.clock,
         metrics: metrics.clone(),
@@ -359,6 +366,22 @@ impl Operator {
         Ok(DnsClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
+    fn notification_client(
+        &self,
+        webhooks: &WebhookClient,
+        leadership: &Leadership,
+        metrics: &controller_metrics::Metrics,
+    ) -> Result<NotificationClient, AppError> {
+        Ok(NotificationClient::new(
+            webhooks.clone(),
+            &self.arguments.dns_servers,
+            probe::ehlo_name(self.arguments.ehlo_name.as_deref(), &self.hostname),
+            self.arguments.dial_guard.clone(),
+            leadership.clone(),
+            metrics.notifications.clone(),
+        )?)
+    }
+
     fn start_reader<R: Readable>(
         &mut self,
         name: &'static str,
@@ -396,6 +419,7 @@ impl Operator {
             guard: self.arguments.dial_guard.clone(),
             reports,
             dns_owner: self.arguments.dns_owner.as_str().into(),
+            default_notifications: self.arguments.default_notifications.clone().map(|policy| policy.0),
             jobs: self.arguments.probe_image.clone().map(|image| JobSettings {
                 image,
                 ehlo_name: self.arguments.ehlo_name.clone(),

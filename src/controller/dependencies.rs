@@ -1,5 +1,5 @@
 //! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
-//! probes, Secrets of webhooks.
+//! probes, Secrets of webhooks and of receivers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_dns::tsig::TsigKey;
+use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
@@ -29,6 +30,7 @@ pub(super) struct DependencyCache {
     logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
     webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
     tsig_secrets: BTreeMap<ObjectKey, Result<TsigKey, ReadProblem>>,
+    notification_secrets: BTreeMap<ObjectKey, Result<NotificationSecret, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -74,6 +76,7 @@ impl DependencyCache {
             logins: BTreeMap::new(),
             webhook_secrets: BTreeMap::new(),
             tsig_secrets: BTreeMap::new(),
+            notification_secrets: BTreeMap::new(),
         }
     }
 
@@ -188,7 +191,24 @@ impl DependencyCache {
         self.tsig_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 
-    /// The certificates that a webhook trusts.
+    pub(super) fn cache_notification_secret(
+        &mut self,
+        key: ObjectKey,
+        answer: Result<NotificationSecret, ReadProblem>,
+    ) {
+        self.notification_secrets.insert(key, answer);
+    }
+
+    pub(super) fn forget_notification_secret(&mut self, key: &ObjectKey) {
+        self.notification_secrets.remove(key);
+    }
+
+    /// The Secret of a receiver; the message of an error says what is wrong with it.
+    pub(super) fn notification_secret(&self, key: &ObjectKey) -> Result<NotificationSecret, ReadProblem> {
+        self.notification_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
+    }
+
+    /// The certificates that a webhook or a receiver trusts.
     pub(super) fn webhook_ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         self.ca(key)
     }

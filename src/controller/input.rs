@@ -10,12 +10,14 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::action::ActionResult;
 use crate::dns::DnsResult;
+use crate::notification::NotificationResult;
 use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
 use mail_failover_dns::tsig::TsigKey;
+use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::{CaKey, ReadProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
@@ -77,12 +79,16 @@ pub enum Input {
     Login(ObjectKey, Result<Login, ReadProblem>),
     /// The Secret of this name was read, for webhooks.
     WebhookSecret(ObjectKey, Result<WebhookSecret, ReadProblem>),
+    /// The Secret of this name was read, for a receiver of notifications.
+    NotificationSecret(ObjectKey, Result<NotificationSecret, ReadProblem>),
     /// A call of a webhook has ended.
     Webhook(Box<WebhookResult>),
     /// The Secret of this name was read, for DNS updates.
     TsigSecret(ObjectKey, Result<TsigKey, ReadProblem>),
     /// An attempt to lead a zone has ended.
     Dns(Box<DnsResult>),
+    /// A call of a receiver of notifications has ended.
+    Notification(Box<NotificationResult>),
     /// This replica became the leader, or is no longer.
     Leading(bool),
     /// The wall clock has drifted from the one that decisions go by.

@@ -13,6 +13,8 @@ pub(super) enum Lane {
     Retry,
     /// The rest of a route's status.
     RouteStatus,
+    /// Statuses of policies that have receivers of notifications: nobody is told before.
+    Notifications,
     /// Statuses of backends and policies.
     BackendStatus,
     /// Publication of Events.
@@ -32,8 +34,16 @@ pub(super) enum Slot {
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Outputs, Self::Decision, Self::Retry, Self::RouteStatus, Self::BackendStatus, Self::Events, Self::Jobs];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Outputs,
+        Self::Decision,
+        Self::Retry,
+        Self::RouteStatus,
+        Self::Notifications,
+        Self::BackendStatus,
+        Self::Events,
+        Self::Jobs,
+    ];
 
     /// Bound on the actions under way in this lane, over all namespaces.
     pub(super) fn bound(self) -> usize {
@@ -41,13 +51,18 @@ impl Lane {
             Self::Outputs | Self::Decision => 64,
             Self::Retry => 32,
             Self::RouteStatus | Self::BackendStatus | Self::Events => 16,
-            Self::Jobs => 8,
+            Self::Notifications | Self::Jobs => 8,
         }
     }
 
     pub(super) fn slot(self) -> Slot {
         match self {
-            Self::Outputs | Self::Decision | Self::Retry | Self::RouteStatus | Self::BackendStatus => Slot::Write,
+            Self::Outputs
+            | Self::Decision
+            | Self::Retry
+            | Self::RouteStatus
+            | Self::Notifications
+            | Self::BackendStatus => Slot::Write,
             Self::Events => Slot::Events,
             Self::Jobs => Slot::Job,
         }
@@ -57,7 +72,9 @@ impl Lane {
     pub(super) fn after_failure(self) -> Self {
         match self {
             Self::Outputs | Self::Decision => Self::Retry,
-            Self::Retry | Self::RouteStatus | Self::BackendStatus | Self::Events | Self::Jobs => self,
+            Self::Retry | Self::RouteStatus | Self::Notifications | Self::BackendStatus | Self::Events | Self::Jobs => {
+                self
+            }
         }
     }
 
@@ -68,6 +85,7 @@ impl Lane {
             Self::Decision => "decision",
             Self::Retry => "retry",
             Self::RouteStatus => "route_status",
+            Self::Notifications => "notifications",
             Self::BackendStatus => "backend_status",
             Self::Events => "events",
             Self::Jobs => "jobs",

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub(super) webhook_calls_under_way: Gauge,
     /// Times that the bound on calls of webhooks made a route wait.
     pub(super) webhook_limit_reached: Counter,
+    /// Metrics of notifications.
+    pub notifications: crate::notification::Metrics,
     backend_throttled: Family<BackendLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
     actuation: Histogram,
@@ -158,6 +160,7 @@ fn durations() -> Histogram {
 impl Metrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
+        let notifications = crate::notification::Metrics::new(registry);
         let registry = registry.sub_registry_with_prefix("mail_failover");
         let has_vote: Gauge = register(
             registry,
@@ -167,6 +170,7 @@ impl Metrics {
         has_vote.set(1);
         Self {
             has_vote,
+            notifications,
             waiting_resources: register(registry, "controller_waiting_objects", "Objects that wait to be reconciled"),
             lane_waiting: register(
                 registry,

@@ -28,6 +28,7 @@ pub mod input;
 mod lane;
 pub mod login;
 pub mod metrics;
+pub mod notification_secret;
 mod policy;
 pub mod read;
 mod reconcile;

@@ -19,6 +19,8 @@ pub(super) enum Reference {
     WebhookSecret(ObjectKey),
     /// A Secret, for DNS updates.
     TsigSecret(ObjectKey),
+    /// A Secret, for a receiver of notifications.
+    NotificationSecret(ObjectKey),
 }
 
 /// References by resource, and resources by reference.

@@ -14,11 +14,13 @@ use super::ca::Ca;
 use super::input::{Input, Unfit};
 use super::login::LoginSecret;
 use super::metrics::Metrics;
+use super::notification_secret::ReceiverSecret;
 use super::read::Reader;
 use super::state::{ControllerState, Effects, ReadChange};
 use super::tsig_secret::TsigSecret;
 use super::webhook_secret::SigningSecret;
 use crate::dns::{DnsClient, DnsResult};
+use crate::notification::{NotificationClient, NotificationResult};
 use crate::observers::{LocalReport, PeerEvent};
 use crate::probe::Prober;
 use crate::reports::Directory;
@@ -87,6 +89,10 @@ pub struct Connections {
     pub tsig_secret_reader: Reader<TsigSecret>,
     /// Leads zones.
     pub dns_client: DnsClient,
+    /// Reads Secrets of receivers.
+    pub notification_secret_reader: Reader<ReceiverSecret>,
+    /// Tells receivers.
+    pub notification_client: NotificationClient,
     /// Liveness heartbeat; beaten once per iteration.
     pub heartbeat: Heartbeat,
     /// Source of the present time.
@@ -123,6 +129,8 @@ pub async fn run(
         webhook_client,
         tsig_secret_reader,
         dns_client,
+        notification_secret_reader,
+        notification_client,
         heartbeat,
         clock,
         metrics,
@@ -130,6 +138,7 @@ pub async fn run(
     let mut actions: JoinSet<ActionResult> = JoinSet::new();
     let mut webhook_calls: JoinSet<WebhookResult> = JoinSet::new();
     let mut dns_calls: JoinSet<DnsResult> = JoinSet::new();
+    let mut notifications: JoinSet<NotificationResult> = JoinSet::new();
     let (mut input_batch, mut report_batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut watched_batch = Vec::with_capacity(BATCH);
     let mut agent_batch = Vec::with_capacity(BATCH);
@@ -149,6 +158,8 @@ pub async fn run(
             cas,
             logins,
             webhook_secrets,
+            notification_secrets,
+            notification_calls,
             webhook_calls: calls,
             tsig_secrets,
             dns_calls: attempts,
@@ -200,6 +211,16 @@ pub async fn run(
             let client = dns_client.clone();
             dns_calls.spawn(async move { client.carry_out(call).await });
         }
+        for change in notification_secrets {
+            match change {
+                ReadChange::Use(key) => notification_secret_reader.use_(key),
+                ReadChange::Drop(key) => notification_secret_reader.drop_(&key),
+            }
+        }
+        for call in notification_calls {
+            let client = notification_client.clone();
+            notifications.spawn(async move { client.carry_out(call).await });
+        }
         for call in calls {
             let client = webhook_client.clone();
             webhook_calls.spawn(async move { client.carry_out(call).await });
@@ -234,6 +255,9 @@ pub async fn run(
             }
             Some(result) = dns_calls.join_next(), if !dns_calls.is_empty() => {
                 state.handle(clock.now(), Input::Dns(Box::new(result?)));
+            }
+            Some(result) = notifications.join_next(), if !notifications.is_empty() => {
+                state.handle(clock.now(), Input::Notification(Box::new(result?)));
             }
             event = peer_events.recv() => {
                 let Some(event) = event else { break };

@@ -17,10 +17,11 @@ use crate::output::{
 };
 use crate::probe_job::manifest::{BACKEND_LABEL, PROBE_LABEL};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
+use mail_failover_resolve::TEST_ANNOTATION;
 use mail_failover_resolve::request::{MAX_REQUEST, REQUEST_ANNOTATION};
 
 /// Annotations that are read.
-const ANNOTATIONS: [&str; 3] = [REQUEST_ANNOTATION, BACKEND_ANNOTATION, TRANSITION_ANNOTATION];
+const ANNOTATIONS: [&str; 4] = [REQUEST_ANNOTATION, TEST_ANNOTATION, BACKEND_ANNOTATION, TRANSITION_ANNOTATION];
 /// Labels that are read.
 const LABELS: [&str; 5] = [MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, PROBE_LABEL, BACKEND_LABEL];
 /// Bytes of an annotation that are kept. One that is longer is cut, and refused for its length where it is read.

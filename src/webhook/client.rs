@@ -29,6 +29,8 @@ use mail_failover_webhook::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HE
 
 /// Port of HTTPS.
 const HTTPS: u16 = 443;
+/// Port of HTTP without TLS.
+const HTTP: u16 = 80;
 /// Time limit of one connection, so that a second address has a chance within the call's.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Size of the buffer for an answer's head.
@@ -146,6 +148,15 @@ impl WebhookClient {
         }
         WebhookResult { number, route, output, outcome }
     }
+
+    /// Makes a request of another kind. It is neither counted nor logged here.
+    ///
+    /// # Errors
+    /// The receiver has not taken it over, or nobody knows.
+    pub async fn send(&self, id: &str, request: &WebhookRequest) -> Result<(), WebhookError> {
+        // Boxed: large, and there may be many.
+        Box::pin(self.0.call_under_claim(id, request)).await
+    }
 }
 
 impl Shared {
@@ -158,12 +169,14 @@ impl Shared {
     async fn call(&self, id: &str, request: &WebhookRequest) -> Result<(), WebhookError> {
         let uri: Uri = request.url.parse().map_err(axum::http::Error::from)?;
         let host = uri.host().ok_or(WebhookError::NoHost)?.trim_matches(['[', ']']);
-        let port = uri.port_u16().unwrap_or(HTTPS);
+        let is_plain = uri.scheme_str() == Some("http");
+        let port = uri.port_u16().unwrap_or(if is_plain { HTTP } else { HTTPS });
         let addresses = self.admitted(host, port).await?;
-        let tls = Tls { mode: TlsMode::Implicit, server_name: host.into(), trust: request.trust.clone() };
-        // `None` only without TLS.
-        let setup = self.tls.setup(&tls)?.ok_or(WebhookError::NoHost)?;
+        let mode = if is_plain { TlsMode::None } else { TlsMode::Implicit };
+        let tls = Tls { mode, server_name: host.into(), trust: request.trust.clone() };
+        let setup = self.tls.setup(&tls)?;
         let stream = connect(host, &addresses, CONNECT).await?;
+        let Some(setup) = setup else { return exchange(stream, signed(id, &uri, request)?).await };
         let (handshake, _) = setup.handshake(stream, host).await;
         let stream = handshake.map_err(|failure| WebhookError::Tls(bounded(&failure.what, 200)))?;
         exchange(*stream, signed(id, &uri, request)?).await
@@ -189,10 +202,13 @@ fn signed(id: &str, uri: &Uri, request: &WebhookRequest) -> Result<Request<Body>
         .uri(if path.is_empty() { "/" } else { path })
         .header(HOST, authority.as_str())
         .header(USER_AGENT, concat!("mail-failover-operator/", env!("CARGO_PKG_VERSION")))
-        .header(CONTENT_TYPE, &*request.content_type)
-        .header(ID_HEADER, id)
-        .header(TIMESTAMP_HEADER, now)
-        .header(SIGNATURE_HEADER, signatures(&request.secret, id, now, &request.body));
+        .header(CONTENT_TYPE, &*request.content_type);
+    if let Some(signer) = &request.signer {
+        built = built
+            .header(ID_HEADER, id)
+            .header(TIMESTAMP_HEADER, now)
+            .header(SIGNATURE_HEADER, signatures(signer, id, now, &request.body));
+    }
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(axum::http::Error::from)?;
         let mut value = HeaderValue::from_str(value).map_err(axum::http::Error::from)?;

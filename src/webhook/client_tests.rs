@@ -86,7 +86,7 @@ impl Receiver {
             content_type: "application/json".into(),
             headers: vec![("Authorization".into(), "Bearer s3cret".to_owned())],
             body: b"{}".to_vec(),
-            secret,
+            signer: Some(secret),
             trust: TrustAnchors::Pem(self.authority.as_bytes().into()),
             timeout: Duration::from_secs(20),
         };
@@ -120,7 +120,7 @@ impl Receiver {
 async fn a_call_is_one_signed_request_over_verified_tls() {
     let receiver = Receiver::start().await;
     let call = receiver.call("/hook?x=1");
-    let secret = call.request.secret.clone();
+    let secret = call.request.signer.clone().unwrap();
     receiver.outcome(call).await.unwrap();
     let seen = receiver.seen.lock().unwrap();
     let [(uri, headers, body)] = &seen[..] else { panic!("{seen:?}") };

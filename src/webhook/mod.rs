@@ -35,7 +35,7 @@ pub struct WebhookCall {
 /// A request, but for what each attempt has of its own: the time and the signatures.
 #[derive(Clone)]
 pub struct WebhookRequest {
-    /// Place of the receiver.
+    /// Place of the receiver: `https://`, or `http://` for one that is told no secret.
     pub url: Arc<str>,
     /// Method of the request.
     pub method: WebhookMethod,
@@ -45,8 +45,8 @@ pub struct WebhookRequest {
     pub headers: Vec<(Arc<str>, String)>,
     /// The body.
     pub body: Vec<u8>,
-    /// The keys that sign.
-    pub secret: WebhookSecret,
+    /// The keys that sign; `None` for a receiver that knows no such signatures.
+    pub signer: Option<WebhookSecret>,
     /// Authorities that may have signed the receiver's certificate.
     pub trust: TrustAnchors,
     /// Time limit of the whole call.

@@ -22,6 +22,8 @@ pub mod condition {
     pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
     /// Every authority answers with the DNS records of the active backend.
     pub const DNS_APPLIED: &str = "DnsApplied";
+    /// Each receiver of a policy's notifications has taken what it was to be told.
+    pub const NOTIFICATIONS_DELIVERED: &str = "NotificationsDelivered";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -78,6 +80,13 @@ pub mod reason {
     pub const DNS_FAILING: &str = "DnsFailing";
     /// DNS records of an output's name exist that are not the route's.
     pub const DNS_CONFLICT: &str = "DnsConflict";
+
+    /// Each receiver has taken what it was to be told.
+    pub const DELIVERED: &str = "Delivered";
+    /// A receiver has not taken a message yet.
+    pub const NOTIFICATION_PENDING: &str = "NotificationPending";
+    /// A receiver has not taken messages for a while.
+    pub const NOTIFICATION_FAILING: &str = "NotificationFailing";
 
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";

@@ -4,6 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{NotificationsSpec, NotificationsStatus};
+
 /// Rules by which mail routes switch.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -72,6 +74,11 @@ pub struct FailoverPolicySpec {
     /// route. A class in `failure.immediately` opens it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerSpec>,
+
+    /// People and systems that are told what happens to the routes of this policy. Default: those of the policy that
+    /// the installation names for all (`--default-notifications`), if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<NotificationsSpec>,
 }
 
 /// Thresholds at which a backend counts as failed, and as degraded.
@@ -396,7 +403,11 @@ pub struct FailoverPolicyStatus {
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub routes: Vec<String>,
 
-    /// `Ready`: accepted. `Stalled`: present and True only while the spec cannot be used as it is.
+    /// Notifications: what each receiver was told, and what waits. Absent without receivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<NotificationsStatus>,
+
+    /// `Ready`: accepted. `NotificationsDelivered`, where the policy has receivers: each has taken what it was to be told. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,

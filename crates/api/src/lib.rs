@@ -14,6 +14,7 @@ mod dns_output;
 mod failover_policy;
 mod mail_route;
 mod mail_route_status;
+mod notifications;
 mod sending_backend;
 mod status;
 mod webhook_output;
@@ -36,6 +37,11 @@ pub use mail_route_status::{
     ActiveBackend, DivertedStatus, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus,
     RequestOutcome, RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
     WaitingForStatus,
+};
+pub use notifications::{
+    MailReceiverSpec, NotificationSecretReference, NotificationsSpec, NotificationsStatus, OccasionSpec,
+    OngoingNotification, PendingNotification, QueuedNotification, ReceiverSpec, ReceiverStatus, ReceiverTypeSpec,
+    SeveritySpec, TestNotificationStatus, TestResultStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, CondemnedStatus, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,

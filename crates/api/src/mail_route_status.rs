@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, PendingEvent, StrategySpec};
+use super::{Health, OngoingNotification, PendingEvent, PendingNotification, StrategySpec};
 
 /// Decision of the operator about a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,6 +122,17 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub pending_events: Vec<PendingEvent>,
+
+    /// Notifications that are decided and that no message of a FailoverPolicy tells yet; empty when nothing is
+    /// outstanding, or when nobody is to be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub pending_notifications: Vec<PendingNotification>,
+
+    /// What the receivers of notifications were told, and what lasts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub ongoing: Vec<OngoingNotification>,
 
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the

@@ -34,6 +34,10 @@ fn policy() -> Value {
         "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
         "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
+        "notifications": {"receivers": [{"name": "chat", "type": "Slack", "secretRef": {"name": "chat"}},
+            {"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"},
+            {"name": "bot", "type": "Telegram", "secretRef": {"name": "bot"}, "chat": "-1001"},
+            {"name": "post", "type": "Mail", "mail": {"from": "a@b.example", "to": ["c@b.example"], "backends": ["a"]}}]},
         "objectives": {"recoveryTime": "24h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
 }
 
@@ -410,6 +414,55 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             with(policy(), "/objectives/recoveryTime", json!("24h1s")),
             "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(
+                policy(),
+                "/notifications/receivers/-",
+                json!({"name": "chat", "type": "Slack", "secretRef": {"name": "x"}}),
+            ),
+            "spec.notifications.receivers[].name must be unique",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/1/url", Value::Null),
+            "spec.notifications.receivers[].url must be set for Webhook and Alertmanager",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/0/url", json!("https://x.example/")),
+            "spec.notifications.receivers[].url has no effect for this type: Slack, Teams, Discord and GoogleChat have it in their Secret, under the key url",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/2/url", json!("http://x.example")),
+            "spec.notifications.receivers[].url must begin with https://; only Alertmanager may be http://",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/1/secretRef", json!({"name": "am"})),
+            "spec.notifications.receivers[].secretRef and caRef have no effect with http://, which sends no secret: use https://",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/0/secretRef", Value::Null),
+            "spec.notifications.receivers[].secretRef must be set for this type",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/3/secretRef", json!({"name": "x"})),
+            "spec.notifications.receivers[].secretRef and caRef have no effect for Mail: the SendingBackend has them",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/3/mail", Value::Null),
+            "spec.notifications.receivers[].mail must be set for Mail, and for no other type",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/notifications/receivers/0/chat", json!("1")),
+            "spec.notifications.receivers[].chat must be set for Telegram, and for no other type",
         ),
         (
             "MailRoute",

@@ -7,6 +7,7 @@
 
 mod backend;
 mod dns;
+mod notifications;
 mod pem;
 mod persisted;
 mod policy;
@@ -29,6 +30,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use notifications::{TEST_ANNOTATION, notifications, receiver_ca_key, test_request};
 pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_stage, persisted_unseen_failure, persisted_verdict};
 pub use policy::policy;

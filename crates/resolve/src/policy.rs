@@ -20,7 +20,17 @@ const DEFAULT_TIME_ZONE: &str = "UTC";
 /// [`Rejection`] for a failback window that can never be open, which no schema can tell, and for what the schema should
 /// have refused (an old schema may still be installed).
 pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
-    let api::FailoverPolicySpec { failure, recovery, hold, when_none_healthy, failback, objectives, breaker } = spec;
+    let api::FailoverPolicySpec {
+        failure,
+        recovery,
+        hold,
+        when_none_healthy,
+        failback,
+        objectives,
+        breaker,
+        // A defect there must not change where mail goes.
+        notifications: _,
+    } = spec;
     let default = Policy::default();
     let objectives = objectives.as_ref().and_then(|api::ObjectivesSpec { recovery_time }| *recovery_time);
     Ok(Policy {

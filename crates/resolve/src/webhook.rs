@@ -55,7 +55,7 @@ fn field(name: &str, field: &str) -> String {
     format!("spec.outputs[].webhook.{field} ({name})")
 }
 
-fn ca(api::CaReference { config_map, secret, key }: &api::CaReference) -> Option<CaSource> {
+pub(super) fn ca(api::CaReference { config_map, secret, key }: &api::CaReference) -> Option<CaSource> {
     let (is_secret, name) = match (config_map, secret) {
         (Some(name), _) => (false, name),
         (None, Some(name)) => (true, name),
@@ -67,9 +67,13 @@ fn ca(api::CaReference { config_map, secret, key }: &api::CaReference) -> Option
 
 /// Place of the certificates that a webhook of a route in this namespace trusts, if it names any.
 pub fn webhook_ca_key(route: &ObjectKey, output: &WebhookOutput) -> Option<CaKey> {
-    let CaSource { is_secret, name, key } = output.ca.as_ref()?;
+    output.ca.as_ref().map(|source| ca_place(route, source))
+}
+
+/// Place of certificates beside an object that names them.
+pub(super) fn ca_place(beside: &ObjectKey, CaSource { is_secret, name, key }: &CaSource) -> CaKey {
     let kind = if *is_secret { CaKind::Secret } else { CaKind::ConfigMap };
-    Some(CaKey { object: route.sibling(name.clone()), kind, data_key: key.clone() })
+    CaKey { object: beside.sibling(name.clone()), kind, data_key: key.clone() }
 }
 
 /// Scheme, host and port of a URL; what follows may be a secret.

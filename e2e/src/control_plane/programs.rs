@@ -48,6 +48,8 @@ pub enum Program {
     /// The cluster's name server.
     CoreDns,
     Helm,
+    /// Prometheus' receiver of alerts.
+    Alertmanager,
     /// Flux's controller that fetches Git repositories.
     SourceController,
     /// Flux's controller that applies the content of a repository.
@@ -72,6 +74,7 @@ impl Program {
             Self::Ctr => "ctr",
             Self::CoreDns => "coredns",
             Self::Helm => "helm",
+            Self::Alertmanager => "alertmanager",
             Self::SourceController => "source-controller",
             Self::KustomizeController => "kustomize-controller",
             Self::Health => "health",
@@ -92,6 +95,7 @@ impl Program {
             Self::Containerd | Self::ContainerdShim | Self::Ctr => Product::Containerd,
             Self::CoreDns => Product::CoreDns,
             Self::Helm => Product::Helm,
+            Self::Alertmanager => Product::Alertmanager,
             Self::SourceController => Product::SourceController,
             Self::KustomizeController => Product::KustomizeController,
             Self::Health => Product::Health,
@@ -114,6 +118,7 @@ impl Program {
             Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
             Self::CoreDns => "github.com/coredns/coredns",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::Alertmanager => "github.com/prometheus/alertmanager/cmd/alertmanager",
             Self::SourceController => "github.com/fluxcd/source-controller",
             Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
             Self::Health => "./health",
@@ -132,6 +137,7 @@ pub enum Product {
     Containerd,
     CoreDns,
     Helm,
+    Alertmanager,
     SourceController,
     KustomizeController,
     Health,
@@ -147,6 +153,7 @@ impl Product {
             Self::Containerd => "containerd",
             Self::CoreDns => "coredns",
             Self::Helm => "helm",
+            Self::Alertmanager => "alertmanager",
             Self::SourceController => "source-controller",
             Self::KustomizeController => "kustomize-controller",
             Self::Health => "health",
@@ -157,9 +164,13 @@ impl Product {
     pub(super) fn folder(self) -> PathBuf {
         let folder = match self {
             Self::SourceController | Self::KustomizeController | Self::Health => "gitops",
-            Self::Etcd | Self::Kubernetes | Self::NetworkPolicies | Self::Containerd | Self::CoreDns | Self::Helm => {
-                self.name()
-            }
+            Self::Etcd
+            | Self::Kubernetes
+            | Self::NetworkPolicies
+            | Self::Containerd
+            | Self::CoreDns
+            | Self::Helm
+            | Self::Alertmanager => self.name(),
         };
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(folder)
     }
@@ -176,6 +187,9 @@ impl Product {
             Self::Containerd => (include_str!("../../tools/containerd/go.mod"), "github.com/containerd/containerd/v2"),
             Self::CoreDns => (include_str!("../../tools/coredns/go.mod"), "github.com/coredns/coredns"),
             Self::Helm => (include_str!("../../tools/helm/go.mod"), "helm.sh/helm/v4"),
+            Self::Alertmanager => {
+                (include_str!("../../tools/alertmanager/go.mod"), "github.com/prometheus/alertmanager")
+            }
             Self::SourceController => (GITOPS, "github.com/fluxcd/source-controller"),
             Self::KustomizeController => (GITOPS, "github.com/fluxcd/kustomize-controller"),
             Self::Health => return &HEALTH_VERSION,
@@ -189,6 +203,7 @@ impl Product {
         match self {
             Self::Etcd
             | Self::CoreDns
+            | Self::Alertmanager
             | Self::NetworkPolicies
             | Self::SourceController
             | Self::KustomizeController
@@ -216,6 +231,7 @@ impl Product {
             | Self::NetworkPolicies
             | Self::CoreDns
             | Self::Helm
+            | Self::Alertmanager
             | Self::SourceController
             | Self::KustomizeController
             | Self::Health => "",
@@ -236,6 +252,7 @@ mod tests {
             Product::Containerd,
             Product::CoreDns,
             Product::Helm,
+            Product::Alertmanager,
             Product::SourceController,
             Product::KustomizeController,
             Product::Health,

@@ -130,7 +130,7 @@ impl Identity {
 
     /// A server's TLS configuration with sessions of its own, so that a client that knew another
     /// identity of the same server has to verify this one.
-    pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>> {
+    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -55,8 +55,9 @@ fn alerts_are_about_this_installation_and_can_be_left_out() -> Result<()> {
         promql_parser::parser::parse(expression).map_err(|error| anyhow!("{expression}: {error}"))?;
         let is_of_pods =
             expression.contains(r#"namespace="ops",pod=~"mail-mail-failover-operator-[a-z0-9]+-[a-z0-9]+""#);
-        let is_of_tenants =
-            ["by (namespace, route)", "by (namespace, backend)"].iter().any(|by| expression.contains(by));
+        let is_of_tenants = ["by (namespace, route)", "by (namespace, backend)", "by (namespace, policy)"]
+            .iter()
+            .any(|by| expression.contains(by));
         ensure!(is_of_pods != is_of_tenants, "{expression}");
         ensure!(["critical", "warning"].contains(&alert["labels"]["severity"].as_str().unwrap_or_default()), "{alert}");
         ensure!(

@@ -3,6 +3,7 @@
 
 mod dns;
 mod held;
+mod notices;
 mod outputs;
 mod status;
 mod webhooks;
@@ -141,6 +142,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) dependencies: &'a DependencyCache,
     /// True if mail has waited for long beside an agent of the route, and none has left there meanwhile.
     pub(super) is_mail_stuck: bool,
+    /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
+    pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
 }
@@ -651,6 +654,8 @@ impl RouteEntry {
                 .map(|route| self.dns.state(route, cx.now, false)),
             bypassed_by_agents: cx.bypassed_by_agents,
             is_mail_stuck: cx.is_mail_stuck,
+            uid: cached.uid(),
+            is_taken: cx.is_taken,
         };
         let status = builder.build();
         cached.status_write(lane, &before, status)

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::dns::{DnsState, KIND as DNS};
 use super::held::HeldMail;
+use super::notices::Notices;
 use super::webhooks::{KIND as WEBHOOK, WebhooksState};
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
@@ -20,7 +21,7 @@ use mail_failover_core::engine::{
     Candidate, Decision, Eligibility, Exclusion, Health, HoldReason, Notice, State, Transition, TransitionKind,
     TransitionReason,
 };
-use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp};
+use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::route_memory::{memory, remember};
@@ -86,6 +87,9 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
     /// True if mail has waited for long beside an agent, and none has left there meanwhile.
     pub(super) is_mail_stuck: bool,
+    pub(super) uid: &'a Uid,
+    /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
+    pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 impl StatusBuilder<'_> {
@@ -119,6 +123,19 @@ impl StatusBuilder<'_> {
         status.conditions = self.conditions(&status);
         status.pending_events = self.pending_events(&status);
         status.message = Some(truncated(&self.sentence(), MAX_MESSAGE));
+        if let Some(is_taken) = self.is_taken {
+            let transition = self.decision.and_then(|decision| decision.transition.as_ref());
+            let notices = Notices {
+                uid: self.uid,
+                now: self.now,
+                first_alarm_at: self.first_alarm_at,
+                before: self.before,
+                after: &status,
+                transition_note: transition.map(|transition| self.transition_note(transition)),
+                is_taken,
+            };
+            (status.pending_notifications, status.ongoing) = notices.build();
+        }
         status
     }
 

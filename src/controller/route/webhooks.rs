@@ -348,7 +348,8 @@ fn request(
         headers.push((name.clone(), value));
     }
     let (url, method, timeout) = (output.url.clone(), output.method, output.timeout);
-    Ok(Some(WebhookRequest { url, method, content_type, headers, body, secret, trust, timeout }))
+    let signer = Some(secret);
+    Ok(Some(WebhookRequest { url, method, content_type, headers, body, signer, trust, timeout }))
 }
 
 fn unreadable(field: &str, object: &str, problem: &ReadProblem) -> Rejection {

@@ -6,6 +6,9 @@ use crate::controller::route::PlannedDnsCall;
 use crate::dns::{DnsCall, DnsResult};
 use mail_failover_core::model::Timestamp;
 
+/// Bound on the attempts under way, over all namespaces.
+pub(super) const MAX_CALLS: usize = 64;
+
 impl ControllerState {
     /// Begins attempts of a route as far as there are places. The route waits for the rest, which is planned afresh then.
     pub(super) fn begin_dns_calls(&mut self, resource: &ResourceRef, calls: Vec<PlannedDnsCall>) {
@@ -14,6 +17,7 @@ impl ControllerState {
         for call in calls {
             let Some(number) = self.dns_calls.begin(resource) else {
                 self.metrics.dns_limit_reached.inc();
+                self.dns_calls.wait(resource);
                 waits = true;
                 break;
             };

@@ -23,6 +23,7 @@ fn denying(networks: &[&str]) -> ControllerState {
         reports: None,
         jobs: None,
         dns_owner: "test".into(),
+        default_notifications: None,
     };
     let mut state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     state.handle(Timestamp::default(), Input::Leading(true));

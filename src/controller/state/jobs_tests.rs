@@ -35,6 +35,7 @@ fn state(limit: usize, leads: bool) -> ControllerState {
         guard: DialGuard::default(),
         reports: None,
         jobs,
+        default_notifications: None,
     };
     let mut state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     state.handle(Timestamp::default(), Input::Leading(leads));

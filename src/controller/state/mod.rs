@@ -29,6 +29,9 @@ mod logins_tests;
 mod loops;
 #[cfg(test)]
 mod losses_tests;
+mod notifications;
+#[cfg(test)]
+mod notifications_tests;
 mod objects;
 mod pace;
 mod peers;
@@ -63,10 +66,11 @@ use crate::controller::input::Input;
 use crate::controller::lane::{Lane, Slot};
 use crate::controller::metrics::Metrics;
 use crate::controller::policy::PolicyEntry;
-use crate::controller::reconcile::{Publishing, Reconciled};
+use crate::controller::reconcile::{PlannedAction, Publishing, Reconciled};
 use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
 use crate::dns::DnsCall;
+use crate::notification::NotificationCall;
 use crate::observers;
 use crate::output::{Observed, OutputKey};
 use crate::probe_job::JobSettings;
@@ -98,6 +102,8 @@ pub struct Settings {
     pub jobs: Option<JobSettings>,
     /// Name of this operator in the marks of DNS records.
     pub dns_owner: Arc<str>,
+    /// The policy whose receivers are told of routes whose own policy has none.
+    pub default_notifications: Option<ObjectKey>,
 }
 
 /// Effects on the rest of the process.
@@ -113,6 +119,10 @@ pub struct Effects {
     pub logins: Vec<ReadChange<ObjectKey>>,
     /// Secrets of webhooks to read or not to read any more.
     pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Secrets of receivers to read or not to read any more.
+    pub notification_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Receivers to tell; each call is answered with [`Input::Notification`].
+    pub notification_calls: Vec<NotificationCall>,
     /// Webhooks to call; each call is answered with [`Input::Webhook`].
     pub webhook_calls: Vec<WebhookCall>,
     /// Secrets of DNS updates to read or not to read any more.
@@ -186,6 +196,9 @@ pub struct ControllerState {
     jobs: Jobs,
     webhook_calls: CallPlaces,
     dns_calls: CallPlaces,
+    notification_calls: CallPlaces,
+    /// Routes that have something to tell.
+    routes_to_tell: BTreeSet<ObjectKey>,
     /// Unreadable objects already reported in status.
     reported: BTreeMap<ResourceRef, ReportedUnreadable>,
     pending: Effects,
@@ -214,8 +227,10 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
-            webhook_calls: CallPlaces::default(),
-            dns_calls: CallPlaces::default(),
+            webhook_calls: CallPlaces::new(webhooks::MAX_CALLS),
+            dns_calls: CallPlaces::new(dns::MAX_CALLS),
+            notification_calls: CallPlaces::new(notifications::MAX_CALLS),
+            routes_to_tell: BTreeSet::new(),
             reported: BTreeMap::new(),
             pending: Effects::default(),
         }
@@ -262,6 +277,13 @@ impl ControllerState {
                     self.resolve_users(now, &reference);
                 }
             }
+            Input::NotificationSecret(key, answer) => {
+                let reference = Reference::NotificationSecret(key.clone());
+                if self.references.is_used(&reference) {
+                    self.dependencies.cache_notification_secret(key, answer);
+                    self.resolve_users(now, &reference);
+                }
+            }
             Input::Webhook(result) => self.handle_webhook_result(now, &result),
             Input::TsigSecret(key, answer) => {
                 let reference = Reference::TsigSecret(key.clone());
@@ -271,6 +293,7 @@ impl ControllerState {
                 }
             }
             Input::Dns(result) => self.handle_dns_result(now, &result),
+            Input::Notification(result) => self.handle_notification_result(now, &result),
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
             Input::Drift(drift) => self.handle_drift(drift),
             Input::Unfit(unfit) => self.handle_unfit(now, unfit),
@@ -342,9 +365,24 @@ impl ControllerState {
     }
 
     fn reconcile_policy(&mut self, now: Timestamp, resource: &ResourceRef) {
-        let Some(entry) = self.policies.get(&resource.key) else { return };
+        let to_tell = self.to_tell(&resource.key);
+        // Taken out of the map, so that it may change while the rest of the state is read.
+        let Some(mut entry) = self.policies.remove(&resource.key) else { return };
+        let mut next_timeout = None;
+        if entry.notifies() {
+            if !entry.is_confirmed {
+                self.policies.insert(resource.key.clone(), entry);
+                // The watch may lag behind what an earlier leader has told.
+                let confirm = PlannedAction::new(Lane::Notifications, Action::Confirm);
+                return self.begin_next(now, resource, confirm.into(), |after| PendingStatus::Policy(*after));
+            }
+            let grouped_at = self.queue_messages(now, &resource.key, &mut entry, &to_tell);
+            let called_at = self.begin_notification_calls(now, resource, &mut entry, &to_tell);
+            next_timeout = grouped_at.into_iter().chain(called_at).min();
+        }
         let users = self.references.users(&Reference::Policy(resource.key.clone()));
-        let reconciled = entry.reconcile(users, now);
+        let reconciled = entry.reconcile(users, now).and_at(next_timeout);
+        self.policies.insert(resource.key.clone(), entry);
         self.begin_next(now, resource, reconciled, |after| PendingStatus::Policy(*after));
     }
 
@@ -380,6 +418,8 @@ impl ControllerState {
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
         let is_mail_stuck = self.is_mail_stuck(now, resource);
         let (agents, senders) = self.senders(now, &resource.key, &entry);
+        let notifying = self.notifying_policy(&resource.key, &entry).and_then(|key| self.policies.get(&key));
+        let is_taken = |id: &str| notifying.is_some_and(|policy| policy.has_taken(id));
         let reconciled = entry.reconcile(&RouteContext {
             now,
             drift: self.drift,
@@ -398,6 +438,7 @@ impl ControllerState {
             bypassed_by_agents: &bypassed_by_agents,
             dependencies: &self.dependencies,
             is_mail_stuck,
+            is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
         });
         let calls = entry.webhooks_mut().take_planned();
@@ -488,7 +529,9 @@ impl ControllerState {
             self.refresh_backend(now, &key);
             self.adopt_persisted(now, &key);
         }
-        self.queue.extend(self.policies.keys().map(ResourceRef::policy));
+        for key in self.policies.keys().cloned().collect::<Vec<_>>() {
+            self.refresh_receivers(&key);
+        }
     }
 
     /// Restores the verdicts about a backend from status.
@@ -577,6 +620,10 @@ impl ControllerState {
         self.jobs.forget_waits();
         self.webhook_calls.abandon();
         self.dns_calls.abandon();
+        self.notification_calls.abandon();
+        for entry in self.policies.values_mut() {
+            entry.forget_notifications();
+        }
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;
             entry.forget_webhooks();
@@ -618,6 +665,13 @@ impl ControllerState {
                     self.dependencies.forget_tsig_secret(key);
                     self.pending.tsig_secrets.push(ReadChange::Drop(key.clone()));
                 }
+                Reference::NotificationSecret(key) if is_used => {
+                    self.pending.notification_secrets.push(ReadChange::Use(key.clone()));
+                }
+                Reference::NotificationSecret(key) => {
+                    self.dependencies.forget_notification_secret(key);
+                    self.pending.notification_secrets.push(ReadChange::Drop(key.clone()));
+                }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }
         }
@@ -637,7 +691,7 @@ impl ControllerState {
             for user in self.users(reference) {
                 match user.kind {
                     ResourceKind::Backend => self.refresh_backend(now, &user.key),
-                    // What its webhooks and its DNS records need.
+                    // What its webhooks, DNS records or receivers need.
                     ResourceKind::Route | ResourceKind::Policy => self.queue.add(user),
                 }
             }

@@ -20,6 +20,8 @@ fn of_object(lane: Lane) -> Option<Bound> {
         Lane::Outputs | Lane::Decision | Lane::Retry | Lane::Jobs => None,
         // It also says when the outputs of a switch were written.
         Lane::RouteStatus => Some((60, Duration::from_secs(2))),
+        // A message has two: before it is told, and after.
+        Lane::Notifications => Some((60, Duration::from_secs(5))),
         Lane::BackendStatus => Some((60, Duration::from_mins(1))),
         Lane::Events => Some((20, Duration::from_mins(1))),
     }
@@ -28,7 +30,7 @@ fn of_object(lane: Lane) -> Option<Bound> {
 /// Bound on the writes of all objects in a lane. A thousand backends fail at once without being late.
 fn of_all(lane: Lane) -> Option<Bound> {
     match lane {
-        Lane::Outputs | Lane::Decision | Lane::Retry | Lane::Jobs | Lane::RouteStatus => None,
+        Lane::Outputs | Lane::Decision | Lane::Retry | Lane::Jobs | Lane::RouteStatus | Lane::Notifications => None,
         Lane::BackendStatus => Some((1000, Duration::from_millis(50))),
         Lane::Events => Some((1000, Duration::from_millis(100))),
     }

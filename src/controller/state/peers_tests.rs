@@ -367,6 +367,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
         reports: None,
         jobs: None,
         dns_owner: "test".into(),
+        default_notifications: None,
     };
     env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     for (kind, object) in quickstart() {
@@ -431,6 +432,7 @@ fn nothing_is_decided_before_the_others_were_listened_to() {
         reports: None,
         jobs: None,
         dns_owner: "test".into(),
+        default_notifications: None,
     };
     env.state = ControllerState::new(settings, Metrics::new(&mut Registry::default()));
     env.state.handle(env.now, Input::Leading(true));

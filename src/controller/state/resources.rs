@@ -52,6 +52,7 @@ impl ControllerState {
         self.queue.forget(resource);
         self.webhook_calls.leave(resource);
         self.dns_calls.leave(resource);
+        self.notification_calls.leave(resource);
         self.reported.remove(resource);
     }
 
@@ -88,6 +89,7 @@ impl ControllerState {
         self.handle_ends_of_jobs(now, key);
         self.peers.mark(key);
         self.requeue_users(&Reference::Backend(key.clone()));
+        self.refresh_mailing_policies(key);
         self.queue.add(resource);
     }
 
@@ -119,9 +121,14 @@ impl ControllerState {
         match object {
             None => {
                 self.policies.remove(&key);
+                self.metrics.notifications.forget_policy(&key);
+                self.set_references(&resource, BTreeSet::new());
                 self.forget_work(&resource);
             }
             Some(object) => {
+                if let Some(status) = object.readable().and_then(|object| object.status.as_ref()) {
+                    self.metrics.notifications.show_policy(&key, status);
+                }
                 let entry = self.policies.entry(key.clone()).or_default();
                 if !entry.cache(object) {
                     return;
@@ -129,7 +136,11 @@ impl ControllerState {
             }
         }
         if self.is_synced() {
-            self.queue.add(resource);
+            self.refresh_receivers(&key);
+            if self.settings.default_notifications.as_ref() == Some(&key) {
+                self.queue.extend(self.routes.keys().map(ResourceRef::route));
+            }
+            self.requeue_routes_told_by(&key);
             for user in self.users(&Reference::Policy(key)) {
                 self.refresh_policy_of(now, &user.key);
             }
@@ -154,6 +165,7 @@ impl ControllerState {
         }
         let has_moved = entry.active() != left;
         self.routes_by_uid.insert(uid, key.clone());
+        self.note_notifications(&key);
         // The move was decided by this replica or by the leader.
         for left in left {
             self.drop_unneeded_backend(&key.sibling(left));
@@ -177,6 +189,7 @@ impl ControllerState {
             }
         }
         self.forget_work(&resource);
+        self.note_notifications(key);
         self.agents.forget_route(key);
         self.admit_agents(key);
         self.metrics.forget_route(key, backends.into_iter());
@@ -243,7 +256,8 @@ impl ControllerState {
             | Reference::Ca(_)
             | Reference::Login(_)
             | Reference::WebhookSecret(_)
-            | Reference::TsigSecret(_) => {}
+            | Reference::TsigSecret(_)
+            | Reference::NotificationSecret(_) => {}
         }
     }
 

@@ -81,8 +81,19 @@ impl ControllerState {
     pub(super) fn handle_fresh(&mut self, now: Timestamp, resource: &ResourceRef, input: Input) {
         self.handle(now, input);
         self.reported.remove(resource);
-        if let Some(entry) = self.routes.get_mut(&resource.key).filter(|_| resource.kind == ResourceKind::Route) {
-            entry.is_confirmed = true;
+        match resource.kind {
+            ResourceKind::Route => {
+                if let Some(entry) = self.routes.get_mut(&resource.key) {
+                    entry.is_confirmed = true;
+                    self.note_notifications(&resource.key);
+                }
+            }
+            ResourceKind::Policy => {
+                if let Some(entry) = self.policies.get_mut(&resource.key) {
+                    entry.is_confirmed = true;
+                }
+            }
+            ResourceKind::Backend => {}
         }
     }
 
@@ -108,9 +119,11 @@ impl ControllerState {
     fn status_written(&mut self, resource: &ResourceRef, version: &ResourceVersion, status: Option<PendingStatus>) {
         match status {
             Some(PendingStatus::Policy(status)) => {
+                self.metrics.notifications.show_policy(&resource.key, &status);
                 if let Some(entry) = self.policies.get_mut(&resource.key) {
                     entry.status_written(version, status);
                 }
+                self.requeue_routes_told_by(&resource.key);
             }
             Some(PendingStatus::Backend { before, after }) => {
                 self.metrics.show_backend(&resource.key, &after);
@@ -134,6 +147,7 @@ impl ControllerState {
                         self.divide_anew(&resource.key);
                     }
                 }
+                self.note_notifications(&resource.key);
             }
             // The status of an object that cannot be read is not cached.
             None => {}

@@ -18,6 +18,7 @@ use crate::controller::backend::ProbeChange;
 use crate::controller::input::Input;
 use crate::controller::metrics::Metrics;
 use crate::dns::DnsCall;
+use crate::notification::NotificationCall;
 use crate::observers::{LocalReport, PeerEvent};
 use crate::output::{DesiredOutput, ObservedOutput, Output, OutputKind, Write, route_uid};
 use crate::probe::ProbeTarget;
@@ -308,6 +309,10 @@ pub(super) struct TestEnv {
     pub(super) webhook_calls: Vec<WebhookCall>,
     /// The attempts to lead zones that have begun.
     pub(super) dns_calls: Vec<DnsCall>,
+    /// The calls of receivers that have begun.
+    pub(super) notification_calls: Vec<NotificationCall>,
+    /// The policy that the installation names for all.
+    pub(super) default_notifications: Option<ObjectKey>,
     /// Name in the election of a replica that is fitter to lead.
     pub(super) successor: Option<Arc<str>>,
 }
@@ -323,6 +328,10 @@ pub(super) fn state() -> ControllerState {
 }
 
 pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
+    state_of(registry, None)
+}
+
+fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
@@ -330,6 +339,7 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
         reports: None,
         jobs: None,
         dns_owner: "test".into(),
+        default_notifications,
     };
     let mut state = ControllerState::new(settings, Metrics::new(registry));
     state.handle(Timestamp::default(), Input::Leading(true));
@@ -355,8 +365,14 @@ impl TestEnv {
             logins: vec![],
             webhook_calls: vec![],
             dns_calls: vec![],
+            notification_calls: vec![],
+            default_notifications: None,
             successor: None,
         }
+    }
+
+    pub(super) fn new_state(&self) -> ControllerState {
+        state_of(&mut Registry::default(), self.default_notifications.clone())
     }
 
     pub(super) fn with(objects: &[(&'static str, Value)]) -> Self {
@@ -409,7 +425,7 @@ impl TestEnv {
 
     /// The process is gone; another one begins with what is stored.
     pub(super) fn restart(&mut self) {
-        self.state = state();
+        self.state = self.new_state();
         self.board = LocalReport::default();
         self.directory = Directory::default();
         self.store.dies_at = None;
@@ -445,6 +461,8 @@ impl TestEnv {
                 cas: _,
                 logins,
                 webhook_secrets: _,
+                notification_secrets: _,
+                notification_calls,
                 webhook_calls,
                 tsig_secrets: _,
                 dns_calls,
@@ -461,6 +479,7 @@ impl TestEnv {
             self.logins.extend(logins);
             self.webhook_calls.extend(webhook_calls);
             self.dns_calls.extend(dns_calls);
+            self.notification_calls.extend(notification_calls);
             if actions.is_empty() {
                 return;
             }

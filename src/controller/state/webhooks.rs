@@ -6,6 +6,10 @@ use crate::controller::route::PlannedCall;
 use crate::webhook::{WebhookCall, WebhookResult};
 use mail_failover_core::model::Timestamp;
 
+/// Bound on the calls under way, over all namespaces.
+// ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
+pub(super) const MAX_CALLS: usize = 64;
+
 impl ControllerState {
     /// Begins calls of a route as far as there are places. The route waits for the rest, which is planned afresh then.
     pub(super) fn begin_webhook_calls(&mut self, resource: &ResourceRef, calls: Vec<PlannedCall>) {
@@ -14,6 +18,7 @@ impl ControllerState {
         for call in calls {
             let Some(number) = self.webhook_calls.begin(resource) else {
                 self.metrics.webhook_limit_reached.inc();
+                self.webhook_calls.wait(resource);
                 waits = true;
                 break;
             };
@@ -37,6 +42,10 @@ impl ControllerState {
             entry.webhooks_mut().ended(now, random, *number, output, outcome);
             self.queue.add(route);
         }
+        self.show_webhook_calls();
+    }
+
+    fn show_webhook_calls(&self) {
         self.metrics.webhook_calls_under_way.set(self.webhook_calls.under_way());
     }
 }

@@ -11,6 +11,7 @@ mod evidence;
 mod identity;
 mod key;
 mod login;
+mod notification;
 mod policy;
 mod reply_rules;
 mod route;
@@ -37,6 +38,7 @@ pub use evidence::{
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
 pub use login::{Login, LoginError};
+pub use notification::{Notifications, Occasion, Receiver, ReceiverKind, Severity};
 pub use policy::{
     Breaker, Budget, DeliveryThresholds, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy,
     LatencyLimit, Objectives, Policy, RampStep, Thresholds, WhenNoneHealthy,

@@ -124,6 +124,7 @@ impl RouteExplanation {
             ));
         }
         notes.extend(status.conditions.iter().filter_map(complaint));
+        notes.extend(untold(snapshot));
         let evidence = candidates.iter().map(|candidate| evidence(snapshot, &status, candidate)).collect();
         let mut backends = BTreeMap::new();
         for member in &route.backends {
@@ -401,6 +402,14 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
         certificate_issuer: own.and_then(|own| own.certificate_issuer.clone()),
         reason,
     }
+}
+
+/// What keeps people from hearing of the route.
+fn untold(snapshot: &Snapshot) -> Option<String> {
+    let conditions = &snapshot.policy.as_ref()?.status.as_ref()?.conditions;
+    let delivered = conditions.iter().find(|one| one.type_ == condition::NOTIFICATIONS_DELIVERED)?;
+    let name = snapshot.route.spec.policy_ref.as_ref()?.name.as_str();
+    (delivered.status == "False").then(|| format!("FailoverPolicy {name} does not reach people: {}", delivered.message))
 }
 
 /// Returns the text of a condition that reports a problem beyond the backends.

@@ -131,7 +131,9 @@ impl<'a> ObjectSet<'a> {
             }
             "FailoverPolicy" => {
                 let Some(spec) = spec::<FailoverPolicySpec>(manifest, findings) else { return };
-                let model = usable(manifest, resolve::policy(&spec), findings);
+                let receivers = resolve::notifications(spec.notifications.as_ref());
+                let resolved = resolve::policy(&spec).and_then(|policy| receivers.map(|_| policy));
+                let model = usable(manifest, resolved, findings);
                 self.policies.insert(key, ParsedObject { manifest, spec, model });
             }
             "MailRoute" => {

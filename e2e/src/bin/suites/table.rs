@@ -51,7 +51,7 @@ const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: 
 }
 
 /// All suites in the order of their start: the longest first.
-static SUITES: [SuiteEntry; 25] = [
+static SUITES: [SuiteEntry; 26] = [
     SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
@@ -71,6 +71,7 @@ static SUITES: [SuiteEntry; 25] = [
     suite("failover", SuiteKind::Control, 1, "probes and Events"),
     suite("webhooks", SuiteKind::Control, 1, "pauses between calls, and half a minute until a failure is told"),
     suite("dns", SuiteKind::Control, 1, "looks at zones (a minute apart), and half a minute until a failure is told"),
+    suite("notifications", SuiteKind::Control, 1, "alerts that are told again and operators that start"),
     suite("install", SuiteKind::Control, 1, "Leases of production (15 s)"),
     suite("garbage", SuiteKind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
     suite("probe_jobs", SuiteKind::Control, 1, "rounds of probe Jobs (30 s)"),

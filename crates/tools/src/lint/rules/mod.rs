@@ -7,6 +7,7 @@ mod capacity;
 mod connections;
 mod dns;
 mod holds;
+mod notifications;
 mod outputs;
 mod redundancy;
 mod references;
@@ -22,7 +23,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 64] = [
+pub const RULES: [&Rule; 68] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -88,6 +89,9 @@ pub const RULES: [&Rule; 64] = [
     &dns::TTL_OUTLASTS_OBJECTIVE,
     &dns::LONG_TTL,
     &dns::NO_DNS_AWAITED,
+    &notifications::SECRET_NOT_FOR_RECEIVER,
+    &notifications::RECEIVER_BACKEND_MISSING,
+    &notifications::NOBODY_HEARS_OF_OUTAGES,
 ];
 
 /// Checks every rule against the objects.
@@ -103,6 +107,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     agents::check(set, findings);
     webhooks::check(set, findings);
     dns::check(set, findings);
+    notifications::check(set, findings);
 }
 
 /// Number of names that a message lists at most.

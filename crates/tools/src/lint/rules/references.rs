@@ -109,7 +109,8 @@ fn unused(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
             );
         }
     }
-    for (key, policy) in &set.policies {
+    // One with receivers may be the one that the installation names for all routes.
+    for (key, policy) in set.policies.iter().filter(|(_, policy)| policy.spec.notifications.is_none()) {
         if set.routes.iter().all(|(route, entry)| {
             let name = entry.spec.policy_ref.as_ref().map(|reference| reference.name.as_str());
             route.namespace != key.namespace || name != Some(&*key.name)

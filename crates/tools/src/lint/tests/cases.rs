@@ -33,6 +33,20 @@ fn dns_for(ttl: &str) -> Value {
     output
 }
 
+fn receivers(receivers: &Value) -> Value {
+    json!({"receivers": receivers})
+}
+
+/// A sound receiver, whose Secret is `mta`.
+fn chat() -> Value {
+    json!({"name": "chat", "type": "Slack", "secretRef": {"name": "mta"}})
+}
+
+/// A receiver whose mail leaves by a backend.
+fn post(backend: &str) -> Value {
+    json!({"name": "post", "type": "Mail", "mail": {"from": "ops@shop.example", "to": ["a@shop.example"], "backends": [backend]}})
+}
+
 /// Code, what breaks the rule, and what is just inside.
 pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
     let none = || vec![];
@@ -95,7 +109,12 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
         ),
         ("MissingCA", vec![("/a/spec/smtp/tls/caRef/configMap", json!("other"))], none()),
         ("UnusedBackend", vec![("/route/spec/backends/1", json!({"name": "c"}))], vec![("/route", Value::Null)]),
-        ("UnusedPolicy", vec![("/route/spec/policyRef", Value::Null)], vec![("/route", Value::Null)]),
+        (
+            "UnusedPolicy",
+            vec![("/route/spec/policyRef", Value::Null), ("/policy/spec/notifications", Value::Null)],
+            // It may be the one whose receivers are told of all routes.
+            vec![("/route/spec/policyRef", Value::Null)],
+        ),
         (
             "UnknownRegion",
             vec![("/route/spec/preferredRegions/0", json!("South"))],
@@ -170,6 +189,26 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "NoDnsAwaited",
             vec![("/route/spec/outputs", json!([dns()]))],
             vec![("/route/spec/outputs", json!([dns(), {"configMap": {"name": "mail-env", "format": "Env"}}]))],
+        ),
+        (
+            "SecretNotForReceiver",
+            vec![("/policy/spec/notifications", receivers(&json!([chat()]))), ("/mta/kind", json!("Secret"))],
+            vec![
+                ("/policy/spec/notifications", receivers(&json!([chat()]))),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/notification")),
+                ("/mta/stringData", json!({"url": "https://hooks.slack.com/services/x"})),
+            ],
+        ),
+        (
+            "ReceiverBackendMissing",
+            vec![("/policy/spec/notifications", receivers(&json!([chat(), post("nobody")])))],
+            vec![("/policy/spec/notifications", receivers(&json!([chat(), post("a")])))],
+        ),
+        (
+            "NobodyHearsOfOutages",
+            vec![("/policy/spec/notifications", receivers(&json!([post("a")])))],
+            vec![("/policy/spec/notifications", receivers(&json!([chat(), post("a")])))],
         ),
         (
             "Unusable",

@@ -47,6 +47,8 @@ fn sound() -> Value {
             "failback": {"mode": "Automatic", "after": "10m",
                 "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}],
                 "ramp": [{"percent": 10, "for": "30m"}, {"percent": 50, "for": "30m"}]},
+            "notifications": {"receivers": [{"name": "chat", "type": "Slack", "secretRef": {"name": "chat"}},
+                {"name": "post", "type": "Mail", "mail": {"from": "ops@shop.example", "to": ["a@shop.example"], "backends": ["a", "b"]}}]},
             "objectives": {"recoveryTime": "1m"}, "breaker": {"consecutive": 3, "firstPause": "5s", "longestPause": "1m"}}},
         "route": {"apiVersion": api, "kind": "MailRoute", "metadata": meta("orders"), "spec": {
             "policyRef": {"name": "calm"}, "strategy": "ActiveActive",
