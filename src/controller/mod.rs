@@ -27,6 +27,7 @@ mod events;
 pub mod input;
 mod lane;
 pub mod login;
+mod mail_metrics;
 pub mod metrics;
 mod policy;
 pub mod read;

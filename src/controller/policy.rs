@@ -71,6 +71,7 @@ impl PolicyEntry {
             observed_generation: Some(generation),
             route_count: Some(i32::try_from(routes.len()).unwrap_or(i32::MAX)),
             routes: routes.into_iter().take(MAX_ROUTES).collect(),
+            effective: self.resolved.as_ref().and_then(|resolved| resolved.as_ref().ok()).map(resolve::effective),
             conditions: conditions.build(),
         };
         cached.status_write(Lane::BackendStatus, &before, status).into()

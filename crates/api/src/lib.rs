@@ -19,9 +19,9 @@ mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
 pub use failover_policy::{
-    BreakerSpec, BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec, FailoverPolicy,
-    FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec,
-    ObjectivesSpec, RampStepSpec, RecoverySpec, WhenNoneHealthySpec,
+    BreakerSpec, BudgetSpec, EffectivePolicy, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec,
+    FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec,
+    ImmediateFailure, LatencySpec, ObjectivesSpec, RampStepSpec, RecoverySpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
     AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec,
@@ -29,9 +29,9 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, DivertedStatus, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus,
-    RequestOutcome, RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
-    WaitingForStatus,
+    ActiveBackend, DivertedStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus, OutputFailure, OutputShare,
+    OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus, RouteObjectivesStatus,
+    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use sending_backend::{
     AuthSpec, BackendType, CaReference, CondemnedStatus, Health, LimitsSpec, LocationSpec, ProbeDepth, ProbeJobSpec,

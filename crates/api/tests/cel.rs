@@ -34,7 +34,7 @@ fn policy() -> Value {
         "hold": {"cooldown": "168h", "minimumStay": "0s", "budget": {"switches": 3, "per": "1s"}},
         "failback": {"after": "10m", "windows": [{"schedule": "0 2 * * *", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "1s"}, {"percent": 50, "for": "168h"}]},
-        "objectives": {"recoveryTime": "24h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
+        "objectives": {"recoveryTime": "24h", "deliveryTime": "1s", "successPercent": 99, "availability": "99.99", "window": "2160h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
 }
 
 fn route() -> Value {
@@ -398,6 +398,26 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             with(policy(), "/objectives/recoveryTime", json!("24h1s")),
             "spec.objectives.recoveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/deliveryTime", json!("999ms")),
+            "spec.objectives.deliveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/availability", json!("49.99")),
+            "spec.objectives.availability must be at least 50 and below 100: 100 leaves no error budget",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/window", json!("2161h")),
+            "spec.objectives.window must be between 1h and 2160h (90 days)",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"objectives": {"window": "720h"}}),
+            "spec.objectives.window alone measures nothing: add an objective",
         ),
         (
             "MailRoute",

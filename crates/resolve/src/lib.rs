@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod effective;
 mod pem;
 mod persisted;
 mod policy;
@@ -28,6 +29,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use effective::{effective, words};
 pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_stage, persisted_unseen_failure, persisted_verdict};
 pub use policy::policy;

@@ -25,6 +25,8 @@ mod logins_tests;
 mod loops;
 #[cfg(test)]
 mod losses_tests;
+#[cfg(test)]
+mod objectives_tests;
 mod objects;
 mod pace;
 mod peers;
@@ -135,7 +137,7 @@ pub enum ReadChange<K> {
 /// The status that a resource has once its action is done.
 #[derive(Debug)]
 enum PendingStatus {
-    Policy(FailoverPolicyStatus),
+    Policy(Box<FailoverPolicyStatus>),
     /// With the health before the write.
     // The watch event of our write can arrive before its response.
     Backend {
@@ -324,7 +326,7 @@ impl ControllerState {
         let Some(entry) = self.policies.get(&resource.key) else { return };
         let users = self.references.users(&Reference::Policy(resource.key.clone()));
         let reconciled = entry.reconcile(users, now);
-        self.begin_next(now, resource, reconciled, |after| PendingStatus::Policy(*after));
+        self.begin_next(now, resource, reconciled, PendingStatus::Policy);
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {

@@ -171,6 +171,7 @@ impl RouteExplanation {
             "remedy": self.remedy,
             "messages": self.messages,
             "history": status.history,
+            "objectives": status.objectives,
             "request": status.request,
             "notes": self.notes,
         })
@@ -406,9 +407,10 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
 /// Returns the text of a condition that reports a problem beyond the backends.
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
-        condition::OUTPUTS_APPLIED | condition::RECOVERY_TIME_MET | condition::WEBHOOKS_APPLIED => {
-            condition.status == "False"
-        }
+        condition::OUTPUTS_APPLIED
+        | condition::OBJECTIVES_MET
+        | condition::RECOVERY_TIME_MET
+        | condition::WEBHOOKS_APPLIED => condition.status == "False",
         condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
         _ => false,
     };

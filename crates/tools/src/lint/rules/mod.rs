@@ -21,7 +21,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 60] = [
+pub const RULES: [&Rule; 64] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -37,6 +37,7 @@ pub const RULES: [&Rule; 60] = [
     &references::UNUSED_POLICY,
     &references::UNKNOWN_REGION,
     &references::REQUEST_IN_MANIFEST,
+    &references::UNKNOWN_ANNOTATION,
     &redundancy::SINGLE_BACKEND,
     &redundancy::NO_STANDBY,
     &redundancy::NOBODY_IN_SERVICE,
@@ -56,6 +57,7 @@ pub const RULES: [&Rule; 60] = [
     &thresholds::RECOVERY_EASIER_THAN_FAILURE,
     &thresholds::OBJECTIVE_IMPOSSIBLE,
     &thresholds::OBJECTIVE_MISSED_BY_PROBE,
+    &thresholds::OBJECTIVE_UNMEASURED,
     &holds::FAILBACK_BEFORE_RECOVERY,
     &holds::RAMP_OUTLASTS_WINDOW,
     &holds::WINDOW_SELDOM_OPENS,
@@ -65,6 +67,8 @@ pub const RULES: [&Rule; 60] = [
     &outputs::OUTPUT_CLAIMED_TWICE,
     &outputs::OUTPUT_EXISTS,
     &outputs::MAIL_LOOP,
+    &outputs::SERVICE_MIXES_IDENTITIES,
+    &connections::LOOPBACK_HOST,
     &connections::PROBES_TOO_FAST,
     &connections::TLS_NOT_VERIFIED,
     &connections::TLS_MODE_AGAINST_PORT,
@@ -90,6 +94,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     redundancy::check(set, findings);
     capacity::check(set, findings);
     thresholds::check(set, findings);
+    thresholds::unmeasured(set, findings);
     holds::check(set, findings);
     outputs::check(set, findings);
     connections::check(set, findings);
@@ -102,7 +107,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 const TOLD: usize = 3;
 
 /// Joins names for a message: `a, b, c and 97 more`.
-fn listed<S: AsRef<str>>(names: &[S]) -> String {
+pub(super) fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let told: Vec<_> = names.iter().take(TOLD).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(TOLD) {
         0 => told.join(", "),
