@@ -269,10 +269,17 @@ fn alerts_are_about_metrics_that_exist() {
             }
         }
     }
-    for alert in alerts() {
+    let records = parsed(&format!("{CHART}/files/alerts.yaml"))["records"].as_array().unwrap().clone();
+    let recorded: BTreeSet<_> = records.iter().map(|rule| rule["record"].as_str().unwrap()).collect();
+    for alert in records.iter().cloned().chain(alerts()) {
         let expression = alert["expr"].as_str().unwrap();
-        let names = series(expression);
-        assert!(!names.is_empty(), "{alert}");
+        // What a rule records exists.
+        let mut raw = expression.to_owned();
+        for name in &recorded {
+            raw = raw.replace(name, "recorded");
+        }
+        let names = series(&raw);
+        assert!(!names.is_empty() || raw != expression, "{alert}");
         for name in names {
             // As OpenMetrics has it: a counter is registered without the suffix, and so is an Info.
             let registered = name.strip_suffix("_total").or_else(|| name.strip_suffix("_info")).unwrap_or(name);
@@ -287,8 +294,33 @@ fn every_alert_has_a_runbook_and_can_be_left_out() {
     let page = read("docs/alerts.md");
     let sections: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(sections, names, "docs/alerts.md has a section for each alert, in the same order");
+    hold_parts("docs/alerts.md");
     let schema: Value = serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();
     let known =
         &schema["properties"]["metrics"]["properties"]["prometheusRule"]["properties"]["disabled"]["items"]["enum"];
     assert_eq!(*known, json!(names), "values.schema.json");
+}
+
+/// Holds that each section of a page says what is seen, where to look, what to do, and who has to hear of it.
+fn hold_parts(page: &str) {
+    for section in read(page).split("\n## ").skip(1) {
+        let parts: Vec<_> = ["**Symptom.** ", "**Check.** ", "**Act.** ", "**Tell.** "]
+            .iter()
+            .map(|part| section.find(part).unwrap_or_else(|| panic!("{page}: {part} is missing in {section}")))
+            .collect();
+        assert!(parts.is_sorted(), "{page}: {section}");
+    }
+}
+
+#[test]
+fn every_condition_has_a_runbook() {
+    let conditions = read("crates/api/src/conditions.rs");
+    let (types, _) = conditions.split_once("pub mod reason").unwrap();
+    let types: BTreeSet<_> =
+        types.lines().filter_map(|line| line.split_once(": &str = \"")?.1.strip_suffix("\";")).collect();
+    assert!(types.len() >= 10, "{types:?}");
+    let page = read("docs/conditions.md");
+    let sections: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, types, "docs/conditions.md has a section for each condition");
+    hold_parts("docs/conditions.md");
 }

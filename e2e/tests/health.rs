@@ -405,6 +405,7 @@ fn accepted(route_count: i32, routes: &[&str]) -> FailoverPolicyStatus {
         route_count: Some(route_count),
         routes: routes.iter().map(ToString::to_string).collect(),
         conditions: vec![condition("Ready", "True", "Accepted", "accepted")],
+        effective: None,
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) enum EventReason {
     NoneHealthy,
     HeldOnDeadBackend,
     ApprovalWanted,
+    StandbyLost,
     Recovered,
     RequestDone,
     RequestRefused,
@@ -82,6 +83,7 @@ impl EventReason {
             Self::NoneHealthy => "NoneHealthy",
             Self::HeldOnDeadBackend => reason::HELD_ON_DEAD_BACKEND,
             Self::ApprovalWanted => "ApprovalWanted",
+            Self::StandbyLost => "StandbyLost",
             Self::Recovered => "Recovered",
             Self::RequestDone => "RequestDone",
             Self::RequestRefused => "RequestRefused",
@@ -104,6 +106,7 @@ impl EventReason {
             Self::NoneHealthy
             | Self::HeldOnDeadBackend
             | Self::ApprovalWanted
+            | Self::StandbyLost
             | Self::Recovered
             | Self::BackendUnhealthy
             | Self::BackendThrottled
@@ -123,6 +126,7 @@ impl EventReason {
             Self::FailedOver
             | Self::NoneHealthy
             | Self::HeldOnDeadBackend
+            | Self::StandbyLost
             | Self::RequestRefused
             | Self::ConfigurationRejected
             | Self::OutputRefused

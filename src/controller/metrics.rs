@@ -15,10 +15,14 @@ use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use super::action::ResourceKind;
 use super::lane::Lane;
+use super::mail_metrics::MailMetrics;
 use super::route::KeptTotal;
+use super::status::is_delivering;
 use crate::watch::{Source, Unreadable};
-use mail_failover_api::conditions::{condition, reason};
-use mail_failover_api::{Health, MailRouteStatus, RouteState, SendingBackendStatus, TransitionKind};
+use mail_failover_api::conditions::condition;
+use mail_failover_api::{
+    FailoverPolicyStatus, Health, MailRouteStatus, RouteState, SendingBackendStatus, TransitionKind,
+};
 use mail_failover_core::model::{BackendDeliveries, ClockDrift, EvidenceClass, ObjectKey};
 
 /// Counters, gauges and histograms of the controller; clones share them.
@@ -61,7 +65,7 @@ pub struct Metrics {
     pub notifications: crate::notification::Metrics,
     backend_throttled: Family<BackendLabels, Gauge>,
     transitions: Family<TransitionLabels, Counter>,
-    actuation: Histogram,
+    mail: MailMetrics,
     deliveries: Family<DeliveryLabels, Counter>,
     kept_messages: Family<RouteLabels, Gauge>,
     oldest_kept: Family<RouteLabels, Gauge>,
@@ -161,6 +165,7 @@ impl Metrics {
     /// Metrics in this registry.
     pub fn new(registry: &mut Registry) -> Self {
         let notifications = crate::notification::Metrics::new(registry);
+        let mail = MailMetrics::new(registry);
         let registry = registry.sub_registry_with_prefix("mail_failover");
         let has_vote: Gauge = register(
             registry,
@@ -264,12 +269,7 @@ impl Metrics {
                 "route_transitions",
                 "Transitions by route, kind and reason, as far as this process decided them",
             ),
-            actuation: registered(
-                registry,
-                "route_actuation_duration_seconds",
-                "From the decision of a transition until every output was written",
-                durations(),
-            ),
+            mail,
             deliveries: register(
                 registry,
                 "agent_deliveries",
@@ -283,7 +283,7 @@ impl Metrics {
             oldest_kept: register(
                 registry,
                 "route_oldest_kept_message_age_seconds",
-                "Age of the oldest of them when its agent last reported; 0 without one",
+                "Age of the oldest message of a route that waits because a backend refuses it, when its agent last reported; 0 without one",
             ),
             queued_messages: register(
                 registry,
@@ -293,7 +293,7 @@ impl Metrics {
             oldest_queued: register(
                 registry,
                 "route_oldest_queued_message_age_seconds",
-                "Age of the oldest of them when an agent last reported; 0 without one",
+                "Age of the oldest message of a route in the queues beside its agents, when one last reported; 0 without one",
             ),
             jobs_under_way: register(
                 registry,
@@ -360,6 +360,7 @@ impl Metrics {
     /// Takes over what a route's status says of it now.
     // Every replica shows it, whoever wrote it: after a change of leaders none shows what is no longer so.
     pub(super) fn show_route(&self, key: &ObjectKey, status: &MailRouteStatus) {
+        self.mail.show_route(key, status);
         for state in STATES {
             let is_in = status.state == Some(state);
             self.route_state.get_or_create(&state_labels(key, state)).set(i64::from(is_in));
@@ -382,31 +383,37 @@ impl Metrics {
                 self.webhooks_failing.remove(&route_labels(key));
             }
         }
-        // Before the first choice nobody expects mail to leave.
-        if !status.active.is_empty() || status.state == Some(RouteState::NoneHealthy) {
-            let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
-            let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY, reason::MAIL_WAITS];
-            let is_delivering = ready.is_none_or(|ready| !stands_still.contains(&ready.reason.as_str()))
-                && status.state != Some(RouteState::NoneHealthy);
+        if let Some(is_delivering) = is_delivering(status) {
             self.route_delivering.get_or_create(&route_labels(key)).set(i64::from(is_delivering));
         }
     }
 
     /// Takes over what a backend's status says of it now.
-    // A series for each backend would be too many.
-    pub(super) fn show_backend(&self, key: &ObjectKey, status: &SendingBackendStatus) {
+    pub(super) fn show_backend(&self, key: &ObjectKey, status: &SendingBackendStatus, is_suspended: bool) {
+        self.mail.show_backend(key, status, is_suspended);
         let is_throttled = status.health == Some(Health::Degraded)
             && status.reason.as_deref() == Some(EvidenceClass::Throttled.as_str());
         if is_throttled {
             self.backend_throttled.get_or_create(&backend_labels(key)).set(1);
         } else {
-            self.forget_backend(key);
+            self.backend_throttled.remove(&backend_labels(key));
         }
     }
 
     /// Removes the series of a backend that is gone.
     pub(super) fn forget_backend(&self, key: &ObjectKey) {
         self.backend_throttled.remove(&backend_labels(key));
+        self.mail.forget_backend(key);
+    }
+
+    /// Takes over what a policy's status says of it now.
+    pub(super) fn show_policy(&self, key: &ObjectKey, status: &FailoverPolicyStatus) {
+        self.mail.show_policy(key, status);
+    }
+
+    /// Removes the series of a policy that is gone.
+    pub(super) fn forget_policy(&self, key: &ObjectKey) {
+        self.mail.forget_policy(key);
     }
 
     /// Counts the differences between a route's status that was written and the one before.
@@ -427,9 +434,7 @@ impl Metrics {
             };
             self.transitions.get_or_create(&labels).inc();
         }
-        if let (Some(applied_at), Some(None)) = (&last.applied_at, earlier.map(|earlier| &earlier.applied_at)) {
-            self.actuation.observe(applied_at.0.duration_since(last.decided_at.0).as_secs_f64());
-        }
+        self.mail.transition_written(key, earlier, last);
     }
 
     /// Counts deliveries that an agent reports. Reports have totals since the agent's process began; `earlier` is the
@@ -480,6 +485,7 @@ impl Metrics {
         self.route_delivering.remove(&route_labels(key));
         self.dns_failing.remove(&route_labels(key));
         self.webhooks_failing.remove(&route_labels(key));
+        self.mail.forget_route(key);
     }
 }
 

@@ -2,6 +2,7 @@ use prometheus_client::encoding::text::encode;
 
 use super::*;
 use mail_failover_api::ActiveBackend;
+use mail_failover_api::conditions::reason;
 
 /// A line of what is exposed after `show`.
 fn line(show: impl FnOnce(&Metrics), name: &str) -> Option<String> {

@@ -27,6 +27,7 @@ mod events;
 pub mod input;
 mod lane;
 pub mod login;
+mod mail_metrics;
 pub mod metrics;
 pub mod notification_secret;
 mod policy;

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use mail_failover_api::conditions::condition;
+use mail_failover_api::conditions::{condition, reason};
+use mail_failover_api::{MailRouteStatus, RouteState};
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
@@ -55,6 +56,17 @@ impl<'a> Conditions<'a> {
         self.built.sort_by(|a, b| a.type_.cmp(&b.type_));
         self.built
     }
+}
+
+/// Returns true if the mail of a route can leave; `None` before the first choice, when nobody expects it to.
+pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
+    if status.active.is_empty() && status.state != Some(RouteState::NoneHealthy) {
+        return None;
+    }
+    let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
+    let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY, reason::MAIL_WAITS];
+    let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
+    Some(!is_held && status.state != Some(RouteState::NoneHealthy))
 }
 
 /// Returns true if a condition is True.

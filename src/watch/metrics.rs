@@ -57,7 +57,7 @@ impl WatchMetrics {
                 "forbidden",
                 "1 while the API server forbids to watch the kind in this namespace, which was named to be watched",
             ),
-            objects: register(registry, "objects", "Objects known"),
+            objects: register(registry, "objects", "Objects that are known, by kind"),
             synced: register(
                 registry,
                 "synced",

@@ -82,3 +82,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "mail-failover-operator.series" -}}
 namespace={{ .Release.Namespace | quote }},pod=~{{ printf "%s-[a-z0-9]+-[a-z0-9]+" (include "mail-failover-operator.fullname" .) | quote }}
 {{- end -}}
+
+{{/* A duration such as 1m30s in milliseconds. */}}
+{{- define "mail-failover-operator.milliseconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9]+(\\.[0-9]+)?(ms|s|m|h)" . -1 -}}
+{{- $factor := get (dict "ms" 1.0 "s" 1000.0 "m" 60000.0 "h" 3600000.0) (regexFind "[a-z]+$" .) -}}
+{{- $sum = addf $sum (mulf (regexFind "^[0-9.]+" . | float64) $factor) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
+{{/* Values that fit their schema and that the program would refuse at its start: its pods would end at once, again and again. */}}
+{{- define "mail-failover-operator.validate" -}}
+{{- $lease := include "mail-failover-operator.milliseconds" .Values.leaderElection.leaseDuration | float64 -}}
+{{- $renew := include "mail-failover-operator.milliseconds" .Values.leaderElection.renewDeadline | float64 -}}
+{{- $retry := include "mail-failover-operator.milliseconds" .Values.leaderElection.retryPeriod | float64 -}}
+{{- if or (lt $lease 1000.0) (gt $lease 300000.0) (ne (mulf (floor (divf $lease 1000.0)) 1000.0) $lease) -}}
+{{- fail (printf "leaderElection.leaseDuration is %s: it must be between 1s and 5m, in whole seconds" .Values.leaderElection.leaseDuration) -}}
+{{- end -}}
+{{- if gt (mulf $renew 1.25) $lease -}}
+{{- fail (printf "leaderElection.renewDeadline is %s: with a quarter added it must not exceed leaderElection.leaseDuration, %s" .Values.leaderElection.renewDeadline .Values.leaderElection.leaseDuration) -}}
+{{- end -}}
+{{- if or (lt $retry 100.0) (gt (mulf $retry 2.0) $renew) -}}
+{{- fail (printf "leaderElection.retryPeriod is %s: it must be at least 100ms and at most half of leaderElection.renewDeadline, %s" .Values.leaderElection.retryPeriod .Values.leaderElection.renewDeadline) -}}
+{{- end -}}
+{{- range concat .Values.smtpDestinations.deny .Values.smtpDestinations.allow -}}
+{{- $longest := ternary 128 32 (contains ":" .) -}}
+{{- if and (contains "/" .) (gt (splitList "/" . | last | atoi) $longest) -}}
+{{- fail (printf "smtpDestinations: %s is no network: the prefix has at most %d bits" . $longest) -}}
+{{- end -}}
+{{- end -}}
+{{- range concat .Values.smtpDestinations.ports .Values.webhooks.ports -}}
+{{- $ends := splitList "-" (toString .) -}}
+{{- if or (lt (first $ends | atoi) 1) (gt (last $ends | atoi) 65535) (gt (first $ends | atoi) (last $ends | atoi)) -}}
+{{- fail (printf "ports: %v is no port and no range of ports from 1 to 65535, the lower one first" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -63,8 +63,12 @@ impl DriverMetrics {
                 "Documents that were not used, once for each content in a row",
             ),
             following: register(agent, "source_following", "1 when the source is followed and has a document"),
-            transition: register(agent, "transition", "The decision in force"),
-            decided: register(agent, "backend_decided_percent", "The operator's share"),
+            transition: register(agent, "transition", "Number of the transition whose decision is in force"),
+            decided: register(
+                agent,
+                "backend_decided_percent",
+                "Share of the mail that the operator has decided for a backend, in percent",
+            ),
             carried: register(agent, "backend_carried_percent", "Share of the messages that try the backend first"),
             switches: register(agent, "switch_orders", "Switches that were ordered, by cause"),
             first_delivery: registered(

@@ -16,6 +16,8 @@ pub mod condition {
     pub const REDUNDANT: &str = "Redundant";
     /// The latest failover was as quick as the policy's objective demands.
     pub const RECOVERY_TIME_MET: &str = "RecoveryTimeMet";
+    /// No objective of a route's policy is missed.
+    pub const OBJECTIVES_MET: &str = "ObjectivesMet";
     /// Messages have waited for long beside an agent, because a backend refuses them.
     pub const MAIL_KEPT: &str = "MailKept";
     /// Every receiver of a route's webhooks has accepted where the route leads.
@@ -100,6 +102,10 @@ pub mod reason {
     pub const NO_FAILOVER: &str = "NoFailover";
     /// The latest failover met the objective.
     pub const WITHIN_OBJECTIVE: &str = "WithinObjective";
+    /// An objective is met, with three quarters of what it allows used.
+    pub const OBJECTIVE_AT_RISK: &str = "ObjectiveAtRisk";
+    /// Nothing was measured yet that an objective is about.
+    pub const NOT_MEASURED: &str = "NotMeasured";
     /// The latest failover took longer than the objective.
     pub const OBJECTIVE_MISSED: &str = "ObjectiveMissed";
 

@@ -22,14 +22,28 @@ use super::{NotificationsSpec, NotificationsStatus};
     printcolumn(
         name = "Failures",
         type_ = "integer",
-        json_path = ".spec.failure.consecutive",
-        description = "Failures in a row that make a backend Unhealthy"
+        json_path = ".status.effective.failures",
+        description = "Failures in a row that make a backend Unhealthy; the default where the spec has none"
     ),
     printcolumn(
         name = "Failback",
         type_ = "string",
-        json_path = ".spec.failback.mode",
-        description = "Decider of a failback: Automatic or Manual"
+        json_path = ".status.effective.failback",
+        description = "Decider of a failback, Automatic or Manual; the default where the spec has none"
+    ),
+    printcolumn(
+        name = "Budget",
+        type_ = "string",
+        json_path = ".status.effective.budget",
+        description = "Transitions in a time; the default where the spec has none",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Cooldown",
+        type_ = "string",
+        json_path = ".status.effective.cooldown",
+        description = "Pause after a transition; the default where the spec has none",
+        priority = 1
     ),
     printcolumn(
         name = "Routes",
@@ -38,6 +52,12 @@ use super::{NotificationsSpec, NotificationsStatus};
         description = "Routes that use this policy"
     ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -320,9 +340,15 @@ pub struct RampStepSpec {
     pub r#for: Duration,
 }
 
-/// Objectives that a switch is measured against.
+/// Objectives that a route is measured against.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.recoveryTime) || (duration(self.recoveryTime) >= duration('1s') && duration(self.recoveryTime) <= duration('24h'))").message("spec.objectives.recoveryTime must be between 1s and 24h"))]
+#[x_kube(
+    validation = Rule::new("!has(self.recoveryTime) || (duration(self.recoveryTime) >= duration('1s') && duration(self.recoveryTime) <= duration('24h'))").message("spec.objectives.recoveryTime must be between 1s and 24h"),
+    validation = Rule::new("!has(self.deliveryTime) || (duration(self.deliveryTime) >= duration('1s') && duration(self.deliveryTime) <= duration('24h'))").message("spec.objectives.deliveryTime must be between 1s and 24h"),
+    validation = Rule::new("!has(self.availability) || (double(self.availability) >= 50.0 && double(self.availability) < 100.0)").message("spec.objectives.availability must be at least 50 and below 100: 100 leaves no error budget"),
+    validation = Rule::new("!has(self.window) || (duration(self.window) >= duration('1h') && duration(self.window) <= duration('2160h'))").message("spec.objectives.window must be between 1h and 2160h (90 days)"),
+    validation = Rule::new("!has(self.window) || has(self.recoveryTime) || has(self.deliveryTime) || has(self.successPercent) || has(self.availability)").message("spec.objectives.window alone measures nothing: add an objective")
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectivesSpec {
     /// Longest time from the first evidence of a failure until every output leads elsewhere. From 1s to 24h. Default:
@@ -330,6 +356,31 @@ pub struct ObjectivesSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::duration_schema")]
     pub recovery_time: Option<Duration>,
+
+    /// Longest time from the first evidence of a failure until the first message is out on the new way, as agents and
+    /// relays report it. From 1s to 24h. Default: no objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub delivery_time: Option<Duration>,
+
+    /// Least percentage of the attempts to deliver that a backend accepts, of those that it accepts or puts off, as
+    /// agents and relays report them over the window. Refusals of a message or a recipient do not count. Default: no
+    /// objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 99))]
+    pub success_percent: Option<i32>,
+
+    /// Least percentage of the window in which mail can leave, such as `99.9`: the route is neither without a healthy
+    /// backend nor held on a dead one. From 50, below 100. Default: no objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), regex(pattern = r"^[0-9]{1,2}(\.[0-9]{1,4})?$"))]
+    pub availability: Option<String>,
+
+    /// Time that objectives are looked at for: shares over all of it, times of the failovers in it. From 1h to 2160h.
+    /// Default: 720h (30 days).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::duration_schema")]
+    pub window: Option<Duration>,
 }
 
 /// Settings of the agents' circuit breakers.
@@ -403,6 +454,10 @@ pub struct FailoverPolicyStatus {
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub routes: Vec<String>,
 
+    /// The values in force, with the defaults of what the spec leaves out; absent while the spec cannot be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectivePolicy>,
+
     /// Notifications: what each receiver was told, and what waits. Absent without receivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationsStatus>,
@@ -411,4 +466,43 @@ pub struct FailoverPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// Values of a policy that are in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectivePolicy {
+    /// Failures in a row that make a backend Unhealthy.
+    pub failures: i32,
+    /// Shortest time that they must span; absent for what as many rounds of the probe span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub lasting: Option<String>,
+    /// Classes of which one failure is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 64)))]
+    pub immediately: Vec<String>,
+    /// Failed deliveries in a row that are enough, and the time that they must span: `10 over 50s`.
+    #[schemars(length(max = 64))]
+    pub failed_deliveries: String,
+    /// Successes in a row that make an Unhealthy backend Healthy.
+    pub recoveries: i32,
+    /// Time after a transition without an unforced move.
+    #[schemars(length(max = 64))]
+    pub cooldown: String,
+    /// Time after an arrival without an unforced move.
+    #[schemars(length(max = 64))]
+    pub minimum_stay: String,
+    /// Most transitions in a time: `6 per 1h`.
+    #[schemars(length(max = 64))]
+    pub budget: String,
+    /// Behaviour while no backend is healthy: Hold or Preferred.
+    #[schemars(length(max = 16))]
+    pub when_none_healthy: String,
+    /// Decider of a return: Automatic or Manual.
+    #[schemars(length(max = 16))]
+    pub failback: String,
+    /// Time of uninterrupted health before a return.
+    #[schemars(length(max = 64))]
+    pub failback_after: String,
 }

@@ -24,9 +24,9 @@ pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
 };
 pub use failover_policy::{
-    BreakerSpec, BudgetSpec, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec, FailoverPolicy,
-    FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec, ImmediateFailure, LatencySpec,
-    ObjectivesSpec, RampStepSpec, RecoverySpec, WhenNoneHealthySpec,
+    BreakerSpec, BudgetSpec, EffectivePolicy, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec,
+    FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec,
+    ImmediateFailure, LatencySpec, ObjectivesSpec, RampStepSpec, RecoverySpec, WhenNoneHealthySpec,
 };
 pub use mail_route::{
     AgentOutputSpec, BackendReference, ConfigMapFormatSpec, ConfigMapOutputSpec, MailRoute, MailRouteSpec,
@@ -34,9 +34,9 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, DivertedStatus, MailRouteStatus, OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus,
-    RequestOutcome, RequestStatus, RouteBackendStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
-    WaitingForStatus,
+    ActiveBackend, DivertedStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus, OutputFailure, OutputShare,
+    OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus, RouteObjectivesStatus,
+    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
 };
 pub use notifications::{
     MailReceiverSpec, NotificationSecretReference, NotificationsSpec, NotificationsStatus, OccasionSpec,

@@ -89,6 +89,10 @@ pub struct MailRouteStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub approved_at: Option<MicroTime>,
 
+    /// Objectives of the policy as measured; rewritten once an hour at most, and with each change of the route's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objectives: Option<RouteObjectivesStatus>,
+
     /// The answer to the latest request in the annotation `mailfailover.io/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestStatus>,
@@ -137,6 +141,7 @@ pub struct MailRouteStatus {
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
     /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
+    /// `ObjectivesMet`, where the policy has objectives: none of them is missed; the reason is ObjectiveAtRisk when one nearly is.
     /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `DnsApplied`, where it has DNS records: every authority answers with those of the active backend. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
@@ -285,6 +290,66 @@ pub struct RampStatus {
     pub since: MicroTime,
 }
 
+/// Objectives of a route as measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteObjectivesStatus {
+    /// Time of the measurement.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub at: MicroTime,
+    /// Time that was looked at: `720h`.
+    #[schemars(length(max = 32))]
+    pub window: String,
+    /// Each objective of the policy.
+    #[schemars(length(max = 4))]
+    pub results: Vec<ObjectiveStatus>,
+    /// Messages of the window that may have been delivered twice, as agents and relays report.
+    pub possible_duplicates: i64,
+    /// Parts of the window in which something was counted, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40))]
+    pub record: Vec<ObjectiveRecordStatus>,
+}
+
+/// An objective as measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveStatus {
+    /// Objective: RecoveryTime, DeliveryTime, Success or Availability.
+    #[schemars(length(max = 32))]
+    pub objective: String,
+    /// `Met`. `AtRisk`: met, with three quarters of what it allows used. `Missed`. `Unknown`: nothing was measured.
+    #[schemars(length(max = 16))]
+    pub state: String,
+    /// What the policy demands: `30s`, `99.9%`.
+    #[schemars(length(max = 32))]
+    pub target: String,
+    /// What was measured: the slowest failover, or the share; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub measured: Option<String>,
+    /// Rest of the error budget in percent, negative when it is overspent; absent for times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_budget_percent: Option<i32>,
+}
+
+/// What was counted in a part of the window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveRecordStatus {
+    /// Start of the part.
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: MicroTime,
+    /// Milliseconds in which no mail could leave.
+    pub undeliverable_millis: i64,
+    /// Attempts to deliver that a backend accepted.
+    pub accepted: i64,
+    /// Attempts that failed or were put off.
+    pub deferred: i64,
+    /// Messages that may have been delivered twice.
+    pub possible_duplicates: i64,
+}
+
 /// A requested Switch that is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -328,6 +393,14 @@ pub struct RequestStatus {
     /// Result, or reason of the refusal, for people.
     #[schemars(length(max = 1024))]
     pub message: String,
+    /// Reason that the person gave in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+    /// Digest of the request's text: another text of the same id is another request, and is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub digest: Option<String>,
     /// Time of the answer.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub at: MicroTime,

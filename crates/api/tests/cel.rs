@@ -38,7 +38,7 @@ fn policy() -> Value {
             {"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"},
             {"name": "bot", "type": "Telegram", "secretRef": {"name": "bot"}, "chat": "-1001"},
             {"name": "post", "type": "Mail", "mail": {"from": "a@b.example", "to": ["c@b.example"], "backends": ["a"]}}]},
-        "objectives": {"recoveryTime": "24h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
+        "objectives": {"recoveryTime": "24h", "deliveryTime": "1s", "successPercent": 99, "availability": "99.99", "window": "2160h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
 }
 
 fn route() -> Value {
@@ -463,6 +463,26 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             with(policy(), "/notifications/receivers/0/chat", json!("1")),
             "spec.notifications.receivers[].chat must be set for Telegram, and for no other type",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/deliveryTime", json!("999ms")),
+            "spec.objectives.deliveryTime must be between 1s and 24h",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/availability", json!("49.99")),
+            "spec.objectives.availability must be at least 50 and below 100: 100 leaves no error budget",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/objectives/window", json!("2161h")),
+            "spec.objectives.window must be between 1h and 2160h (90 days)",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"objectives": {"window": "720h"}}),
+            "spec.objectives.window alone measures nothing: add an objective",
         ),
         (
             "MailRoute",

@@ -504,8 +504,13 @@ pub struct ReporterMetrics {
 impl ReporterMetrics {
     /// Registers the metrics in this registry, which has the prefix of the program.
     pub fn new(registry: &mut Registry) -> Self {
-        let help = "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token";
-        Self { reports: register(registry, "reports", help) }
+        Self {
+            reports: register(
+                registry,
+                "reports",
+                "Reports to replicas of the operator by outcome: sent, refused, failed, or no_token",
+            ),
+        }
     }
 
     fn count(&self, outcome: &'static str) {

@@ -13,6 +13,7 @@ use mail_failover_operator::probe_job::ProbeArguments;
 use mail_failover_relay::RelayCommand;
 use mail_failover_tools::explain::ExplainCommand;
 use mail_failover_tools::lint::LintArguments;
+use mail_failover_tools::report::ReportArguments;
 use mail_failover_tools::simulate::SimulateArguments;
 
 /// Moves outgoing mail to a standby when a sending backend fails.
@@ -39,6 +40,9 @@ pub enum Command {
     /// Explain why something is as it is.
     #[command(subcommand)]
     Explain(ExplainCommand),
+    /// Write a report on a time: transitions, objectives, Events, and what is not known.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArguments),
     /// Simulate a scenario of faults: health, decisions, holds and shares over time.
     ///
     /// Exit codes: 0, every expectation of the scenario is met; 1, one is not; 2, files that cannot be used.
@@ -74,6 +78,11 @@ const LINT_EXAMPLES: &str = "Examples:
   mail-failover lint mail.yaml deploy/
   kubectl get mailroutes,sendingbackends,failoverpolicies -o yaml | mail-failover lint -
   mail-failover lint --fail-on warning --output github mail.yaml";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  mail-failover report --since 30d > report.md
+  mail-failover report --since 7d -n shop --prometheus http://prometheus.monitoring:9090 --output html > report.html
+  kubectl get mailroutes,sendingbackends,events -A -o yaml | mail-failover report --since 1d --file -";
 
 const SIMULATE_EXAMPLES: &str = "Examples:
   mail-failover simulate examples/scenarios/ses-account-paused.yaml
@@ -156,7 +165,21 @@ mod tests {
         assert_eq!(route.files, [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
         assert_eq!(route.output, explain::ExplanationFormat::Json);
         assert!(parsed("mail-failover explain route").unwrap_err().contains("NAME"));
+        let Ok(Command::Explain(ExplainCommand::Backend(backend))) = parsed("mail-failover explain backend ses-eu")
+        else {
+            panic!()
+        };
+        assert_eq!(backend.name, "ses-eu");
         assert!(parsed(&format!("{line} --kubeconfig k")).unwrap_err().contains("--kubeconfig"));
+    }
+
+    #[test]
+    fn a_report_is_about_days_or_hours() {
+        let Ok(Command::Report(report)) = parsed("mail-failover report --since 7d -n shop --output html") else {
+            panic!()
+        };
+        assert_eq!(report.since, std::time::Duration::from_hours(7 * 24));
+        assert!(parsed("mail-failover report --since week").unwrap_err().contains("30d"));
     }
 
     #[test]

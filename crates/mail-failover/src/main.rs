@@ -14,7 +14,7 @@ use mail_failover_operator::{app, probe_job};
 use mail_failover_relay as relay;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::terminal::TerminalWriter;
-use mail_failover_tools::{explain, lint, simulate};
+use mail_failover_tools::{explain, lint, report, simulate};
 
 use cli::{Cli, Command};
 
@@ -39,6 +39,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Run(arguments) => app::run(arguments)?,
         Command::Crds(arguments) => cli::print_crds(&arguments)?,
         Command::Explain(what) => explain::run(&what, Clock::system().now(), &mut stdout())?,
+        Command::Report(arguments) => report::run(&arguments, Clock::system().now(), &mut stdout())?,
         Command::Lint(arguments) => {
             return Ok(lint::run(&arguments, Clock::system().now(), &mut stdout(), &mut stderr()).into());
         }

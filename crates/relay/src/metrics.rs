@@ -116,7 +116,11 @@ impl BackendMetrics {
             ),
             open: register(registry, "backend_connections", "Connections to backends"),
             idle: register(registry, "backend_idle_connections", "Connections to backends without a message"),
-            decided: register(registry, "backend_decided_percent", "The operator's share"),
+            decided: register(
+                registry,
+                "backend_decided_percent",
+                "Share of the mail that the operator has decided for a backend, in percent",
+            ),
             carried: register(registry, "backend_carried_percent", "Share of the messages that try the backend first"),
             breaker_open: register(registry, "breaker_open", "1 while messages try the backend last"),
             lost_evidence: register(

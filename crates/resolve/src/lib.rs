@@ -7,6 +7,7 @@
 
 mod backend;
 mod dns;
+mod effective;
 mod notifications;
 mod pem;
 mod persisted;
@@ -30,6 +31,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use effective::{effective, words};
 pub use notifications::{TEST_ANNOTATION, notifications, receiver_ca_key, test_request};
 pub use pem::{PemError, certificates};
 pub use persisted::{persisted_probe, persisted_stage, persisted_unseen_failure, persisted_verdict};

@@ -5,7 +5,7 @@ use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
     Breaker, Budget, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow,
-    HoldPolicy, LatencyLimit, Objectives, Policy, RampStep, Thresholds, WhenNoneHealthy, WindowError,
+    HoldPolicy, LatencyLimit, Objectives, Policy, RampStep, Share, Thresholds, WhenNoneHealthy, WindowError,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,7 +32,6 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
         notifications: _,
     } = spec;
     let default = Policy::default();
-    let objectives = objectives.as_ref().and_then(|api::ObjectivesSpec { recovery_time }| *recovery_time);
     Ok(Policy {
         thresholds: thresholds(failure.as_ref(), recovery.as_ref(), default.thresholds)?,
         hold: match hold {
@@ -48,16 +47,48 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
             None => default.failback,
             Some(failback) => self::failback(failback, &default.failback)?,
         },
-        objectives: Objectives {
-            recovery_time: objectives
-                .map(|given| span("spec.objectives.recoveryTime", given, SECOND..=DAY))
-                .transpose()?,
-        },
+        objectives: objectives.as_ref().map(self::objectives).transpose()?.unwrap_or(default.objectives),
         deliveries: match failure.as_ref().and_then(|failure| failure.deliveries.as_ref()) {
             None => default.deliveries,
             Some(deliveries) => self::deliveries(deliveries)?,
         },
         breaker: breaker.as_ref().map(self::breaker).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn objectives(spec: &api::ObjectivesSpec) -> Result<Objectives, Rejection> {
+    let api::ObjectivesSpec { recovery_time, delivery_time, success_percent, availability, window } = spec;
+    Ok(Objectives {
+        recovery_time: recovery_time
+            .map(|given| span("spec.objectives.recoveryTime", given, SECOND..=DAY))
+            .transpose()?,
+        delivery_time: delivery_time
+            .map(|given| span("spec.objectives.deliveryTime", given, SECOND..=DAY))
+            .transpose()?,
+        success: match success_percent {
+            None => None,
+            Some(given) => {
+                let percent: u32 = number("spec.objectives.successPercent", *given, 1..=99)?;
+                Some(Share::from_parts_per_million(percent * 10_000))
+            }
+        },
+        availability: availability.as_deref().map(self::availability).transpose()?,
+        window: match window {
+            None => Objectives::NONE.window,
+            Some(given) => span("spec.objectives.window", *given, HOUR..=Duration::from_hours(2160))?,
+        },
+    })
+}
+
+/// Reads a percentage with at most four decimals.
+fn availability(given: &str) -> Result<Share, Rejection> {
+    let (whole, decimals) = given.split_once('.').unwrap_or((given, ""));
+    let digits = format!("{whole}{decimals:0<4}");
+    let parts =
+        digits.parse::<u32>().ok().filter(|_| decimals.len() <= 4 && (50..100).contains(&whole.parse().unwrap_or(0)));
+    parts.map(Share::from_parts_per_million).ok_or_else(|| {
+        let message = format!("`{given}` is no percentage from 50 to below 100; write it like 99.9");
+        Rejection::new(reason::INVALID_SPEC, "spec.objectives.availability", &message)
     })
 }
 

@@ -27,7 +27,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
         "failback": {"mode": "Manual", "after": "30m",
             "windows": [{"schedule": "0 2 * * *", "timeZone": "Europe/Berlin", "duration": "2h"}, {"schedule": "30 12 * * 1-5", "duration": "1m"}],
             "ramp": [{"percent": 10, "for": "5m"}, {"percent": 50, "for": "10m"}]},
-        "objectives": {"recoveryTime": "30s"},
+        "objectives": {"recoveryTime": "30s", "deliveryTime": "5s", "successPercent": 98, "availability": "99.95", "window": "168h"},
         "breaker": {"consecutive": 2, "firstPause": "10s", "longestPause": "2m"},
     });
     let seconds = Duration::from_secs;
@@ -59,7 +59,13 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
                 RampStep { percent: 50, duration: seconds(600) },
             ],
         },
-        objectives: Objectives { recovery_time: Some(seconds(30)) },
+        objectives: Objectives {
+            recovery_time: Some(seconds(30)),
+            delivery_time: Some(seconds(5)),
+            success: Some(Share::from_parts_per_million(980_000)),
+            availability: Some(Share::from_parts_per_million(999_500)),
+            window: Duration::from_hours(168),
+        },
         deliveries: DeliveryThresholds { consecutive: 5, lasting: seconds(90) },
         breaker: Breaker { consecutive: 2, first_pause: seconds(10), longest_pause: seconds(120) },
     };
@@ -166,6 +172,11 @@ fn what_an_old_schema_lets_pass_is_rejected_all_the_same() {
             "spec.failback.ramp[1].percent: 10 is no more than in the step before; percentages increase",
         ),
         (ramp(10, 20, "0s"), "spec.failback.ramp[1].for: 0ns is not between 1s and 604800s"),
+        (
+            json!({"objectives": {"availability": "100"}}),
+            "spec.objectives.availability: `100` is no percentage from 50 to below 100; write it like 99.9",
+        ),
+        (json!({"objectives": {"window": "1m"}}), "spec.objectives.window: 60s is not between 3600s and 7776000s"),
         (
             json!({"objectives": {"recoveryTime": "0s"}}),
             "spec.objectives.recoveryTime: 0ns is not between 1s and 86400s",

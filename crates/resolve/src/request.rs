@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use mail_failover_api::MailRoute;
 use mail_failover_core::engine::{Request, RequestAction};
@@ -20,6 +22,10 @@ pub const REQUEST_ANNOTATION: &str = "mailfailover.io/request";
 pub const MAX_REQUEST: usize = 4096;
 /// The API's bound on `status.request.id`, in bytes.
 const MAX_ID: usize = 64;
+/// The API's bound on `status.request.reason`, in bytes.
+const MAX_REASON: usize = 256;
+/// Longest duration of a request; a longer one lasts as long.
+const LONGEST: Duration = Duration::from_hours(24 * 3660);
 const EXAMPLE: &str = r#"{"id":"2026-11-24-1","action":"Switch","to":"sendgrid","for":"2h"}"#;
 
 /// Request by which a person lifts a hold.
@@ -61,14 +67,25 @@ impl Remedy<'_> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RequestAnnotation {
+    #[serde(deserialize_with = "text_or_number")]
     id: String,
     action: String,
     to: Option<String>,
-    r#for: Option<kube::core::Duration>,
+    r#for: Option<String>,
     force: Option<bool>,
-    /// A note of the person who asks, which the operator ignores.
-    #[serde(rename = "reason")]
-    _reason: Option<String>,
+    /// Note of the person who asks, for those who read the answer.
+    reason: Option<String>,
+}
+
+/// Reads an id; `$(date +%s)` without quotation marks is a number.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            Err(D::Error::custom("\"id\" must be a text or a number"))
+        }
+    }
 }
 
 /// The request to a route, if it has one.
@@ -79,37 +96,50 @@ pub fn of(route: &MailRoute) -> Option<Request> {
 /// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is
 /// the id.
 pub fn parse(text: &str) -> Request {
+    Request { digest: digest(text).into(), ..read(text) }
+}
+
+/// Returns the 64-bit FNV-1a digest of a text in hexadecimal digits: the same in every version, and nobody's secret.
+fn digest(text: &str) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in text.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+fn read(text: &str) -> Request {
     if text.len() > MAX_REQUEST {
         let why =
             format!("the annotation {REQUEST_ANNOTATION} has more than {MAX_REQUEST} bytes; write it like {EXAMPLE}");
-        return Request { id: truncated(text), action: RequestAction::Malformed(why) };
+        return Request::new(truncated(text), RequestAction::Malformed(why));
     }
     let written: RequestAnnotation = match serde_json::from_str(text) {
         Ok(written) => written,
         Err(error) => {
             let why = format!("the annotation {REQUEST_ANNOTATION} cannot be read: {error}; write it like {EXAMPLE}");
-            return Request { id: truncated(text), action: RequestAction::Malformed(why) };
+            return Request::new(truncated(text), RequestAction::Malformed(why));
         }
     };
     if written.id.is_empty() || written.id.len() > MAX_ID {
         let why = format!("\"id\" must have 1 to {MAX_ID} bytes");
-        return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
+        return Request::new(truncated(&written.id), RequestAction::Malformed(why));
     }
     if visible(&written.id) != written.id {
         let why = "\"id\" has characters that are not shown; use letters, digits and hyphens".to_owned();
-        return Request { id: truncated(&written.id), action: RequestAction::Malformed(why) };
+        return Request::new(truncated(&written.id), RequestAction::Malformed(why));
     }
-    Request {
-        id: written.id.as_str().into(),
-        action: action(&written).unwrap_or_else(|error| RequestAction::Malformed(error.to_string())),
-    }
+    let action = action(&written).unwrap_or_else(|error| RequestAction::Malformed(error.to_string()));
+    let reason = written.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());
+    let reason = reason.map(|reason| super::text::truncated(&visible(reason), MAX_REASON).into());
+    Request { reason, ..Request::new(written.id.as_str(), action) }
 }
 
 /// Defect of a request, with the remedy.
 #[derive(Debug, thiserror::Error)]
 enum RequestError {
-    #[error("\"for\" must not be negative")]
-    NegativeDuration,
+    #[error("\"for\" is {0:?}, which is no duration; write it like 30m, 2h, 1d or \"2 hours\"")]
+    Duration(String),
     #[error(r#"a Switch needs "to", the name of a backend of the route"#)]
     NoTarget,
     #[error("\"{field}\" has no meaning with the action {action}; leave it out")]
@@ -119,11 +149,10 @@ enum RequestError {
 }
 
 fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
-    let RequestAnnotation { id: _, action, to, r#for, force, _reason: _ } = written;
+    let RequestAnnotation { id: _, action, to, r#for, force, reason: _ } = written;
     let duration = match r#for {
         None => None,
-        Some(given) if given.is_negative() => return Err(RequestError::NegativeDuration),
-        Some(given) => Some(Duration::from(*given)),
+        Some(given) => Some(duration(given).ok_or_else(|| RequestError::Duration(truncated(given).to_string()))?),
     };
     match action.as_str() {
         "Switch" => {
@@ -148,6 +177,34 @@ fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
         "Resume" => RequestAction::Resume,
         _ => RequestAction::ApproveFailback,
     })
+}
+
+/// Reads a duration as people write it: `2h`, `1h30m`, `1.5h`, `2 hours`, `1 day and 30 min`; `None` for anything else.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    let mut whole = Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = rest[end..].trim_start();
+        let end = rest.find(|letter: char| !letter.is_alphabetic()).unwrap_or(rest.len());
+        let seconds = match rest[..end].to_lowercase().as_str() {
+            "ms" | "millisecond" | "milliseconds" => 0.001,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
+            "d" | "day" | "days" => 86_400.0,
+            "w" | "week" | "weeks" => 604_800.0,
+            _ => return None,
+        };
+        whole = whole.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = rest[end..].trim_start_matches([' ', ',']);
+        rest = rest.strip_prefix("and ").unwrap_or(rest).trim_start();
+    }
+    Some(whole.min(LONGEST))
 }
 
 fn truncated(text: &str) -> Arc<str> {
@@ -181,7 +238,8 @@ mod tests {
             assert_eq!(before, "kubectl -n shop annotate --overwrite mailroute orders mailfailover.io/request");
             // As a shell reads it.
             let request = request.trim_matches('\'').replace("'$(date +%s)'", "1790000000");
-            assert_eq!(parse(&request), Request { id: "1790000000".into(), action }, "{command}");
+            let parsed = parse(&request);
+            assert_eq!((&*parsed.id, parsed.action), ("1790000000", action), "{command}");
         }
     }
 
@@ -202,10 +260,12 @@ mod tests {
                 RequestAction::Pause { duration: Some(Duration::from_secs(90)) },
             ),
             (r#"{"id":"1","action":"Resume"}"#, RequestAction::Resume),
+            (r#"{"id":1,"action":"Resume"}"#, RequestAction::Resume),
             (r#"{"id":"1","action":"ApproveFailback"}"#, RequestAction::ApproveFailback),
         ];
         for (text, action) in cases {
-            assert_eq!(parse(text), Request { id: "1".into(), action }, "{text}");
+            let parsed = parse(text);
+            assert_eq!((&*parsed.id, parsed.action), ("1", action), "{text}");
         }
     }
 
@@ -217,7 +277,14 @@ mod tests {
             (r#"{"id":"1","action":"Switch"}"#, "\"to\""),
             (r#"{"id":"1","action":"Failback","to":"b"}"#, "\"to\" has no meaning"),
             (r#"{"id":"1","action":"Resume","for":"1h"}"#, "\"for\" has no meaning"),
-            (r#"{"id":"1","action":"Pause","for":"-1h"}"#, "negative"),
+            (
+                r#"{"id":"1","action":"Pause","for":"-1h"}"#,
+                "\"for\" is \"-1h\", which is no duration; write it like 30m",
+            ),
+            (r#"{"id":"1","action":"Pause","for":"2 huors"}"#, "no duration"),
+            (r#"{"id":"1","action":"Pause","for":"90"}"#, "no duration"),
+            (r#"{"id":"1","action":"Pause","for":""}"#, "no duration"),
+            (r#"{"id":["1"],"action":"Pause"}"#, "\"id\" must be a text or a number"),
             (r#"{"id":"1","action":"Drill"}"#, "does not know the action Drill"),
             (r#"{"id":"","action":"Resume"}"#, "1 to 64"),
             (r#"{"id":"\u001b[2J\u202eX","action":"Resume"}"#, "not shown"),
@@ -231,6 +298,39 @@ mod tests {
             let RequestAction::Malformed(why) = parse(text).action else { panic!("{text} was read") };
             assert!(why.contains(expected), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn durations_are_read_in_the_words_that_people_use() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("1h30m", 5400),
+            ("1.5h", 5400),
+            ("2 hours", 7200),
+            ("1 Hour, 30 minutes", 5400),
+            ("45 min", 2700),
+            ("1 day and 2 h", 93_600),
+            ("1w", 604_800),
+            ("9999999 weeks", 24 * 3660 * 3600),
+        ] {
+            assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "h", "2", "2 moons", "2h!", "1..5h", "NaN h", "2 h 3"] {
+            assert_eq!(duration(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_kept_and_another_text_has_another_digest() {
+        let text = r#"{"id":"1","action":"Resume","reason":" INC-42 \u001b[2J"}"#;
+        let request = parse(text);
+        let reason = request.reason.as_deref().unwrap();
+        assert!(reason.starts_with("INC-42") && !reason.contains('\u{1b}'), "{reason:?}");
+        assert_eq!(request.digest.len(), 16);
+        assert_eq!(request.digest, parse(text).digest);
+        assert_ne!(request.digest, parse(r#"{"id":"1","action":"Resume"}"#).digest);
+        let long = parse(&format!(r#"{{"id":"1","action":"Resume","reason":"{}"}}"#, "x".repeat(2000)));
+        assert!(long.reason.unwrap().len() <= MAX_REASON);
     }
 
     proptest! {

@@ -35,12 +35,16 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             until: until.as_ref().map(timestamp),
         }),
         approved_at: status.approved_at.as_ref().map(timestamp),
-        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, at }| RequestAnswer {
-            id: id.as_str().into(),
-            action: action.as_str().into(),
-            is_done: *outcome == RequestOutcome::Done,
-            message: message.clone(),
-            at: timestamp(at),
+        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, reason, digest, at }| {
+            RequestAnswer {
+                id: id.as_str().into(),
+                action: action.as_str().into(),
+                is_done: *outcome == RequestOutcome::Done,
+                message: message.clone(),
+                reason: reason.as_deref().map(Into::into),
+                digest: digest.as_deref().unwrap_or_default().into(),
+                at: timestamp(at),
+            }
         }),
         answered: status.earlier_request_ids.iter().map(|id| id.as_str().into()).collect(),
     }
@@ -83,13 +87,16 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         .map(|Pause { since, until }| PauseStatus { since: micro_time(*since), until: until.map(micro_time) });
     status.approved_at = approved_at.map(micro_time);
     status.earlier_request_ids = answered.iter().map(ToString::to_string).collect();
-    status.request = request.as_ref().map(|RequestAnswer { id, action, is_done, message, at }| RequestStatus {
-        id: id.to_string(),
-        action: action.to_string(),
-        outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
-        message: truncated(message, MAX_MESSAGE),
-        at: micro_time(*at),
-    });
+    status.request =
+        request.as_ref().map(|RequestAnswer { id, action, is_done, message, reason, digest, at }| RequestStatus {
+            id: id.to_string(),
+            action: action.to_string(),
+            outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
+            message: truncated(message, MAX_MESSAGE),
+            reason: reason.as_deref().map(str::to_owned),
+            digest: Some(digest.to_string()).filter(|digest| !digest.is_empty()),
+            at: micro_time(*at),
+        });
 }
 
 fn share(active: &ActiveBackend) -> Share {

@@ -1,6 +1,7 @@
-//! Tools for people: lint, explain and simulate. Their results are no input to a decision.
+//! Tools for people: lint, explain, report and simulate. Their results are no input to a decision.
 
 pub mod explain;
 pub mod lint;
 pub mod manifests;
+pub mod report;
 pub mod simulate;

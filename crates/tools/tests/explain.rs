@@ -16,7 +16,11 @@ struct Line {
 }
 
 fn run(arguments: &[&str]) -> Result<String, String> {
-    let line = ["explain", "route"].iter().chain(arguments);
+    run_on("route", arguments)
+}
+
+fn run_on(kind: &str, arguments: &[&str]) -> Result<String, String> {
+    let line = ["explain", kind].into_iter().chain(arguments.iter().copied());
     let what = Line::try_parse_from(line).unwrap().what;
     let mut out = vec![];
     explain::run(&what, Timestamp::from_micros(0), &mut out).map_err(|error| error.to_string())?;
@@ -101,4 +105,43 @@ fn the_rule_that_has_decided_is_named() {
     let text = explained(&file, &[]).unwrap();
     let reason = format!("  - ses-eu is Unhealthy (QuotaExhausted) since 2026-11-24T07:45:00Z: {decided}\n");
     assert!(text.contains(&reason), "{text}");
+}
+
+#[test]
+fn a_backend_is_explained_with_its_probes_its_users_and_the_commands() {
+    let file = data("failed-over.yaml");
+    let file = file.to_str().unwrap();
+    let text = run_on("backend", &["ses-eu", "--at", "2026-11-24T08:00:00Z", "--file", file]).unwrap();
+    assert!(
+        text.starts_with("SendingBackend shop/ses-eu, as of 2026-11-24T08:00:00Z\n\nUnhealthy (NoAnswer)"),
+        "{text}"
+    );
+    assert!(text.contains("route orders: carries none of its mail"), "{text}");
+    let command = r#"kubectl -n shop patch sendingbackend ses-eu --type merge -p '{"spec":{"suspended":true}}'"#;
+    assert!(text.contains(command), "{text}");
+    let text = run_on("backend", &["sendgrid", "--file", file]).unwrap();
+    assert!(text.contains("route orders: carries 100 % of its mail"), "{text}");
+    let json = run_on("backend", &["ses-eu", "--file", file, "-o", "json"]).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["health"], &json["reason"]), (&"Unhealthy".into(), &"NoAnswer".into()));
+    let missing = run_on("backend", &["ses", "--file", file]).unwrap_err();
+    assert!(missing.contains("there is no SendingBackend ses in these files; there is shop/"), "{missing}");
+}
+
+#[test]
+fn a_policy_is_explained_with_the_values_in_force_and_the_command_for_each() {
+    let policy = "apiVersion: mailfailover.io/v1alpha1\nkind: FailoverPolicy\nmetadata: {name: calm, namespace: shop}\n\
+        spec: {hold: {cooldown: 5m}}\n";
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calm.yaml");
+    fs::write(&file, policy).unwrap();
+    let text = run_on("policy", &["calm", "--file", file.to_str().unwrap()]).unwrap();
+    for line in [
+        "failure.consecutive: 6 (default), failures in a row that make a backend Unhealthy",
+        "hold.cooldown: 5m, pause after a move, before an unforced one",
+        r#"hold.budget: {"per":"1h","switches":6} (default), most moves in a time"#,
+        "no route of the namespace uses it",
+        r#"kubectl -n shop patch failoverpolicy calm --type merge -p '{"spec":{"failback":{"mode":"Automatic"}}}'"#,
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }

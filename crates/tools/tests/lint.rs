@@ -31,12 +31,17 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     own.into_iter().chain(entries.iter().filter(|path| path.is_dir()).flat_map(|path| folders(path))).collect()
 }
 
+/// Each folder is applied for itself.
 #[test]
 fn our_own_examples_are_clean() {
     let folders = folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples"));
     assert!(!folders.is_empty());
     for folder in folders {
-        let (code, out, errors) = run(&[folder.to_str().unwrap(), "--fail-on", "warning"]);
+        let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect();
+        let arguments: Vec<_> =
+            files.iter().map(|file| file.to_str().unwrap()).chain(["--fail-on", "warning"]).collect();
+        let (code, out, errors) = run(&arguments);
         assert_eq!((code, errors.as_str()), (0, ""), "{}:\n{out}", folder.display());
     }
 }
@@ -65,6 +70,13 @@ fn exit_codes_tell_findings_from_files_that_cannot_be_read() {
     let (code, out, errors) = run(&[&plain, &nonsense]);
     assert!(code == 2 && out.is_empty() && errors.contains("nonsense.yaml:1"), "{code}: {out}{errors}");
     assert_eq!(run(&["/nowhere"]).0, 2);
+    fs::remove_file(&nonsense).unwrap();
+    fs::create_dir_all(folder.join("deep/er")).unwrap();
+    fs::rename(&broken, folder.join("deep/er/broken.yaml")).unwrap();
+    file("deep/values.yaml", "replicas: 2\n");
+    let (code, out, _) = run(&[folder.to_str().unwrap()]);
+    assert!(code == 1 && out.contains("deep/er/broken.yaml:8: error UnknownField"), "subfolders are read: {out}");
+    assert!(out.contains("; 1 file without any Kubernetes object: ") && out.contains("deep/values.yaml"), "{out}");
     let (code, out, _) = run(&["--rules"]);
     assert!(code == 0 && out.contains("| `NoSpareCapacity` | warning |"), "{out}");
     fs::remove_dir_all(folder).unwrap();

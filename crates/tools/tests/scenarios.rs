@@ -92,10 +92,31 @@ fn what_is_printed_and_drawn_can_be_read() {
             let number = |name: &str| rect.attribute(name).unwrap().parse::<f64>().unwrap();
             assert!(number("x") >= 0.0 && number("x") + number("width") <= width + 0.1, "{}: {rect:?}", path.display());
         }
-        // The chart holds every transition that the timeline does.
+        for text in document.descendants().filter(|node| node.has_tag_name("text")) {
+            let number = |name: &str| text.attribute(name).and_then(|number| number.parse::<f64>().ok());
+            let content = text.text().unwrap_or_default();
+            // The font is not known; no letter is narrower than this.
+            let least = 0.3 * number("font-size").unwrap() * f64::from(u16::try_from(content.chars().count()).unwrap());
+            let (x, anchor) = (number("x").unwrap(), text.attribute("text-anchor"));
+            let left = match anchor {
+                Some("end") => x - least,
+                Some("middle") => x - least / 2.0,
+                _ => x,
+            };
+            let is_inside = left >= 0.0 && left + least <= width;
+            assert!(is_inside, "{}: {content:?} from {left} is outside the picture", path.display());
+        }
+        // Every transition of the timeline has its number, alone or in a range, above the lane.
         let transitions = outcome.summaries.iter().map(|summary| summary.failovers + summary.failbacks).sum::<usize>();
-        let circles = document.descendants().filter(|node| node.has_tag_name("circle")).count();
-        assert!(circles > 0 || transitions == 0, "{}", path.display());
+        let labels = document.descendants().filter(|node| node.attribute("class") == Some("transition"));
+        let numbered: Vec<usize> = labels
+            .flat_map(|label| {
+                let text = label.text().unwrap().trim();
+                let (from, to) = text.split_once('–').unwrap_or((text, text));
+                from.parse::<usize>().unwrap()..=to.parse().unwrap()
+            })
+            .collect();
+        assert_eq!(numbered, (1..=transitions).collect::<Vec<_>>(), "{}", path.display());
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, PostParams};
 use mail_failover_api::{MailRoute, MailRouteStatus};
+use mail_failover_e2e::helm::{objects, repository};
 use mail_failover_e2e::suite::{Trial, trial};
 use serde_json::{Value, json};
 
@@ -156,6 +157,24 @@ pub fn trials() -> Vec<Trial> {
         let created = create(&env, Kind::Route, &route).await?.map_err(anyhow::Error::msg)?;
         same(&created["spec"], &route["spec"])
     }));
+    trials.push(trial("the README's examples are accepted as they stand", async |env| {
+        let readme = std::fs::read_to_string(repository("README.md"))?;
+        let examples: Vec<_> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let mut kinds = vec![];
+        for mut example in objects(&examples.join("---\n"))? {
+            // Each trial has a namespace of its own.
+            example["metadata"].as_object_mut().context("metadata")?.remove("namespace");
+            let kind =
+                [Kind::Backend, Kind::Policy, Kind::Route].into_iter().find(|kind| example["kind"] == kind.name());
+            let kind = kind.with_context(|| format!("{example}"))?;
+            create(&env, kind, &example).await?.map_err(anyhow::Error::msg).with_context(|| format!("{example}"))?;
+            kinds.push(kind.name());
+        }
+        if kinds != ["SendingBackend", "SendingBackend", "FailoverPolicy", "MailRoute"] {
+            bail!("the README shows {kinds:?}");
+        }
+        Ok(())
+    }));
     trials.push(trial("a new object says that nobody has looked at it yet", async |env| {
         let new = [
             (Kind::Backend, "{smtp: {host: mx.example, port: 25}}"),
@@ -182,7 +201,11 @@ pub fn trials() -> Vec<Trial> {
             "switch": {"to": "a", "until": AT, "forced": true},
             "pause": {"since": AT, "until": AT},
             "approvedAt": AT,
-            "request": {"id": "i".repeat(64), "action": "ApproveFailback", "outcome": "Refused", "message": "m".repeat(1024), "at": AT},
+            "request": {"id": "i".repeat(64), "action": "ApproveFailback", "outcome": "Refused", "message": "m".repeat(1024),
+                "reason": "r".repeat(256), "digest": "d".repeat(32), "at": AT},
+            "objectives": {"at": AT, "window": "2160h", "possibleDuplicates": 3,
+                "results": [{"objective": "Availability", "state": "Missed", "target": "99.9%", "measured": "98%", "errorBudgetPercent": -1900}],
+                "record": vec![json!({"since": AT, "undeliverableMillis": 1, "accepted": 2, "deferred": 3, "possibleDuplicates": 4}); 40]},
             "earlierRequestIds": vec!["i".repeat(64); 20],
             "explanation": vec!["e".repeat(512); 32],
             "backends": [{"name": "a", "health": "Degraded", "reason": "Slow", "since": AT}],

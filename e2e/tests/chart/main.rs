@@ -148,6 +148,39 @@ fn a_typo_is_refused_by_its_name_and_place() -> Result<()> {
     Ok(())
 }
 
+/// What the program refuses at its start would be pods that end at once.
+#[test]
+fn values_that_the_program_would_refuse_are_refused_by_the_chart() -> Result<()> {
+    for (values, words) in [
+        (json!({ "leaderElection": { "renewDeadline": "14s" } }), "renewDeadline is 14s: with a quarter added"),
+        (json!({ "leaderElection": { "renewDeadline": "20s" } }), "must not exceed leaderElection.leaseDuration, 15s"),
+        (
+            json!({ "leaderElection": { "leaseDuration": "1500ms" } }),
+            "leaseDuration is 1500ms: it must be between 1s and 5m",
+        ),
+        (json!({ "leaderElection": { "leaseDuration": "6m" } }), "leaseDuration is 6m"),
+        (json!({ "leaderElection": { "retryPeriod": "6s" } }), "retryPeriod is 6s: it must be at least 100ms"),
+        (json!({ "leaderElection": { "retryPeriod": "50ms" } }), "retryPeriod is 50ms"),
+        (json!({ "smtpDestinations": { "deny": ["10.0.0.0/33"] } }), "10.0.0.0/33 is no network"),
+        (json!({ "smtpDestinations": { "allow": ["fd00::/129"] } }), "fd00::/129 is no network"),
+        (json!({ "smtpDestinations": { "ports": ["2000-1000"] } }), "2000-1000 is no port"),
+        (json!({ "webhooks": { "ports": ["8000-70000"] } }), "8000-70000 is no port"),
+        (json!({ "reports": { "port": 8080 } }), "/reports/port"),
+        (json!({ "smtpProbes": { "dnsServers": ["dns.example:53"] } }), "dnsServers"),
+    ] {
+        let said = refusal(&values)?;
+        ensure!(said.contains(words), "{values}: {said}");
+    }
+    for values in [
+        json!({ "leaderElection": { "leaseDuration": "1m", "renewDeadline": "40s", "retryPeriod": "2.5s" } }),
+        json!({ "leaderElection": { "renewDeadline": "12s" } }),
+        json!({ "smtpProbes": { "dnsServers": ["10.0.0.1:53", "[fd00::1]:53"] } }),
+    ] {
+        render(&values)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn the_resource_definitions_come_with_the_chart_and_stay_when_it_goes() -> Result<()> {
     for (values, policy) in [(json!({}), json!("keep")), (json!({ "crds": { "keep": false } }), Value::Null)] {

@@ -124,6 +124,7 @@ impl PolicyEntry {
             route_count: Some(i32::try_from(routes.len()).unwrap_or(i32::MAX)),
             routes: routes.into_iter().take(MAX_ROUTES).collect(),
             notifications: self.notifications_status(),
+            effective: self.resolved.as_ref().and_then(|resolved| resolved.as_ref().ok()).map(resolve::effective),
             conditions: conditions.build(),
         };
         let lane = if self.notifies() { Lane::Notifications } else { Lane::BackendStatus };

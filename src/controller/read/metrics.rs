@@ -33,14 +33,18 @@ impl Metrics {
             reads: register(
                 registry,
                 "reads",
-                "Reads by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
+                "Reads of such objects by name: ok, missing, malformed, or failed (the API server refused or did not answer; the last good answer stands)",
             ),
-            changes: register(registry, "changes", "How often a read brought another answer than before"),
-            used: register(registry, "used", "Those that backends refer to"),
+            changes: register(
+                registry,
+                "changes",
+                "Reads of such objects that brought another answer than the read before",
+            ),
+            used: register(registry, "used", "Such objects that specs refer to"),
             waits: register(
                 registry,
                 "input_waits",
-                "How often an answer had to wait because the controller's queue was full",
+                "Answers of such reads that had to wait because the controller's queue was full",
             ),
         }
     }

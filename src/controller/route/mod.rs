@@ -4,6 +4,7 @@
 mod dns;
 mod held;
 mod notices;
+mod objectives;
 mod outputs;
 mod status;
 mod webhooks;
@@ -28,8 +29,8 @@ use mail_failover_core::engine::{
     Candidate, Decision, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
 };
 use mail_failover_core::model::{
-    Backend, ClockDrift, FailbackMode, Member, ObjectKey, Policy, ResourceVersion, Route, SwitchedMail, Thresholds,
-    Timestamp, Uid,
+    Backend, BackendDeliveries, ClockDrift, FailbackMode, Member, ObjectKey, Objectives, Policy, ResourceVersion,
+    Route, SwitchedMail, Thresholds, Timestamp, Uid,
 };
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
@@ -38,6 +39,7 @@ use mail_failover_runtime::dial_guard::DialGuard;
 
 pub(super) use dns::PlannedDnsCall;
 use dns::{DnsRecords, DnsState};
+use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
 pub(super) use webhooks::PlannedCall;
@@ -83,6 +85,9 @@ pub(super) struct RouteEntry {
     output_status: Option<Vec<OutputStatus>>,
     webhooks: Webhooks,
     dns: DnsRecords,
+    objectives: ObjectiveTracker,
+    /// Objectives as measured at the latest reconcile.
+    measured: Option<Measurement>,
 }
 
 /// Age from which a message that is kept is told of.
@@ -299,14 +304,35 @@ impl RouteEntry {
             let still: BTreeSet<_> = status.pending_events.iter().map(|event| event.name.clone()).collect();
             self.published.retain(|name| still.contains(name));
             object.status = Some(status);
+            self.objectives.written();
         }
     }
 
     /// The next missing action, and the time of the next reconcile: at a timer of the decision, or when evidence gets
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
+        self.measure(cx.now);
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
-        reconciled.and_at(self.next_change_of_evidence(cx)).and_at(self.next_day_of_limits(cx))
+        let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
+        let evidence_at = self.next_change_of_evidence(cx);
+        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at)
+    }
+
+    fn measure(&mut self, now: Timestamp) {
+        let objectives = self.policy.as_ref().map_or(Objectives::NONE, |policy| policy.objectives);
+        let status = self.object.as_ref().and_then(|cached| cached.readable()?.status.as_ref());
+        self.measured = self.objectives.measure(&objectives, status, now);
+    }
+
+    /// Counts what an agent reports of a backend. Returns true if the route has to be looked at for it.
+    pub(super) fn count_deliveries(
+        &mut self,
+        now: Timestamp,
+        earlier: Option<&BackendDeliveries>,
+        reported: &BackendDeliveries,
+    ) -> bool {
+        let objectives = self.policy.as_ref().map_or(Objectives::NONE, |policy| policy.objectives);
+        self.objectives.count(now, &objectives, earlier, reported)
     }
 
     /// End of the present day of a warm-up, if agents have a part of it.
@@ -635,6 +661,7 @@ impl RouteEntry {
             problems: self.problems(cx),
             thresholds: self.thresholds(),
             strategy: self.usable.as_ref().map(|route| route.strategy),
+            objectives: self.measured.as_ref(),
             recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             first_delivery: self.first_delivery,
             kept: self.kept.as_ref(),

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::dns::{DnsState, KIND as DNS};
 use super::held::HeldMail;
 use super::notices::Notices;
+use super::objectives::{self, Measurement};
 use super::webhooks::{KIND as WEBHOOK, WebhooksState};
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
@@ -60,6 +61,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) problems: Vec<Rejection>,
     pub(super) thresholds: Thresholds,
     pub(super) strategy: Option<Strategy>,
+    /// Objectives as measured now; `None` without any.
+    pub(super) objectives: Option<&'a Measurement>,
     /// The policy's objective for the time of a failover.
     pub(super) recovery_time: Option<Duration>,
     /// Transition that an agent has carried out, and the time of the first message on the new way.
@@ -120,6 +123,7 @@ impl StatusBuilder<'_> {
             status.state = Some(RouteState::Holding);
         }
         self.note_applied(&mut status);
+        status.objectives = objectives::coarse(self.objectives, self.before, &status);
         status.conditions = self.conditions(&status);
         status.pending_events = self.pending_events(&status);
         status.message = Some(truncated(&self.sentence(), MAX_MESSAGE));
@@ -179,6 +183,7 @@ impl StatusBuilder<'_> {
         self.set_failed_over(&mut conditions, status);
         self.set_redundant(&mut conditions, status);
         self.set_recovery_time_met(&mut conditions, status);
+        objectives::set_condition(&mut conditions, status.objectives.as_ref());
         self.set_mail_kept(&mut conditions);
         self.set_webhooks_applied(&mut conditions);
         self.set_dns_applied(&mut conditions);
@@ -391,6 +396,9 @@ impl StatusBuilder<'_> {
             );
             events::push(&mut pending, self.event(EventReason::ApprovalWanted, None, &note));
         }
+        if let Some(note) = self.lost_standby(status) {
+            events::push(&mut pending, self.event(EventReason::StandbyLost, None, &note));
+        }
         let defects = joined(&self.problems);
         if !self.problems.is_empty() && !self.is_reported(condition::READY, &defects) {
             events::push(&mut pending, self.event(EventReason::ConfigurationRejected, None, &defects));
@@ -427,6 +435,25 @@ impl StatusBuilder<'_> {
         pending
     }
 
+    /// Note for people when the last standby of a route is lost; `None` otherwise.
+    // A failover takes the standby, and its own Event says so.
+    fn lost_standby(&self, status: &MailRouteStatus) -> Option<String> {
+        let was_redundant = is_true(&self.before.conditions, condition::REDUNDANT);
+        let is_lost = was_redundant && !is_true(&status.conditions, condition::REDUNDANT);
+        let has_moved = self.before.last_transition.as_ref().map(|last| last.id)
+            != status.last_transition.as_ref().map(|last| last.id);
+        if !is_lost || has_moved || status.state == Some(RouteState::NoneHealthy) {
+            return None;
+        }
+        let active = status.active.first()?;
+        let others = self.candidates.iter().filter(|candidate| *candidate.name != *active.backend);
+        let others: Vec<_> = others
+            .map(|other| format!("{} is {} ({})", other.name, other.health.as_str(), other.class.as_str()))
+            .collect();
+        let others = if others.is_empty() { "it has no other backend".to_owned() } else { others.join(", ") };
+        Some(format!("mail leaves by {}, and no other backend could take over: {others}", active.backend))
+    }
+
     fn event(&self, reason: EventReason, backend: Option<&str>, note: &str) -> PendingEvent {
         events::pending(self.resource, reason, self.now, backend, note)
     }
@@ -450,7 +477,8 @@ impl StatusBuilder<'_> {
             Notice::RequestAnswered => {
                 let answer = decision.memory.request.as_ref()?;
                 let reason = if answer.is_done { EventReason::RequestDone } else { EventReason::RequestRefused };
-                (reason, None, format!("{} ({}): {}", answer.action, answer.id, answer.message))
+                let why = answer.reason.as_ref().map_or_else(String::new, |why| format!(" (reason given: {why})"));
+                (reason, None, format!("{} ({}): {}{why}", answer.action, answer.id, answer.message))
             }
             Notice::NoneHealthy => (EventReason::NoneHealthy, None, self.sentence()),
             Notice::Recovered => {
@@ -594,7 +622,7 @@ fn summary_of(active: &[ActiveBackend], diverted: &[api::DivertedStatus]) -> Opt
 }
 
 /// Time from the first evidence of a failover until every output was written; `None` for any other transition.
-fn time_of_failover(transition: &api::TransitionStatus) -> Option<Duration> {
+pub(super) fn time_of_failover(transition: &api::TransitionStatus) -> Option<Duration> {
     if transition.kind != api::TransitionKind::Failover {
         return None;
     }

@@ -340,6 +340,10 @@ impl ControllerState {
             let reported = report.backends.get(&name);
             if let Some(reported) = reported {
                 self.metrics.deliveries(key, &name, earlier, reported);
+                let entry = self.routes.get_mut(key);
+                if entry.is_some_and(|entry| entry.count_deliveries(now, earlier, reported)) {
+                    self.queue.add(ResourceRef::route(key));
+                }
                 log_bypassed(report, &name, earlier, reported);
             }
             let verdict = reported.map_or(DeliveryVerdict::Silent, |reported| reported.verdict.clone());

@@ -32,6 +32,8 @@ mod losses_tests;
 mod notifications;
 #[cfg(test)]
 mod notifications_tests;
+#[cfg(test)]
+mod objectives_tests;
 mod objects;
 mod pace;
 mod peers;
@@ -156,7 +158,7 @@ pub enum ReadChange<K> {
 /// The status that a resource has once its action is done.
 #[derive(Debug)]
 enum PendingStatus {
-    Policy(FailoverPolicyStatus),
+    Policy(Box<FailoverPolicyStatus>),
     /// With the health before the write.
     // The watch event of our write can arrive before its response.
     Backend {
@@ -374,7 +376,7 @@ impl ControllerState {
                 self.policies.insert(resource.key.clone(), entry);
                 // The watch may lag behind what an earlier leader has told.
                 let confirm = PlannedAction::new(Lane::Notifications, Action::Confirm);
-                return self.begin_next(now, resource, confirm.into(), |after| PendingStatus::Policy(*after));
+                return self.begin_next(now, resource, confirm.into(), PendingStatus::Policy);
             }
             let grouped_at = self.queue_messages(now, &resource.key, &mut entry, &to_tell);
             let called_at = self.begin_notification_calls(now, resource, &mut entry, &to_tell);
@@ -383,7 +385,7 @@ impl ControllerState {
         let users = self.references.users(&Reference::Policy(resource.key.clone()));
         let reconciled = entry.reconcile(users, now).and_at(next_timeout);
         self.policies.insert(resource.key.clone(), entry);
-        self.begin_next(now, resource, reconciled, |after| PendingStatus::Policy(*after));
+        self.begin_next(now, resource, reconciled, PendingStatus::Policy);
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {

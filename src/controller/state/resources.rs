@@ -26,8 +26,10 @@ impl ControllerState {
             entry.appeared_at = Some(version.clone());
             self.peers.appeared(now, &key);
         }
-        if let Some(status) = object.readable().and_then(|object| object.status.as_ref()) {
-            self.metrics.show_backend(&key, status);
+        if let Some(object) = object.readable()
+            && let Some(status) = &object.status
+        {
+            self.metrics.show_backend(&key, status, object.spec.suspended.unwrap_or(false));
         }
         if cache(&mut entry.object, object) && is_synced {
             self.refresh_backend(now, &key);
@@ -121,6 +123,7 @@ impl ControllerState {
         match object {
             None => {
                 self.policies.remove(&key);
+                self.metrics.forget_policy(&key);
                 self.metrics.notifications.forget_policy(&key);
                 self.set_references(&resource, BTreeSet::new());
                 self.forget_work(&resource);
@@ -128,6 +131,7 @@ impl ControllerState {
             Some(object) => {
                 if let Some(status) = object.readable().and_then(|object| object.status.as_ref()) {
                     self.metrics.notifications.show_policy(&key, status);
+                    self.metrics.show_policy(&key, status);
                 }
                 let entry = self.policies.entry(key.clone()).or_default();
                 if !entry.cache(object) {

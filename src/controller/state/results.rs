@@ -120,13 +120,16 @@ impl ControllerState {
         match status {
             Some(PendingStatus::Policy(status)) => {
                 self.metrics.notifications.show_policy(&resource.key, &status);
+                self.metrics.show_policy(&resource.key, &status);
                 if let Some(entry) = self.policies.get_mut(&resource.key) {
-                    entry.status_written(version, status);
+                    entry.status_written(version, *status);
                 }
                 self.requeue_routes_told_by(&resource.key);
             }
             Some(PendingStatus::Backend { before, after }) => {
-                self.metrics.show_backend(&resource.key, &after);
+                let object = self.backends.get(&resource.key).and_then(|entry| entry.object.as_ref()?.readable());
+                let is_suspended = object.is_some_and(|object| object.spec.suspended.unwrap_or(false));
+                self.metrics.show_backend(&resource.key, &after, is_suspended);
                 log_backend(resource, before, &after);
                 if let Some(entry) = self.backends.get_mut(&resource.key) {
                     entry.status_written(version, *after);
@@ -246,6 +249,12 @@ fn log_route(resource: &ResourceRef, before: Option<&MailRouteStatus>, status: &
             }
             Some(_) => {}
         }
+    }
+    let answered = before.and_then(|before| before.request.as_ref());
+    if let Some(answer) = status.request.as_ref().filter(|answer| Some(*answer) != answered) {
+        let (id, action, message) = (&answer.id, &answer.action, &answer.message);
+        let reason = answer.reason.as_deref().unwrap_or_default();
+        tracing::info!(route = %resource.key, id, action, outcome = ?answer.outcome, message, reason, "a request is answered");
     }
     if before.and_then(|before| before.state) != status.state {
         let detail = status.message.as_deref().unwrap_or_default();

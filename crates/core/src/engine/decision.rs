@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::departure::Departure;
 use super::explanation::{self, Explanation};
+use super::memory::IdUse;
 use super::placement::{self, Carrier};
-use super::requests::{self, Granted, RequestedMove};
+use super::requests::{self, Granted, RequestRefused, RequestedMove};
 use super::{
     Candidate, Capacity, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request,
     RequestAnswer, State, Transition, TransitionKind, TransitionReason, holds,
@@ -183,20 +184,24 @@ impl<'a> DecisionBuilder<'a> {
         self.memory.switch.take_if(|switch| switch.until.is_some_and(|until| until <= now));
     }
 
-    /// Answers the request once, by its id.
+    /// Answers the request once, by its id. One of an id that was used before is refused: who reuses an id must hear
+    /// that nothing is done.
     fn answer_request(&mut self) -> Option<RequestedMove> {
         let request = self.situation.request?;
-        if self.before.has_answered(&request.id) {
-            return None;
-        }
         let (now, policy) = (self.now(), self.situation.policy);
         let strategy = self.situation.strategy;
-        let ruling = requests::rule(request, &self.ranked, policy, strategy, &mut self.memory, now);
+        // ADR-0152: Who uses a request's id again is told that nothing is done.
+        let ruling = match self.before.use_of(request) {
+            IdUse::Answered => return None,
+            IdUse::Taken(answer) => Err(RequestRefused::id_taken(request, answer)),
+            IdUse::Free => requests::rule(request, &self.ranked, policy, strategy, &mut self.memory, now),
+        };
         let (order, message, is_done) = match ruling {
             Ok(Granted { order, message }) => (order, message, true),
             Err(refused) => (None, refused.to_string(), false),
         };
-        if let Some(earlier) = self.memory.request.take() {
+        if let Some(earlier) = self.memory.request.take().filter(|earlier| earlier.id != request.id) {
+            self.memory.answered.retain(|id| *id != earlier.id && *id != request.id);
             self.memory.answered.insert(0, earlier.id);
             self.memory.answered.truncate(MAX_ANSWERED);
         }
@@ -205,6 +210,8 @@ impl<'a> DecisionBuilder<'a> {
             action: request.action.as_str().into(),
             is_done,
             message,
+            reason: request.reason.clone(),
+            digest: request.digest.clone(),
             at: now,
         });
         order

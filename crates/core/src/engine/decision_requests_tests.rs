@@ -35,12 +35,41 @@ fn an_id_that_was_answered_is_not_answered_again() {
         fleet.settle(100 * at as u64);
         assert_eq!(fleet.shares(), shares, "{id}");
     }
-    assert_eq!(fleet.memory.answered.iter().map(|id| &**id).collect::<Vec<_>>(), ["2", "1"]);
+    // The second use of `1` was the latest before `3`.
+    assert_eq!(fleet.memory.answered.iter().map(|id| &**id).collect::<Vec<_>>(), ["1", "2"]);
     for id in 0..100 {
         fleet.ask(&format!("n{id}"), RequestAction::Resume);
         fleet.settle(1000 + id);
     }
     assert_eq!(fleet.memory.answered.len(), crate::engine::MAX_ANSWERED, "a bounded list");
+}
+
+#[test]
+fn who_uses_an_id_again_is_told_once_that_nothing_is_done() {
+    let mut fleet = Fleet::of("a+ b+").on("a");
+    let request = |id: &str, action: RequestAction, digest: &str| {
+        Some(Request { digest: digest.into(), reason: Some("INC-42".into()), ..Request::new(id, action) })
+    };
+    let to_b = RequestAction::Switch { to: "b".into(), duration: None, is_forced: false };
+    fleet.request = request("1", to_b.clone(), "first");
+    let done = fleet.settle(0);
+    let answer = done.memory.request.unwrap();
+    assert!(answer.is_done && answer.reason.as_deref() == Some("INC-42"));
+    assert!(fleet.settle(100).notices.is_empty(), "it stands there, and is answered");
+    fleet.request = request("1", RequestAction::Failback, "second");
+    let refused = fleet.settle(1000);
+    let answer = refused.memory.request.unwrap();
+    assert!(!answer.is_done && answer.message.contains("a Switch with the id 1 was answered at"), "{}", answer.message);
+    assert_eq!((refused.notices, fleet.shares()), (vec![Notice::RequestAnswered], "b100".to_owned()));
+    assert!(fleet.settle(2000).notices.is_empty(), "told once");
+    fleet.request = request("2", RequestAction::Failback, "third");
+    assert!(fleet.settle(3000).memory.request.unwrap().is_done);
+    fleet.request = request("1", to_b, "first");
+    let refused = fleet.settle(4000);
+    let message = refused.memory.request.unwrap().message;
+    assert!(message.contains("the id 1 was used before"), "{message}");
+    assert_eq!(fleet.shares(), "a100");
+    assert!(fleet.settle(5000).notices.is_empty(), "told once");
 }
 
 #[test]

@@ -38,7 +38,7 @@ prop_compose! {
                     .collect(),
                 ramp: steps.map(|(duration, percent)| RampStep { percent, duration: seconds(*duration) }).collect(),
             },
-            objectives: Objectives { recovery_time: None },
+            objectives: Objectives::NONE,
             deliveries: DeliveryThresholds::default(),
             breaker: Breaker::default(),
         }
@@ -106,8 +106,7 @@ fn apply(fleet: &mut Fleet, turn: &Turn, now: Timestamp, id: usize) {
             turn.confirmed[at].iter().map(|name| ["a", "b", "c", "d"][*name].into()).collect();
     }
     fleet.is_storm = turn.is_storm;
-    fleet.request =
-        turn.action.clone().map(|action| Request { id: id.to_string().into(), action }).or(fleet.request.take());
+    fleet.request = turn.action.clone().map(|action| Request::new(id.to_string(), action)).or(fleet.request.take());
 }
 
 /// A route over time.

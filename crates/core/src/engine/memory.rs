@@ -45,6 +45,19 @@ impl Memory {
             || self.answered.iter().any(|answered| **answered == *id)
     }
 
+    /// Returns the use of a request's id as far as is remembered.
+    pub(super) fn use_of(&self, request: &Request) -> IdUse<'_> {
+        match &self.request {
+            Some(answer) if answer.id == request.id => {
+                let is_same = [&answer.digest, &request.digest].iter().any(|digest| digest.is_empty())
+                    || answer.digest == request.digest;
+                if is_same { IdUse::Answered } else { IdUse::Taken(Some(answer)) }
+            }
+            Some(_) | None if self.answered.contains(&request.id) => IdUse::Taken(None),
+            Some(_) | None => IdUse::Free,
+        }
+    }
+
     /// The backend that leads.
     pub fn lead(&self) -> Option<&Arc<str>> {
         self.shares.first().map(|share| &share.backend)
@@ -54,6 +67,17 @@ impl Memory {
     pub fn last_transition(&self) -> Option<&Transition> {
         self.history.first()
     }
+}
+
+/// Use of a request's id by requests before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdUse<'a> {
+    /// No request of that id was answered.
+    Free,
+    /// This very request was answered.
+    Answered,
+    /// Another request of that id was answered, with its answer if that is the latest one.
+    Taken(Option<&'a RequestAnswer>),
 }
 
 /// Share of the mail that a backend carries.
@@ -259,6 +283,17 @@ pub struct Request {
     pub id: Arc<str>,
     /// Action that the person asks for.
     pub action: RequestAction,
+    /// Reason that the person gives, for people.
+    pub reason: Option<Arc<str>>,
+    /// Digest of all that was written; empty if none is known. Two requests of one id differ if their digests do.
+    pub digest: Arc<str>,
+}
+
+impl Request {
+    /// Makes a request without a reason or a digest.
+    pub fn new(id: impl Into<Arc<str>>, action: RequestAction) -> Self {
+        Self { id: id.into(), action, reason: None, digest: "".into() }
+    }
 }
 
 /// Action that can be requested of a route.
@@ -313,6 +348,10 @@ pub struct RequestAnswer {
     pub is_done: bool,
     /// Result or refusal with its remedy, for people.
     pub message: String,
+    /// Reason that the person gave.
+    pub reason: Option<Arc<str>>,
+    /// Digest of the request; empty if none is known.
+    pub digest: Arc<str>,
     /// Time of the answer.
     pub at: Timestamp,
 }

@@ -26,6 +26,7 @@ mod holds;
 mod judgement;
 mod latency;
 mod memory;
+mod objectives;
 mod observers;
 mod placement;
 #[cfg(test)]
@@ -49,6 +50,10 @@ pub use judgement::{Blocked, Health, Judgement, News, Observation, THROTTLED_ONL
 pub use memory::{
     MAX_ANSWERED, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer, Share, State, Switch,
     Transition, TransitionKind, TransitionReason,
+};
+pub use objectives::{
+    Assessment, Attempts, FailoverTimes, MAX_PARTS, Measure, Objective, ObjectiveRecord, ObjectiveState, RecordPart,
+    assess,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
 pub use verdict::{UnseenFailure, Verdict};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decision::is_excluded;
-use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, Switch};
+use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, RequestAnswer, Switch};
 use crate::model::{FailbackMode, Policy, Strategy, Timestamp};
 
 /// Demand of a granted request on the rest of the decision.
@@ -63,6 +63,23 @@ pub(super) enum RequestRefused {
     Suspended(Arc<str>),
     #[error("{name} is {health} ({class}); ask again with \"force\": true to send mail there all the same")]
     Unhealthy { name: Arc<str>, health: &'static str, class: &'static str },
+    #[error(
+        "nothing is done: a {action} with the id {id} was answered at {at}; ask again with another id, such as the time (date +%s)"
+    )]
+    IdAnswered { id: Arc<str>, action: Arc<str>, at: Timestamp },
+    #[error("nothing is done: the id {0} was used before; ask again with another id, such as the time (date +%s)")]
+    IdUsed(Arc<str>),
+}
+
+impl RequestRefused {
+    /// Refuses a request whose id another one had, with its answer if that is remembered.
+    pub(super) fn id_taken(request: &Request, answer: Option<&RequestAnswer>) -> Self {
+        let id = request.id.clone();
+        match answer {
+            Some(RequestAnswer { action, at, .. }) => Self::IdAnswered { id, action: action.clone(), at: *at },
+            None => Self::IdUsed(id),
+        }
+    }
 }
 
 /// Grants or refuses a request, and notes a granted one in `memory`. `ranked` is in order of preference.

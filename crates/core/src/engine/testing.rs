@@ -32,7 +32,7 @@ pub fn policy() -> Policy {
             windows: vec![],
             ramp: vec![],
         },
-        objectives: Objectives { recovery_time: None },
+        objectives: Objectives::NONE,
         deliveries: DeliveryThresholds::default(),
         breaker: Breaker::default(),
     }
@@ -150,7 +150,7 @@ impl Fleet {
     }
 
     pub fn ask(&mut self, id: &str, action: RequestAction) {
-        self.request = Some(Request { id: id.into(), action });
+        self.request = Some(Request::new(id, action));
     }
 
     pub fn decide_at(&self, now: Timestamp) -> Decision {

@@ -41,7 +41,7 @@ pub use login::{Login, LoginError};
 pub use notification::{Notifications, Occasion, Receiver, ReceiverKind, Severity};
 pub use policy::{
     Breaker, Budget, DeliveryThresholds, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy,
-    LatencyLimit, Objectives, Policy, RampStep, Thresholds, WhenNoneHealthy,
+    LatencyLimit, Objectives, Policy, RampStep, Share, Thresholds, WhenNoneHealthy,
 };
 pub use reply_rules::{ReplyRule, ReplyRules};
 pub use route::{

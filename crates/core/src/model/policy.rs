@@ -41,7 +41,7 @@ impl Default for Policy {
                 windows: vec![],
                 ramp: vec![],
             },
-            objectives: Objectives { recovery_time: None },
+            objectives: Objectives::NONE,
             deliveries: DeliveryThresholds::default(),
             breaker: Breaker::default(),
         }
@@ -252,11 +252,80 @@ pub struct RampStep {
     pub duration: Duration,
 }
 
-/// Objectives that a switch is measured against.
+/// Objectives that a route is measured against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objectives {
-    /// Time from the first evidence of a failure until every output leads elsewhere.
+    /// Longest time from the first evidence of a failure until every output leads elsewhere.
     pub recovery_time: Option<Duration>,
+    /// Longest time from the first evidence of a failure until the first message is out on the new way.
+    pub delivery_time: Option<Duration>,
+    /// Least share of the attempts to deliver that a backend accepts.
+    pub success: Option<Share>,
+    /// Least share of the time in which mail can leave.
+    pub availability: Option<Share>,
+    /// Time that the two shares, and the failovers, are looked at for.
+    pub window: Duration,
+}
+
+impl Objectives {
+    /// No objective.
+    pub const NONE: Self = Self {
+        recovery_time: None,
+        delivery_time: None,
+        success: None,
+        availability: None,
+        window: Duration::from_hours(24 * 30),
+    };
+
+    /// Returns true if there is no objective.
+    pub fn is_empty(&self) -> bool {
+        let Self { recovery_time, delivery_time, success, availability, window: _ } = self;
+        recovery_time.is_none() && delivery_time.is_none() && success.is_none() && availability.is_none()
+    }
+}
+
+/// Share in parts per million: 99.9 % are 999,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    const WHOLE: u32 = 1_000_000;
+
+    /// Creates a share; at most the whole.
+    pub fn from_parts_per_million(parts: u32) -> Self {
+        Self(parts.min(Self::WHOLE))
+    }
+
+    /// Returns `part` of `whole`; the whole of nothing.
+    pub fn of(part: u64, whole: u64) -> Self {
+        let parts = u128::from(part) * u128::from(Self::WHOLE) / u128::from(whole.max(1));
+        if whole == 0 {
+            Self(Self::WHOLE)
+        } else {
+            Self::from_parts_per_million(u32::try_from(parts).unwrap_or(u32::MAX))
+        }
+    }
+
+    /// Returns the parts per million.
+    pub fn parts_per_million(self) -> u32 {
+        self.0
+    }
+
+    /// Returns what is missing to the whole, in parts per million: the error budget of an objective.
+    pub fn rest(self) -> u32 {
+        Self::WHOLE - self.0
+    }
+}
+
+impl fmt::Display for Share {
+    /// Writes percent without needless zeros: `99.9%`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, decimals) = (self.0 / 10_000, format!("{:04}", self.0 % 10_000));
+        match decimals.trim_end_matches('0') {
+            "" => write!(f, "{whole}%"),
+            decimals => write!(f, "{whole}.{decimals}%"),
+        }
+    }
 }
 
 /// Thresholds at which the deliveries that an agent sees make a backend Unhealthy. The policy's immediate classes count

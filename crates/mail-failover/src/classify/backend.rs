@@ -54,7 +54,7 @@ fn listed(errors: &[ManifestError]) -> String {
 /// # Errors
 /// [`BackendFileError`] if the file has no such backend, or one of its rules cannot work.
 pub(super) fn rules(file: &Path, name: Option<&str>) -> Result<ReplyRules, BackendFileError> {
-    let manifests = manifests::read(&[file.to_owned()]).map_err(BackendFileError::Unreadable)?;
+    let manifests = manifests::read(&[file.to_owned()]).map_err(BackendFileError::Unreadable)?.manifests;
     let Objects { backends, .. } = Objects::of(&manifests).map_err(BackendFileError::Unreadable)?;
     let known = backends.iter().map(name_of).collect::<Vec<_>>().join(", ");
     let file = file.display().to_string();

@@ -2,6 +2,7 @@
 //!
 //! This module never talks to the API server and decides nothing. A metric that cannot be read is left out.
 
+mod exposition;
 mod health;
 mod health_server;
 mod logs;

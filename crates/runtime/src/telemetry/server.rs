@@ -9,13 +9,14 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::exposition::{ExpositionFormat, classic};
 use crate::http::{ConnectionBounds, Listener};
 
 /// Bounds of the connections.
@@ -46,20 +47,25 @@ impl TelemetryServer {
     /// Serves these metrics and the `further` routes until `shutdown`, then waits for the connections under way.
     pub async fn serve(self, registry: Registry, further: Router, shutdown: CancellationToken) {
         let registry = Arc::new(registry);
-        let app = Router::new().route("/metrics", get(move || async move { metrics(&registry) }));
+        let app =
+            Router::new().route("/metrics", get(move |headers: HeaderMap| async move { metrics(&registry, &headers) }));
         self.0.serve(app.merge(further), shutdown).await;
     }
 }
 
-fn metrics(registry: &Registry) -> Response {
+fn metrics(registry: &Registry, headers: &HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = ExpositionFormat::of_accept(accept);
     let mut text = String::new();
-    match encode(&mut text, registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-            .into_response(),
-        Err(error) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be encoded: {error}\n")).into_response()
-        }
+    if let Err(error) = encode(&mut text, registry) {
+        let message = format!("metrics cannot be encoded: {error}\n");
+        return (StatusCode::INTERNAL_SERVER_ERROR, message).into_response();
     }
+    let text = match format {
+        ExpositionFormat::OpenMetrics => text,
+        ExpositionFormat::Classic => classic(&text),
+    };
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
 }
 
 #[cfg(test)]
@@ -67,7 +73,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::telemetry::testing::{occupy, request};
+    use crate::telemetry::testing::{occupy, request, request_as};
 
     struct Running {
         address: SocketAddr,
@@ -85,14 +91,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_in_the_openmetrics_format() {
+    async fn metrics_are_in_the_format_that_the_client_asks_for() {
         let server = start().await;
-        let answer = request(server.address, "/metrics").await;
-        assert!(
-            answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
-            "{answer}"
-        );
-        assert!(answer.ends_with("# EOF\n"), "{answer}");
+        for (accept, format, is_ended) in [
+            ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0; charset=utf-8", true),
+            ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8", false),
+        ] {
+            let answer = request_as(server.address, "/metrics", accept).await;
+            assert!(answer.contains(&format!("content-type: {format}\r\n")), "{answer}");
+            assert_eq!(answer.ends_with("# EOF\n"), is_ended, "{answer}");
+            assert!(answer.contains("mail_failover_build_info{"), "{answer}");
+        }
         for path in ["/nothing", "/livez", "/readyz"] {
             assert!(request(server.address, path).await.starts_with("HTTP/1.1 404"), "{path}");
         }

@@ -13,22 +13,28 @@ use mail_failover_runtime::values::timestamp;
 pub enum ExplainCommand {
     /// Say why mail of a route goes where it goes, and what would change that.
     #[command(after_help = EXPLAIN_EXAMPLES)]
-    Route(RouteArguments),
+    Route(ObjectArguments),
+    /// Say what is seen of a backend, which routes use it, and by which command something changes.
+    Backend(ObjectArguments),
+    /// Say which values of a policy are in force, which routes use them, and by which command one changes.
+    Policy(ObjectArguments),
 }
 
 const EXPLAIN_EXAMPLES: &str = "Examples:
   mail-failover explain route orders -n shop
+  mail-failover explain backend ses-eu -n shop
+  mail-failover explain policy default -n shop
   kubectl get mailroutes,sendingbackends,failoverpolicies -A -o yaml > dump.yaml
   mail-failover explain route orders -n shop --file dump.yaml --at 2026-11-24T08:00:00Z";
 
-/// Arguments of the explanation of a route.
+/// Arguments of the explanation of an object.
 #[derive(Debug, Args)]
-pub struct RouteArguments {
-    /// Name of the route.
+pub struct ObjectArguments {
+    /// Name of the object.
     pub name: String,
 
-    /// Namespace of the route; by default that of the kubeconfig's context, or with --file the only
-    /// one that has such a route.
+    /// Namespace of the object; by default that of the kubeconfig's context, or with --file the only
+    /// one that has such an object.
     #[arg(long, short, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 

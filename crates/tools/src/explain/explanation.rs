@@ -172,6 +172,7 @@ impl RouteExplanation {
             "remedy": self.remedy,
             "messages": self.messages,
             "history": status.history,
+            "objectives": status.objectives,
             "request": status.request,
             "notes": self.notes,
         })
@@ -416,6 +417,7 @@ fn untold(snapshot: &Snapshot) -> Option<String> {
 fn complaint(condition: &Condition) -> Option<String> {
     let is_wrong = match condition.type_.as_str() {
         condition::OUTPUTS_APPLIED
+        | condition::OBJECTIVES_MET
         | condition::RECOVERY_TIME_MET
         | condition::WEBHOOKS_APPLIED
         | condition::DNS_APPLIED => condition.status == "False",

@@ -1,22 +1,27 @@
 //! `mail-failover explain route NAME`: the reasons why mail goes where it goes, and the events that would change that.
+//! `explain backend` and `explain policy` say what is seen of a backend, and which values are in force.
 //!
 //! It reads the operator's `status` from a cluster or from a dump, and asks the engine what follows from it. It does
 //! not see the operator's probes of this moment. This module never writes, and its result is no input to a decision.
 
 mod arguments;
+mod backend;
 mod explanation;
 mod messages;
+mod policy;
 mod source;
 mod text;
 
 use std::io::Write;
 
-pub use arguments::{ExplainCommand, RouteArguments};
+pub use arguments::{ExplainCommand, ObjectArguments};
 pub use explanation::{RouteExplanation, Snapshot};
 pub use source::SnapshotError;
 
+use backend::BackendExplanation;
 use mail_failover_core::model::Timestamp;
 use mail_failover_core::model::text::visible_json;
+use policy::PolicyExplanation;
 
 /// Output format of an explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -47,17 +52,32 @@ pub enum ExplainError {
 /// # Errors
 /// [`ExplainError`], with the routes that there are when this one is not among them.
 pub fn run(what: &ExplainCommand, now: Timestamp, out: &mut impl Write) -> Result<(), ExplainError> {
-    let ExplainCommand::Route(arguments) = what;
-    let RouteArguments { name, namespace, kubeconfig, files, output, at } = arguments;
-    let snapshot = if files.is_empty() {
-        source::from_cluster(name, namespace.as_deref(), kubeconfig.as_deref())?
-    } else {
-        source::from_files(name, namespace.as_deref(), files)?
+    let (ExplainCommand::Route(arguments) | ExplainCommand::Backend(arguments) | ExplainCommand::Policy(arguments)) =
+        what;
+    let ObjectArguments { name, namespace, kubeconfig, files, output, at } = arguments;
+    let (namespace, kubeconfig, at) = (namespace.as_deref(), kubeconfig.as_deref(), at.unwrap_or(now));
+    let (text, json) = match what {
+        ExplainCommand::Route(_) => {
+            let snapshot = if files.is_empty() {
+                source::from_cluster(name, namespace, kubeconfig)?
+            } else {
+                source::from_files(name, namespace, files)?
+            };
+            let explanation = RouteExplanation::of(&snapshot, at)?;
+            (text::render(&explanation), explanation.json())
+        }
+        ExplainCommand::Backend(_) => {
+            let explanation = BackendExplanation::of(&source::used(name, namespace, kubeconfig, files)?, at);
+            (explanation.text(), explanation.json())
+        }
+        ExplainCommand::Policy(_) => {
+            let explanation = PolicyExplanation::of(&source::used(name, namespace, kubeconfig, files)?, at);
+            (explanation.text(), explanation.json())
+        }
     };
-    let explanation = RouteExplanation::of(&snapshot, at.unwrap_or(now))?;
     match output {
-        ExplanationFormat::Text => out.write_all(text::render(&explanation).as_bytes())?,
-        ExplanationFormat::Json => writeln!(out, "{}", visible_json(&format!("{:#}", explanation.json())))?,
+        ExplanationFormat::Text => out.write_all(text.as_bytes())?,
+        ExplanationFormat::Json => writeln!(out, "{}", visible_json(&format!("{json:#}")))?,
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
     section(&mut text, "Why", &explanation.reasons());
     section(&mut text, "What would change it", &explanation.prospects());
     section(&mut text, "To lift the hold", explanation.remedy.as_slice());
+    section(&mut text, "Objectives", &objectives(explanation));
     section(&mut text, "Messages", &explanation.messages);
     let certificates: Vec<_> = explanation.evidence.iter().filter_map(certificate).collect();
     section(&mut text, "Certificates expire", &certificates);
@@ -31,10 +32,24 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
             RequestOutcome::Done => "done",
             RequestOutcome::Refused => "refused",
         };
-        format!("{} ({}) at {}: {outcome}: {}", request.action, request.id, timestamp(&request.at), request.message)
+        let why = request.reason.as_ref().map_or_else(String::new, |why| format!(" (reason given: {why})"));
+        let at = timestamp(&request.at);
+        format!("{} ({}) at {at}: {outcome}: {}{why}", request.action, request.id, request.message)
     });
     section(&mut text, "Latest request", &request.collect::<Vec<_>>());
     text
+}
+
+/// The objectives of the policy as the operator has measured them last.
+fn objectives(explanation: &RouteExplanation) -> Vec<String> {
+    let objectives = explanation.status.objectives.iter().flat_map(|objectives| &objectives.results);
+    let told = objectives.map(|one| {
+        let measured = one.measured.as_deref().unwrap_or("nothing");
+        let budget =
+            one.error_budget_percent.map_or_else(String::new, |left| format!(", {left} % of the error budget is left"));
+        format!("{}: {}, {measured} of {} demanded{budget}", one.objective, one.state, one.target)
+    });
+    told.collect()
 }
 
 /// The first expiry among the certificates that a backend presents.
@@ -70,7 +85,7 @@ fn share(active: &ActiveBackend) -> String {
 }
 
 /// Formats the time since `earlier` in its two largest units.
-fn ago(earlier: Timestamp, now: Timestamp) -> String {
+pub(super) fn ago(earlier: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(earlier).as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -103,7 +118,7 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.since(from).as_secs_f64()
 }
 
-fn section(text: &mut String, title: &str, lines: &[String]) {
+pub(super) fn section(text: &mut String, title: &str, lines: &[String]) {
     if lines.is_empty() {
         return;
     }

@@ -11,8 +11,8 @@ use mail_failover_runtime::values::timestamp;
 /// Arguments of the linter.
 #[derive(Debug, Args)]
 pub struct LintArguments {
-    /// YAML or JSON files, folders of them, or - for the standard input; what refers to one another
-    /// should be given together.
+    /// YAML or JSON files, folders of them with their subfolders, or - for the standard input; what
+    /// refers to one another should be given together.
     #[arg(required_unless_present = "rules", value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

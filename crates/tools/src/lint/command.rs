@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::{LintArguments, Linter, RULES, SchemaError};
+use super::{LintArguments, LintReport, Linter, RULES, SchemaError};
 use crate::manifests::{self, ManifestError};
 use mail_failover_core::model::Timestamp;
 
@@ -54,8 +54,9 @@ fn attempt(arguments: &LintArguments, now: Timestamp, out: &mut impl Write) -> R
         out.write_all(rules().as_bytes())?;
         return Ok(CLEAN);
     }
-    let manifests = manifests::read(&arguments.files).map_err(LintError::Manifests)?;
-    let report = Linter::new()?.lint(&manifests, arguments.at.unwrap_or(now));
+    let read = manifests::read(&arguments.files).map_err(LintError::Manifests)?;
+    let report = Linter::new()?.lint(&read.manifests, arguments.at.unwrap_or(now));
+    let report = LintReport { others: read.others, ..report };
     out.write_all(report.render(arguments.output).as_bytes())?;
     Ok(if report.has(arguments.fail_on) { FOUND } else { CLEAN })
 }

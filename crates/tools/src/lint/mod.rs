@@ -55,6 +55,7 @@ impl Linter {
             checked: ours,
             referred: core,
             skipped: manifests.len() - ours - core,
+            others: vec![],
         }
     }
 }

@@ -3,6 +3,7 @@ use std::fmt::{self, Write as _};
 use serde_json::json;
 
 use super::finding::ManifestFinding;
+use super::rules::listed;
 use mail_failover_core::model::text::{visible, visible_json};
 use mail_failover_runtime::findings::Severity;
 
@@ -17,6 +18,8 @@ pub struct LintReport {
     pub referred: usize,
     /// Number of other objects, which were skipped.
     pub skipped: usize,
+    /// Files of folders that hold no Kubernetes object.
+    pub others: Vec<String>,
 }
 
 /// Output format of a report.
@@ -64,6 +67,7 @@ impl LintReport {
             "checked": self.checked,
             "referred": self.referred,
             "skipped": self.skipped,
+            "others": self.others,
         })
     }
 
@@ -79,6 +83,10 @@ impl LintReport {
         if self.skipped > 0 {
             // Writing to a String cannot fail.
             let _ = write!(summary, "; {} of other kinds skipped", counted(self.skipped, "object"));
+        }
+        if !self.others.is_empty() {
+            let files = counted(self.others.len(), "file");
+            let _ = write!(summary, "; {files} without any Kubernetes object: {}", visible(&listed(&self.others)));
         }
         summary
     }

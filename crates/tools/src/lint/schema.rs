@@ -213,6 +213,13 @@ fn violations(
         } else if let ValidationErrorKind::Required { property } = error.kind() {
             let field = join(&field, property.as_str().unwrap_or_default());
             findings.add(&SCHEMA_VIOLATION, manifest, &field, "it is missing", explain(manifest, &field));
+        } else if let ValidationErrorKind::Enum { options } = error.kind() {
+            // The library's own message lists two of them.
+            let choices = options.as_array().into_iter().flatten().filter(|choice| !choice.is_null());
+            let choices: Vec<_> =
+                choices.map(|choice| choice.as_str().map_or_else(|| choice.to_string(), str::to_owned)).collect();
+            let message = format!("{} is none of the choices", error.instance());
+            findings.add(&SCHEMA_VIOLATION, manifest, &field, message, format!("use one of {}", choices.join(", ")));
         } else {
             findings.add(&SCHEMA_VIOLATION, manifest, &field, error.to_string(), explain(manifest, &field));
         }

@@ -1,7 +1,7 @@
 //! Manifests from files: what `lint`, `explain` and `simulate` read instead of a cluster.
 //!
-//! It reads files with one or many YAML (or JSON) documents, folders of them, and `kind: List` as `kubectl get -o yaml`
-//! prints it. An error names file, line, document, object and field. This module never interprets a spec
+//! It reads files with one or many YAML (or JSON) documents, folders of them with their subfolders, and `kind: List` as
+//! `kubectl get -o yaml` prints it. An error names file, line, document, object and field. This module never interprets a spec
 //! (`mail_failover_resolve` does) and never calls the API server.
 
 mod tree;
@@ -26,6 +26,8 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 const STANDARD_INPUT: &str = "-";
 /// Extensions of the files that are read from a folder.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// Fields that every object has.
+const TYPE_FIELDS: [&str; 2] = ["apiVersion", "kind"];
 /// Fields at the top level of an object.
 const TOP_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 
@@ -179,27 +181,31 @@ pub(crate) fn lines(errors: &[ManifestError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// Objects of files and folders.
+#[derive(Clone, Debug, Default)]
+pub struct ManifestFiles {
+    /// Objects in the order of the files.
+    pub manifests: Vec<Manifest>,
+    /// Files of folders that hold no Kubernetes object at all, such as the values of a chart.
+    pub others: Vec<String>,
+}
+
 /// Reads every object of these files and folders, in order. `-` is the standard input.
 ///
-/// Of a folder it reads the files that end in `.yaml`, `.yml` or `.json`, by name, and no subfolders.
+/// Of a folder it reads the files that end in `.yaml`, `.yml` or `.json`, by name, then its subfolders, but those that
+/// are hidden or links. A file there without any object is passed over; one that is named itself is an error.
 ///
 /// # Errors
 /// Everything that is wrong with the files, without a word about the objects' own fields.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Vec<ManifestError>> {
-    let (mut manifests, mut errors) = (vec![], vec![]);
+pub fn read(paths: &[PathBuf]) -> Result<ManifestFiles, Vec<ManifestError>> {
+    let (mut read, mut errors) = (ManifestFiles::default(), vec![]);
     for path in paths {
         match files(path) {
             Ok(files) => {
                 for file in files {
-                    let name = file.display().to_string();
-                    let text = content(&file).map_err(|error| {
-                        ManifestError::of_file(
-                            &name,
-                            format!("cannot be read: {error}; name a YAML file or a folder of them"),
-                        )
-                    });
-                    match text.and_then(|text| parse(&name, &text)) {
-                        Ok(found) => manifests.extend(found),
+                    match read_file(&file, path.is_dir()) {
+                        Ok(Some(found)) => read.manifests.extend(found),
+                        Ok(None) => read.others.push(file.display().to_string()),
                         Err(error) => errors.push(error),
                     }
                 }
@@ -207,7 +213,21 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Vec<ManifestError>> {
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(manifests) } else { Err(errors) }
+    if errors.is_empty() { Ok(read) } else { Err(errors) }
+}
+
+/// Reads the objects of a file; `None` for one of a folder that holds none.
+fn read_file(file: &Path, is_of_folder: bool) -> Result<Option<Vec<Manifest>>, ManifestError> {
+    let name = file.display().to_string();
+    let text = content(file).map_err(|error| {
+        ManifestError::of_file(&name, format!("cannot be read: {error}; name a YAML file or a folder of them"))
+    })?;
+    let documents = documents(&name, &text)?;
+    // Other formats have a version, too.
+    if is_of_folder && documents.iter().all(|document| document.value.get("kind").is_none()) {
+        return Ok(None);
+    }
+    objects(documents).map(Some)
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
@@ -215,9 +235,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
         return Ok(vec![path.to_owned()]);
     }
     let name = path.display().to_string();
-    let mut files =
+    let files =
         files_in(path).map_err(|error| ManifestError::of_file(&name, format!("the folder cannot be read: {error}")))?;
-    files.sort();
     if files.is_empty() {
         let message = format!("the folder holds no file that ends in .{}", ENDINGS.join(", ."));
         return Err(ManifestError::of_file(&name, message));
@@ -226,13 +245,23 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 }
 
 fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = vec![];
+    let (mut files, mut folders) = (vec![], vec![]);
     for entry in fs::read_dir(folder)? {
-        let file = entry?.path();
-        let ending = file.extension().and_then(|ending| ending.to_str());
-        if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
-            files.push(file);
+        let entry = entry?;
+        let path = entry.path();
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        // The type of the entry and not of what it leads to: a link could lead into a circle.
+        if entry.file_type()?.is_dir() && !is_hidden {
+            folders.push(path);
+        } else if path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+            files.push(path);
         }
+    }
+    files.sort();
+    folders.sort();
+    for folder in folders {
+        files.extend(files_in(&folder)?);
     }
     Ok(files)
 }
@@ -251,6 +280,11 @@ fn content(file: &Path) -> io::Result<String> {
 /// # Errors
 /// [`ManifestError`] where it is no YAML, or a document is no Kubernetes object.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    objects(documents(file, text)?)
+}
+
+/// Parses the documents of a text, objects or not.
+fn documents(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     // A dump of ten thousand objects is one document: the parser's own bounds are made for configuration files.
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -270,15 +304,23 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     for (tree, document) in documents.into_iter().zip(1..) {
         let mut lines = FieldLines::new();
         let value = tree.take_apart("", &mut lines);
-        let manifest = Manifest { file: file.clone(), document, value, lines: Arc::new(lines), prefix: String::new() };
-        unpack(manifest, &mut manifests)?;
+        let lines = Arc::new(lines);
+        manifests.push(Manifest { file: file.clone(), document, value, lines, prefix: String::new() });
+    }
+    Ok(manifests)
+}
+
+fn objects(documents: Vec<Manifest>) -> Result<Vec<Manifest>, ManifestError> {
+    let mut manifests = vec![];
+    for document in documents {
+        unpack(document, &mut manifests)?;
     }
     Ok(manifests)
 }
 
 /// Appends an object, or the items of a `kind: List` (or `MailRouteList`).
 fn unpack(mut manifest: Manifest, found: &mut Vec<Manifest>) -> Result<(), ManifestError> {
-    for field in ["apiVersion", "kind"] {
+    for field in TYPE_FIELDS {
         if manifest.value.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
             let message = "is missing or no text: this is no Kubernetes object".to_owned();
             return Err(manifest.error(field, message));

@@ -83,8 +83,17 @@ fn a_folder_stands_for_its_files_in_the_order_of_their_names() {
     for name in ["b.yaml", "a.yml", "notes.txt"] {
         fs::write(folder.join(name), POLICY.replace("calm", name)).unwrap();
     }
-    let names: Vec<_> = read(std::slice::from_ref(&folder)).unwrap().iter().map(Manifest::title).collect();
-    assert_eq!(names, ["FailoverPolicy a.yml", "FailoverPolicy b.yaml"]);
+    fs::write(folder.join("deeper.yaml/0.yaml"), POLICY.replace("calm", "deep")).unwrap();
+    fs::write(folder.join("deeper.yaml/values.yaml"), "replicas: 2\n---\nimage: x\n").unwrap();
+    fs::create_dir_all(folder.join(".git")).unwrap();
+    fs::write(folder.join(".git/hidden.yaml"), "a: b: c\n").unwrap();
+    let found = read(std::slice::from_ref(&folder)).unwrap();
+    let names: Vec<_> = found.manifests.iter().map(Manifest::title).collect();
+    assert_eq!(names, ["FailoverPolicy a.yml", "FailoverPolicy b.yaml", "FailoverPolicy deep"]);
+    let values = folder.join("deeper.yaml/values.yaml");
+    assert_eq!(found.others, [values.display().to_string()], "no object, and said so");
+    let named = read(std::slice::from_ref(&values)).unwrap_err();
+    assert!(named[0].to_string().contains("no Kubernetes object"), "{named:?}");
     let errors = read(&[folder.join("c.yaml"), folder.join("d.yaml")]).unwrap_err();
     assert_eq!(errors.len(), 2);
     fs::remove_dir_all(folder).unwrap();

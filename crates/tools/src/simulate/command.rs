@@ -141,7 +141,7 @@ pub fn load(files: &[PathBuf], scenario: Option<&Path>, overrides: Overrides) ->
     if sources.is_empty() {
         return Err(SimulateError::NoManifests(file));
     }
-    let manifests: Vec<Manifest> = manifests::read(&sources).map_err(SimulateError::Manifests)?;
+    let manifests: Vec<Manifest> = manifests::read(&sources).map_err(SimulateError::Manifests)?.manifests;
     let objects = Objects::of(&manifests).map_err(SimulateError::Manifests)?;
     let fleet = SimulatedFleet::from_objects(&objects).map_err(SimulateError::Fleet)?;
     prepare(&file, scenario, fleet, overrides).map_err(SimulateError::Scenario)

@@ -280,7 +280,7 @@ impl Preparation<'_> {
         };
         let to = ask.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
         let text = format!("a person requests {}{to} of {}", action.as_str(), self.fleet.route_name(route));
-        let request = Request { id: ask.id.as_str().into(), action };
+        let request = Request::new(ask.id.as_str(), action);
         self.acts.push(ScriptedAction { at, what: ScriptedChange::Ask { route, request } });
         Ok(text)
     }

@@ -384,6 +384,71 @@ pub const POLICIES: &[(&str, &str, &str)] = &[
         "{objectives: {recoveryTime: 24h1s}}",
         "spec.objectives.recoveryTime must be between 1s and 24h",
     ),
+    (
+        "with an objective for deliveries in days",
+        "{objectives: {deliveryTime: 1d}}",
+        "spec.objectives.deliveryTime in body should match",
+    ),
+    (
+        "with an objective for deliveries of too many letters",
+        "{objectives: {deliveryTime: 10000000000000000000ms}}",
+        "spec.objectives.deliveryTime: Too long: may not be more than 20",
+    ),
+    (
+        "with an objective for deliveries above 24h",
+        "{objectives: {deliveryTime: 24h1s}}",
+        "spec.objectives.deliveryTime must be between 1s and 24h",
+    ),
+    (
+        "that promises 0 percent",
+        "{objectives: {successPercent: 0}}",
+        "spec.objectives.successPercent in body should be greater than or equal to 1",
+    ),
+    (
+        "that promises that nothing ever fails",
+        "{objectives: {successPercent: 100}}",
+        "spec.objectives.successPercent in body should be less than or equal to 99",
+    ),
+    (
+        "with an availability in words",
+        "{objectives: {availability: high}}",
+        "spec.objectives.availability in body should match",
+    ),
+    (
+        "with an empty availability",
+        "{objectives: {availability: ''}}",
+        "spec.objectives.availability in body should be at least 1 chars long",
+    ),
+    (
+        "with an availability of too many nines",
+        "{objectives: {availability: '99.99999999'}}",
+        "spec.objectives.availability: Too long: may not be more than 8",
+    ),
+    (
+        "with an availability below 50",
+        "{objectives: {availability: '49.9'}}",
+        "spec.objectives.availability must be at least 50 and below 100: 100 leaves no error budget",
+    ),
+    (
+        "with a window in days",
+        "{objectives: {availability: '99.9', window: 30d}}",
+        "spec.objectives.window in body should match",
+    ),
+    (
+        "with a window of too many letters",
+        "{objectives: {availability: '99.9', window: 10000000000000000000ms}}",
+        "spec.objectives.window: Too long: may not be more than 20",
+    ),
+    (
+        "with a window of minutes",
+        "{objectives: {availability: '99.9', window: 59m}}",
+        "spec.objectives.window must be between 1h and 2160h (90 days)",
+    ),
+    (
+        "with a window of nothing",
+        "{objectives: {window: 720h}}",
+        "spec.objectives.window alone measures nothing: add an objective",
+    ),
     // Real mail.
     (
         "with a verdict by 0 deliveries",

@@ -42,6 +42,12 @@ pub(super) const SHALLOW_PROBES: Rule = Rule {
     broken_when: "TLS is verified, and no probe gets that far: an expired certificate stays unseen",
 };
 
+pub(super) const LOOPBACK_HOST: Rule = Rule {
+    code: "LoopbackHost",
+    severity: Severity::Warning,
+    broken_when: "the host of a backend is localhost: each pod reaches itself there, and the operator connects to no such address unless it is allowed by name",
+};
+
 const FAST: Duration = Duration::from_secs(1);
 /// Longer than Postfix's postscreen delays a greeting (6 s), and Exchange a refusal (5 s), on a slow network.
 const PATIENT: Duration = Duration::from_secs(10);
@@ -54,12 +60,23 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         let Some(backend) = &entry.model else { continue };
         if let Destination::Host(host) = &backend.destination {
             port(host, backend, entry.manifest, findings);
+            loopback(host, entry.manifest, findings);
             if is_public(&host.host) {
                 probes(host, backend, entry.manifest, findings);
                 tls(host, backend, entry.manifest, findings);
             }
         }
         depth(backend, entry.manifest, findings);
+    }
+}
+
+fn loopback(host: &SmtpHost, manifest: &Manifest, findings: &mut ManifestFindings) {
+    let name = host.host.trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        let message =
+            format!("{} is another machine for the operator, for an agent and for each application", host.host);
+        let remedy = "name the server as others reach it, or use `service` for one in this cluster";
+        findings.add(&LOOPBACK_HOST, manifest, "spec.smtp.host", message, remedy);
     }
 }
 

@@ -23,7 +23,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 68] = [
+pub const RULES: [&Rule; 72] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -39,6 +39,7 @@ pub const RULES: [&Rule; 68] = [
     &references::UNUSED_POLICY,
     &references::UNKNOWN_REGION,
     &references::REQUEST_IN_MANIFEST,
+    &references::UNKNOWN_ANNOTATION,
     &redundancy::SINGLE_BACKEND,
     &redundancy::NO_STANDBY,
     &redundancy::NOBODY_IN_SERVICE,
@@ -58,6 +59,7 @@ pub const RULES: [&Rule; 68] = [
     &thresholds::RECOVERY_EASIER_THAN_FAILURE,
     &thresholds::OBJECTIVE_IMPOSSIBLE,
     &thresholds::OBJECTIVE_MISSED_BY_PROBE,
+    &thresholds::OBJECTIVE_UNMEASURED,
     &holds::FAILBACK_BEFORE_RECOVERY,
     &holds::RAMP_OUTLASTS_WINDOW,
     &holds::WINDOW_SELDOM_OPENS,
@@ -67,6 +69,8 @@ pub const RULES: [&Rule; 68] = [
     &outputs::OUTPUT_CLAIMED_TWICE,
     &outputs::OUTPUT_EXISTS,
     &outputs::MAIL_LOOP,
+    &outputs::SERVICE_MIXES_IDENTITIES,
+    &connections::LOOPBACK_HOST,
     &connections::PROBES_TOO_FAST,
     &connections::TLS_NOT_VERIFIED,
     &connections::TLS_MODE_AGAINST_PORT,
@@ -100,6 +104,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     redundancy::check(set, findings);
     capacity::check(set, findings);
     thresholds::check(set, findings);
+    thresholds::unmeasured(set, findings);
     holds::check(set, findings);
     outputs::check(set, findings);
     connections::check(set, findings);
@@ -114,7 +119,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 const TOLD: usize = 3;
 
 /// Joins names for a message: `a, b, c and 97 more`.
-fn listed<S: AsRef<str>>(names: &[S]) -> String {
+pub(super) fn listed<S: AsRef<str>>(names: &[S]) -> String {
     let told: Vec<_> = names.iter().take(TOLD).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(TOLD) {
         0 => told.join(", "),

@@ -1,10 +1,11 @@
 //! Rules about outputs: conflicts over Services, `ConfigMaps` and ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::listed;
 use crate::lint::finding::ManifestFindings;
-use crate::lint::set::{ObjectSet, UsableRoute};
-use mail_failover_core::model::ObjectKey;
+use crate::lint::set::{ObjectSet, UsableBackend, UsableRoute};
+use mail_failover_core::model::{ObjectKey, TlsMode};
 use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) const OUTPUT_CLAIMED_TWICE: Rule = Rule {
@@ -21,6 +22,12 @@ pub(super) const MAIL_LOOP: Rule = Rule {
     code: "MailLoop",
     severity: Severity::Error,
     broken_when: "a backend is the Service that a route leads to it: mail would go round",
+};
+
+pub(super) const SERVICE_MIXES_IDENTITIES: Rule = Rule {
+    code: "ServiceMixesIdentities",
+    severity: Severity::Warning,
+    broken_when: "a route leads a Service to backends with different logins or names in their certificates: clients know one login and one name",
 };
 
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
@@ -42,6 +49,35 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         }
     }
     loops(set, &claimed, findings);
+    for view in set.views() {
+        identities(&view, findings);
+    }
+}
+
+fn identities(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
+    let Some(index) = view.spec.outputs.iter().position(|output| output.service.is_some()) else { return };
+    let field = format!("spec.outputs[{index}].service");
+    let remedy = "use the output `agent`, with the agent beside Postfix or with `mail-failover relay`: both know each backend's login and name";
+    let logins: BTreeSet<_> = view.in_service().map(|placed| placed.backend.secret.as_deref()).collect();
+    if logins.len() > 1 {
+        let logins: Vec<_> =
+            logins.iter().map(|login| login.map_or("none".to_owned(), |name| format!("Secret {name}"))).collect();
+        let message =
+            format!("its backends want different logins ({}), and a client behind a Service has one", listed(&logins));
+        findings.add(&SERVICE_MIXES_IDENTITIES, view.manifest, &field, message, remedy);
+    }
+    let is_checked =
+        |placed: &&UsableBackend<'_>| matches!(placed.backend.tls.mode, TlsMode::StartTls | TlsMode::Implicit);
+    let names: BTreeSet<_> =
+        view.in_service().filter(is_checked).map(|placed| &*placed.backend.tls.server_name).collect();
+    if names.len() > 1 {
+        let names: Vec<_> = names.into_iter().collect();
+        let message = format!(
+            "the certificates of its backends are for different names ({}), and a client behind a Service checks one",
+            listed(&names)
+        );
+        findings.add(&SERVICE_MIXES_IDENTITIES, view.manifest, &field, message, remedy);
+    }
 }
 
 /// Returns every object that a route wants to own, with the field that says so.

@@ -2,6 +2,7 @@
 
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
+use crate::manifests::Manifest;
 use mail_failover_resolve::ca_key;
 use mail_failover_resolve::request::REQUEST_ANNOTATION;
 use mail_failover_runtime::findings::{Rule, Severity};
@@ -41,6 +42,15 @@ pub(super) const REQUEST_IN_MANIFEST: Rule = Rule {
     broken_when: "a route carries a request in its annotation: whoever applies the file again undoes a later one",
 };
 
+pub(super) const UNKNOWN_ANNOTATION: Rule = Rule {
+    code: "UnknownAnnotation",
+    severity: Severity::Warning,
+    broken_when: "an object has an annotation that looks like one of the operator's, and is none for this kind: nobody reads it",
+};
+
+/// Annotations that people write, and the kind that each belongs to.
+const ANNOTATIONS: [(&str, &str); 1] = [("MailRoute", REQUEST_ANNOTATION)];
+
 const ELSEWHERE: &str = "add it, correct the name, or name the file that holds it, too";
 
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
@@ -49,6 +59,30 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     unused(set, findings);
     unknown_regions(set, findings);
     requests(set, findings);
+    let backends = set.backends.values().map(|entry| entry.manifest);
+    let policies = set.policies.values().map(|entry| entry.manifest);
+    let routes = set.routes.values().map(|entry| entry.manifest);
+    for manifest in backends.chain(policies).chain(routes) {
+        annotations(manifest, findings);
+    }
+}
+
+fn annotations(manifest: &Manifest, findings: &mut ManifestFindings) {
+    let annotations = manifest.value().pointer("/metadata/annotations").and_then(serde_json::Value::as_object);
+    for name in annotations.into_iter().flat_map(|annotations| annotations.keys()) {
+        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+        let is_known = ANNOTATIONS.iter().any(|(kind, known)| *kind == manifest.kind() && known == name);
+        if is_known || !letters.starts_with("mailfailover") {
+            continue;
+        }
+        let own = ANNOTATIONS.iter().find(|(kind, _)| *kind == manifest.kind());
+        let remedy = match own {
+            Some((_, known)) => format!("write {known}, or take it out"),
+            None => format!("take it out; {REQUEST_ANNOTATION} belongs to a MailRoute"),
+        };
+        let message = format!("a {} has no annotation of this name", manifest.kind());
+        findings.add(&UNKNOWN_ANNOTATION, manifest, &format!("metadata.annotations.{name}"), message, remedy);
+    }
 }
 
 fn missing_from_routes(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {

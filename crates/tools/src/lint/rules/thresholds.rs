@@ -40,6 +40,11 @@ pub(super) const OBJECTIVE_IMPOSSIBLE: Rule = Rule {
     severity: Severity::Error,
     broken_when: "objectives.recoveryTime is shorter than failure.consecutive × interval (with failure.lasting: the interval and that time) + timeout + 1s of every probe of a backend",
 };
+pub(super) const OBJECTIVE_UNMEASURED: Rule = Rule {
+    code: "ObjectiveUnmeasured",
+    severity: Severity::Warning,
+    broken_when: "objectives.deliveryTime or successPercent is set, and no route that uses the policy has an output `agent`: nobody reports deliveries",
+};
 pub(super) const OBJECTIVE_MISSED_BY_PROBE: Rule = Rule {
     code: "ObjectiveMissedByProbe",
     severity: Severity::Hint,
@@ -160,6 +165,32 @@ fn formula(backend: &str, probe: &Probe, thresholds: &Thresholds, takes: Duratio
     };
     let formula = format!("{in_a_row} + {timeout} + {}", span(ACTUATION));
     format!("{} takes {} ({formula})", named(backend, probe), span(takes))
+}
+
+/// Checks that somebody reports what the objectives are about. A policy without a route is another rule's.
+pub(super) fn unmeasured(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
+    for (key, entry) in &set.policies {
+        let Some(objectives) = entry.model.as_ref().map(|policy| policy.objectives) else { continue };
+        let mut users = set.users(key).peekable();
+        if users.peek().is_none() || users.any(|view| !view.route.agents.is_empty()) {
+            continue;
+        }
+        for (field, is_set) in
+            [("deliveryTime", objectives.delivery_time.is_some()), ("successPercent", objectives.success.is_some())]
+        {
+            if is_set {
+                let message = "agents and relays report deliveries, and no route that uses this policy has any";
+                let remedy = "add an output `agent`, or take the objective out";
+                findings.add(
+                    &OBJECTIVE_UNMEASURED,
+                    entry.manifest,
+                    &format!("spec.objectives.{field}"),
+                    message,
+                    remedy,
+                );
+            }
+        }
+    }
 }
 
 fn objective(judged: &JudgedPolicy<'_>, findings: &mut ManifestFindings) {

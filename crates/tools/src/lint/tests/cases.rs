@@ -129,6 +129,44 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             ],
         ),
         (
+            "UnknownAnnotation",
+            vec![("/route/metadata/annotations", json!({"mailfailover.io/requests": "{}"}))],
+            vec![("/route/metadata/annotations", json!({"example.com/requests": "{}"}))],
+        ),
+        (
+            "UnknownAnnotation",
+            vec![("/a/metadata/annotations", json!({"mailfailover.io/request": "{}"}))],
+            vec![("/route/metadata/annotations", json!({"mailfailover.io/request": "{}"}))],
+        ),
+        ("UnknownAnnotation", vec![("/policy/metadata/annotations", json!({"mail-failover.io/x": ""}))], none()),
+        (
+            "ServiceMixesIdentities",
+            vec![("/b/spec/smtp/auth/secretRef/name", json!("b"))],
+            vec![("/b/spec/smtp/auth/secretRef/name", json!("b")), ("/route/spec/outputs/0", other_output())],
+        ),
+        (
+            "ServiceMixesIdentities",
+            vec![("/b/spec/smtp/tls/serverName", json!("smtp.b.example"))],
+            vec![
+                ("/a/spec/smtp/tls/mode", json!("Opportunistic")),
+                ("/b/spec/smtp/tls/serverName", json!("smtp.b.example")),
+            ],
+        ),
+        (
+            "ObjectiveUnmeasured",
+            vec![("/route/spec/outputs/2", other_output())],
+            vec![
+                ("/route/spec/outputs/2", other_output()),
+                ("/policy/spec/objectives/deliveryTime", Value::Null),
+                ("/policy/spec/objectives/successPercent", Value::Null),
+            ],
+        ),
+        (
+            "LoopbackHost",
+            vec![("/a/spec/smtp/host", json!("LocalHost"))],
+            vec![("/a/spec/smtp/host", json!("localhost.example"))],
+        ),
+        (
             "InvalidReplyRule",
             vec![(
                 "/a/spec/replies",

@@ -12,7 +12,7 @@ use svg::Document;
 use svg::node::element::{Definitions, Group, Rectangle};
 
 use self::axis::Axis;
-use self::lanes::{TimeSpan, events, health, holds, marks, shares, storms};
+use self::lanes::{Mark, TimeSpan, events, health, holds, marks, shares, storms};
 use self::style::{
     AMBER, BORDER, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect, share_fill,
     shortened, text,
@@ -29,6 +29,9 @@ const HEALTH_ROW: f64 = 26.0;
 const SHARES: f64 = 72.0;
 const HOLDS: f64 = 18.0;
 const LIST_ROW: f64 = 17.0;
+/// Height of a row of numbers of transitions, and the least width of a number.
+const NUMBER_ROW: f64 = 16.0;
+const NUMBER_WIDTH: f64 = 14.0;
 /// Longest list of transitions; beyond it the table is the place to look.
 const MAX_LISTED: usize = 40;
 
@@ -120,12 +123,18 @@ impl Drawing<'_> {
         let top = self.y;
         for span in spans {
             let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
-            let label = shortened(&span.what, 11.0, self.axis.right - self.axis.left);
+            let width = style::width(&span.what, 11.0) + 10.0;
+            let (within, after, before) = (until - from, self.axis.right - until, from - self.axis.left);
+            // In its bar, or beside it where it is longer: after it, or before it at the right edge. Where it fits
+            // nowhere it is cut, in the largest of the three; the tooltip has all of it.
+            let room = [within, after, before].into_iter().find(|room| *room >= width);
+            let room = room.unwrap_or_else(|| within.max(after).max(before));
+            let label = shortened(&span.what, 11.0, room - 10.0);
             let width = style::width(&label, 11.0) + 10.0;
-            // In its bar, or beside it where it is longer: after it, or before it at the right edge.
-            let (start, text_x) = if until - from >= width {
+            let is_room = |of: f64| of.total_cmp(&room).is_eq();
+            let (start, text_x) = if is_room(within) {
                 (from, from + 5.0)
-            } else if until + width <= self.axis.right {
+            } else if is_room(after) {
                 (from, until + 5.0)
             } else {
                 (from - width, from - width + 5.0)
@@ -192,8 +201,11 @@ impl Drawing<'_> {
 
     fn route(&mut self, outcome: &SimulationResult, route: usize, listed: &mut Vec<String>) {
         let name = self.simulation.fleet.route_name(route);
+        let marks = marks(outcome, route);
+        let numbers = numbers(&self.axis, &marks, listed.len() + 1);
         // Room for the numbers of transitions above the lane.
-        self.y += 16.0;
+        let rows = numbers.iter().map(|number| number.row + 1).max().unwrap_or(1);
+        self.y += NUMBER_ROW * f64_of(rows);
         let y = self.y;
         self.label(y + SHARES / 2.0, &name, true);
         self.label(y + SHARES / 2.0 + 14.0, "where its mail goes", false);
@@ -232,21 +244,18 @@ impl Drawing<'_> {
                 self.halo(from + 5.0, y + SHARES + HOLDS - 5.0, &span.what);
             }
         }
-        let mut last_x = f64::MIN;
-        for mark in marks(outcome, route) {
+        for mark in &marks {
             let x = self.axis.x(mark.at);
             listed.push(format!("{}  {name}: {}", self.simulation.after(mark.at), mark.text));
-            let number = listed.len().to_string();
             self.add(line(x, y - 4.0, x, y + SHARES).set("stroke", INK).set("stroke-width", 1.4));
-            // Numbers that would lie on one another are left out; the lines and the list tell how many there are.
-            if x - last_x > 14.0 {
-                let circle =
-                    svg::node::element::Circle::new().set("cx", self::number(x)).set("cy", self::number(y - 9.0));
-                self.add(circle.set("r", 7).set("fill", INK));
-                let digits = text(x, y - 5.6, 9.5, &number).set("text-anchor", "middle").set("fill", "#ffffff");
-                self.add(digits.set("font-weight", "bold"));
-                last_x = x;
-            }
+        }
+        for Number { x, left, width, row, label } in &numbers {
+            let middle = y - NUMBER_ROW * f64_of(*row) - 9.0;
+            self.add(line(*x, middle, *x, y).set("stroke", INK).set("stroke-width", 1.4));
+            let pill = rect(*left, middle - 7.0, *width, 14.0).set("rx", 7).set("fill", INK);
+            self.add(pill);
+            let digits = text(left + width / 2.0, middle + 3.4, 9.5, label).set("text-anchor", "middle");
+            self.add(digits.set("fill", "#ffffff").set("font-weight", "bold").set("class", "transition"));
         }
         self.y += SHARES + HOLDS + 12.0;
     }
@@ -322,6 +331,44 @@ impl Drawing<'_> {
             text(self.axis.left - 12.0, y, 12.0, &shortened(content, 12.0, LEFT - 24.0)).set("text-anchor", "end");
         if is_bold { self.add(label.set("font-weight", "bold")) } else { self.add(label) }
     }
+}
+
+/// Number of a transition above its line, or the numbers of several whose lines are too close for one each.
+struct Number {
+    /// Coordinate of the line of the first of them.
+    x: f64,
+    /// Left edge, inside the axis.
+    left: f64,
+    width: f64,
+    /// Row above the lane; 0 is the lowest.
+    row: usize,
+    label: String,
+}
+
+/// Places the numbers of marks, counted from `first`, so that none lies on another one.
+fn numbers(axis: &Axis, marks: &[Mark], first: usize) -> Vec<Number> {
+    let mut groups: Vec<(f64, usize, usize)> = vec![];
+    for (index, mark) in marks.iter().enumerate() {
+        let x = axis.x(mark.at);
+        match groups.last_mut() {
+            Some((start, _, last)) if x - *start < NUMBER_WIDTH => *last = first + index,
+            Some(_) | None => groups.push((x, first + index, first + index)),
+        }
+    }
+    let mut rows: Vec<f64> = vec![];
+    let mut placed = vec![];
+    for (x, from, to) in groups {
+        let label = if from == to { from.to_string() } else { format!("{from}–{to}") };
+        let width = (style::width(&label, 9.5) + 8.0).max(NUMBER_WIDTH);
+        let left = (x - width / 2.0).clamp(axis.left, axis.right - width);
+        let row = rows.iter().position(|taken| taken + 2.0 <= left).unwrap_or(rows.len());
+        if row == rows.len() {
+            rows.push(0.0);
+        }
+        rows[row] = left + width;
+        placed.push(Number { x, left, width, row, label });
+    }
+    placed
 }
 
 /// Breaks a text between words into lines of at most this many characters.
