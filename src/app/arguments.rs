@@ -103,7 +103,7 @@ pub struct OperatorArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_probe_jobs: u16,
 
-    /// FailoverPolicy whose receivers of notifications are told of every route whose own policy has none.
+    /// Policy whose receivers of notifications are told of every route whose own policy has none.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub default_notifications: Option<PolicyName>,
 

@@ -27,7 +27,7 @@ use mail_failover_smtp::reply::Reply;
 use mail_failover_smtp::tls::{TlsSetup, TlsSetupError, TlsSetups};
 
 /// Time limit of a whole call.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 /// Time limit of each wait for the server.
 const STEP: Duration = Duration::from_secs(20);
 /// Most addresses of a backend that are tried in one call.
@@ -255,10 +255,10 @@ impl MailSession {
         self.run().await?;
         for recipient in request.to.iter().skip(1) {
             let reply = self.command(&format!("RCPT TO:<{recipient}>")).await?;
-            self.expect("RCPT", reply, |code| matches!(code, 250 | 251))?;
+            self.expect("RCPT", &reply, |code| matches!(code, 250 | 251))?;
         }
         let reply = self.command("DATA").await?;
-        self.expect("DATA", reply, |code| code == 354)?;
+        self.expect("DATA", &reply, |code| code == 354)?;
         self.send(&stuffed(&request.mail)).await?;
         // From here on the server may have taken it.
         let sent = match self.send(b".\r\n").await {
@@ -269,7 +269,7 @@ impl MailSession {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(Some(reply)) => self.expect("DATA", reply, |code| code == 250),
+            Ok(Some(reply)) => self.expect("DATA", &reply, |code| code == 250),
             Ok(None) => Err(MailError::Doubtful("no reply".to_owned())),
             Err(error) => Err(MailError::Doubtful(error.to_string())),
         }
@@ -280,8 +280,8 @@ impl MailSession {
         self.run().await?.ok_or_else(|| MailError::Session(self.stage(), "no reply".to_owned()))
     }
 
-    fn expect(&self, stage: &'static str, reply: Reply, is_expected: impl Fn(u16) -> bool) -> Result<(), MailError> {
-        if is_expected(reply.code) { Ok(()) } else { Err(self.refused(stage, &reply)) }
+    fn expect(&self, stage: &'static str, reply: &Reply, is_expected: impl Fn(u16) -> bool) -> Result<(), MailError> {
+        if is_expected(reply.code) { Ok(()) } else { Err(self.refused(stage, reply)) }
     }
 
     fn refused(&self, stage: &'static str, reply: &Reply) -> MailError {

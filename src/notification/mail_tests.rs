@@ -65,13 +65,15 @@ async fn a_mail_is_one_transaction_with_all_recipients_and_stuffed_dots() {
     sent(address, Some(Login::new("user", "hunter2"))).await.unwrap();
 }
 
+/// A session up to its extensions, and what follows.
+fn begun(more: Vec<mail_failover_smtp::testing::ServerStep>) -> Vec<mail_failover_smtp::testing::ServerStep> {
+    let mut steps = vec![say("220 hi\r\n"), Hear("EHLO"), say("250-relay\r\n250 AUTH PLAIN\r\n")];
+    steps.extend(more);
+    steps
+}
+
 #[tokio::test]
 async fn a_refusal_names_the_step_and_no_login_and_only_that_of_this_mail_is_one() {
-    let begun = |more: Vec<mail_failover_smtp::testing::ServerStep>| {
-        let mut steps = vec![say("220 hi\r\n"), Hear("EHLO"), say("250-relay\r\n250 AUTH PLAIN\r\n")];
-        steps.extend(more);
-        steps
-    };
     let login = || Some(Login::new("user", "hunter2"));
     let refused = server(begun(vec![Hear("AUTH PLAIN"), say("535 5.7.8 user hunter2 is wrong\r\n")])).await;
     let error = sent(refused, login()).await.unwrap_err();

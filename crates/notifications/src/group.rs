@@ -239,16 +239,18 @@ mod tests {
         assert_eq!(groups.close(at(10_000), &policy(), |_| None).unwrap().members.len(), 10);
     }
 
+    /// Id of the message that tells these notifications, which come in this order from a time on.
+    fn id_of(order: &[usize], from: i64) -> String {
+        let mut groups = Groups::default();
+        for number in order {
+            groups.add(at(from), &route(*number), &pending(&number.to_string(), "a", "b"));
+            groups.add(at(from + 1), &route(*number), &pending(&number.to_string(), "a", "b"));
+        }
+        groups.close(at(from + 5000), &policy(), |_| None).unwrap().id
+    }
+
     #[test]
     fn the_same_members_are_the_same_message_whenever_and_in_whatever_order_they_come() {
-        let id_of = |order: &[usize], from: i64| {
-            let mut groups = Groups::default();
-            for number in order {
-                groups.add(at(from), &route(*number), &pending(&number.to_string(), "a", "b"));
-                groups.add(at(from + 1), &route(*number), &pending(&number.to_string(), "a", "b"));
-            }
-            groups.close(at(from + 5000), &policy(), |_| None).unwrap().id
-        };
         assert_eq!(id_of(&[1, 2, 3], 0), id_of(&[3, 1, 2], 60_000));
         assert_ne!(id_of(&[1, 2, 3], 0), id_of(&[1, 2], 0));
     }

@@ -1,5 +1,7 @@
 //! The text of a message: one for all receivers.
 
+use std::fmt::Write as _;
+
 use mail_failover_api::QueuedNotification;
 use mail_failover_core::model::text::visible;
 use mail_failover_core::model::{ObjectKey, Occasion, Severity};
@@ -70,11 +72,12 @@ impl MessageText {
     pub fn plain(&self) -> String {
         let mut text = format!("{}\n", self.title);
         for (label, fact) in &self.facts {
-            text.push_str(&format!("{label}: {fact}\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{label}: {fact}");
         }
-        text.push_str(&format!("What to do: {}\n", self.advice));
+        let _ = writeln!(text, "What to do: {}", self.advice);
         if let Some(link) = &self.link {
-            text.push_str(&format!("Runbook: {link}\n"));
+            let _ = writeln!(text, "Runbook: {link}");
         }
         text
     }
@@ -147,7 +150,7 @@ fn advice(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificat
                 "mail is delivered by the standby. Look at the account and the status page of the backend that was left. {look}."
             )
         }
-        (Occasion::Failback, _) | (Occasion::Recovery, _) => "nothing.".to_owned(),
+        (Occasion::Failback | Occasion::Recovery, _) => "nothing.".to_owned(),
         (Occasion::NoneHealthy, _) => format!(
             "mail waits at its senders. Bring one of the backends back, or add another one to spec.backends. {look}."
         ),

@@ -39,12 +39,11 @@ pub fn test_request(policy: &api::FailoverPolicy) -> Option<String> {
 }
 
 fn receiver(spec: &api::ReceiverSpec) -> Result<Receiver, Rejection> {
-    let api::ReceiverSpec { name, r#type, url: _, secret_ref, ca_ref, chat: _, mail: _, on, minimum } = spec;
+    let api::ReceiverSpec { name, r#type: _, url: _, secret_ref, ca_ref, chat: _, mail: _, on, minimum } = spec;
     let kind = kind(spec)?;
     let needs_secret = !matches!(kind, ReceiverKind::Alertmanager { .. } | ReceiverKind::Mail { .. });
     if needs_secret && secret_ref.is_none() {
-        let message = format!("it must be set for {:?}", r#type);
-        return Err(Rejection::new(reason::INVALID_SPEC, &field(name, "secretRef"), &message));
+        return Err(missing(spec, "secretRef"));
     }
     Ok(Receiver {
         name: name.as_str().into(),
@@ -65,10 +64,6 @@ fn receiver(spec: &api::ReceiverSpec) -> Result<Receiver, Rejection> {
 
 fn kind(spec: &api::ReceiverSpec) -> Result<ReceiverKind, Rejection> {
     let api::ReceiverSpec { name, r#type, url, chat, mail, .. } = spec;
-    let missing = |field_name: &str| {
-        let message = format!("it must be set for {:?}", r#type);
-        Rejection::new(reason::INVALID_SPEC, &field(name, field_name), &message)
-    };
     Ok(match r#type {
         api::ReceiverTypeSpec::Webhook => ReceiverKind::Webhook { url: https(spec, None)? },
         api::ReceiverTypeSpec::Slack => ReceiverKind::Slack,
@@ -79,10 +74,10 @@ fn kind(spec: &api::ReceiverSpec) -> Result<ReceiverKind, Rejection> {
         api::ReceiverTypeSpec::Opsgenie => ReceiverKind::Opsgenie { url: base(&https(spec, Some(OPSGENIE))?) },
         api::ReceiverTypeSpec::Telegram => ReceiverKind::Telegram {
             url: base(&https(spec, Some(TELEGRAM))?),
-            chat: chat.as_deref().ok_or_else(|| missing("chat"))?.into(),
+            chat: chat.as_deref().ok_or_else(|| missing(spec, "chat"))?.into(),
         },
         api::ReceiverTypeSpec::Alertmanager => {
-            let url = url.as_deref().ok_or_else(|| missing("url"))?;
+            let url = url.as_deref().ok_or_else(|| missing(spec, "url"))?;
             if url.starts_with("http://") && spec.secret_ref.is_some() {
                 let message = "it is not sent over http://; use https://, or take it away";
                 return Err(Rejection::new(reason::INVALID_SPEC, &field(name, "secretRef"), message));
@@ -90,7 +85,7 @@ fn kind(spec: &api::ReceiverSpec) -> Result<ReceiverKind, Rejection> {
             ReceiverKind::Alertmanager { url: base(url) }
         }
         api::ReceiverTypeSpec::Mail => {
-            let api::MailReceiverSpec { from, to, backends } = mail.as_ref().ok_or_else(|| missing("mail"))?;
+            let api::MailReceiverSpec { from, to, backends } = mail.as_ref().ok_or_else(|| missing(spec, "mail"))?;
             ReceiverKind::Mail {
                 from: from.as_str().into(),
                 to: to.iter().map(|to| to.as_str().into()).collect(),
@@ -98,6 +93,13 @@ fn kind(spec: &api::ReceiverSpec) -> Result<ReceiverKind, Rejection> {
             }
         }
     })
+}
+
+/// The rejection of a receiver without a field that its type needs.
+fn missing(spec: &api::ReceiverSpec, field: &str) -> Rejection {
+    let type_ = spec.r#type;
+    let message = format!("it must be set for {type_:?}");
+    Rejection::new(reason::INVALID_SPEC, &self::field(&spec.name, field), &message)
 }
 
 /// The URL of a receiver, or that of its provider.
@@ -143,19 +145,19 @@ mod tests {
 
     use super::*;
 
-    fn resolved(receiver: Value) -> Result<Receiver, String> {
+    fn resolved(receiver: &Value) -> Result<Receiver, String> {
         let spec = serde_json::from_value(json!({"receivers": [receiver]})).unwrap();
         notifications(Some(&spec)).map(|mut all| all.receivers.remove(0)).map_err(|rejection| rejection.message)
     }
 
     #[test]
     fn a_receiver_has_the_providers_address_and_all_occasions_by_default() {
-        let pager = resolved(json!({"name": "a", "type": "PagerDuty", "secretRef": {"name": "s"}})).unwrap();
+        let pager = resolved(&json!({"name": "a", "type": "PagerDuty", "secretRef": {"name": "s"}})).unwrap();
         assert_eq!(pager.kind, ReceiverKind::PagerDuty { url: PAGER_DUTY.into() });
         assert_eq!((pager.occasions.len(), pager.minimum), (8, Severity::Info));
         let eu = json!({"name": "a", "type": "Opsgenie", "secretRef": {"name": "s"}, "url": "https://api.eu.opsgenie.com/",
             "on": ["NoneHealthy"], "minimum": "Critical"});
-        let eu = resolved(eu).unwrap();
+        let eu = resolved(&eu).unwrap();
         assert_eq!(eu.kind, ReceiverKind::Opsgenie { url: "https://api.eu.opsgenie.com".into() });
         assert_eq!((eu.occasions, eu.minimum), ([Occasion::NoneHealthy].into(), Severity::Critical));
         assert_eq!(notifications(None).unwrap(), Notifications::default());
@@ -180,7 +182,7 @@ mod tests {
             ),
             (json!({"name": "a", "type": "Mail"}), "mail (a): it must be set for Mail"),
         ] {
-            let refused = resolved(receiver).unwrap_err();
+            let refused = resolved(&receiver).unwrap_err();
             assert!(refused.starts_with(&format!("spec.notifications.receivers[].{message}")), "{refused}");
         }
     }

@@ -111,15 +111,17 @@ fn what_is_over_before_it_was_told_is_not_told_and_a_delay_is_kept() {
     assert_eq!(all[9], ["Recovery ends: StandbyLost -"]);
 }
 
+/// The same route, with mail held on a backend that cannot deliver.
+fn held(reason: &str) -> Value {
+    let mut held = sound();
+    held["state"] = json!("Holding");
+    held["waitingFor"] = json!({"reason": reason});
+    held["conditions"][0] = condition("Ready", "False", "HeldOnDeadBackend");
+    held
+}
+
 #[test]
 fn a_momentary_hold_is_not_told_and_a_lasting_one_is() {
-    let held = |reason: &str| {
-        let mut held = sound();
-        held["state"] = json!("Holding");
-        held["waitingFor"] = json!({"reason": reason});
-        held["conditions"][0] = condition("Ready", "False", "HeldOnDeadBackend");
-        held
-    };
     let (all, _) = told(vec![sound(), held("AwaitingConfirmation"), held("Cooldown"), sound()]);
     let expected: [&[&str]; 4] = [&[], &[], &["NotDelivering: NotDelivering a"], &["Recovery ends: NotDelivering a"]];
     assert_eq!(all, expected);

@@ -65,9 +65,9 @@ fn title(call: &NotificationCall) -> String {
 }
 
 /// Runs for a time in which every call is accepted at once; returns the calls.
-fn accepted(env: &mut TestEnv, seconds: f64) -> Vec<NotificationCall> {
+fn accepted(env: &mut TestEnv, seconds: u32) -> Vec<NotificationCall> {
     let mut calls = vec![];
-    for _ in 0..(seconds * 10.0) as u32 {
+    for _ in 0..seconds * 10 {
         env.run(0.1);
         for call in std::mem::take(&mut env.notification_calls) {
             answer(env, &call, DeliveryOutcome::Accepted);
@@ -87,7 +87,12 @@ fn policy_status(env: &TestEnv) -> FailoverPolicyStatus {
 }
 
 fn notifications(env: &TestEnv) -> NotificationsStatus {
-    policy_status(env).notifications.unwrap()
+    notifications_of(env, "fast")
+}
+
+fn notifications_of(env: &TestEnv, policy: &str) -> NotificationsStatus {
+    let object = &env.store.objects[&("FailoverPolicy", policy.to_owned())];
+    serde_json::from_value(object["status"]["notifications"].clone()).unwrap()
 }
 
 fn fail_over(env: &mut TestEnv) {
@@ -99,7 +104,7 @@ fn a_failover_and_its_end_are_told_once_each_and_then_nothing_is_written() {
     let mut env = started(&[chat(), pager()]);
     assert!(env.notification_calls.is_empty(), "a first choice is no news: {:?}", env.notification_calls);
     fail_over(&mut env);
-    let calls = accepted(&mut env, 20.0);
+    let calls = accepted(&mut env, 20);
     assert_eq!(titles(&calls), ["Failover: mail of route shop/orders leaves primary for standby"]);
     let trigger = body(calls.iter().find(|call| &*call.receiver == "pager").unwrap());
     assert_eq!((calls.len(), &trigger["event_action"]), (2, &json!("trigger")));
@@ -107,7 +112,7 @@ fn a_failover_and_its_end_are_told_once_each_and_then_nothing_is_written() {
     assert!(route.pending_notifications.is_empty(), "{:?}", route.pending_notifications);
     assert_eq!((route.ongoing.len(), route.ongoing[0].backend.as_deref()), (1, Some("primary")));
     env.answer("primary", EvidenceClass::Ok);
-    let calls = accepted(&mut env, 60.0);
+    let calls = accepted(&mut env, 60);
     assert_eq!(titles(&calls), ["Failback: mail of route shop/orders returns to primary"]);
     let resolve = body(calls.iter().find(|call| &*call.receiver == "pager").unwrap());
     assert_eq!((&resolve["event_action"], &resolve["dedup_key"]), (&json!("resolve"), &trigger["dedup_key"]));
@@ -133,7 +138,7 @@ fn routes_that_a_provider_takes_with_it_are_one_message() {
     give_secret(&mut env);
     env.run(10.0);
     fail_over(&mut env);
-    let calls = accepted(&mut env, 30.0);
+    let calls = accepted(&mut env, 30);
     assert_eq!(titles(&calls), ["Failover: mail of 100 routes leaves primary for standby"]);
     assert!(notifications(&env).queue.is_empty());
 }
@@ -150,7 +155,7 @@ fn an_incident_of_many_routes_ends_with_the_last_of_them() {
     give_secret(&mut env);
     env.run(5.0);
     fail_over(&mut env);
-    let calls = accepted(&mut env, 20.0);
+    let calls = accepted(&mut env, 20);
     assert_eq!((calls.len(), body(&calls[1])["event_action"].clone()), (2, json!("trigger")));
     // One of them stays on the standby.
     env.edit("MailRoute", "news", |route| {
@@ -158,14 +163,14 @@ fn an_incident_of_many_routes_ends_with_the_last_of_them() {
         route["metadata"]["annotations"] = json!({"mailfailover.io/request": request});
     });
     env.answer("primary", EvidenceClass::Ok);
-    let calls = accepted(&mut env, 60.0);
+    let calls = accepted(&mut env, 60);
     assert_eq!(titles(&calls), ["Failback: mail of route shop/orders returns to primary"]);
     assert_eq!(calls.len(), 1, "the incident goes on");
     env.edit("MailRoute", "news", |route| {
         let request = r#"{"id":"2","action":"Failback"}"#;
         route["metadata"]["annotations"] = json!({"mailfailover.io/request": request});
     });
-    let calls = accepted(&mut env, 30.0);
+    let calls = accepted(&mut env, 30);
     assert_eq!(titles(&calls), ["Failback: mail of route shop/news returns to primary"]);
     assert_eq!(body(&calls[1])["event_action"], json!("resolve"));
 }
@@ -259,12 +264,12 @@ fn nothing_is_sent_before_it_stands_in_the_policys_status() {
 fn when_nothing_can_deliver_that_is_told_and_its_end_too() {
     let mut env = started(&[chat()]);
     fail_over(&mut env);
-    accepted(&mut env, 20.0);
+    accepted(&mut env, 20);
     env.answer("standby", EvidenceClass::NoAnswer);
-    let calls = accepted(&mut env, 30.0);
+    let calls = accepted(&mut env, 30);
     assert_eq!(titles(&calls), ["No backend can deliver mail of route shop/orders"]);
     env.answer("standby", EvidenceClass::Ok);
-    let calls = accepted(&mut env, 60.0);
+    let calls = accepted(&mut env, 60);
     assert_eq!(titles(&calls), ["Recovery: mail of route shop/orders can leave again"]);
 }
 
@@ -272,13 +277,13 @@ fn when_nothing_can_deliver_that_is_told_and_its_end_too() {
 fn a_lost_standby_is_told_after_a_minute_and_not_at_all_if_it_is_back_by_then() {
     let mut env = started(&[chat()]);
     env.answer("standby", EvidenceClass::NoAnswer);
-    assert!(titles(&accepted(&mut env, 50.0)).is_empty());
+    assert!(titles(&accepted(&mut env, 50)).is_empty());
     env.answer("standby", EvidenceClass::Ok);
-    assert!(titles(&accepted(&mut env, 120.0)).is_empty());
+    assert!(titles(&accepted(&mut env, 120)).is_empty());
     env.answer("standby", EvidenceClass::NoAnswer);
-    assert_eq!(titles(&accepted(&mut env, 80.0)), ["No other backend could take over mail of route shop/orders"]);
+    assert_eq!(titles(&accepted(&mut env, 80)), ["No other backend could take over mail of route shop/orders"]);
     env.answer("standby", EvidenceClass::Ok);
-    assert_eq!(titles(&accepted(&mut env, 20.0)), ["Recovery: route shop/orders has a standby again"]);
+    assert_eq!(titles(&accepted(&mut env, 20)), ["Recovery: route shop/orders has a standby again"]);
 }
 
 #[test]
@@ -290,14 +295,14 @@ fn an_approval_that_is_wanted_and_an_operator_that_is_kept_from_its_work_are_tol
     give_secret(&mut env);
     env.run(5.0);
     fail_over(&mut env);
-    accepted(&mut env, 20.0);
+    accepted(&mut env, 20);
     env.answer("primary", EvidenceClass::Ok);
-    let calls = accepted(&mut env, 60.0);
+    let calls = accepted(&mut env, 60);
     assert_eq!(titles(&calls), ["The return of mail of route shop/orders waits for your approval"]);
     env.edit("MailRoute", "orders", |route| {
         route["spec"]["backends"].as_array_mut().unwrap().push(json!({"name": "nobody"}));
     });
-    let calls = accepted(&mut env, 90.0);
+    let calls = accepted(&mut env, 90);
     assert_eq!(titles(&calls), ["The operator cannot do its work for route shop/orders"]);
     let why = body(&calls[0]).to_string();
     assert!(why.contains("SendingBackend nobody does not exist"), "{why}");
@@ -311,10 +316,10 @@ fn a_receiver_hears_of_the_occasions_that_it_asks_for() {
     chosen["on"] = json!(["NoneHealthy"]);
     let mut env = started(&[critical, chosen]);
     fail_over(&mut env);
-    assert!(accepted(&mut env, 20.0).is_empty());
+    assert!(accepted(&mut env, 20).is_empty());
     assert!(notifications(&env).queue.is_empty() && env.store.route("orders").pending_notifications.is_empty());
     env.answer("standby", EvidenceClass::NoAnswer);
-    assert_eq!(accepted(&mut env, 30.0).len(), 2);
+    assert_eq!(accepted(&mut env, 30).len(), 2);
 }
 
 #[test]
@@ -337,19 +342,15 @@ fn a_policy_without_receivers_uses_those_of_the_installation() {
     env.run(5.0);
     fail_over(&mut env);
     env.run(20.0);
-    let status = |env: &TestEnv| -> NotificationsStatus {
-        let object = &env.store.objects[&("FailoverPolicy", "everybody".to_owned())];
-        serde_json::from_value(object["status"]["notifications"].clone()).unwrap()
-    };
-    let failure = status(&env).receivers[0].failure.clone().unwrap();
+    let failure = notifications_of(&env, "everybody").receivers[0].failure.clone().unwrap();
     assert!(failure.message.contains("secretRef (chat): Secret receiver: it does not exist"), "{}", failure.message);
     let data = [("url".to_owned(), b"https://chat.example/".to_vec())].into();
     let secret = NotificationSecret::parse(Some(SECRET_TYPE), data).unwrap();
     env.state.handle(env.now, Input::NotificationSecret(ObjectKey::new("ops", "receiver"), Ok(secret)));
-    let calls = accepted(&mut env, 40.0);
+    let calls = accepted(&mut env, 40);
     assert_eq!(titles(&calls), ["Failover: mail of route shop/orders leaves primary for standby"]);
     assert_eq!(calls[0].policy, ObjectKey::new("ops", "everybody"));
-    assert!(status(&env).queue.is_empty());
+    assert!(notifications_of(&env, "everybody").queue.is_empty());
 }
 
 #[test]
@@ -406,16 +407,16 @@ fn an_alertmanager_is_told_again_while_a_failover_lasts() {
     let receiver = json!({"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"});
     let mut env = started(&[receiver]);
     fail_over(&mut env);
-    let calls = accepted(&mut env, 200.0);
+    let calls = accepted(&mut env, 200);
     assert!((4..=6).contains(&calls.len()), "{}", calls.len());
     let labels: BTreeSet<_> = calls.iter().map(|call| body(call)[0]["labels"].to_string()).collect();
     assert_eq!(labels.len(), 1, "one alert: {labels:?}");
     let writes = env.store.writes;
-    assert_eq!(accepted(&mut env, 180.0).len(), 3);
+    assert_eq!(accepted(&mut env, 180).len(), 3);
     assert_eq!(env.store.writes, writes, "without a write: {:?}", env.store.log);
     env.answer("primary", EvidenceClass::Ok);
-    accepted(&mut env, 60.0);
-    assert!(accepted(&mut env, 180.0).is_empty(), "it is over");
+    accepted(&mut env, 60);
+    assert!(accepted(&mut env, 180).is_empty(), "it is over");
 }
 
 #[test]
@@ -430,7 +431,7 @@ fn a_defect_of_the_receivers_leaves_the_policy_in_force() {
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "InvalidSpec"));
     assert_eq!(env.condition("Ready").0, "True", "mail is not concerned");
     fail_over(&mut env);
-    assert_eq!(titles(&accepted(&mut env, 20.0)).len(), 1, "the last good receivers stay");
+    assert_eq!(titles(&accepted(&mut env, 20)).len(), 1, "the last good receivers stay");
 }
 
 #[test]
@@ -466,5 +467,5 @@ fn a_namespace_takes_no_more_calls_than_it_leaves_free() {
     fail_over(&mut env);
     env.run(30.0);
     assert_eq!(env.notification_calls.len(), super::notifications::MAX_CALLS / 2);
-    assert_eq!(accepted(&mut env, 20.0).len(), 60, "each that ends makes room for one that waits");
+    assert_eq!(accepted(&mut env, 20).len(), 60, "each that ends makes room for one that waits");
 }

@@ -1,6 +1,6 @@
 //! Receivers that know that something begins and ends: `PagerDuty` and Opsgenie.
 
-use mail_failover_core::model::{Occasion, Severity};
+use mail_failover_core::model::Severity;
 use serde_json::{Map, Value, json};
 
 use super::{ToldMessage, cut};
@@ -43,11 +43,10 @@ pub(super) fn opsgenie(told: &ToldMessage<'_>, text: &MessageText) -> (String, V
         // The alias is one of ours: letters, digits and `-`.
         return (format!("/v2/alerts/{alias}/close?identifierType=alias"), body);
     }
-    let priority = match (occasion(message), text.severity) {
-        (Occasion::Test, _) => "P5",
-        (_, Severity::Critical) => "P1",
-        (_, Severity::Warning) => "P3",
-        (_, Severity::Info) => "P5",
+    let priority = match text.severity {
+        Severity::Critical => "P1",
+        Severity::Warning => "P3",
+        Severity::Info => "P5",
     };
     let body = json!({
         "message": cut(&text.title, 130),
