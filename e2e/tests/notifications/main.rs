@@ -64,15 +64,16 @@ impl Arena {
         let url = receiver.url();
         let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "receiver-ca" },
             "data": { "ca.crt": authority.pem() } });
-        let mut objects = format!("---\n{config_map}\n");
+        let mut objects = vec![config_map];
         for chat in ["slack", "teams", "discord", "googlechat"] {
-            objects += &format!("---\n{}\n", secret(chat, &json!({ "url": format!("{url}/{chat}") })));
+            objects.push(secret(chat, &json!({ "url": format!("{url}/{chat}") })));
         }
         let signing = format!("whsec_{}", STANDARD.encode(SIGNING_KEY));
         let others =
             json!({ "signing-secret": signing, "routing-key": ROUTING_KEY, "api-key": "k3y", "bot-token": "7:b0t" });
-        objects += &format!("---\n{}\n", secret("receiver", &others));
-        env.apply(&objects).await?;
+        objects.push(secret("receiver", &others));
+        let objects: Vec<_> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+        env.apply(&objects.concat()).await?;
         let fixture = TwoBackendFixture::create(env.clone(), &PolicyTimings::with_failback()).await?;
         let notifications = json!({ "spec": { "notifications": {
             "runbookUrl": "https://wiki.example/mail", "receivers": receivers(&receiver) } } });
@@ -178,11 +179,10 @@ async fn formats(env: Arc<TestEnv>) -> Result<()> {
     })
     .await?;
     let _operator = arena.fixture.start_operator("a").await?;
-    let begun = Instant::now();
     arena.fail_over().await?;
-    let decided = begun.elapsed();
+    let moved = Instant::now();
     arena.wait_delivered().await?;
-    println!("9 receivers were told {:.1} s after the failover", (begun.elapsed() - decided).as_secs_f64());
+    println!("9 receivers were told {:.1} s after the failover", moved.elapsed().as_secs_f64());
     arena.fail_back().await?;
     let status = arena.wait_delivered().await?;
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
