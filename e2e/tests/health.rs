@@ -406,6 +406,7 @@ fn accepted(route_count: i32, routes: &[&str]) -> FailoverPolicyStatus {
         routes: routes.iter().map(ToString::to_string).collect(),
         conditions: vec![condition("Ready", "True", "Accepted", "accepted")],
         effective: None,
+        notifications: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
-use mail_failover_resolve::ca_key;
 use mail_failover_resolve::request::REQUEST_ANNOTATION;
+use mail_failover_resolve::{TEST_ANNOTATION, ca_key};
 use mail_failover_runtime::findings::{Rule, Severity};
 
 pub(super) const MISSING_POLICY: Rule = Rule {
@@ -49,7 +49,7 @@ pub(super) const UNKNOWN_ANNOTATION: Rule = Rule {
 };
 
 /// Annotations that people write, and the kind that each belongs to.
-const ANNOTATIONS: [(&str, &str); 1] = [("MailRoute", REQUEST_ANNOTATION)];
+const ANNOTATIONS: [(&str, &str); 2] = [("MailRoute", REQUEST_ANNOTATION), ("FailoverPolicy", TEST_ANNOTATION)];
 
 const ELSEWHERE: &str = "add it, correct the name, or name the file that holds it, too";
 
