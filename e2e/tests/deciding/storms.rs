@@ -57,7 +57,10 @@ async fn storm(env: Arc<TestEnv>) -> Result<()> {
         let status = fixture.active(&[("primary", 100)]).await?;
         ensure!(status.state == Some(RouteState::Preferred) && status.history.is_empty(), "{status:?}");
     }
-    ensure!(events(&env, "orders").await? == ["NoneHealthy", "Recovered", "NoneHealthy", "Recovered"]);
+    let mut told = events(&env, "orders").await?;
+    // Told or not: one backend is seen to fail a moment before the other.
+    told.retain(|reason| reason != "StandbyLost");
+    ensure!(told == ["NoneHealthy", "Recovered", "NoneHealthy", "Recovered"], "{told:?}");
     // A backend that does not recover in that time after the storm is left.
     fixture.change_policy(json!({ "hold": { "minimumStay": "3s" } })).await?;
     all_die(&fixture).await?;
