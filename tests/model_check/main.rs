@@ -129,7 +129,8 @@ fn a_lease_that_is_given_away_has_one_holder_at_a_time_and_a_switch_happens_once
     holds("the leader is unfit, and one of the two dies", Protocol { faults, slow_lease_calls: false, ..lease });
     let returns = Protocol { storm: 5, end: 10, properties: properties::of_a_return, ..PROTOCOL };
     let faults = Faults { unfit: 1, changes: 1, ..NO_FAULTS };
-    holds("the leader is unfit and the primary recovers", Protocol { faults, ..returns.clone() });
+    let properties = properties::of_a_quick_return;
+    holds("the leader is unfit and the primary recovers", Protocol { faults, properties, ..returns.clone() });
     // Four million states, which take minutes: `make test-all` goes through them.
     if std::env::var_os("E2E_EXHAUSTIVE").is_some() {
         let faults = Faults { slow: 1, ..faults };

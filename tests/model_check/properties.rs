@@ -94,7 +94,15 @@ pub fn of_a_slow_switch() -> Vec<Property<Protocol>> {
 
 /// A switch and a way back, in which a write is slow.
 pub fn of_a_return() -> Vec<Property<Protocol>> {
-    let mut properties = of_a_slow_switch();
+    with_a_return(of_a_slow_switch())
+}
+
+/// A switch and a way back, in which no write is slow.
+pub fn of_a_quick_return() -> Vec<Property<Protocol>> {
+    with_a_return(of_a_switch())
+}
+
+fn with_a_return(mut properties: Vec<Property<Protocol>>) -> Vec<Property<Protocol>> {
     properties.push(Property::sometimes("mail returns", |_, state: &State| {
         state.server.decided.len() == 2 && is_well(state)
     }));

@@ -82,7 +82,7 @@ pub struct ReceiverSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub on: Option<Vec<OccasionSpec>>,
+    pub occasions: Option<Vec<OccasionSpec>>,
 
     /// Least severity of which the receiver is told. `Critical`: NoneHealthy and NotDelivering. `Warning`: Failover,
     /// StandbyLost, ApprovalWanted and OperatorTrouble. `Info`: Failback and Recovery. Default: Info.

@@ -39,7 +39,7 @@ pub fn test_request(policy: &api::FailoverPolicy) -> Option<String> {
 }
 
 fn receiver(spec: &api::ReceiverSpec) -> Result<Receiver, Rejection> {
-    let api::ReceiverSpec { name, r#type: _, url: _, secret_ref, ca_ref, chat: _, mail: _, on, minimum } = spec;
+    let api::ReceiverSpec { name, r#type: _, url: _, secret_ref, ca_ref, chat: _, mail: _, occasions, minimum } = spec;
     let kind = kind(spec)?;
     let needs_secret = !matches!(kind, ReceiverKind::Alertmanager { .. } | ReceiverKind::Mail { .. });
     if needs_secret && secret_ref.is_none() {
@@ -50,9 +50,9 @@ fn receiver(spec: &api::ReceiverSpec) -> Result<Receiver, Rejection> {
         kind,
         secret: secret_ref.as_ref().map(|secret| secret.name.as_str().into()),
         ca: ca_ref.as_ref().and_then(ca),
-        occasions: match on {
+        occasions: match occasions {
             None => Occasion::selectable(),
-            Some(on) => on.iter().copied().map(occasion).collect(),
+            Some(chosen) => chosen.iter().copied().map(occasion).collect(),
         },
         minimum: match minimum {
             None | Some(api::SeveritySpec::Info) => Severity::Info,
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(pager.kind, ReceiverKind::PagerDuty { url: PAGER_DUTY.into() });
         assert_eq!((pager.occasions.len(), pager.minimum), (8, Severity::Info));
         let eu = json!({"name": "a", "type": "Opsgenie", "secretRef": {"name": "s"}, "url": "https://api.eu.opsgenie.com/",
-            "on": ["NoneHealthy"], "minimum": "Critical"});
+            "occasions": ["NoneHealthy"], "minimum": "Critical"});
         let eu = resolved(&eu).unwrap();
         assert_eq!(eu.kind, ReceiverKind::Opsgenie { url: "https://api.eu.opsgenie.com".into() });
         assert_eq!((eu.occasions, eu.minimum), ([Occasion::NoneHealthy].into(), Severity::Critical));

@@ -40,7 +40,9 @@ const STATUSES: &[(&str, &str)] = &[
     ),
     (
         "failoverpolicy/careful",
-        r#"{"status": {"observedGeneration": 1, "routeCount": 1, "routes": ["newsletter"], "conditions": [
+        r#"{"status": {"observedGeneration": 1, "routeCount": 1, "routes": ["newsletter"],
+            "effective": {"failures": 9, "immediately": ["AccountPaused"], "failedDeliveries": "5 over 30s", "recoveries": 2, "cooldown": "10m", "minimumStay": "1m", "budget": "3 per 1h", "whenNoneHealthy": "Hold", "failback": "Manual", "failbackAfter": "30m"},
+            "conditions": [
             {"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}"#,
     ),
     (

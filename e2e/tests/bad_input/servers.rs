@@ -94,7 +94,8 @@ async fn late_name(env: Arc<TestEnv>) -> Result<()> {
     wait_health(&env, "primary", Health::Unhealthy, "Unresolvable").await?;
     // The first decision is no transition.
     let status = wait_active(&env, "orders", "standby").await?;
-    ensure!(status.last_transition.is_none() && events(&env, "orders").await?.is_empty(), "{status:?}");
+    let told = events(&env, "orders").await?;
+    ensure!(status.last_transition.is_none() && told.is_empty(), "{told:?}: {status:?}");
     wait_leads_to(&env, "mail", &[standby.address().ip().to_string()]).await?;
     names.set(HOST, vec![primary.address().ip()])?;
     wait_active(&env, "orders", "primary").await?;

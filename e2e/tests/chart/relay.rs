@@ -12,11 +12,11 @@ use super::*;
 
 /// The manifests that are generated, and their values.
 const MANIFESTS: &str = "examples/relay/relay.yaml";
-const VALUES: &str = "examples/relay/values.yaml";
+const VALUES: &str = "charts/mail-failover-relay/examples/orders.yaml";
 const HEAD: &str = "# `mail-failover relay` for the route of route.yaml: applications send to mail-relay.shop.svc, port 25, without a login. Pods that
 # may send have the label `mail-relay-client: \"true\"`. The image is yours (docs/image.md).
 #
-# Generated from charts/mail-failover-relay with values.yaml by `make manifests`; with Helm, install that chart.
+# Generated from charts/mail-failover-relay with its examples/orders.yaml by `make manifests`; with Helm, install that chart.
 ";
 /// Lines that only Helm needs.
 const OF_HELM: [&str; 3] = ["app.kubernetes.io/managed-by: Helm", "helm.sh/chart: ", "# Source: "];

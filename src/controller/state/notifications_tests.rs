@@ -313,7 +313,7 @@ fn a_receiver_hears_of_the_occasions_that_it_asks_for() {
     let mut critical = chat();
     critical["minimum"] = json!("Critical");
     let mut chosen = pager();
-    chosen["on"] = json!(["NoneHealthy"]);
+    chosen["occasions"] = json!(["NoneHealthy"]);
     let mut env = started(&[critical, chosen]);
     fail_over(&mut env);
     assert!(accepted(&mut env, 20).is_empty());

@@ -40,7 +40,7 @@ pub(super) fn page(collected: &Collected, since: Timestamp, until: Timestamp) ->
     let mut blocks = vec![
         Block::Title("Mail failover report".to_owned()),
         Block::Paragraph(format!(
-            "From {since} to {until}: {} routes, {} backends.",
+            "From {since} to {until}. MailRoutes: {}. SendingBackends: {}.",
             collected.routes.len(),
             collected.backends.len()
         )),

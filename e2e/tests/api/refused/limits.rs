@@ -74,6 +74,16 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
         "spec.limits.connections in body should be greater than or equal to 1",
     ),
     (
+        "with a number of connections of 100001",
+        "{smtp: {host: mx.example, port: 25}, limits: {connections: 100001}}",
+        "spec.limits.connections in body should be less than or equal to 100000",
+    ),
+    (
+        "with a number of messages over a connection of 0",
+        "{smtp: {host: mx.example, port: 25}, limits: {messagesPerConnection: 0}}",
+        "spec.limits.messagesPerConnection in body should be greater than or equal to 1",
+    ),
+    (
         "with a number of messages over a connection of 1000001",
         "{smtp: {host: mx.example, port: 25}, limits: {messagesPerConnection: 1000001}}",
         "spec.limits.messagesPerConnection in body should be less than or equal to 1000000",

@@ -1,7 +1,9 @@
 //! Specs that the API server refuses, and the words that a user reads.
 
 mod backends;
+mod dns;
 mod limits;
+mod notifications;
 mod policies;
 mod replies;
 mod routes;
@@ -11,7 +13,9 @@ use mail_failover_e2e::suite::{Trial, trial};
 
 use super::object::{Kind, create, object};
 use backends::{BACKENDS, auth, tls};
+use dns::{DNS, long_lists};
 use limits::LIMITS;
+use notifications::NOTIFICATIONS;
 use policies::POLICIES;
 use replies::REPLIES;
 use routes::ROUTES;
@@ -48,13 +52,16 @@ pub fn cases() -> Vec<Case> {
         (Kind::Backend, LIMITS),
         (Kind::Backend, REPLIES),
         (Kind::Policy, POLICIES),
+        (Kind::Policy, NOTIFICATIONS),
         (Kind::Route, ROUTES),
+        (Kind::Route, DNS),
     ] {
         cases.extend(rows.iter().map(|(what, spec, expected)| case(kind, what, (*spec).to_owned(), expected)));
     }
     cases.extend(tls());
     cases.extend(auth());
     cases.extend(many());
+    cases.extend(long_lists());
     cases
 }
 
@@ -198,6 +205,15 @@ fn many() -> Vec<Case> {
             "with 9 failback windows",
             format!("{{failback: {{windows: [{}]}}}}", list(9, "{schedule: '# 2 * * *', duration: 2h}")),
             "spec.failback.windows: Too many: 9: must have at most 8 items",
+        ),
+        case(
+            Kind::Policy,
+            "with 17 receivers",
+            format!(
+                "{{notifications: {{receivers: [{}]}}}}",
+                list(17, "{name: r#, type: Slack, secretRef: {name: s}}")
+            ),
+            "spec.notifications.receivers: Too many: 17: must have at most 16 items",
         ),
         case(
             Kind::Policy,
