@@ -442,7 +442,9 @@ impl StatusBuilder<'_> {
         let is_lost = was_redundant && !is_true(&status.conditions, condition::REDUNDANT);
         let has_moved = self.before.last_transition.as_ref().map(|last| last.id)
             != status.last_transition.as_ref().map(|last| last.id);
-        if !is_lost || has_moved || status.state == Some(RouteState::NoneHealthy) {
+        // Before the first choice any healthy backend is one that could take over.
+        let is_first = self.before.active.is_empty();
+        if !is_lost || is_first || has_moved || status.state == Some(RouteState::NoneHealthy) {
             return None;
         }
         let active = status.active.first()?;

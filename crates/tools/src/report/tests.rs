@@ -36,7 +36,7 @@ fn text(collected: &Collected) -> String {
 fn a_report_tells_each_time_of_each_transition_against_the_objectives() {
     let text = text(&collected());
     for line in [
-        "From 2026-10-31T12:00:00Z to 2026-11-30T12:00:00Z: 1 routes, 2 backends.",
+        "From 2026-10-31T12:00:00Z to 2026-11-30T12:00:00Z. MailRoutes: 1. SendingBackends: 2.",
         "| shop/orders | FailedOver | 99.93% | 98.8% | 1 | 0 | 52.4 s | 3 |",
         "| shop/orders | RecoveryTime | 30s | 52.4s | Missed | – | 720h, at 2026-11-24T08:00:00Z |",
         "| shop/orders | Availability | 99.9% | 99.93% | Met | 30% | 720h, at 2026-11-24T08:00:00Z |",
