@@ -51,7 +51,7 @@ impl Application {
     /// One that uses STARTTLS, without a login.
     ///
     /// # Errors
-    /// When the authority cannot be used.
+    /// The authority cannot be used.
     pub fn encrypted(server: SocketAddr, authority: &Authority) -> Result<Self> {
         Ok(Self { server, tls: Some(authority.client_config()?), logs_in: false })
     }
@@ -59,7 +59,7 @@ impl Application {
     /// Opens a session.
     ///
     /// # Errors
-    /// When the server refuses, or is silent for longer than an application waits.
+    /// The server refuses, or is silent for longer than an application waits.
     pub async fn open(&self) -> Result<ApplicationSession> {
         timeout(PATIENCE, self.begin()).await.context("no answer")?
     }

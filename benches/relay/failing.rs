@@ -17,9 +17,9 @@ use crate::yes_or_no;
 const PACE: u32 = 40;
 /// The time before the fault.
 const BEFORE: Duration = Duration::from_secs(2);
-/// What a message may take beyond the median when a fault answers.
+/// Time beyond the median that a message may take when a fault answers.
 const FAST: Duration = Duration::from_millis(50);
-/// What it may take when it does not: one stage of the relay, and some.
+/// The same when it does not: one stage of the relay, and some.
 const SILENT: Duration = Duration::from_millis(5_500);
 
 /// The faults, their names, and true where the provider does not answer.

@@ -13,7 +13,7 @@ use crate::yes_or_no;
 
 /// Messages that each contender gets in its turn.
 const TURN: usize = 20;
-/// What our relay may add to HAProxy's median.
+/// Time that our relay may add to HAProxy's median.
 const OVER_HAPROXY: Duration = Duration::from_micros(500);
 
 /// Connections of the application.

@@ -18,7 +18,7 @@ use crate::yes_or_no;
 const CONNECTIONS: usize = 10;
 /// The time limit of a delivery by Postfix.
 const WITHIN: Duration = Duration::from_mins(5);
-/// How often as many messages as Postfix our relay is to carry.
+/// Multiple of Postfix's messages that our relay is to carry.
 const OVER_POSTFIX: f64 = 5.0;
 /// The share of HAProxy's messages that it is to carry without TLS.
 const OF_HAPROXY: f64 = 0.5;

@@ -51,7 +51,7 @@ impl Providers {
     /// Starts them.
     ///
     /// # Errors
-    /// When one cannot listen.
+    /// One cannot listen.
     pub async fn start(demands: Demands) -> Result<Self> {
         let authority = Authority::new()?;
         let first = SmtpServer::start(demands.of_server("first", 11, &authority)?).await?;
@@ -77,7 +77,7 @@ fn at(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::new(192, 0, 2, host).into(), port)
 }
 
-/// What an application sends its mail to.
+/// Contender that an application sends its mail to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The first provider itself.
@@ -143,7 +143,7 @@ impl Contender {
     /// Starts one in front of these providers; it takes mail when this returns. Our relay gets further arguments.
     ///
     /// # Errors
-    /// When it does not start.
+    /// It does not start.
     pub async fn start(kind: Kind, providers: &Providers, folder: &Path, extra: &[&str]) -> Result<Self> {
         let folder = fresh_folder(folder, kind.name())?;
         let contender = match kind {
@@ -185,7 +185,7 @@ impl Contender {
     /// The process that is measured, if there is one, and with Postfix its master.
     ///
     /// # Errors
-    /// When it has ended.
+    /// It has ended.
     pub fn process(&self) -> Result<Option<u32>> {
         Ok(match &self.running {
             Running::Nothing => None,
@@ -198,7 +198,7 @@ impl Contender {
     /// An application that sends to it.
     ///
     /// # Errors
-    /// When its TLS cannot be set up.
+    /// Its TLS cannot be set up.
     pub fn application(&self, providers: &Providers) -> Result<Application> {
         if providers.demands == Demands::TlsAndLogin && self.kind.passes_bytes_on() {
             Ok(Application { logs_in: true, ..Application::encrypted(self.address, &providers.authority)? })

@@ -19,7 +19,7 @@ const SECRET: &str = "login";
 /// Starts the relay. Returns the address of SMTP.
 ///
 /// # Errors
-/// When it does not start.
+/// It does not start.
 pub fn start(providers: &Providers, folder: &Path, extra: &[&str]) -> Result<(SocketAddr, Process)> {
     let address = at(31, 2525);
     // Without `breaker` and `deliveries` their defaults are in force.

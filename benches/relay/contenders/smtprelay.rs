@@ -23,7 +23,7 @@ pub fn program() -> Option<PathBuf> {
 /// The version that the program prints.
 ///
 /// # Errors
-/// When it cannot be started.
+/// It cannot be started.
 pub fn version(program: &Path) -> Result<String> {
     let output = Command::new(program).arg("--version").output().context("cannot start smtprelay")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -33,7 +33,7 @@ pub fn version(program: &Path) -> Result<String> {
 /// Starts it. Returns the address of SMTP.
 ///
 /// # Errors
-/// When it does not start.
+/// It does not start.
 pub fn start(providers: &Providers, folder: &Path) -> Result<(SocketAddr, Process)> {
     let address = at(41, 2525);
     let first = providers.first.address();
