@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mail_failover_api::MailRouteStatus;
+use mail_failover_api::{MailRouteStatus, TransitionStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -87,11 +87,11 @@ impl Shop {
 
     /// Creates the tenant without Postfix: providers that demand no login, and the quick start's
     /// route with the Service `mail`, to which applications send by themselves. Returns when the
-    /// Service leads to `a`.
+    /// Service leads to `a`. Probes of its backends have this interval and timeout.
     ///
     /// # Errors
     /// As of [`Self::open`].
-    pub async fn without_mta(env: Arc<TestEnv>) -> Result<Self> {
+    pub async fn without_mta(env: Arc<TestEnv>, interval: &str, timeout: &str) -> Result<Self> {
         let shop = Self::empty(env)?;
         shop.start_providers(&[]).await?;
         let mut quickstart = shop.example("examples/quickstart.yaml")?;
@@ -101,6 +101,10 @@ impl Shop {
                 let budget = json!({ "switches": 10, "per": "1s" });
                 object["spec"]["hold"] = json!({ "cooldown": "0s", "minimumStay": "0s", "budget": budget });
                 object["spec"]["failback"]["after"] = "1s".into();
+            }
+            if object["kind"] == "SendingBackend" {
+                object["spec"]["probes"][0]["interval"] = interval.into();
+                object["spec"]["probes"][0]["timeout"] = timeout.into();
             }
         }
         shop.apply(&quickstart).await?;
@@ -250,6 +254,19 @@ impl Shop {
             Ok(Some(status))
         })
         .await
+    }
+
+    /// The route's latest transitions in words, newest first.
+    ///
+    /// # Errors
+    /// When the route cannot be read.
+    pub async fn transitions(&self) -> Result<String> {
+        let history = route_status(&self.env, "orders").await?.history;
+        let lines = history.iter().map(|transition| {
+            let TransitionStatus { from, to, reason, .. } = transition;
+            format!("{} {from} -> {to}: {reason}", transition.decided_at.0)
+        });
+        Ok(lines.collect::<Vec<_>>().join("; "))
     }
 
     /// Starts the application's pod, which sends to the Postfix pods by their Service until [`Application::finish`].
