@@ -79,7 +79,7 @@ impl Dialer {
     ///
     /// # Errors
     /// [`DialError::Unresolved`] if there is none.
-    pub(crate) async fn judge(&self, host: &str, port: u16, origin: DialOrigin) -> Result<Judged, DialError> {
+    pub(crate) async fn judge(&self, host: &str, port: u16) -> Result<Judged, DialError> {
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => self.look_up(host).await?,
@@ -87,7 +87,7 @@ impl Dialer {
         let (mut admitted, mut refused) = (vec![], vec![]);
         for address in addresses {
             let address = SocketAddr::new(address, port);
-            match self.guard.check(address, origin) {
+            match self.guard.check(address, DialOrigin::Spec) {
                 Ok(()) => admitted.push(address),
                 Err(refusal) => refused.push(refusal),
             }

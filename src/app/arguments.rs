@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::watch::Namespace;
 use mail_failover_core::model::ObjectKey;
-use mail_failover_runtime::dial_guard::DialGuard;
+use mail_failover_runtime::dial_guard::{CallPorts, DialGuard};
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values::duration;
 
@@ -93,6 +93,10 @@ pub struct OperatorArguments {
     /// Addresses that backends may lead to.
     #[command(flatten)]
     pub dial_guard: DialGuard,
+
+    /// Ports of webhooks and DNS servers.
+    #[command(flatten)]
+    pub call_ports: CallPorts,
 
     /// Image of probes with `job`: this program's own. Without it there are no such Jobs, and no
     /// rights on them are needed.

@@ -356,13 +356,13 @@ impl Operator {
 
     fn webhook_client(&mut self, leadership: Leadership) -> Result<WebhookClient, AppError> {
         let metrics = webhook::Metrics::new(&mut self.registry);
-        let guard = self.arguments.dial_guard.clone();
+        let guard = self.arguments.dial_guard.for_webhooks(&self.arguments.call_ports);
         Ok(WebhookClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
     fn dns_client(&mut self, leadership: Leadership) -> Result<DnsClient, AppError> {
         let metrics = dns::Metrics::new(&mut self.registry);
-        let guard = self.arguments.dial_guard.clone();
+        let guard = self.arguments.dial_guard.for_dns(&self.arguments.call_ports);
         Ok(DnsClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 

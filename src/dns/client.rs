@@ -23,7 +23,7 @@ use mail_failover_dns::plan::{Conflict, ObservedSet, Plan, plan, shows, told};
 use mail_failover_dns::record::{name_text, wire_type};
 use mail_failover_dns::tsig::TsigKey;
 use mail_failover_runtime::clock::unix_seconds;
-use mail_failover_runtime::dial_guard::{DialGuard, DialOrigin};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::random;
 use mail_failover_smtp::message::bounded;
 
@@ -273,7 +273,7 @@ impl Shared {
 
     async fn connected(&self, server: &DnsServer) -> Result<Connection, DnsError> {
         let unreachable = |source| DnsError::Unreachable { server: server.clone(), source: Box::new(source) };
-        let judged = self.dialer.judge(&server.host, server.port, DialOrigin::Dns).await.map_err(unreachable)?;
+        let judged = self.dialer.judge(&server.host, server.port).await.map_err(unreachable)?;
         for refusal in &judged.refused {
             self.metrics.refused_destination(refusal.rule());
         }

@@ -21,7 +21,7 @@ use crate::leader::{ClaimLost, Leadership};
 use crate::probe::StartError;
 use mail_failover_core::model::{Timestamp, Tls, TlsMode};
 use mail_failover_runtime::clock::unix_seconds;
-use mail_failover_runtime::dial_guard::{DialGuard, DialOrigin};
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::message::bounded;
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 use mail_failover_webhook::answer::{is_accepted, refusal, retry_after};
@@ -184,7 +184,7 @@ impl Shared {
 
     /// The addresses of a host that may be connected to.
     async fn admitted(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, WebhookError> {
-        let judged = self.dialer.judge(host, port, DialOrigin::Webhook).await?;
+        let judged = self.dialer.judge(host, port).await?;
         for refusal in &judged.refused {
             self.metrics.refused_destination(refusal.rule());
         }

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use mail_failover_core::model::{ObjectKey, TrustAnchors, WebhookMethod};
+use mail_failover_runtime::dial_guard::CallPorts;
 use mail_failover_webhook::event::EventId;
 use mail_failover_webhook::secret::{SECRET_TYPE, WebhookSecret, signing_secret_text};
 
@@ -103,11 +104,9 @@ impl Receiver {
     }
 
     fn guard(&self) -> DialGuard {
-        DialGuard {
-            allow_destinations: vec!["127.0.0.0/8".parse().unwrap()],
-            allow_webhook_ports: vec![self.address.port().to_string().parse().unwrap()],
-            ..DialGuard::default()
-        }
+        let guard = DialGuard { allow_destinations: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
+        let port = self.address.port().to_string().parse().unwrap();
+        guard.for_webhooks(&CallPorts { allow_webhook_ports: vec![port], ..CallPorts::default() })
     }
 
     async fn outcome(&self, call: WebhookCall) -> Result<(), WebhookError> {
@@ -156,7 +155,7 @@ async fn nobody_is_called_where_the_guard_or_the_certificate_says_no() {
     let (client, _publisher) = Receiver::client(DialGuard::default(), LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome;
     assert!(matches!(refused, Err(WebhookError::Dial(DialError::Refused(_)))), "{refused:?}");
-    let port = DialGuard { allow_webhook_ports: vec![], ..receiver.guard() };
+    let port = DialGuard { allow_ports: vec![], ..receiver.guard() };
     let (client, _publisher) = Receiver::client(port, LEADS);
     let refused = client.carry_out(receiver.call("/")).await.outcome.unwrap_err().to_string();
     assert!(refused.contains("--allow-webhook-ports"), "{refused}");

@@ -35,6 +35,9 @@ const NEVER: [(IpNet, DialRule); 15] = [
 /// Ports at which mail servers take mail: relay, submission, and what providers add to these.
 const MAIL_PORTS: &str = "25,465,587,588,2465,2525,2587";
 
+/// The flag that names them.
+const MAIL_PORTS_FLAG: &str = "--allow-ports";
+
 /// Port of HTTPS, where webhooks are received.
 const WEBHOOK_PORTS: &str = "443";
 
@@ -70,6 +73,14 @@ pub struct DialGuard {
     #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = MAIL_PORTS)]
     pub allow_ports: Vec<PortRange>,
 
+    /// The flag that allows more ports, for the text of a refusal.
+    #[arg(skip = MAIL_PORTS_FLAG)]
+    pub ports_flag: &'static str,
+}
+
+/// Ports of calls that are no mail, as flags of the command line of who makes such calls.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CallPorts {
     /// Ports at which the receiver of a webhook may be connected to, comma-separated, with ranges.
     #[arg(long, value_name = "PORT,…", value_delimiter = ',', default_value = WEBHOOK_PORTS)]
     pub allow_webhook_ports: Vec<PortRange>,
@@ -86,6 +97,14 @@ impl Default for DialGuard {
             deny_destinations: vec![],
             allow_destinations: vec![],
             allow_ports: ports.collect(),
+            ports_flag: MAIL_PORTS_FLAG,
+        }
+    }
+}
+
+impl Default for CallPorts {
+    fn default() -> Self {
+        Self {
             allow_webhook_ports: WEBHOOK_PORTS.parse().into_iter().collect(),
             allow_dns_ports: DNS_PORTS.parse().into_iter().collect(),
         }
@@ -95,14 +114,10 @@ impl Default for DialGuard {
 /// Origin of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialOrigin {
-    /// A host that somebody wrote into a spec, or that a name in it resolves to.
+    /// A host that somebody wrote into a spec, or that a name in it resolves to: of a backend, a webhook, a DNS server.
     Spec,
     /// An endpoint of a Service, as the API server shows it.
     Cluster,
-    /// A host that somebody wrote into a webhook's URL, or that a name in it resolves to.
-    Webhook,
-    /// A DNS server that somebody wrote into an output, or that a zone names.
-    Dns,
 }
 
 impl DialGuard {
@@ -116,16 +131,11 @@ impl DialGuard {
                 return Err(DialRefusal { address, form, rule, network: Some(network), ports: vec![], flag: "" });
             }
         }
-        let (ports, flag) = match origin {
-            DialOrigin::Spec => (&self.allow_ports, "--allow-ports"),
-            DialOrigin::Webhook => (&self.allow_webhook_ports, "--allow-webhook-ports"),
-            DialOrigin::Dns => (&self.allow_dns_ports, "--allow-dns-ports"),
-            DialOrigin::Cluster => return Ok(()),
-        };
-        if ports.iter().any(|range| range.contains(address.port())) {
+        let is_allowed = |range: &PortRange| range.contains(address.port());
+        if origin == DialOrigin::Cluster || self.allow_ports.iter().any(is_allowed) {
             return Ok(());
         }
-        let (form, ports) = (address.ip(), ports.clone());
+        let (form, ports, flag) = (address.ip(), self.allow_ports.clone(), self.ports_flag);
         Err(DialRefusal { address, form, rule: DialRule::Port, network: None, ports, flag })
     }
 
@@ -144,9 +154,7 @@ impl DialGuard {
 
     /// The flags that say the same on another command line. Defaults are left out.
     pub fn arguments(&self) -> Vec<String> {
-        // The processes that are started by it call no webhook and update no zone.
-        let Self { deny_destinations, allow_destinations, allow_ports, allow_webhook_ports: _, allow_dns_ports: _ } =
-            self;
+        let Self { deny_destinations, allow_destinations, allow_ports, ports_flag: _ } = self;
         let mut arguments = vec![];
         if !deny_destinations.is_empty() {
             arguments.push(format!("--deny-destinations={}", joined(deny_destinations)));
@@ -167,9 +175,21 @@ impl DialGuard {
             deny_destinations: vec![],
             allow_destinations: self.allow_destinations.clone(),
             allow_ports: vec![PortRange { first: port, last: port }],
-            allow_webhook_ports: self.allow_webhook_ports.clone(),
-            allow_dns_ports: self.allow_dns_ports.clone(),
+            ports_flag: MAIL_PORTS_FLAG,
         }
+    }
+
+    /// The guard of calls to receivers of webhooks.
+    #[must_use]
+    pub fn for_webhooks(&self, ports: &CallPorts) -> Self {
+        let ports = ports.allow_webhook_ports.clone();
+        Self { allow_ports: ports, ports_flag: "--allow-webhook-ports", ..self.clone() }
+    }
+
+    /// The guard of connections to DNS servers that an output names.
+    #[must_use]
+    pub fn for_dns(&self, ports: &CallPorts) -> Self {
+        Self { allow_ports: ports.allow_dns_ports.clone(), ports_flag: "--allow-dns-ports", ..self.clone() }
     }
 }
 

@@ -145,6 +145,21 @@ fn a_host_is_connected_to_at_ports_of_mail_only() {
 }
 
 #[test]
+fn calls_that_are_no_mail_have_ports_of_their_own_and_the_same_addresses() {
+    let guard = guard(&["--deny-destinations=192.0.2.0/28"]);
+    let (webhooks, dns) = (guard.for_webhooks(&CallPorts::default()), guard.for_dns(&CallPorts::default()));
+    let said = |guard: &DialGuard, address: &str| {
+        guard.check(address.parse().unwrap(), DialOrigin::Spec).err().map(|refusal| refusal.to_string())
+    };
+    assert_eq!((said(&webhooks, "192.0.2.70:443"), said(&dns, "192.0.2.70:53")), (None, None));
+    assert!(said(&webhooks, "192.0.2.70:25").unwrap().contains("--allow-webhook-ports"));
+    assert!(said(&dns, "192.0.2.70:25").unwrap().contains("--allow-dns-ports"));
+    for refused in [said(&webhooks, "192.0.2.7:443"), said(&dns, "192.0.2.7:53")] {
+        assert!(refused.unwrap().contains("--deny-destinations"));
+    }
+}
+
+#[test]
 fn a_refusal_names_address_rule_and_remedy() {
     let guard = guard(&["--deny-destinations=10.96.0.0/12"]);
     let said = |address: &str| guard.check(address.parse().unwrap(), DialOrigin::Spec).unwrap_err().to_string();

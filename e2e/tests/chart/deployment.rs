@@ -53,9 +53,9 @@ fn the_operator_understands_what_the_chart_tells_it() -> Result<()> {
         ["--deny-destinations=10.0.0.0/8,fd00::/8", "--allow-destinations=10.9.0.7/32", "--allow-ports=25,1024-65535"]
     );
 
-    let ports: Vec<_> = all.dial_guard.allow_webhook_ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<_> = all.call_ports.allow_webhook_ports.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["443", "8000-8999"]);
-    let ports: Vec<_> = all.dial_guard.allow_dns_ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<_> = all.call_ports.allow_dns_ports.iter().map(ToString::to_string).collect();
     assert_eq!((ports, all.dns_owner.as_str()), (vec!["53".to_owned(), "5300-5399".to_owned()], "eu"));
     assert_eq!(usual.dns_owner, "default");
 
