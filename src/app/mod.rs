@@ -416,6 +416,7 @@ impl Operator {
         let settings = ControllerSettings {
             instance: self.identity.clone(),
             cluster_domain: self.arguments.cluster_domain.clone(),
+            lease_duration: self.arguments.lease_duration,
             guard: self.arguments.dial_guard.clone(),
             reports,
             dns_owner: self.arguments.dns_owner.as_str().into(),

@@ -1,5 +1,7 @@
 //! Outputs and the guard on addresses: what a Service may lead to, and what is said otherwise.
 
+use std::time::Duration;
+
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
@@ -19,6 +21,7 @@ fn denying(networks: &[&str]) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        lease_duration: Duration::from_secs(15),
         guard,
         reports: None,
         jobs: None,

@@ -1,5 +1,7 @@
 //! Probes that run as Jobs: when they are made, what they say, and what is said when they cannot be.
 
+use std::time::Duration;
+
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -32,6 +34,7 @@ fn state(limit: usize, leads: bool) -> ControllerState {
         dns_owner: "test".into(),
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),
         reports: None,
         jobs,
@@ -98,7 +101,7 @@ fn line(class: EvidenceClass) -> String {
         stage: mail_failover_core::model::Stage::Auth,
         message: format!("AUTH: {}", class.as_str()),
         certificate_not_after: None,
-        elapsed: std::time::Duration::from_millis(40),
+        elapsed: Duration::from_millis(40),
     })
 }
 

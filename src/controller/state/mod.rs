@@ -52,6 +52,7 @@ mod work_queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agents::Agents;
 use call_places::CallPlaces;
@@ -96,6 +97,8 @@ pub struct Settings {
     pub instance: String,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
+    /// Duration of the replicas' Lease.
+    pub lease_duration: Duration,
     /// Guard on the addresses that outputs and Jobs of probes lead to.
     pub guard: DialGuard,
     /// Address at which this replica takes reports of agents; `None` if they are not to know of it.
@@ -567,7 +570,7 @@ impl ControllerState {
             let verdicts = route.status().map(|status| status.backends.as_slice()).unwrap_or_default();
             let of_backend = verdicts.iter().find(|verdict| *verdict.name == *key.name);
             if let Some(judgement) = of_backend.and_then(|of| resolve::persisted_verdict(of, status.as_ref())) {
-                entry.evidence.adopt_verdict(route.thresholds(), &judgement, now);
+                entry.evidence.adopt_verdict(route.thresholds(), &judgement, self.settings.lease_duration, now);
             }
         }
     }

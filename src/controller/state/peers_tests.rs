@@ -1,6 +1,7 @@
 //! Tests of the reports between replicas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -297,7 +298,7 @@ fn a_replica_that_lags_has_no_vote_and_says_so() {
     report(&mut env, "c", &[]);
     env.run(5.0);
     assert!(told(&env).contains(r#""complete":true"#));
-    let unfit = Unfit::Late(std::time::Duration::from_secs(20));
+    let unfit = Unfit::Late(Duration::from_secs(20));
     env.state.handle(env.now, Input::Unfit(Some(unfit)));
     env.answer("primary", EvidenceClass::NoAnswer);
     report(&mut env, "b", &[("primary", failing_and_confirmed())]);
@@ -315,7 +316,7 @@ fn a_replica_that_lags_has_no_vote_and_says_so() {
 fn a_replica_that_is_alone_votes_though_it_lags() {
     let mut env = TestEnv::with(&quickstart());
     env.run(5.0);
-    env.state.handle(env.now, Input::Unfit(Some(Unfit::Late(std::time::Duration::from_secs(20)))));
+    env.state.handle(env.now, Input::Unfit(Some(Unfit::Late(Duration::from_secs(20)))));
     env.answer("primary", EvidenceClass::NoAnswer);
     env.run(10.0);
     assert_eq!(env.active(), "standby");
@@ -363,6 +364,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let settings = Settings {
         instance: "standby".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),
         reports: None,
         jobs: None,
@@ -428,6 +430,7 @@ fn nothing_is_decided_before_the_others_were_listened_to() {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),
         reports: None,
         jobs: None,

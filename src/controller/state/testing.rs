@@ -335,6 +335,7 @@ fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
+        lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),
         reports: None,
         jobs: None,

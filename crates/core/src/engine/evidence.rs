@@ -98,8 +98,9 @@ impl Evidence {
     }
 
     /// Restores an earlier leader's persisted verdict for a route with these thresholds, unless the probes already
-    /// give the same. Among several observers it is the verdict that stands while their votes are equal.
-    pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, now: Timestamp) {
+    /// give the same. Among several observers it is the verdict that stands while their votes are equal. `lease` is the
+    /// duration of the replicas' Lease.
+    pub fn adopt_verdict(&mut self, thresholds: Thresholds, earlier: &Judgement, lease: Duration, now: Timestamp) {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let Some(judged) = self.judged.get_mut(&thresholds) else { return };
         let own = judged.own(shared.deliveries, now);
@@ -108,7 +109,7 @@ impl Evidence {
             if !is_same {
                 judged.probes.values_mut().for_each(|judgement| judgement.adopt(earlier, now));
             }
-            judged.votes.adopt(earlier, own.map_or(Health::Unknown, |own| own.health), now);
+            judged.votes.adopt(earlier, own.map_or(Health::Unknown, |own| own.health), lease, now);
         });
     }
 

@@ -100,7 +100,7 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
         Step::Adopt { health, since } => {
             let earlier = Judgement::restored(*health, *since, EvidenceClass::NoAnswer, "earlier");
             evidence.adopt_probe(PROBES[0], &earlier, now);
-            evidence.adopt_verdict(thresholds, &earlier, now);
+            evidence.adopt_verdict(thresholds, &earlier, Duration::from_secs(15), now);
         }
         Step::Word { agent, verdict } => {
             let agent = Agent { route: ObjectKey::new("shop", "orders"), name: OBSERVERS[*agent].into() };

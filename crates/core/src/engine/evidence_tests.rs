@@ -12,6 +12,8 @@ const TWO_THREE: Thresholds = Thresholds {
     immediate: EvidenceClasses::NONE,
 };
 /// 3 intervals, the timeout and the grace.
+/// The Lease by default.
+const LEASE: Duration = Duration::from_secs(15);
 const STALE_AFTER: u64 = 65;
 
 pub(super) fn at(second: u64) -> Timestamp {
@@ -150,13 +152,13 @@ fn a_restart_takes_verdicts_over_and_gives_them_time_to_be_seen_again() {
     let mut evidence = tracked(&["a"]);
     let earlier = Judgement::restored(Health::Unhealthy, Timestamp::from_micros(-5), EvidenceClass::NoAnswer, "silent");
     evidence.adopt_probe("a", &earlier, at(1));
-    evidence.adopt_verdict(TWO_THREE, &earlier, at(1));
+    evidence.adopt_verdict(TWO_THREE, &earlier, LEASE, at(1));
     assert_eq!(said(&evidence, STALE_AFTER - 1), (Health::Unhealthy, Timestamp::from_micros(-5)));
     assert!(!evidence.is_observed());
     assert_eq!(said(&evidence, STALE_AFTER), (Health::Unknown, at(STALE_AFTER)));
     // That it was stale when it was written down is nothing to take over.
     let stale = Judgement::restored(Health::Unknown, at(0), EvidenceClass::Stale, "");
-    evidence.adopt_verdict(TWO_THREE, &stale, at(2));
+    evidence.adopt_verdict(TWO_THREE, &stale, LEASE, at(2));
     feed(&mut evidence, "a", 10, "+");
     assert_eq!(said(&evidence, 10).0, Health::Unhealthy, "what was Unhealthy needs the whole recovery");
 }
@@ -410,7 +412,7 @@ fn a_new_leader_keeps_what_stood_while_votes_are_equal() {
         feed(&mut evidence, "a", 1, "+");
         record(&mut evidence, "b", Health::Unhealthy, 5, 6);
         let class = if earlier == Health::Healthy { EvidenceClass::Ok } else { EvidenceClass::NoAnswer };
-        evidence.adopt_verdict(TWO_THREE, &Judgement::restored(earlier, at(since), class, ""), at(10));
+        evidence.adopt_verdict(TWO_THREE, &Judgement::restored(earlier, at(since), class, ""), LEASE, at(10));
         assert_eq!(said(&evidence, 10), (earlier, at(since)));
         record(&mut evidence, "b", Health::Healthy, 20, 21);
         assert_eq!(said(&evidence, 21).0, Health::Healthy);
@@ -427,7 +429,7 @@ fn a_new_leader_keeps_a_persisted_failure_until_a_newer_answer() {
         if let Some(health) = peer {
             record(&mut evidence, "b", health, 1, 2);
         }
-        evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+        evidence.adopt_verdict(TWO_THREE, &unhealthy, LEASE, at(10));
         let kept = verdict(&evidence, 11);
         assert_eq!((kept.health, kept.since, kept.class), (Health::Unhealthy, at(7), EvidenceClass::NoAnswer));
         assert_eq!(&*kept.message, "no answer");
@@ -440,7 +442,7 @@ fn a_new_leader_keeps_a_persisted_failure_until_a_newer_answer() {
     }
     let mut evidence = tracked(&["a"]);
     feed(&mut evidence, "a", 1, "+");
-    evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+    evidence.adopt_verdict(TWO_THREE, &unhealthy, LEASE, at(10));
     record(&mut evidence, "b", Health::Healthy, 9, 11);
     assert_eq!(said(&evidence, 11).0, Health::Healthy, "a peer's new word is as good");
 }
@@ -454,7 +456,7 @@ fn a_new_leader_without_a_vote_keeps_a_persisted_failure_while_the_others_may_be
         feed(&mut evidence, "a", 1, "+");
         record(&mut evidence, "b", Health::Healthy, 1, 2);
         evidence.suspect(&suspects, at(9));
-        evidence.adopt_verdict(TWO_THREE, &unhealthy, at(10));
+        evidence.adopt_verdict(TWO_THREE, &unhealthy, LEASE, at(10));
         evidence
     };
     let mut evidence = start();
@@ -464,6 +466,11 @@ fn a_new_leader_without_a_vote_keeps_a_persisted_failure_while_the_others_may_be
     assert_eq!(said(&evidence, 75), (Health::Healthy, at(70)), "whoever is heard for a minute is alive");
     evidence.suspect(&BTreeSet::new(), at(80));
     assert_eq!(said(&evidence, 81).0, Health::Healthy);
+
+    let mut evidence = start();
+    evidence.adopt_verdict(TWO_THREE, &unhealthy, Duration::from_secs(137), at(10));
+    assert_eq!(said(&evidence, 557), (Health::Unhealthy, at(7)), "a dead replica's Lease may still be held");
+    assert_eq!(said(&evidence, 558), (Health::Healthy, at(558)));
 
     let mut evidence = start();
     evidence.forget_observer("b", at(25));

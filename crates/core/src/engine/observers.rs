@@ -92,16 +92,21 @@ pub(super) struct ObserverVotes {
     adopted: Option<Box<AdoptedFailure>>,
 }
 
-/// Time after which a persisted failure ends by what other replicas reported before the takeover, if our own vote does
-/// not count.
-// Longer than the Lease of a replica that died: one that is heard for so long is alive.
-const HEARD_FOR: Duration = Duration::from_mins(1);
+/// Shortest time after which a persisted failure ends by what other replicas reported before the takeover, if our own
+/// vote does not count.
+const MIN_HEARD_FOR: Duration = Duration::from_mins(1);
+
+/// The same time in durations of the Lease, where that is longer.
+// A replica that died is heard for the Lease of its own at most: whoever is heard for longer is alive.
+const HEARD_FOR_LEASES: u32 = 4;
 
 /// Unhealthy verdict of an earlier leader.
 #[derive(Clone, Debug)]
 struct AdoptedFailure {
     /// Time at which this process took it over.
     at: Timestamp,
+    /// Time at which votes of others alone may end it.
+    lapses_at: Timestamp,
     class: EvidenceClass,
     message: Arc<str>,
     first_failure_at: Option<Timestamp>,
@@ -174,7 +179,7 @@ impl ObserverVotes {
 
     /// Returns the time at which the other observers' verdicts may end a persisted failure.
     pub(super) fn next_timeout(&self, now: Timestamp) -> Option<Timestamp> {
-        self.adopted.as_deref().map(AdoptedFailure::lapses_at).filter(|at| *at > now)
+        self.adopted.as_deref().map(|failure| failure.lapses_at).filter(|at| *at > now)
     }
 
     /// Returns true if no other observer votes, nor had a part in the standing verdict.
@@ -184,7 +189,7 @@ impl ObserverVotes {
 
     /// Restores an earlier leader's verdict. One of failure stands until an observer sees an answer that is newer.
     // ADR-0104: A failure ends by a fresh answer.
-    pub(super) fn adopt(&mut self, earlier: &Judgement, own: Health, now: Timestamp) {
+    pub(super) fn adopt(&mut self, earlier: &Judgement, own: Health, lease: Duration, now: Timestamp) {
         let is_contradicted = earlier.health == Health::Unhealthy && matches!(own, Health::Healthy | Health::Degraded);
         if earlier.health == Health::Unknown || (self.others.is_empty() && !is_contradicted) {
             return;
@@ -194,6 +199,7 @@ impl ObserverVotes {
         self.adopted = (earlier.health == Health::Unhealthy).then(|| {
             Box::new(AdoptedFailure {
                 at: now,
+                lapses_at: now + MIN_HEARD_FOR.max(lease * HEARD_FOR_LEASES),
                 class: earlier.class,
                 message: earlier.message.clone(),
                 first_failure_at: earlier.first_failure_at.map(|at| at.min(now)),
@@ -288,7 +294,7 @@ impl ObserverVotes {
             Ordering::Less | Ordering::Equal => Health::Healthy,
         };
         let has_own = votes.clone().any(|vote| vote.observer.is_none());
-        let lapsed_at = self.adopted.as_deref().map(AdoptedFailure::lapses_at);
+        let lapsed_at = self.adopted.as_deref().map(|failure| failure.lapses_at);
         let lapsed_at = lapsed_at.filter(|at| !has_own && at <= counted_at);
         let adopted = self.adopted.as_deref().filter(|_| lapsed_at.is_none());
         let adopted = adopted.filter(|adopted| adopted.stands_against(health, votes.clone()));
@@ -327,11 +333,6 @@ impl ObserverVotes {
 }
 
 impl AdoptedFailure {
-    /// Returns the time at which votes of others alone may end it.
-    fn lapses_at(&self) -> Timestamp {
-        self.at + HEARD_FOR
-    }
-
     /// Returns true if nothing that is newer than the failure speaks against it.
     // A process that had no processor keeps its verdict, and a dead peer its last report.
     fn stands_against<'a>(&self, health: Health, mut votes: impl Iterator<Item = Vote<'a>>) -> bool {
