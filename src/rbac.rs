@@ -92,6 +92,16 @@ pub const PROBE_JOBS: &[RbacRule] = &[
     },
 ];
 
+/// Rights in every namespace that the operator watches, for outputs `dns` that external-dns publishes
+/// (`dns.dnsEndpoint`).
+// ADR-0175: external-dns is led by an object that is looked at, as a zone is.
+pub const DNS_ENDPOINTS: &[RbacRule] = &[RbacRule {
+    purpose: "The objects by which external-dns publishes the records of outputs `dns`.",
+    api_group: "externaldns.k8s.io",
+    resources: &["dnsendpoints"],
+    verbs: &["create", "get", "patch"],
+}];
+
 /// Rights in the operator's own namespace (`--lease-namespace`).
 pub const OWN_NAMESPACE: &[RbacRule] = &[RbacRule {
     purpose: "Who leads, and what each replica sees.",
@@ -145,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_by_a_wildcard_nor_twice() {
-        let all = || WATCHED.iter().chain(PROBE_JOBS).chain(OWN_NAMESPACE).chain(REPORTS);
+        let all = || WATCHED.iter().chain(PROBE_JOBS).chain(DNS_ENDPOINTS).chain(OWN_NAMESPACE).chain(REPORTS);
         let mut granted: Vec<_> =
             all().flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource))).collect();
         assert!(all().all(|rule| !rule.verbs.contains(&"*") && !rule.resources.contains(&"*")));

@@ -143,7 +143,7 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let webhook_client = operator.webhook_client(leadership.clone())?;
     let tsig_secret_reader =
         operator.start_reader::<TsigSecret>("the reader of Secrets of DNS updates", &clients, &inputs);
-    let dns_client = operator.dns_client(leadership.clone())?;
+    let dns_client = operator.dns_client(&clients, leadership.clone())?;
     let notification_secret_reader =
         operator.start_reader::<ReceiverSecret>("the reader of receivers' Secrets", &clients, &inputs);
     drop(inputs);
@@ -360,10 +360,10 @@ impl Operator {
         Ok(WebhookClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
-    fn dns_client(&mut self, leadership: Leadership) -> Result<DnsClient, AppError> {
+    fn dns_client(&mut self, clients: &Clients, leadership: Leadership) -> Result<DnsClient, AppError> {
         let metrics = dns::Metrics::new(&mut self.registry);
         let guard = self.arguments.dial_guard.for_dns(&self.arguments.call_ports);
-        Ok(DnsClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
+        Ok(DnsClient::new(&self.arguments.dns_servers, guard, clients.call.clone(), leadership, metrics)?)
     }
 
     fn notification_client(

@@ -1,4 +1,5 @@
-//! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority.
+//! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority; or the
+//! same with an object that external-dns follows.
 //!
 //! Architecture invariants: this module never decides when, or where to; it holds no queue. Each attempt is made under the
 //! leader's claim, has one deadline over all of it, and meets the guard on addresses after each name was resolved. No key
@@ -6,15 +7,19 @@
 
 mod client;
 mod connection;
+mod endpoint;
+mod error;
 mod metrics;
+mod object;
 
 use std::sync::Arc;
 
-use mail_failover_core::model::{DnsOutput, ObjectKey};
+use mail_failover_core::model::{DnsEndpointObject, DnsOutput, DnsUpdates, ObjectKey, Uid};
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::tsig::TsigKey;
 
-pub use client::{DnsClient, DnsError, Led};
+pub use client::{DnsClient, Led};
+pub use error::DnsError;
 pub use metrics::Metrics;
 
 /// One attempt to lead the zone of one output.
@@ -37,8 +42,17 @@ pub struct DnsRequest {
     pub backend: Arc<str>,
     /// Owner that the marks in the zone name.
     pub owner: Owner,
-    /// The key that signs.
-    pub key: TsigKey,
+    /// Who publishes the records, with what is needed to make it do so.
+    pub access: DnsAccess,
+}
+
+/// Who publishes records, with the credentials for it. No printable form holds one.
+#[derive(Clone, Debug)]
+pub enum DnsAccess {
+    /// Servers that take dynamic updates, and the key that signs.
+    Updates(DnsUpdates, TsigKey),
+    /// An object that external-dns follows, and the `metadata.uid` of the route.
+    Endpoint(DnsEndpointObject, Uid),
 }
 
 /// The end of an attempt.

@@ -592,6 +592,16 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ),
         (
             "MailRoute",
+            with_dns("/rfc2136", Value::Null),
+            "exactly one of spec.outputs[].dns.rfc2136 and spec.outputs[].dns.dnsEndpoint must be set",
+        ),
+        (
+            "MailRoute",
+            with_dns("/dnsEndpoint", json!({"name": "bounce"})),
+            "exactly one of spec.outputs[].dns.rfc2136 and spec.outputs[].dns.dnsEndpoint must be set",
+        ),
+        (
+            "MailRoute",
             with_dns("/name", json!("bounce.other.example")),
             "spec.outputs[].dns.name must be the zone or lie below it",
         ),

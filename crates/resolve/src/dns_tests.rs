@@ -34,7 +34,8 @@ fn a_zone_has_defaults_and_each_backend_its_exchangers() {
     let output = resolved(&least()).unwrap();
     assert_eq!((&*output.zone, &*output.name, output.ttl), ("shop.example", "bounce.shop.example", 60));
     assert_eq!((output.timeout, output.is_awaited), (Duration::from_secs(5), false));
-    assert_eq!(output.servers[0].to_string(), "ns1.shop.example:53");
+    let DnsProvider::Rfc2136(updates) = &output.provider else { panic!("{:?}", output.provider) };
+    assert_eq!(updates.servers[0].to_string(), "ns1.shop.example:53");
     assert_eq!(sets(&output, "ses"), ["bounce.shop.example MX 10 feedback.ses.example"]);
     assert_eq!(sets(&output, "sendgrid"), ["bounce.shop.example MX 10 mx.sendgrid.example"]);
 }
@@ -161,4 +162,26 @@ fn no_two_outputs_lead_the_same_records() {
     let other = resolved(&json).unwrap();
     assert_eq!(check_disjoint(&[first.clone(), other]), Ok(()));
     assert!(check_disjoint(&[first.clone(), first]).is_err());
+}
+
+#[test]
+fn external_dns_publishes_the_records_by_an_object() {
+    let mut json = least();
+    json.as_object_mut().unwrap().remove("rfc2136");
+    json["dnsEndpoint"] = json!({"name": "bounce", "labels": {"team": "mail"}, "authorities": ["ns1.shop.example"]});
+    let output = resolved(&json).unwrap();
+    let DnsProvider::ExternalDns(object) = &output.provider else { panic!("{:?}", output.provider) };
+    assert_eq!((&*object.name, object.labels["team"].as_str(), object.goes_with_route), ("bounce", "mail", false));
+    assert_eq!(output.authorities[0].to_string(), "ns1.shop.example:53");
+    json["dnsEndpoint"]["onDelete"] = "Remove".into();
+    let removed = resolved(&json).unwrap();
+    assert!(matches!(&removed.provider, DnsProvider::ExternalDns(object) if object.goes_with_route));
+    assert!(check_disjoint(&[removed.clone(), DnsOutput { name: "b".into(), backends: vec![], ..removed }]).is_err());
+
+    json["dnsEndpoint"]["labels"] = json!({"app.kubernetes.io/managed-by": "me"});
+    let rejection = resolved(&json).unwrap_err();
+    assert!(rejection.message.contains("dnsEndpoint.labels (bounce.shop.example)"), "{}", rejection.message);
+    json["dnsEndpoint"] = json!({"name": "bounce"});
+    json["rfc2136"] = least()["rfc2136"].clone();
+    assert!(resolved(&json).unwrap_err().message.contains("exactly one of rfc2136 and dnsEndpoint"));
 }

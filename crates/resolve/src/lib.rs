@@ -7,6 +7,7 @@
 
 mod backend;
 mod dns;
+mod dns_provider;
 mod effective;
 mod notifications;
 mod pem;

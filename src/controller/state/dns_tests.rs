@@ -41,18 +41,18 @@ fn started(dns: &Value) -> TestEnv {
 }
 
 /// Takes the only attempt that has begun since the last one.
-fn call(env: &mut TestEnv) -> DnsCall {
+pub(super) fn call(env: &mut TestEnv) -> DnsCall {
     assert_eq!(env.dns_calls.len(), 1, "{:?}", env.dns_calls);
     env.dns_calls.remove(0)
 }
 
-fn answer(env: &mut TestEnv, call: &DnsCall, outcome: Result<Led, DnsError>) {
+pub(super) fn answer(env: &mut TestEnv, call: &DnsCall, outcome: Result<Led, DnsError>) {
     let (number, route, output) = (call.number, call.route.clone(), call.request.output.name.clone());
     env.state.handle(env.now, Input::Dns(Box::new(DnsResult { number, route, output, outcome })));
     env.settle();
 }
 
-fn led(is_changed: bool) -> Led {
+pub(super) fn led(is_changed: bool) -> Led {
     Led { is_changed, late: vec![], authorities: 2 }
 }
 
@@ -63,7 +63,7 @@ fn silent() -> Result<Led, DnsError> {
 }
 
 /// Runs for so many seconds, and answers every attempt.
-fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<Led, DnsError>) -> usize {
+pub(super) fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<Led, DnsError>) -> usize {
     let mut attempts = 0;
     for _ in 0..seconds * 2 {
         env.run(0.5);
@@ -75,11 +75,11 @@ fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<L
     attempts
 }
 
-fn status(env: &TestEnv) -> OutputStatus {
+pub(super) fn status(env: &TestEnv) -> OutputStatus {
     env.store.route("orders").outputs.into_iter().find(|output| output.kind == "DNS").unwrap()
 }
 
-fn fail_over(env: &mut TestEnv) {
+pub(super) fn fail_over(env: &mut TestEnv) {
     env.answer("primary", EvidenceClass::ConnectionRefused);
     env.run(5.0);
     assert_eq!(env.active(), "standby");

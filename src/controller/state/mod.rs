@@ -12,6 +12,9 @@ mod delays_tests;
 #[cfg(test)]
 mod deliveries_tests;
 mod dns;
+mod dns_claims;
+#[cfg(test)]
+mod dns_endpoint_tests;
 #[cfg(test)]
 mod dns_tests;
 #[cfg(test)]
@@ -56,6 +59,7 @@ use std::time::Duration;
 
 use agents::Agents;
 use call_places::CallPlaces;
+use dns_claims::DnsClaims;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
@@ -192,6 +196,7 @@ pub struct ControllerState {
     routes_by_uid: BTreeMap<Uid, ObjectKey>,
     /// The routes that want to own an output, by output.
     claims: BTreeMap<OutputKey, BTreeSet<ObjectKey>>,
+    dns_claims: DnsClaims,
     dependencies: DependencyCache,
     references: References,
     observed: Observed,
@@ -226,6 +231,7 @@ impl ControllerState {
             routes: BTreeMap::new(),
             routes_by_uid: BTreeMap::new(),
             claims: BTreeMap::new(),
+            dns_claims: DnsClaims::default(),
             references: References::default(),
             observed: Observed::default(),
             queue: WorkQueue::default(),
@@ -445,6 +451,7 @@ impl ControllerState {
             is_mail_stuck,
             is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
+            dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
         });
         let calls = entry.webhooks_mut().take_planned();
         let dns_calls = entry.dns_mut().take_planned();

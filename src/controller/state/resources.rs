@@ -11,7 +11,7 @@ use crate::controller::route::RouteEntry;
 use crate::watch::Change;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::{ObjectKey, Policy, Thresholds, Timestamp};
+use mail_failover_core::model::{DnsProvider, ObjectKey, Policy, Thresholds, Timestamp};
 use mail_failover_resolve::{Rejection, ca_key, login_key, webhook_ca_key};
 
 impl ControllerState {
@@ -188,6 +188,7 @@ impl ControllerState {
         if let Some(entry) = self.routes.remove(key) {
             backends.extend(entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()));
             self.set_owned_keys(key, &entry.owned_keys(key), &[]);
+            self.claim_dns(key);
             if let Some(cached) = &entry.object {
                 self.routes_by_uid.remove(cached.uid());
             }
@@ -216,10 +217,14 @@ impl ControllerState {
             let secrets =
                 route.webhooks.iter().map(|output| Reference::WebhookSecret(key.sibling(output.secret.clone())));
             let cas = route.webhooks.iter().filter_map(|output| webhook_ca_key(key, output)).map(Reference::Ca);
-            let keys = route.dns.iter().map(|output| Reference::TsigSecret(key.sibling(output.secret.clone())));
+            let keys = route.dns.iter().filter_map(|output| match &output.provider {
+                DnsProvider::Rfc2136(updates) => Some(Reference::TsigSecret(key.sibling(updates.secret.clone()))),
+                DnsProvider::ExternalDns(_) => None,
+            });
             backends.chain(policy).chain(secrets).chain(cas).chain(keys).collect::<BTreeSet<_>>()
         });
         self.set_owned_keys(key, &owned_before, &owned);
+        self.claim_dns(key);
         self.admit_agents(key);
         let changed = references.map(|references| self.set_references(&resource, references)).unwrap_or_default();
         self.refresh_policy_of(now, key);

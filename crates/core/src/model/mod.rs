@@ -7,6 +7,7 @@
 mod backend;
 mod deliveries;
 mod dns;
+mod dns_provider;
 mod evidence;
 mod identity;
 mod key;
@@ -32,6 +33,7 @@ pub use dns::{
     DNS_PORT, DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, InvalidDnsData,
     InvalidDnsServer, dns_name, is_in_zone,
 };
+pub use dns_provider::{DnsEndpointObject, DnsProvider, DnsUpdates};
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
 };

@@ -17,7 +17,7 @@ pub const DNS: &[(&str, &str, &str)] = &[
     (
         "with DNS records without a way to write them",
         "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}]}}]}",
-        "spec.outputs[0].dns.rfc2136: Required value",
+        "exactly one of spec.outputs[].dns.rfc2136 and spec.outputs[].dns.dnsEndpoint must be set",
     ),
     (
         "with a mode of an MX that is not led",
@@ -222,6 +222,67 @@ pub const DNS: &[(&str, &str, &str)] = &[
         "with a DNS record whose value is too long",
         "{backends: [{name: a}], outputs: [{dns: {zone: a.example, records: [{name: a.example, type: TXT, values: [@2049]}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}}}]}",
         "spec.outputs[0].dns.records[0].values[0]: Too long: may not be more than 2048",
+    ),
+    // The object of external-dns.
+    (
+        "with DNS records with two ways to write them",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [ns], tsigSecretRef: {name: s}}, dnsEndpoint: {name: a}}}]}",
+        "exactly one of spec.outputs[].dns.rfc2136 and spec.outputs[].dns.dnsEndpoint must be set",
+    ),
+    (
+        "with a DNSEndpoint without a name",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.name: Required value",
+    ),
+    (
+        "with a DNSEndpoint of an empty name",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: ''}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a DNSEndpoint whose name is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: @254}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.name: Too long: may not be more than 253",
+    ),
+    (
+        "with a DNSEndpoint whose name has capital letters",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: A}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.name in body should match",
+    ),
+    (
+        "with a DNSEndpoint that is neither kept nor removed",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, onDelete: Orphan}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.onDelete: Unsupported value: \"Orphan\"",
+    ),
+    (
+        "with a DNSEndpoint with 17 labels",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, labels: {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x, l: x, m: x, n: x, o: x, p: x, q: x}}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.labels: Too many: 17: must have at most 16 items",
+    ),
+    (
+        "with a DNSEndpoint with 17 annotations",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, annotations: {a: x, b: x, c: x, d: x, e: x, f: x, g: x, h: x, i: x, j: x, k: x, l: x, m: x, n: x, o: x, p: x, q: x}}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.annotations: Too many: 17: must have at most 16 items",
+    ),
+    (
+        "with an authority of a DNSEndpoint that is no server",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, authorities: ['a b']}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.authorities[0] in body should match",
+    ),
+    (
+        "with an empty authority of a DNSEndpoint",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, authorities: ['']}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.authorities[0] in body should be at least 1 chars long",
+    ),
+    (
+        "with 17 authorities of a DNSEndpoint",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, authorities: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.authorities: Too many: 17: must have at most 16 items",
+    ),
+    (
+        "with an authority of a DNSEndpoint that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, authorities: [@261]}}}]}",
+        "spec.outputs[0].dns.dnsEndpoint.authorities[0]: Too long: may not be more than 260",
     ),
     // Servers, authorities and key.
     (

@@ -23,7 +23,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 72] = [
+pub const RULES: [&Rule; 73] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -90,6 +90,7 @@ pub const RULES: [&Rule; 72] = [
     &webhooks::SECRET_NOT_FOR_WEBHOOK,
     &webhooks::NO_WEBHOOK_AWAITED,
     &dns::SECRET_NOT_FOR_TSIG,
+    &dns::DNS_CLAIMED_TWICE,
     &dns::TTL_OUTLASTS_OBJECTIVE,
     &dns::LONG_TTL,
     &dns::NO_DNS_AWAITED,

@@ -26,6 +26,14 @@ fn dns() -> Value {
         "rfc2136": {"servers": ["ns1.shop.example"], "tsigSecretRef": {"name": "mta"}}}})
 }
 
+/// The same by an object of external-dns.
+fn endpoint(object: &str) -> Value {
+    let mut output = dns();
+    output["dns"].as_object_mut().unwrap().remove("rfc2136");
+    output["dns"]["dnsEndpoint"] = json!({"name": object});
+    output
+}
+
 /// The same with another TTL.
 fn dns_for(ttl: &str) -> Value {
     let mut output = dns();
@@ -211,6 +219,19 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/mta/kind", json!("Secret")),
                 ("/mta/type", json!("mailfailover.io/tsig")),
                 ("/mta/stringData", json!({"name": "mail-failover", "secret": "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA=="})),
+            ],
+        ),
+        (
+            "DnsClaimedTwice",
+            vec![
+                ("/route/spec/outputs/-", endpoint("bounce")),
+                ("/news", second_route("news-mail")),
+                ("/news/spec/outputs/-", endpoint("other")),
+            ],
+            vec![
+                ("/route/spec/outputs/-", endpoint("bounce")),
+                ("/news", second_route("news-mail")),
+                ("/news/spec/outputs/-", dns()),
             ],
         ),
         (
