@@ -83,6 +83,7 @@ impl DeliveryCounters {
             last_switch: view.last_switch.as_ref().map(|last| switched(last, view)),
             kept: view.kept.as_ref().map(|kept| kept.mail.clone()),
             queue,
+            drill: None,
         }
     }
 
