@@ -388,14 +388,20 @@ const MAX_DRILL_ID: usize = 128;
 fn drill(drill: document::Drill) -> Result<RouteDrill, Refusal> {
     let document::Drill { id, backends, for_seconds } = drill;
     if id.is_empty() || id.len() > MAX_DRILL_ID || !id.chars().all(is_name_letter) {
-        return Err(field("drill.id", format!("use 1 to {MAX_DRILL_ID} letters, digits, dots, hyphens and underscores")));
+        return Err(field(
+            "drill.id",
+            format!("use 1 to {MAX_DRILL_ID} letters, digits, dots, hyphens and underscores"),
+        ));
     }
     if backends.is_empty() {
         return Err(field("drill.backends", "there is none; leave the drill out"));
     }
     let lasts = Duration::from_secs(for_seconds.into());
     if lasts.is_zero() || lasts > LONGEST_DRILL {
-        return Err(field("drill.forSeconds", format!("{for_seconds} is not between 1 and {}", LONGEST_DRILL.as_secs())));
+        return Err(field(
+            "drill.forSeconds",
+            format!("{for_seconds} is not between 1 and {}", LONGEST_DRILL.as_secs()),
+        ));
     }
     Ok(RouteDrill { id: id.into(), backends: backends.into_iter().map(Arc::from).collect(), lasts })
 }
