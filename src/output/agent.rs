@@ -27,6 +27,8 @@ pub struct DocumentInputs<'a> {
     pub operators: &'a [OperatorEndpoint],
     /// Number of the agents among which limits are divided; at least 1.
     pub agents: u32,
+    /// Drill that refuses backends now.
+    pub drill: Option<document::Drill>,
     /// Time by the wall clock.
     pub now: Timestamp,
 }
@@ -107,6 +109,7 @@ fn document(
         backend.rate.is_some() || backend.messages_per_day.is_some() || backend.connections.is_some()
     };
     let agents = backends.iter().flatten().any(is_divided).then_some(inputs.agents);
+    let backends_are_known = backends.is_some();
     let document = Document {
         api_version: API_VERSION.to_owned(),
         route: document::RouteReference {
@@ -124,6 +127,8 @@ fn document(
         sender_domains: inputs.sender_domains.iter().map(ToString::to_string).collect(),
         operators: inputs.operators.to_vec(),
         agents,
+        // By a document that leads nowhere nothing is left to be refused.
+        drill: backends_are_known.then(|| inputs.drill.clone()).flatten(),
     };
     let text = serde_json::to_string_pretty(&document).map_err(|error| Refusal::Unreadable(SharedError::new(error)))?;
     // ADR-0044: Check a document for agents before it is written.

@@ -66,6 +66,7 @@ fn rendered(
         policy,
         operators,
         agents: 3,
+        drill: None,
         now: Timestamp::default(),
     };
     let Rendered { text, left_out } = render(&owner(), &targets, &inputs)?;
@@ -243,6 +244,7 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
         sender_domains: &[],
         operators: &operators,
         agents: 1,
+        drill: None,
         now: Timestamp::default(),
     };
     let text = render_withdrawn(&owner(), 7, &inputs).unwrap();

@@ -27,7 +27,7 @@ use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
 pub use plan::{
     Desired, DesiredOutput, Observed, ObservedOutput, Obstacle, Output, OutputKey, OutputKind, Write, writes,
 };
-pub use split::{ServiceSplit, service_split};
+pub use split::{ServiceSplit, service_split, targets_of_services};
 
 /// The field manager of every output.
 pub const FIELD_MANAGER: &str = "mail-failover-output";
@@ -121,7 +121,8 @@ pub fn desired(owner: &Owner, route: &Route, targets: &[Target<'_>], inputs: &Do
         places_known: false,
         obstacles: vec![],
     };
-    let split = service_split(targets);
+    let of_services = targets_of_services(targets, inputs.drill.as_ref());
+    let split = service_split(&of_services);
     // The first of equals.
     let Some(largest) = targets.iter().rev().max_by_key(|target| target.percent) else { return desired };
     desired.endpoints_known = split.is_known;

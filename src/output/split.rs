@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Target;
 use super::service::is_routable;
+use mail_failover_contract::document::Drill;
 
 /// Most endpoints of a backend and family.
 // The API server takes at most 1000 in a slice; kube-proxy is spared beyond 100.
@@ -83,6 +84,18 @@ pub fn service_split<'t, 'a>(targets: &'t [Target<'a>]) -> ServiceSplit<'t, 'a> 
         part.endpoints.sort_unstable();
     }
     ServiceSplit { parts, is_known }
+}
+
+/// Returns the targets that Services lead to during a drill: without the backends that it refuses, unless none would be
+/// left that has endpoints.
+// No client shall find an empty Service because of a drill: then the endpoints leave with the decision.
+// ADR-0165: A drill leaves its backend out of the lists, and ends by itself.
+pub fn targets_of_services<'a>(targets: &[Target<'a>], drill: Option<&Drill>) -> Vec<Target<'a>> {
+    let Some(drill) = drill else { return targets.to_vec() };
+    let (refused, left): (Vec<_>, Vec<_>) =
+        targets.iter().cloned().partition(|target| drill.backends.iter().any(|name| name == target.name));
+    let has_endpoints = left.iter().any(|target| target.percent > 0 && !candidates(target).is_empty());
+    if refused.is_empty() || has_endpoints { left } else { targets.to_vec() }
 }
 
 /// The addresses of a target that may be endpoints.

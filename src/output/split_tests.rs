@@ -79,3 +79,27 @@ fn the_shares_are_what_the_numbers_of_endpoints_make_of_them() {
     let nowhere = [target("a", 100, &backend, &[])];
     assert_eq!(service_split(&nowhere).percents(), []);
 }
+
+#[test]
+fn the_endpoints_of_a_drilled_backend_leave_unless_nothing_would_be_left() {
+    let backend = backend();
+    let drill = |names: &[&str]| Drill {
+        id: "d1".to_owned(),
+        backends: names.iter().map(|name| (*name).to_owned()).collect(),
+        for_seconds: 60,
+    };
+    let first = target("first", 70, &backend, &[("192.0.2.1:25", true)]);
+    let second = target("second", 30, &backend, &[("192.0.2.2:25", true)]);
+    let unknown = Target { addresses: None, ..target("unknown", 30, &backend, &[]) };
+    for (targets, drill, expected) in [
+        (vec![first.clone(), second.clone()], Some(drill(&["first"])), &["second"][..]),
+        (vec![first.clone(), second.clone()], None, &["first", "second"]),
+        (vec![first.clone(), second.clone()], Some(drill(&["first", "second"])), &["first", "second"]),
+        (vec![first.clone()], Some(drill(&["first"])), &["first"]),
+        (vec![first.clone(), unknown], Some(drill(&["first"])), &["first", "unknown"]),
+        (vec![first.clone()], Some(drill(&["other"])), &["first"]),
+    ] {
+        let left = targets_of_services(&targets, drill.as_ref());
+        assert_eq!(left.iter().map(|target| target.name).collect::<Vec<_>>(), expected);
+    }
+}

@@ -30,8 +30,8 @@ pub use token::{Caller, Denial};
 
 use mail_failover_contract::report;
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, FailingDeliveries, KeptMail, QueuedMail, SwitchedMail,
-    ThrottledDeliveries, Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, DrilledMail, FailingDeliveries, KeptMail, QueuedMail,
+    SwitchedMail, ThrottledDeliveries, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,7 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
         last_switch,
         kept,
         queue,
+        drill,
     } = report;
     AgentReport {
         agent,
@@ -79,6 +80,19 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
                 .oldest_milliseconds
                 .map(|oldest| now - Duration::from_millis(oldest).min(MAX_QUEUE_LIFETIME)),
         }),
+        drill: drill.map(|drill| drilled(&drill, now)),
+    }
+}
+
+fn drilled(drill: &report::DrillReport, now: Timestamp) -> DrilledMail {
+    DrilledMail {
+        id: drill.id.as_str().into(),
+        state: drill.state(),
+        refused: drill.refused,
+        carried: drill.carried,
+        let_through: drill.let_through,
+        began_at: now - report::age(drill.begun_milliseconds),
+        first_delivery_after: drill.first_delivery_milliseconds.map(report::age),
     }
 }
 

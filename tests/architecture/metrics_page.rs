@@ -20,7 +20,7 @@ const AGENT: &str = "mail_failover_agent";
 const RELAY: &str = "mail_failover_relay";
 
 /// Files that register in a registry whose prefix the caller has set, with the prefixes.
-const PREFIXED: [(&str, &[&str]); 6] = [
+const PREFIXED: [(&str, &[&str]); 7] = [
     ("src/controller/read/metrics.rs", &["mail_failover_ca", "mail_failover_login", "mail_failover_webhook_secret"]),
     (
         "crates/runtime/src/http.rs",
@@ -28,6 +28,7 @@ const PREFIXED: [(&str, &[&str]); 6] = [
     ),
     ("crates/dataplane/src/reporter.rs", &[AGENT, RELAY]),
     ("crates/dataplane/src/credentials.rs", &[AGENT, RELAY]),
+    ("crates/dataplane/src/drill_metrics.rs", &[AGENT, RELAY]),
     ("crates/dataplane/src/state_writer.rs", &[AGENT, RELAY]),
     ("crates/relay/src/metrics.rs", &[RELAY]),
 ];

@@ -39,6 +39,7 @@ use super::supervise::{self, Intake, LineReader, Signals};
 use super::{folder, http, queue_watch, shield};
 use mail_failover_dataplane::core::{AgentCore, CoreMemory};
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::reporter::{self, Reporter};
 use mail_failover_dataplane::source::{self, DocumentSource};
@@ -185,6 +186,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         readiness: readiness.clone(),
         metrics,
         traffic: TrafficMetrics::new(&mut registry),
+        drills: DrillMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
     };
     let mut driver = Driver::new(AgentCore::new(memory(&saved)), settings, outputs, sources(&arguments));
     if let Some(document) = saved.get(&StateRecord::Document) {

@@ -93,6 +93,28 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub agents: Option<u32>,
+
+    /// Drill under way, for which readers refuse backends that work. Absent if there is none: a drill that was under way
+    /// is over then. Readers that know of no drills send as the rest of the document says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
+}
+
+/// Drill that refuses backends for a time.
+// ADR-0165: A drill is refused in the lists, and ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Drill {
+    /// Id of the drill, which no other drill of the route ever has. A reader carries out each once.
+    #[schemars(length(min = 1, max = 128))]
+    pub id: String,
+    /// Names of the backends that are refused. Names that the reader does not know are passed over.
+    #[schemars(length(min = 1, max = 100))]
+    pub backends: Vec<String>,
+    /// Seconds for which they are refused, from the time at which the reader first saw the id. It ends then, whatever
+    /// the operator does.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub for_seconds: u32,
 }
 
 /// Reference to a MailRoute.

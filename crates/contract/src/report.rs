@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::{API_VERSION, RouteReference};
 use mail_failover_core::model::text::visible;
-use mail_failover_core::model::{DeliveryStage, EvidenceClass, SharedError};
+use mail_failover_core::model::{DeliveryStage, DrillState, EvidenceClass, SharedError};
 
 /// Path of the endpoint that takes reports.
 pub const PATH: &str = "/v1alpha1/reports";
@@ -53,6 +53,34 @@ pub struct DeliveryReport {
     /// Mail in the queue; absent if it could not be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueReport>,
+    /// Latest drill that the document has ordered, if there was one since the agent's first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillReport>,
+}
+
+/// Drill that the agent carries out or has carried out. Nothing of it is evidence about a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillReport {
+    /// Id of the drill, as in the document.
+    pub id: String,
+    /// Name of a [`DrillState`].
+    // A newer agent may know more of them, and an older operator must not refuse the whole report for it.
+    pub state: String,
+    /// Attempts that were refused: messages of a relay, or answers to an MTA, that left a refused backend out.
+    #[serde(default)]
+    pub refused: u64,
+    /// Messages that other backends took while it refused.
+    #[serde(default)]
+    pub carried: u64,
+    /// Messages that went to a refused backend all the same, because nothing else was left for them.
+    #[serde(default)]
+    pub let_through: u64,
+    /// Age of the drill: the time since the agent first saw its id, in milliseconds.
+    pub begun_milliseconds: u64,
+    /// Time from its beginning to the first message that another backend took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_delivery_milliseconds: Option<u64>,
 }
 
 /// Messages that wait because a backend refuses them by a 5xx that is not known to be about them.
@@ -242,6 +270,12 @@ impl DeliveryReport {
                 }
             }
         }
+        if let Some(drill) = &report.drill
+            && !is_name(&drill.id)
+        {
+            let reason = "it is no id of a drill; run an agent of the operator's version".to_owned();
+            return Err(InvalidReport::Field { field: "drill.id".to_owned(), reason });
+        }
         for (index, backend) in report.backends.iter_mut().enumerate() {
             if backend.verdict == ReportedVerdict::Failing && backend.failure.is_none() {
                 let field = format!("backends[{index}].failure");
@@ -255,6 +289,13 @@ impl DeliveryReport {
             }
         }
         Ok(report)
+    }
+}
+
+impl DrillReport {
+    /// Returns the state; [`DrillState::Over`] for one that this operator does not know.
+    pub fn state(&self) -> DrillState {
+        DrillState::from_name(&self.state).unwrap_or(DrillState::Over)
     }
 }
 

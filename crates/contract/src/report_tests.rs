@@ -25,6 +25,19 @@ fn fields_of_a_newer_agent_are_no_error_and_its_classes_count_neither_way() {
 }
 
 #[test]
+fn a_drill_is_reported_and_a_state_of_a_newer_agent_is_over() {
+    let mut drilled = example();
+    drilled["drill"] = json!({"id": "drill-7", "state": "Refusing", "refused": 3, "begunMilliseconds": 10});
+    let report = parse(&drilled).unwrap();
+    assert_eq!(DeliveryReport::parse(&serde_json::to_vec(&report).unwrap()), Ok(report.clone()));
+    assert_eq!(report.drill.unwrap().state(), DrillState::Refusing);
+    drilled["drill"]["state"] = json!("Dreaming");
+    assert_eq!(parse(&drilled).unwrap().drill.unwrap().state(), DrillState::Over);
+    drilled["drill"]["id"] = json!("two words");
+    assert!(parse(&drilled).unwrap_err().starts_with("drill.id: "));
+}
+
+#[test]
 fn a_report_of_an_earlier_agent_says_word_for_verdict() {
     let mut earlier = example();
     for backend in earlier["backends"].as_array_mut().unwrap() {

@@ -36,6 +36,8 @@ pub struct Routing {
     pub sender_domains: Vec<Arc<str>>,
     /// Replicas of the operator that take reports.
     pub operators: Vec<document::OperatorEndpoint>,
+    /// Drill under way.
+    pub drill: Option<RouteDrill>,
     /// Fields, classes of failure and rules about replies that this agent does not know: misspelt, or of a newer
     /// operator.
     pub ignored: Vec<Arc<str>>,
@@ -72,6 +74,17 @@ pub struct RouteBackend {
     pub sender_domains: Vec<Arc<str>>,
     /// Rules for its replies.
     pub rulebook: Arc<Rulebook>,
+}
+
+/// Drill that refuses backends for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteDrill {
+    /// Id of the drill, which no other drill of the route ever has.
+    pub id: Arc<str>,
+    /// Names of the backends that are refused. The routing need not have them.
+    pub backends: Vec<Arc<str>>,
+    /// Time for which they are refused, from the first sight of the id.
+    pub lasts: Duration,
 }
 
 /// Host and port. Displayed as Postfix writes a next hop without MX look-ups: `[host]:port`, `[ipv6:address]:port`
@@ -316,6 +329,7 @@ fn check(document: Document, reader: Reader) -> Result<Routing, Refusal> {
         sender_domains,
         operators,
         agents: _,
+        drill,
     } = document;
     let (list, backends) = match reader {
         Reader::ByName if !accounts.is_empty() => ("accounts", accounts),
@@ -361,8 +375,35 @@ fn check(document: Document, reader: Reader) -> Result<Routing, Refusal> {
         deliveries: self::deliveries(deliveries, reflex)?,
         sender_domains: lower_case(&sender_domains),
         operators,
+        drill: drill.map(self::drill).transpose()?,
         ignored,
     })
+}
+
+/// Longest drill that a document may order.
+const LONGEST_DRILL: Duration = Duration::from_hours(24);
+/// Longest id of a drill in bytes.
+const MAX_DRILL_ID: usize = 128;
+
+fn drill(drill: document::Drill) -> Result<RouteDrill, Refusal> {
+    let document::Drill { id, backends, for_seconds } = drill;
+    if id.is_empty() || id.len() > MAX_DRILL_ID || !id.chars().all(is_name_letter) {
+        return Err(field(
+            "drill.id",
+            format!("use 1 to {MAX_DRILL_ID} letters, digits, dots, hyphens and underscores"),
+        ));
+    }
+    if backends.is_empty() {
+        return Err(field("drill.backends", "there is none; leave the drill out"));
+    }
+    let lasts = Duration::from_secs(for_seconds.into());
+    if lasts.is_zero() || lasts > LONGEST_DRILL {
+        return Err(field(
+            "drill.forSeconds",
+            format!("{for_seconds} is not between 1 and {}", LONGEST_DRILL.as_secs()),
+        ));
+    }
+    Ok(RouteDrill { id: id.into(), backends: backends.into_iter().map(Arc::from).collect(), lasts })
 }
 
 fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>) -> Result<RouteBackend, Refusal> {

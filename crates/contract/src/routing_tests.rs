@@ -72,6 +72,32 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
 }
 
 #[test]
+fn a_drill_names_its_backends_and_has_an_end() {
+    let with_drill = |drill: Value| {
+        let mut text = document();
+        text["drill"] = drill;
+        parse(&text.to_string()).map(|routing| routing.drill.unwrap()).map_err(|refusal| refusal.to_string())
+    };
+    let sound = json!({"id": "drill-7", "backends": ["nobody"], "forSeconds": 90});
+    let expected = RouteDrill { id: "drill-7".into(), backends: vec!["nobody".into()], lasts: Duration::from_secs(90) };
+    assert_eq!(with_drill(sound.clone()), Ok(expected));
+    assert_eq!(parse(&document().to_string()).unwrap().drill, None);
+    for (field, value) in [
+        ("id", json!("")),
+        ("id", json!("x".repeat(129))),
+        ("id", json!("two words")),
+        ("backends", json!([])),
+        ("forSeconds", json!(0)),
+        ("forSeconds", json!(86_401)),
+    ] {
+        let mut wrong = sound.clone();
+        wrong[field] = value;
+        let refusal = with_drill(wrong).unwrap_err();
+        assert!(refusal.starts_with(&format!("drill.{field}: ")), "{refusal}");
+    }
+}
+
+#[test]
 fn a_rate_is_the_time_between_two_messages() {
     let mut text = document();
     text["backends"][1]["rate"] = json!({"messages": 14, "perMilliseconds": 3000});

@@ -28,6 +28,7 @@ fn document() -> Value {
         "backends": [{"name": "a", "percent": 100, "standby": true, "host": "relay.example", "port": 587, "tls": {"mode": "StartTLS"}}],
         "breaker": {"consecutive": 3, "firstPauseMilliseconds": 1, "longestPauseMilliseconds": 1},
         "deliveries": {"consecutive": 10, "lastingMilliseconds": 50_000, "cooldownMilliseconds": 1},
+        "drill": {"id": "drill-7", "backends": ["a"], "forSeconds": 600},
     })
 }
 
@@ -53,6 +54,9 @@ fn the_schema_tells_sound_documents_from_others() {
         ("/breaker/firstPauseMilliseconds", json!(0)),
         ("/deliveries/consecutive", json!(0)),
         ("/operators", json!(null)),
+        ("/drill/id", json!("")),
+        ("/drill/backends", json!([])),
+        ("/drill/forSeconds", json!(0)),
     ] {
         let mut broken = document();
         let (parent, key) = pointer.rsplit_once('/').unwrap();

@@ -9,6 +9,7 @@ use mail_failover_core::model::{
     BackendDeliveries, DeliveryVerdict, FailingDeliveries, QueuedMail, SwitchedMail, ThrottledDeliveries,
 };
 
+use super::answers::Answers;
 use super::core::{BackendVerdict, BackendView, CoreView, Delivery, Disposition, LogEvent, SwitchView, TrafficVerdict};
 use super::reporter::ReportState;
 
@@ -28,8 +29,9 @@ struct Totals {
 pub struct DeliveryCounters(BTreeMap<Arc<str>, Totals>);
 
 impl DeliveryCounters {
-    /// Counts an event of the log, if it is about a backend of this routing.
-    pub fn count(&mut self, event: &LogEvent, routing: &Routing) {
+    /// Counts an event of the log, if it is about a backend of the routing in force.
+    pub fn count(&mut self, event: &LogEvent, answers: &Answers) {
+        let routing = &*answers.routing;
         let place = match event {
             LogEvent::Delivery(delivery) => &delivery.place,
             LogEvent::PossibleDuplicate(place) => place,
@@ -40,7 +42,8 @@ impl DeliveryCounters {
         match event {
             LogEvent::Delivery(Delivery { disposition: Disposition::Sent, .. }) => {
                 totals.sent += 1;
-                totals.diverted += u64::from(routing.backends[at].percent == 0);
+                // What a drill leads elsewhere is counted by the drill.
+                totals.diverted += u64::from(routing.backends[at].percent == 0 && answers.refused.is_none());
             }
             LogEvent::Delivery(Delivery { disposition: Disposition::Deferred, .. }) => totals.deferred += 1,
             LogEvent::Delivery(Delivery { disposition: Disposition::Bounced, .. }) => totals.bounced += 1,
@@ -83,6 +86,7 @@ impl DeliveryCounters {
             last_switch: view.last_switch.as_ref().map(|last| switched(last, view)),
             kept: view.kept.as_ref().map(|kept| kept.mail.clone()),
             queue,
+            drill: view.drill.as_ref().map(|drill| drill.mail.clone()),
         }
     }
 
@@ -92,7 +96,8 @@ impl DeliveryCounters {
         let verdict = verdicts.iter().find(|verdict| verdict.backend == backend.name);
         BackendDeliveries {
             verdict: verdict.map_or(DeliveryVerdict::Silent, |verdict| reported(&verdict.verdict)),
-            is_bypassed: backend.decided > 0 && backend.carries == 0,
+            // A drill is no news of the backend.
+            is_bypassed: backend.decided > 0 && backend.carries == 0 && !backend.is_refused,
             sent,
             deferred,
             bounced,

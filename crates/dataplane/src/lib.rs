@@ -8,6 +8,8 @@
 //! | `pacing` | the turn of each message or session at a backend with a limit of messages a second | yes |
 //! | `reading` | the meaning of replies that deliveries meet | yes |
 //! | `delivery_counters` | counters of messages, and the report made of them | yes |
+//! | `refused` | the backends that a drill leaves out | yes |
+//! | `drill_metrics` | metrics of drills, and the log of their turns | no |
 //! | `reporter` | reports to the operator's replicas | no |
 //! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
 //! | `source` | the sources of documents: a `ConfigMap`, a file | no |
@@ -22,9 +24,11 @@ pub mod answers;
 pub mod core;
 pub mod credentials;
 pub mod delivery_counters;
+pub mod drill_metrics;
 pub mod pacing;
 mod pinned;
 pub mod reading;
+pub mod refused;
 pub mod reporter;
 pub mod source;
 pub mod stable_hash;

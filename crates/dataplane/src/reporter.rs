@@ -20,8 +20,8 @@ use hyper_util::rt::TokioIo;
 use mail_failover_contract::document::{API_VERSION, OperatorEndpoint, RouteReference};
 use mail_failover_contract::{SERVER_NAME, report};
 use mail_failover_core::model::{
-    BackendDeliveries, DeliveryVerdict, EvidenceClass, FailingDeliveries, KeptMail, QueuedMail, SwitchedMail,
-    ThrottledDeliveries, Timestamp,
+    BackendDeliveries, DeliveryVerdict, DrillState, DrilledMail, EvidenceClass, FailingDeliveries, KeptMail,
+    QueuedMail, SwitchedMail, ThrottledDeliveries, Timestamp,
 };
 use mail_failover_runtime::backoff::{Backoff, jittered};
 use mail_failover_runtime::clock::Clock;
@@ -86,6 +86,8 @@ pub struct ReportState {
     pub kept: Option<KeptMail>,
     /// Mail in the queue; `None` if it is not known.
     pub queue: Option<QueuedMail>,
+    /// Latest drill, if there was one.
+    pub drill: Option<DrilledMail>,
 }
 
 impl ReportState {
@@ -95,6 +97,7 @@ impl ReportState {
         self.route != before.route
             || self.urgent() != before.urgent()
             || self.first_delivery() != before.first_delivery()
+            || self.drill_news() != before.drill_news()
     }
 
     /// Returns the parts of each backend's deliveries of which a change is news.
@@ -114,6 +117,11 @@ impl ReportState {
 
     fn first_delivery(&self) -> Option<(Option<i64>, bool)> {
         self.last_switch.as_ref().map(|switch| (switch.transition, switch.first_delivery_at.is_some()))
+    }
+
+    /// Returns the parts of the drill of which a change is news.
+    fn drill_news(&self) -> Option<(&Arc<str>, DrillState, bool)> {
+        self.drill.as_ref().map(|drill| (&drill.id, drill.state, drill.first_delivery_after.is_some()))
     }
 
     /// Returns the report as of now.
@@ -136,7 +144,21 @@ impl ReportState {
                 messages: queue.messages,
                 oldest_milliseconds: queue.oldest_at.map(|at| milliseconds(now.since(at))),
             }),
+            drill: self.drill.as_ref().map(|drill| drill_report(drill, now)),
         }
+    }
+}
+
+fn drill_report(drill: &DrilledMail, now: Timestamp) -> report::DrillReport {
+    let DrilledMail { id, state, refused, carried, let_through, began_at, first_delivery_after } = drill;
+    report::DrillReport {
+        id: id.to_string(),
+        state: state.as_str().to_owned(),
+        refused: *refused,
+        carried: *carried,
+        let_through: *let_through,
+        begun_milliseconds: milliseconds(now.since(*began_at)),
+        first_delivery_milliseconds: first_delivery_after.map(milliseconds),
     }
 }
 

@@ -37,6 +37,7 @@ fn a_turn_is_news_and_a_count_is_none() {
         last_switch: None,
         kept: None,
         queue: None,
+        drill: None,
     };
     let passing = state(backends(DeliveryVerdict::Passing));
     let mut counted = passing.clone();

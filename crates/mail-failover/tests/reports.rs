@@ -222,6 +222,7 @@ fn state(operators: &[&Taking], verdict: DeliveryVerdict) -> ReportState {
             backend: "ses-eu".into(),
         }),
         queue: None,
+        drill: None,
     }
 }
 

@@ -11,6 +11,7 @@ use mail_failover_dataplane::core::{
     AgentCore, CoreAction, CoreInput, Delivery, Disposition, LogEvent, LoggedReply, Place, SwitchProgress,
 };
 use mail_failover_dataplane::delivery_counters::DeliveryCounters;
+use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::reading::Sender;
 use mail_failover_dataplane::reporter::Reporter;
 use mail_failover_dataplane::source::{DocumentSource, SourceEvent, SourceMessage};
@@ -103,6 +104,8 @@ pub struct DriverOutputs {
     pub readiness: Readiness,
     /// Metrics of backends.
     pub metrics: BackendMetrics,
+    /// Metrics of drills.
+    pub drills: DrillMetrics,
 }
 
 /// Owner of the core.
@@ -168,6 +171,7 @@ impl Driver {
             self.act(now);
             if is_tick {
                 self.report();
+                self.show_drill();
             }
         }
     }
@@ -211,11 +215,11 @@ impl Driver {
     fn result(&mut self, result: &EvidenceOf) {
         let Some(answers) = self.core.answers() else { return };
         let delivery = LogEvent::Delivery(result.delivery());
-        self.counters.count(&delivery, &answers.routing);
+        self.counters.count(&delivery, &answers);
         self.core.handle(result.at, CoreInput::LogEvent(delivery));
         if result.evidence.is_ambiguous {
             let duplicate = LogEvent::PossibleDuplicate(result.place());
-            self.counters.count(&duplicate, &answers.routing);
+            self.counters.count(&duplicate, &answers);
             self.core.handle(result.at, CoreInput::LogEvent(duplicate));
         }
     }
@@ -251,7 +255,13 @@ impl Driver {
                     CoreAction::Report => self.report(),
                 }
             }
+            self.show_drill();
         }
+    }
+
+    fn show_drill(&mut self) {
+        let view = self.core.view();
+        self.outputs.drills.show(view.as_ref().and_then(|view| view.drill.as_ref()));
     }
 
     fn report(&self) {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use mail_failover_dataplane::core::{AgentCore, CoreMemory};
 use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::reporter::{self, Reporter};
 use mail_failover_dataplane::source::{self, DocumentSource};
@@ -230,6 +231,7 @@ pub async fn serve(
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
         metrics: backend_metrics.clone(),
+        drills: DrillMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
     };
     let mut driver = Driver::new(AgentCore::new(memory(&saved)), clock, outputs);
     if let Some(document) = saved.get(&StateRecord::Document) {

@@ -75,6 +75,7 @@ impl Scout {
         let mut asked = JoinSet::new();
         for backend in answers.usable_backends().filter(|_| !answers.routing.is_withdrawn) {
             let is_due = pauses.get(&backend.name).is_none_or(|(_, at)| *at <= now);
+            let is_due = is_due && !answers.is_refused(&backend.name);
             if !is_due || !self.learnt.is_unknown(&backend.name) || asked.len() >= AT_A_TIME {
                 continue;
             }
@@ -90,7 +91,8 @@ impl Scout {
     // ADR-0158: A trial begins with a session and not with a message.
     async fn prepare_trials(&mut self, answers: &Answers) {
         let mut tried = JoinSet::new();
-        for trial in answers.trials.iter().filter(|trial| !trial.is_taken() && !trial.is_prepared()).take(AT_A_TIME) {
+        let trials = answers.trials.iter().filter(|trial| !answers.is_refused(trial.backend()));
+        for trial in trials.filter(|trial| !trial.is_taken() && !trial.is_prepared()).take(AT_A_TIME) {
             let mut backends = answers.routing.backends.iter();
             let Some(backend) = backends.find(|backend| backend.name == *trial.backend()).cloned() else { continue };
             self.attempts += 1;

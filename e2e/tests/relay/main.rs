@@ -3,6 +3,7 @@
 
 mod client;
 mod clients;
+mod drills;
 mod fixture;
 mod front;
 mod life;

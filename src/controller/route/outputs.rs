@@ -118,6 +118,7 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
             agents: cx.agents,
+            drill: None,
             now: cx.drift.wall(cx.now),
         };
         let is_withdrawn = decided.decision.is_withdrawn();

@@ -118,7 +118,8 @@ impl Agents {
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue } = report;
+        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue, drill: _ } =
+            report;
         if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }

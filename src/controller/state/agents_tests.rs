@@ -223,6 +223,7 @@ fn hear(env: &mut TestEnv, agent: &str, sequence: u64) {
         last_switch: None,
         kept: None,
         queue: None,
+        drill: None,
     };
     env.state.handle(env.now, Input::AgentReport(Box::new(report)));
     env.run(1.0);

@@ -65,6 +65,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
         last_switch: None,
         kept: None,
         queue: None,
+        drill: None,
     }
 }
 

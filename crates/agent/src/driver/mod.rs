@@ -23,13 +23,14 @@ use super::metrics::TrafficMetrics;
 use super::sessions::BegunSessions;
 use super::socketmap::SocketmapView;
 use super::status::{
-    BackendStatus, CredentialsStatus, DocumentStatus, KeptStatus, MailLogStatus, QueueStatus, ReportsStatus,
-    SourceState, SourceStatus, StateStatus, Status, SwitchStatus, milliseconds, rfc_3339,
+    BackendStatus, CredentialsStatus, DocumentStatus, DrillStatus, KeptStatus, MailLogStatus, QueueStatus,
+    ReportsStatus, SourceState, SourceStatus, StateStatus, Status, SwitchStatus, milliseconds, rfc_3339,
 };
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::core::{AgentCore, Cause, CoreAction, CoreInput, LogEvent, SwitchOrder, SwitchProgress};
 use mail_failover_dataplane::credentials::Credentials;
 use mail_failover_dataplane::delivery_counters::DeliveryCounters;
+use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::reporter::Reporter;
 use mail_failover_dataplane::source::{DocumentSource, SourceEvent, SourceMessage};
 use mail_failover_dataplane::state_writer::StateWriter;
@@ -80,6 +81,8 @@ pub struct DriverOutputs {
     pub metrics: DriverMetrics,
     /// Metrics of real mail.
     pub traffic: TrafficMetrics,
+    /// Metrics of drills.
+    pub drills: DrillMetrics,
 }
 
 /// Settings of the driver, and the parts that its status reads.
@@ -217,6 +220,7 @@ impl Driver {
                     self.note_stalls();
                     self.doubt_log();
                     self.show_kept();
+                    self.show_drill();
                     self.report();
                 }
                 count = inputs.log_events.recv_many(&mut log_events, LOG_EVENTS), if !inputs.log_events.is_closed() || !inputs.log_events.is_empty() => {
@@ -239,8 +243,8 @@ impl Driver {
             {
                 self.settings.sessions.heard_of(&routing.backends[at].name);
             }
-            if let Some(routing) = routing {
-                self.counters.count(&event, routing);
+            if let Some(answers) = &answers {
+                self.counters.count(&event, answers);
             }
             self.core.handle(now, CoreInput::LogEvent(event));
         }
@@ -267,6 +271,12 @@ impl Driver {
         if let Some(view) = self.core.view() {
             self.outputs.traffic.set_kept(view.kept.as_ref(), now);
         }
+    }
+
+    /// Shows the counts of a drill, which grow by themselves.
+    fn show_drill(&mut self) {
+        let view = self.core.view();
+        self.outputs.drills.show(view.as_ref().and_then(|view| view.drill.as_ref()));
     }
 
     /// Tells once if the log is read and not understood.
@@ -410,6 +420,7 @@ impl Driver {
                 self.outputs.traffic.set_breakers(&view.backends);
                 self.outputs.traffic.set_kept(view.kept.as_ref(), now);
             }
+            self.show_drill();
             // An action may be news to the operator. A report without news waits for the next heartbeat.
             self.report();
         }
@@ -473,7 +484,9 @@ impl Driver {
         let text = "Postfix is reloaded and its queue flushed, so that messages go where they may now";
         match cause {
             Cause::Opened { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
-            Cause::Start | Cause::Operator => tracing::info!(number, %cause, ?gained, ?lost, "{text}"),
+            Cause::Start | Cause::Operator | Cause::Drill { .. } => {
+                tracing::info!(number, %cause, ?gained, ?lost, "{text}")
+            }
         }
         self.outputs.metrics.ordered(&order);
         self.outputs.switch_orders.send_replace(Some(order));
@@ -522,6 +535,7 @@ impl Driver {
             last_switch: view.as_ref().and_then(|view| view.last_switch.as_ref()).map(SwitchStatus::of),
             possible_duplicates: view.as_ref().map_or(0, |view| view.possible_duplicates),
             kept: view.as_ref().and_then(|view| view.kept.as_ref()).map(KeptStatus::of),
+            drill: view.as_ref().and_then(|view| view.drill.as_ref()).map(DrillStatus::of),
             queue: self.settings.queue.borrow().map(QueueStatus::of),
             diverted: self.counters.diverted(),
             reports: ReportsStatus::of(self.outputs.reporter.status()),

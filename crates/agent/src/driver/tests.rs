@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 use crate::sessions::BegunSessions;
+use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::reporter;
 use mail_failover_dataplane::source::{NoDocument, SourceError};
 use mail_failover_dataplane::state_writer::{StateMetrics, StateWriter};
@@ -84,6 +85,7 @@ async fn start(folder: Folder) -> Agent {
         readiness: readiness.clone(),
         metrics,
         traffic: TrafficMetrics::new(&mut registry),
+        drills: DrillMetrics::new(&mut registry),
     };
     let mut driver = Driver::new(AgentCore::new(None), settings, outputs, vec![file()]);
     if let Some(document) = saved.get(&StateRecord::Document) {

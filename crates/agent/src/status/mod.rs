@@ -9,7 +9,7 @@ use std::time::Duration;
 use mail_failover_core::model::{QueuedMail, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use mail_failover_dataplane::core::{BackendView, BreakerView, KeptView, SwitchView};
+use mail_failover_dataplane::core::{BackendView, BreakerView, DrillView, KeptView, SwitchView};
 use mail_failover_dataplane::credentials::LoginState;
 use mail_failover_dataplane::reporter::{ReplicaReporting, ReporterStatus};
 
@@ -46,6 +46,9 @@ pub struct Status {
     /// Messages that backends refuse by a 5xx and that wait, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptStatus>,
+    /// Latest drill, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillStatus>,
     /// Mail in the queue, when it was last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueStatus>,
@@ -195,6 +198,9 @@ pub struct BackendStatus {
     /// Messages that may go there within 24 hours, this agent's part of the backend's limits. Absent for any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_day: Option<u64>,
+    /// True if a drill refuses it now although it works.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
     /// Breaker, if it is open: messages try the backend last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerStatus>,
@@ -275,6 +281,29 @@ pub struct KeptStatus {
     pub about: BTreeMap<String, u64>,
 }
 
+/// A drill, which refuses backends for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillStatus {
+    /// Id of the drill.
+    pub id: String,
+    /// State: `Refusing`, `Idle` while no other backend may carry the mail, `Lifted` because every other one failed for
+    /// real, or `Over`.
+    pub state: String,
+    /// Names of the backends.
+    pub backends: Vec<String>,
+    /// Time at which its id was first seen.
+    pub since: String,
+    /// Time at which it ends whatever happens.
+    pub ends: String,
+    /// Answers to Postfix that left a refused backend out.
+    pub refused: u64,
+    /// Messages that other backends took meanwhile.
+    pub carried: u64,
+    /// Messages that a refused backend took meanwhile, because nothing else was left for them.
+    pub let_through: u64,
+}
+
 /// Mail in the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -337,7 +366,18 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 impl BackendStatus {
     /// Converts the view of a backend, without its login and its authority.
     pub(super) fn of(view: &BackendView) -> Self {
-        let BackendView { name, next_hop, decided, carries, standby, alternate, breaker, failing, last_success } = view;
+        let BackendView {
+            name,
+            next_hop,
+            decided,
+            carries,
+            standby,
+            alternate,
+            is_refused,
+            breaker,
+            failing,
+            last_success,
+        } = view;
         Self {
             name: name.to_string(),
             next_hop: next_hop.clone(),
@@ -345,6 +385,7 @@ impl BackendStatus {
             carried_percent: *carries,
             standby: *standby,
             alternate: alternate.as_str().to_owned(),
+            refused: *is_refused,
             breaker: breaker.map(|BreakerView { since, next_trial_at }| BreakerStatus {
                 open_since: rfc_3339(since),
                 next_trial: next_trial_at.map(rfc_3339),
@@ -389,6 +430,22 @@ impl KeptStatus {
             oldest_since: rfc_3339(mail.oldest_at),
             oldest_at_backend: mail.backend.to_string(),
             about: by_about.iter().map(|(about, count)| (about.to_string(), *count)).collect(),
+        }
+    }
+}
+
+impl DrillStatus {
+    pub(super) fn of(view: &DrillView) -> Self {
+        let DrillView { mail, backends, ends_at } = view;
+        Self {
+            id: mail.id.to_string(),
+            state: mail.state.as_str().to_owned(),
+            backends: backends.iter().map(ToString::to_string).collect(),
+            since: rfc_3339(mail.began_at),
+            ends: rfc_3339(*ends_at),
+            refused: mail.refused,
+            carried: mail.carried,
+            let_through: mail.let_through,
         }
     }
 }

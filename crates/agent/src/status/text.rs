@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{
-    CredentialsState, KeptStatus, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status, SwitchStatus,
+    CredentialsState, DrillStatus, KeptStatus, MailLogStatus, ReplicaStatus, ReportsStatus, SourceState, Status,
+    SwitchStatus,
 };
 
 /// Returns the status as a page.
@@ -40,6 +41,9 @@ pub fn text(status: &Status) -> String {
     }
     if !status.backends.is_empty() {
         backends(status, &mut page);
+    }
+    if let Some(drill) = &status.drill {
+        self::drill(status, drill, &mut page);
     }
     if let Some(switch) = &status.last_switch {
         self::switch(status, switch, &mut page);
@@ -120,6 +124,9 @@ fn backends(status: &Status, page: &mut String) {
         if !limits.is_empty() {
             let _ = writeln!(page, "  at most {}: its part of the backend's limits", limits.join(", "));
         }
+        if backend.refused {
+            page.push_str("  REFUSED by a drill: messages go by the others although it works\n");
+        }
         if let Some(failing) = &backend.failing {
             let (count, since) = (failing.count, ago(status, &failing.since));
             let times = if count == 1 { "time" } else { "times" };
@@ -145,6 +152,23 @@ fn backends(status: &Status, page: &mut String) {
             let _ = writeln!(page, "  authority: {problem}");
         }
     }
+}
+
+fn drill(status: &Status, drill: &DrillStatus, page: &mut String) {
+    let DrillStatus { id, state, backends, since, ends, refused, carried, let_through } = drill;
+    let backends = backends.join(", ");
+    let state = match state.as_str() {
+        "Refusing" => format!("refuses {backends} {} more at most", in_time(status, ends)),
+        "Idle" => format!("refuses nothing: no other backend may carry the mail of {backends}"),
+        "Lifted" => format!("lifted, because every other backend failed for real; {backends} is used again"),
+        "Over" => format!("over; {backends} is used again"),
+        other => other.to_owned(),
+    };
+    let _ = writeln!(page, "\nDrill      {id}, begun {}: {state}", ago(status, since));
+    let _ = writeln!(
+        page,
+        "           {carried} messages taken by others, {let_through} let through, {refused} answers without it"
+    );
 }
 
 fn width<'a>(header: &str, cells: impl Iterator<Item = &'a String>) -> usize {

@@ -13,6 +13,7 @@ fn status() -> Status {
         alternate: if name == "ses" { "No" } else { "Used" }.to_owned(),
         least_interval_milliseconds: (name == "sendgrid").then_some(71),
         messages_per_day: None,
+        refused: false,
         breaker: None,
         failing: None,
         last_success: None,
@@ -49,6 +50,7 @@ fn status() -> Status {
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
         kept: None,
+        drill: None,
         queue: None,
         diverted: 0,
         state: StateStatus { directory: "/var/lib/mail-failover".to_owned(), problem: None },
@@ -72,6 +74,37 @@ sendgrid  [sendgrid.example]:587    100 %    100 %  yes      yes        loaded
 Mail log   /var/log/mail.log
 ";
     assert_eq!(text(&status()), want);
+}
+
+#[test]
+fn a_drill_is_told_with_its_backend_and_its_end() {
+    let mut status = status();
+    status.backends[0].refused = true;
+    let drill = |state: &str| DrillStatus {
+        id: "drill-7".to_owned(),
+        state: state.to_owned(),
+        backends: vec!["ses".to_owned()],
+        since: "2026-11-25T11:58:00Z".to_owned(),
+        ends: "2026-11-25T12:03:00Z".to_owned(),
+        refused: 5,
+        carried: 4,
+        let_through: 1,
+    };
+    status.drill = Some(drill("Refusing"));
+    let page = text(&status);
+    for line in [
+        "  REFUSED by a drill: messages go by the others although it works",
+        "Drill      drill-7, begun 2m 0s ago: refuses ses for 3m 0s more at most",
+        "           4 messages taken by others, 1 let through, 5 answers without it",
+    ] {
+        assert!(page.lines().any(|have| have == line), "{line}\n{page}");
+    }
+    status.drill = Some(drill("Lifted"));
+    let page = text(&status);
+    assert!(
+        page.contains("begun 2m 0s ago: lifted, because every other backend failed for real; ses is used again"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{EvidenceClass, ObjectKey, Stage, Timestamp};
+use super::{DrilledMail, EvidenceClass, ObjectKey, Stage, Timestamp};
 
 /// Process beside an MTA that reports the deliveries of one route's mail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,4 +155,6 @@ pub struct AgentReport {
     pub kept: Option<KeptMail>,
     /// Mail in the queue; `None` if the agent does not tell.
     pub queue: Option<QueuedMail>,
+    /// Latest drill that it was told of, if there was one.
+    pub drill: Option<DrilledMail>,
 }

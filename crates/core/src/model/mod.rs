@@ -8,6 +8,7 @@ mod backend;
 mod deliveries;
 mod dns;
 mod dns_provider;
+mod drilled_mail;
 mod evidence;
 mod identity;
 mod key;
@@ -34,6 +35,7 @@ pub use dns::{
     InvalidDnsServer, dns_name, is_in_zone,
 };
 pub use dns_provider::{DnsEndpointObject, DnsProvider, DnsUpdates};
+pub use drilled_mail::{DrillState, DrilledMail};
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_contract::routing::{NextHop, RouteBackend, TlsPolicy, Verification};
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{DrillState, EvidenceClass, Timestamp};
 
 use crate::answers::Answers;
 use crate::stable_hash::StableHash;
@@ -33,7 +33,7 @@ impl SwitchOrder {
     pub fn transition(&self, in_force: i64) -> Option<i64> {
         match self.cause {
             Cause::Operator | Cause::Start => Some(in_force),
-            Cause::Opened { .. } => None,
+            Cause::Opened { .. } | Cause::Drill { .. } => None,
         }
     }
 }
@@ -52,6 +52,11 @@ pub enum Cause {
         /// Class of the failures.
         class: EvidenceClass,
     },
+    /// A drill has begun or ended.
+    Drill {
+        /// Its state now.
+        state: DrillState,
+    },
 }
 
 impl Cause {
@@ -61,6 +66,7 @@ impl Cause {
             Self::Start => "Start",
             Self::Operator => "Operator",
             Self::Opened { .. } => "Opened",
+            Self::Drill { .. } => "Drill",
         }
     }
 }
@@ -73,6 +79,14 @@ impl fmt::Display for Cause {
             Self::Opened { backend, class } => {
                 write!(f, "messages try {backend} last: {}", class.as_str())
             }
+            Self::Drill { state: DrillState::Refusing } => f.write_str("a drill refuses backends"),
+            Self::Drill { state: DrillState::Idle } => {
+                f.write_str("a drill refuses nothing, because no other backend may carry the mail")
+            }
+            Self::Drill { state: DrillState::Lifted } => {
+                f.write_str("a drill is lifted, because every other backend fails for real")
+            }
+            Self::Drill { state: DrillState::Over } => f.write_str("a drill is over"),
         }
     }
 }
@@ -138,13 +152,14 @@ fn visible(answers: &Answers) -> Vec<VisibleBackend<'_>> {
     visible
 }
 
-/// Returns true if the MTA sees any difference. A change in which backends are standbys is none.
+/// Returns true if the MTA sees any difference in the shares. A change in which backends are standbys is none, and
+/// neither is a drill.
 pub(super) fn differs(before: &Answers, after: &Answers) -> bool {
-    mark(before) != mark(after)
+    shares_mark(before) != shares_mark(after)
 }
 
-/// Returns [`SwitchOrder::mark`] of these answers.
-pub(super) fn mark(answers: &Answers) -> String {
+/// Returns a text that is equal for equal shares of equal backends.
+fn shares_mark(answers: &Answers) -> String {
     use fmt::Write;
     let mut mark = answers.routing.route_uid.to_string();
     if answers.routing.is_withdrawn {
@@ -175,6 +190,17 @@ pub(super) fn mark(answers: &Answers) -> String {
         hash = sender_domains.iter().fold(hash, |hash, domain| hash.part(domain.as_bytes())).part(b"");
     }
     let _ = write!(mark, " {:016x}", hash.finish());
+    mark
+}
+
+/// Returns [`SwitchOrder::mark`] of these answers.
+pub(super) fn mark(answers: &Answers) -> String {
+    use fmt::Write;
+    let mut mark = shares_mark(answers);
+    for name in answers.refused.iter().flat_map(|refused| refused.names()) {
+        // Writing to a String cannot fail.
+        let _ = write!(mark, " refused={name}");
+    }
     mark
 }
 

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{DrillState, Timestamp};
 
+use super::drill::OtherWays;
 use super::{
-    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Disposition, InForce, SavedBreaker, SavedDay, SwitchOrder,
-    SwitchView, change,
+    AgentCore, BackendState, Cause, CoreAction, CoreMemory, Delivery, Disposition, InForce, SavedBreaker, SavedDay,
+    SwitchOrder, SwitchView, change, traffic,
 };
 use crate::answers::{Answers, Trial};
+use crate::refused::RefusedBackends;
 
 /// Least time between two reloads for breakers that open.
 // Each reload makes Postfix start its processes anew.
@@ -41,6 +43,30 @@ impl InForce {
         self.traffic.iter().filter_map(|traffic| traffic.breaker.trial()).collect()
     }
 
+    /// Returns the ways out for mail other than these backends, which a drill refuses since then.
+    fn other_ways(&self, refused: &RefusedBackends, since: Timestamp) -> OtherWays {
+        let spent = self.spent();
+        let (mut is_any_known, mut carries, mut has_alternates, mut ways, mut failing) = (false, false, false, 0, 0);
+        for (at, backend) in self.routing.backends.iter().enumerate() {
+            let is_alternate = backend.alternate && (backend.percent > 0 || backend.standby) && !spent[at];
+            if refused.contains(&backend.name) {
+                is_any_known = true;
+                carries |= backend.percent > 0;
+            } else if backend.percent > 0 || is_alternate {
+                has_alternates |= is_alternate;
+                ways += 1;
+                failing += usize::from(self.traffic[at].fails_since(since));
+            }
+        }
+        if !is_any_known || ways == 0 || (carries && !has_alternates) {
+            OtherWays::None
+        } else if failing == ways {
+            OtherWays::Failing
+        } else {
+            OtherWays::Open
+        }
+    }
+
     /// Returns the state of each backend, as far as it decides how refusals are read.
     fn states(&self, usable: &[bool]) -> Vec<BackendState> {
         let backends = self.routing.backends.iter().zip(&self.traffic).zip(usable);
@@ -67,9 +93,34 @@ impl AgentCore {
                 day.handle_timeout(now);
             }
         }
+        self.drills.handle_timeout(now);
+        self.consider_drill();
         self.reorder(now);
         self.free_when_due(now);
         self.report_news();
+    }
+
+    /// Draws the conclusion for the drill under way from the other ways out.
+    fn consider_drill(&mut self) {
+        if let (Some(in_force), Some((since, refused))) = (&self.in_force, self.drills.under_way()) {
+            let others = in_force.other_ways(refused, since);
+            self.drills.consider(others);
+        }
+    }
+
+    /// Takes a delivery of the backend at this position into account for the drill under way.
+    // ADR-0165: A drill leaves its backend out of the lists, and ends by itself.
+    pub(super) fn note_drilled(&mut self, now: Timestamp, at: usize, delivery: &Delivery) {
+        let (Some(in_force), Some((since, refused))) = (&self.in_force, self.drills.refusing()) else { return };
+        let (backend, began_at) = (in_force.routing.backends[at].name.clone(), now - delivery.took);
+        match delivery.disposition {
+            Disposition::Sent => self.drills.sent(now, began_at, &backend),
+            // The message would have tried the refused backend next. It must not wait for the drill.
+            Disposition::Deferred if began_at >= since && !refused.contains(&backend) && traffic::fails(delivery) => {
+                self.drills.lift();
+            }
+            Disposition::Deferred | Disposition::Bounced | Disposition::PassedOn => {}
+        }
     }
 
     /// Publishes the order of the lists, if a breaker or what is left of a day has changed it.
@@ -79,11 +130,12 @@ impl AgentCore {
         let is_open_news = in_force.open() != before.open;
         let is_spent_news = in_force.spent() != before.spent;
         let wants_saving = in_force.want_saving();
-        if is_open_news || is_spent_news || in_force.trials() != before.trials {
-            // No switch: the shares stay as they are.
+        let is_drill_news = self.drills.refusing().map(|(_, refused)| refused) != before.refused.as_ref();
+        if is_open_news || is_spent_news || is_drill_news || in_force.trials() != before.trials {
+            // No switch but for a drill: the shares stay as they are.
             self.update_answers(now, Some(&before), Cause::Operator);
         }
-        if is_open_news || wants_saving {
+        if is_open_news || wants_saving || self.drills.take_unsaved() {
             self.actions.push(CoreAction::Remember(self.memory()));
         }
     }
@@ -135,11 +187,13 @@ impl AgentCore {
 
     /// Computes the answers for the MTA, and orders a switch if the shares have changed.
     pub(super) fn update_answers(&mut self, now: Timestamp, before: Option<&Arc<Answers>>, cause: Cause) {
+        self.consider_drill();
+        let refused = self.drills.refusing().map(|(_, refused)| refused.clone());
         let Some(in_force) = &mut self.in_force else { return };
         let decided = Answers::as_decided(in_force.routing.clone());
         let learnt = Arc::new(self.refusals.learnt(&in_force.states(&decided.usable)));
         let (open, spent, trials) = (in_force.open(), in_force.spent(), in_force.trials());
-        let answers = Arc::new(Answers { open, spent, trials, learnt, ..decided });
+        let answers = Arc::new(Answers { open, spent, trials, learnt, refused, ..decided });
         let gained = change::gained(before.map(|before| &**before), &answers);
         let is_decision = before.is_none_or(|before| change::differs(before, &answers));
         if let Some(before) = before.filter(|_| is_decision) {
@@ -156,11 +210,18 @@ impl AgentCore {
             return;
         }
         self.actions.push(CoreAction::Publish(answers.clone()));
-        if !is_decision {
-            return;
+        let before_drill = before.and_then(|before| before.refused.as_ref());
+        if is_decision {
+            let lost = before.map(|before| change::gained(Some(&answers), before)).unwrap_or_default();
+            self.order_switch(now, cause, &answers, gained, lost);
+        } else if before_drill != answers.refused.as_ref() {
+            // What is queued for a backend goes another way, too, and what was deferred is not left for minutes.
+            let state = self.drills.state().unwrap_or(DrillState::Over);
+            let names =
+                |refused: Option<&Arc<RefusedBackends>>| refused.map_or(vec![], |refused| refused.names().to_vec());
+            let (gained, lost) = (names(before_drill), names(answers.refused.as_ref()));
+            self.order_switch(now, Cause::Drill { state }, &answers, gained, lost);
         }
-        let lost = before.map(|before| change::gained(Some(&answers), before)).unwrap_or_default();
-        self.order_switch(now, cause, &answers, gained, lost);
     }
 
     /// Publishes what refusals have taught, if that is news.
@@ -185,14 +246,19 @@ impl AgentCore {
             next_hop: backend.next_hop.to_string(),
             hours: day.hours(),
         });
-        CoreMemory { route_uid: in_force.routing.route_uid.to_string(), open: open.collect(), days: days.collect() }
+        CoreMemory {
+            route_uid: in_force.routing.route_uid.to_string(),
+            open: open.collect(),
+            days: days.collect(),
+            drills: self.drills.saved(),
+        }
     }
 
     /// Orders a report if the verdict on any backend has changed.
     fn report_news(&mut self) {
         let verdicts: Vec<_> =
             self.verdicts().into_iter().map(|verdict| (verdict.backend, verdict.verdict.troubled_by())).collect();
-        if verdicts != self.reported {
+        if self.drills.take_news() || verdicts != self.reported {
             self.reported = verdicts;
             self.actions.push(CoreAction::Report);
         }

@@ -7,9 +7,10 @@ use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{DeliveryStage, EvidenceClass, Timestamp};
 
 use super::allowance::HourCount;
+use super::drill::SavedDrill;
 use super::traffic::FailureRun;
 
-/// Open breakers and counts of messages, as the core saves them. Times are microseconds since the Unix epoch.
+/// Open breakers, counts of messages and drills, as the core saves them. Times are microseconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CoreMemory {
@@ -22,6 +23,9 @@ pub struct CoreMemory {
     /// Messages that backends with a limit of a day have taken.
     #[serde(default)]
     pub days: Vec<SavedDay>,
+    /// Latest drills, the one under way included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drills: Vec<SavedDrill>,
 }
 
 /// Messages that a backend took within a day.

@@ -19,6 +19,7 @@ mod allowance;
 mod breaker;
 mod change;
 mod conclusions;
+mod drill;
 pub mod log_event;
 mod memory;
 mod refusals;
@@ -32,12 +33,14 @@ use mail_failover_contract::routing::{Refusal, RouteBackend, Routing, may_replac
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use self::allowance::DayCount;
+use self::drill::Drills;
 use self::refusals::{BackendState, Refusals};
 use self::traffic::BackendTraffic;
 use super::answers::Answers;
 
 pub use allowance::HourCount;
 pub use change::{Cause, SwitchOrder, SwitchProgress};
+pub use drill::{DrillView, SavedDrill};
 pub use log_event::{Delivery, Disposition, LogEvent, LoggedReply, MessageRefusal, Place};
 pub use memory::{CoreMemory, SavedBreaker, SavedDay};
 pub use refusals::KeptView;
@@ -89,6 +92,8 @@ pub struct AgentCore {
     possible_duplicates: u64,
     /// Messages that backends refuse and that are kept.
     refusals: Refusals,
+    /// Drills that documents have ordered.
+    drills: Drills,
     /// Verdicts of the latest report.
     reported: Vec<(Arc<str>, Option<EvidenceClass>)>,
     actions: Vec<CoreAction>,
@@ -166,7 +171,7 @@ impl AgentCore {
         let limits = in_force.routing.backends.iter().map(|backend| backend.messages_per_day);
         let days = in_force.days.iter().zip(limits).filter_map(|(day, limit)| day.next_timeout(limit));
         let freeing = in_force.freeing.and(self.freed_at).map(|at| at + conclusions::BETWEEN_FREEINGS);
-        lapses.chain(days).chain(freeing).chain(self.refusals.next_timeout()).min()
+        lapses.chain(days).chain(freeing).chain(self.refusals.next_timeout()).chain(self.drills.next_timeout()).min()
     }
 
     /// Returns the actions that have come up since the last call.
@@ -206,6 +211,10 @@ impl AgentCore {
             let saved = remembered.as_ref().and_then(|memory| memory.day_of(backend));
             days.push(known.or_else(|| Some(DayCount::restored(&saved?.hours, now))).unwrap_or_default());
         }
+        if same_route.is_none() {
+            self.drills = Drills::restored(remembered.as_ref().map_or(&[], |memory| &memory.drills));
+        }
+        self.drills.ordered(now, routing.drill.as_ref());
         let answers = Arc::new(Answers::as_decided(routing.clone()));
         self.in_force = Some(InForce { routing, answers, traffic, days, freeing: None });
         let cause = if before.is_none() { Cause::Start } else { Cause::Operator };
@@ -229,6 +238,7 @@ impl AgentCore {
         if let (Some(last), EvidenceClass::Ok) = (&mut self.last_switch, delivery.class) {
             last.delivered(now, &in_force.routing.backends[at].name, delivery.took);
         }
+        self.note_drilled(now, at, &delivery);
         self.reconsider(now);
         if is_news {
             self.relearn(now);
@@ -259,5 +269,7 @@ impl AgentCore {
 
 #[cfg(test)]
 mod breaker_tests;
+#[cfg(test)]
+mod drill_tests;
 #[cfg(test)]
 mod tests;

@@ -277,6 +277,14 @@ impl BackendTraffic {
         Some(TrafficVerdict::Working { at })
     }
 
+    /// True if it does not take mail: its breaker is open, or since then it has failed or asked for less, and nothing was
+    /// taken afterwards.
+    pub(super) fn fails_since(&self, since: Timestamp) -> bool {
+        self.breaker.open_since().is_some()
+            || self.run.as_ref().is_some_and(|run| run.until >= since)
+            || self.throttled.as_ref().is_some_and(|run| run.until >= since)
+    }
+
     /// True if the backend has asked for less mail within the last minute.
     pub(super) fn is_throttled(&self, now: Timestamp) -> bool {
         self.throttled_at.is_some_and(|at| now.since(at) < THROTTLED_FOR)
@@ -286,6 +294,11 @@ impl BackendTraffic {
     pub(super) fn last_success(&self) -> Option<Timestamp> {
         self.last_success
     }
+}
+
+/// Returns true if a delivery shows that the backend does not take mail now.
+pub(super) fn fails(delivery: &Delivery) -> bool {
+    delivery.class.effect() == Effect::Failure || is_throttling(delivery)
 }
 
 /// Returns true if a backend asks for less mail. What it says to a log-in may be about the number of our own.

@@ -7,7 +7,7 @@ use mail_failover_core::model::{EvidenceClass, Timestamp};
 
 use crate::answers::Answers;
 
-use super::{AgentCore, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
+use super::{AgentCore, DrillView, FailureRun, KeptView, SwitchOrder, SwitchProgress, ThrottledRun};
 
 /// State of the core at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct CoreView {
     pub possible_duplicates: u64,
     /// Messages that backends refuse and that are kept, if there are any.
     pub kept: Option<KeptView>,
+    /// Latest drill, if there was one.
+    pub drill: Option<DrillView>,
 }
 
 /// View of one backend.
@@ -43,6 +45,8 @@ pub struct BackendView {
     pub standby: bool,
     /// Use of the backend for messages that another one does not take.
     pub alternate: AlternateUse,
+    /// True if a drill refuses it now.
+    pub is_refused: bool,
     /// State of the breaker, if it is open.
     pub breaker: Option<BreakerView>,
     /// Failures since the last success.
@@ -177,6 +181,7 @@ impl AgentCore {
             carries: carried[at],
             standby: backend.standby,
             alternate: alternate_use(&in_force.answers, at),
+            is_refused: in_force.answers.is_refused(&backend.name),
             breaker: in_force.traffic[at]
                 .breaker
                 .open_since()
@@ -192,6 +197,7 @@ impl AgentCore {
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,
             kept: self.refusals.view(),
+            drill: self.drills.view(),
         })
     }
 }

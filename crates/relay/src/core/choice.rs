@@ -57,13 +57,26 @@ pub fn ways(answers: &Answers, rotation: &mut Rotation, domain: Option<&str>, me
     let Some(first) = rotation.next(&fitting) else { return vec![] };
     let in_order = answers.in_order(message, first, |backend| may_send(backend, domain));
     let mut ways: Vec<_> = in_order.iter().map(|backend| way(backend, false)).collect();
-    for backend in answers.usable_backends() {
-        // Where the operator would send mail now, a message that was refused may go, too.
-        if may_send(backend, domain) && ways.iter().all(|known| known.backend != backend.name) {
-            ways.push(way(backend, true));
+    // Where the operator would send mail now, a message that was refused may go, too.
+    let (refused, others): (Vec<_>, Vec<_>) = answers
+        .usable_backends()
+        .filter(|backend| may_send(backend, domain))
+        .partition(|backend| answers.is_refused(&backend.name));
+    add(&mut ways, &others, true);
+    // No message is lost or waits for a drill: what it refuses takes what nobody else does.
+    // ADR-0165: A drill leaves its backend out of the lists, and ends by itself.
+    add(&mut ways, &answers.refused_ways(first, |backend| may_send(backend, domain)), false);
+    add(&mut ways, &refused, true);
+    ways
+}
+
+/// Adds those of the backends that are no way yet.
+fn add(ways: &mut Vec<Way>, backends: &[&RouteBackend], after_refusal: bool) {
+    for backend in backends {
+        if ways.iter().all(|known| known.backend != backend.name) {
+            ways.push(way(backend, after_refusal));
         }
     }
-    ways
 }
 
 fn may_send(backend: &RouteBackend, domain: Option<&str>) -> bool {
@@ -77,6 +90,7 @@ fn way(backend: &RouteBackend, after_refusal: bool) -> Way {
 #[cfg(test)]
 mod tests {
     use mail_failover_contract::routing::parse;
+    use mail_failover_dataplane::refused::RefusedBackends;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -134,6 +148,24 @@ mod tests {
         let answers = self::answers(&[backend("a", 100, &shop)], &json!({}));
         assert_eq!(names(&answers, &mut rotation, Some("other.example")), Vec::<String>::new());
         assert_eq!(names(&answers, &mut rotation, None), ["a"]);
+    }
+
+    #[test]
+    fn what_a_drill_refuses_takes_what_nobody_else_does() {
+        let none = json!({});
+        let not_alternate = json!({"alternate": false});
+        let backends = [backend("a", 100, &none), backend("b", 0, &none), backend("c", 0, &not_alternate)];
+        let mut answers = answers(&backends, &none);
+        answers.refused = Some(Arc::new(RefusedBackends::new("d1".into(), vec!["a".into()])));
+        assert_eq!(names(&answers, &mut Rotation::default(), Some("x.example")), ["b", "(c)", "a"]);
+        answers.refused = Some(Arc::new(RefusedBackends::new("d1".into(), vec!["a".into(), "c".into()])));
+        assert_eq!(names(&answers, &mut Rotation::default(), Some("x.example")), ["b", "a", "(c)"]);
+        // Nobody else may send for this domain.
+        let shop = json!({"senderDomains": ["shop.example"]});
+        let mut answers = self::answers(&[backend("a", 100, &none), backend("b", 0, &shop)], &none);
+        answers.refused = Some(Arc::new(RefusedBackends::new("d1".into(), vec!["a".into()])));
+        assert_eq!(names(&answers, &mut Rotation::default(), Some("x.example")), ["a"]);
+        assert_eq!(names(&answers, &mut Rotation::default(), Some("shop.example")), ["b", "a"]);
     }
 
     #[test]
