@@ -23,7 +23,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 73] = [
+pub const RULES: [&Rule; 74] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -79,6 +79,7 @@ pub const RULES: [&Rule; 73] = [
     &connections::SHALLOW_PROBES,
     &replies::INVALID_REPLY_RULE,
     &replies::REPLY_RULE_NEVER_DECIDES,
+    &replies::REPLY_RULE_VAGUE,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
     &agents::CONNECTION_LIMIT_UNUSED,

@@ -189,12 +189,17 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "ReplyRuleNeverDecides",
             vec![(
                 "/a/spec/replies",
-                json!([{"name": "x", "about": "Quota", "words": ["a", "b"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}]),
+                json!([{"name": "x", "about": "Quota", "words": ["spent", "used up"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["used up"]}]),
             )],
             vec![(
                 "/a/spec/replies",
-                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}, {"name": "x", "about": "Quota", "words": ["a", "b"]}]),
+                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["used up"]}, {"name": "x", "about": "Quota", "words": ["spent", "used up"]}]),
             )],
+        ),
+        (
+            "ReplyRuleVague",
+            vec![("/a/spec/replies", json!([{"name": "x", "about": "Quota", "words": ["quota spent. pay"]}]))],
+            vec![("/a/spec/replies", json!([{"name": "x", "about": "Quota", "words": ["quota spent\\. pay"]}]))],
         ),
         (
             "SecretNotForWebhook",
