@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -93,6 +93,21 @@ impl Dialer {
             }
         }
         Ok(Judged { admitted, refused })
+    }
+
+    /// The hosts of a zone's NS records.
+    ///
+    /// # Errors
+    /// The reason for which there are none, for people.
+    pub(crate) async fn name_servers(&self, zone: &str) -> Result<Vec<String>, String> {
+        let name = absolute(zone).ok_or("it is no DNS name")?;
+        let answer = self.dns.lookup(name, RecordType::NS).await.map_err(|error| bounded(&error.to_string(), 150))?;
+        let hosts = answer.answers().iter().filter_map(|record| match &record.data {
+            RData::NS(host) => Some(host.0.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
+            _ => None,
+        });
+        let hosts: Vec<_> = hosts.collect();
+        if hosts.is_empty() { Err("there are none".to_owned()) } else { Ok(hosts) }
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {

@@ -68,7 +68,7 @@ pub const WATCHED: &[RbacRule] = &[
 /// Rights on named Secrets, for the certificate authorities, the logins and the secrets of webhooks and receivers, and the TSIG keys in them.
 // ADR-0062: No Secret is readable by default.
 pub const SECRETS_BY_NAME: RbacRule = RbacRule {
-    purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`), and of receivers of notifications, by name.",
+    purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`) and the APIs of DNS providers (`dns.api.secretRef`), and of receivers of notifications, by name.",
     api_group: "",
     resources: &["secrets"],
     verbs: &["get"],
@@ -146,7 +146,7 @@ mod tests {
     fn rules_are_written_as_rbac_has_them() {
         assert_eq!(
             yaml(&[SECRETS_BY_NAME, REPORTS[0]]),
-            "# The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`), and of receivers of notifications, by name.\n\
+            "# The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`) and the APIs of DNS providers (`dns.api.secretRef`), and of receivers of notifications, by name.\n\
              - apiGroups: [\"\"]\n  resources: [secrets]\n  verbs: [get]\n\
              # Whose token an agent shows with its report of real mail.\n\
              - apiGroups: [authentication.k8s.io]\n  resources: [tokenreviews]\n  verbs: [create]\n"

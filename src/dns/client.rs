@@ -1,4 +1,5 @@
-//! The client that leads zones: by dynamic updates (RFC 2136), or by an object that external-dns follows.
+//! The client that leads zones: by dynamic updates (RFC 2136), by the API of a provider, or by
+//! an object that external-dns follows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use hickory_resolver::proto::rr::RecordType;
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::api::ApiClient;
 use super::connection::Connection;
 use super::endpoint;
 use super::metrics::Metrics;
@@ -26,6 +28,7 @@ use mail_failover_runtime::clock::unix_seconds;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::random;
 use mail_failover_smtp::message::bounded;
+use mail_failover_smtp::tls::TlsSetups;
 
 /// Time limit of one connection, so that a second address or server has a chance within the attempt's.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -58,6 +61,9 @@ pub struct DnsClient(Arc<Shared>);
 
 struct Shared {
     dialer: Dialer,
+    /// That of APIs, whose ports are those of webhooks.
+    api_dialer: Dialer,
+    tls: TlsSetups,
     cluster: Client,
     leadership: Leadership,
     metrics: Metrics,
@@ -78,12 +84,13 @@ impl DnsClient {
     pub fn new(
         dns_servers: &[SocketAddr],
         guard: DialGuard,
+        api_guard: DialGuard,
         cluster: Client,
         leadership: Leadership,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let dialer = Dialer::new(dns_servers, guard)?;
-        Ok(Self(Arc::new(Shared { dialer, cluster, leadership, metrics })))
+        let (dialer, api_dialer) = (Dialer::new(dns_servers, guard)?, Dialer::new(dns_servers, api_guard)?);
+        Ok(Self(Arc::new(Shared { dialer, api_dialer, tls: TlsSetups::default(), cluster, leadership, metrics })))
     }
 
     /// Makes an attempt. Counts and logs its result.
@@ -149,12 +156,31 @@ impl Shared {
                 }
                 (is_changed, output.authorities.clone())
             }
+            DnsAccess::Api(api, secret, trust) => {
+                let client = ApiClient { dialer: &self.api_dialer, tls: &self.tls, metrics: &self.metrics };
+                let led = timeout(output.timeout, client.lead(request, api, secret, trust)).await;
+                let is_changed = led.unwrap_or_else(|_elapsed| {
+                    Err(DnsError::Timeout { limit: output.timeout, server: api.service.url().to_owned() })
+                })?;
+                (is_changed, self.authorities(output).await?)
+            }
         };
         let shown_by = (Instant::now() + SHOWN_WITHIN).min(deadline.max(Instant::now() + FIRST_LOOK_PAUSE));
         let sets = output.sets_of(&request.backend).unwrap_or_default();
         let looks = authorities.iter().map(|server| self.until_shown(server, output, sets, shown_by));
         let late = join_all(looks).await.into_iter().flatten().collect();
         Ok(Led { is_changed, late, authorities: authorities.len() })
+    }
+
+    /// The servers that have to answer with the records of a zone at a provider.
+    async fn authorities(&self, output: &DnsOutput) -> Result<Vec<DnsServer>, DnsError> {
+        if !output.authorities.is_empty() {
+            return Ok(output.authorities.clone());
+        }
+        let hosts = self.dialer.name_servers(&output.zone).await;
+        let hosts = hosts.map_err(|why| DnsError::NoAuthorities(output.zone.to_string(), why))?;
+        let hosts = hosts.into_iter().take(MAX_AUTHORITIES);
+        Ok(hosts.map(|host| DnsServer { host: host.into(), port: DNS_PORT }).collect())
     }
 
     /// Leads the zone at the first server that answers. Returns true if it was changed, and the authorities to look at.

@@ -27,9 +27,12 @@ pub(super) async fn lead(
 ) -> Result<LedEndpoint, DnsError> {
     let name = &*object.name;
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.clone(), &request.owner.route.namespace, &resource());
-    let observed = match api.get_opt(name).await.map_err(|error| failed(name, error))? {
-        Some(observed) => observed,
-        None => taken(&api, request, object).await?,
+    let observed = match api.get_opt(name).await {
+        Ok(Some(observed)) => observed,
+        Ok(None) => taken(&api, request, object).await?,
+        // Of a missing object the answer says that it is one.
+        Err(error) if status_code(&error) == Some(404) => return Err(DnsError::NoDefinition),
+        Err(error) => return Err(failed(name, error)),
     };
     let wanted = wanted(request, object, route);
     match plan(request, &wanted, &observed)? {

@@ -8,6 +8,7 @@ use crate::dial::DialError;
 use crate::leader::ClaimLost;
 use mail_failover_core::model::DnsServer;
 use mail_failover_dns::answer::AnswerError;
+use mail_failover_dns::api::ApiError;
 use mail_failover_dns::message::RequestError;
 use mail_failover_dns::plan::Conflict;
 use mail_failover_runtime::kubernetes::CallError;
@@ -76,6 +77,33 @@ pub enum DnsError {
     /// Somebody wrote the object between the look and the write.
     #[error("DNSEndpoint {0} has changed since it was read; it is looked at again")]
     Overtaken(String),
+    /// The API could not be connected to.
+    #[error("{url}: {source}")]
+    ApiUnreachable {
+        /// Place of the API.
+        url: Box<str>,
+        /// Failure of the connection.
+        source: Box<DialError>,
+    },
+    /// The connection to the API failed, or ended before the answer.
+    #[error("{url}: {what}")]
+    ApiConnection {
+        /// Place of the API.
+        url: Box<str>,
+        /// The failure.
+        what: String,
+    },
+    /// The API answers, and not as it should.
+    #[error("{url}: {source}")]
+    Api {
+        /// Place of the API.
+        url: Box<str>,
+        /// The refusal.
+        source: ApiError,
+    },
+    /// Nobody knows the authorities.
+    #[error("the NS records of {0} cannot be looked up ({1}); name `authorities`")]
+    NoAuthorities(String, String),
     /// No server did its part in time.
     #[error("no answer within {:.1} s from {server}", limit.as_secs_f64())]
     Timeout {
@@ -91,12 +119,14 @@ impl DnsError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::NotLeader(_) => "not_leader",
-            Self::Unreachable { source, .. } => match **source {
+            Self::Unreachable { source, .. } | Self::ApiUnreachable { source, .. } => match **source {
                 DialError::Unresolved(..) => "unresolved",
                 DialError::Refused(_) => "refused_destination",
                 DialError::Connect { .. } => "unreachable",
             },
-            Self::Ended { .. } => "ended",
+            Self::Ended { .. } | Self::ApiConnection { .. } => "ended",
+            Self::Api { source, .. } => source.category(),
+            Self::NoAuthorities(..) => "unresolved",
             Self::Answer { source, .. } => source.category(),
             Self::Request(_) => "request",
             Self::Conflict(_) | Self::Occupied(_) => "conflict",
@@ -106,6 +136,11 @@ impl DnsError {
             Self::Overtaken(_) => "overtaken",
             Self::Timeout { .. } => "timeout",
         }
+    }
+
+    /// Pause that the provider asks for.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Api { source, .. } = self { source.retry_after().map(Duration::from_secs) } else { None }
     }
 
     /// Returns true if the next server may do better.

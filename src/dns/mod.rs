@@ -1,10 +1,11 @@
 //! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority; or the
-//! same with an object that external-dns follows.
+//! same by the API of a provider, or with an object that external-dns follows.
 //!
 //! Architecture invariants: this module never decides when, or where to; it holds no queue. Each attempt is made under the
 //! leader's claim, has one deadline over all of it, and meets the guard on addresses after each name was resolved. No key
 //! leaves it but in signatures.
 
+mod api;
 mod client;
 mod connection;
 mod endpoint;
@@ -14,7 +15,8 @@ mod object;
 
 use std::sync::Arc;
 
-use mail_failover_core::model::{DnsEndpointObject, DnsOutput, DnsUpdates, ObjectKey, Uid};
+use mail_failover_core::model::{DnsApi, DnsEndpointObject, DnsOutput, DnsUpdates, ObjectKey, TrustAnchors, Uid};
+use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::tsig::TsigKey;
 
@@ -53,6 +55,8 @@ pub enum DnsAccess {
     Updates(DnsUpdates, TsigKey),
     /// An object that external-dns follows, and the `metadata.uid` of the route.
     Endpoint(DnsEndpointObject, Uid),
+    /// The API of a provider, the credentials, and the authorities that may have signed its certificate.
+    Api(DnsApi, DnsApiSecret, TrustAnchors),
 }
 
 /// The end of an attempt.

@@ -5,7 +5,7 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DOMAIN, DnsEndpointSpec};
+use super::{DOMAIN, DnsApiSpec, DnsEndpointSpec};
 
 /// Pattern of the owner of a record: a domain name whose labels may hold underscores (RFC 8552).
 const OWNER: &str =
@@ -17,7 +17,7 @@ pub(crate) const SERVER: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0
 /// next hop, and what goes with it. Caches keep the former records for up to `ttl` after a failover.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("[has(self.rfc2136), has(self.dnsEndpoint)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].dns.rfc2136 and spec.outputs[].dns.dnsEndpoint must be set"),
+    validation = Rule::new("[has(self.rfc2136), has(self.dnsEndpoint), has(self.api)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].dns.rfc2136, spec.outputs[].dns.dnsEndpoint and spec.outputs[].dns.api must be set"),
     validation = Rule::new("has(self.mx) || has(self.records)").message("at least one of spec.outputs[].dns.mx and spec.outputs[].dns.records must be set"),
     validation = Rule::new("!has(self.name) || self.name.lowerAscii() == self.zone.lowerAscii() || self.name.lowerAscii().endsWith('.' + self.zone.lowerAscii())").message("spec.outputs[].dns.name must be the zone or lie below it"),
     validation = Rule::new("!has(self.records) || self.records.all(r, r.name.lowerAscii() == self.zone.lowerAscii() || r.name.lowerAscii().endsWith('.' + self.zone.lowerAscii()))").message("spec.outputs[].dns.records[].name must be the zone or lie below it"),
@@ -66,6 +66,10 @@ pub struct DnsOutputSpec {
     /// An object that external-dns follows, in the namespace of the route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_endpoint: Option<DnsEndpointSpec>,
+
+    /// The HTTP API of a DNS provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<DnsApiSpec>,
 
     /// Time limit of one attempt, from the look-up of the server to the answers of the authorities. Default: 5s. From 1s
     /// to 30s.

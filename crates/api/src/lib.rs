@@ -10,6 +10,7 @@
 
 pub mod conditions;
 mod crds;
+mod dns_api;
 mod dns_output;
 mod dns_provider;
 mod failover_policy;
@@ -21,6 +22,9 @@ mod status;
 mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
+pub use dns_api::{
+    CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec, PowerDnsSpec, Route53Spec,
+};
 pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
 };

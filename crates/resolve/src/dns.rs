@@ -30,7 +30,19 @@ type SetKey = (Name, DnsRecordType);
 
 /// DNS records of a route with these backends, with the records of each.
 pub(super) fn dns(spec: &api::DnsOutputSpec, members: &[Member]) -> Result<DnsOutput, Rejection> {
-    let api::DnsOutputSpec { zone, name, mx, mode, records, ttl, rfc2136: _, dns_endpoint: _, timeout, r#await } = spec;
+    let api::DnsOutputSpec {
+        zone,
+        name,
+        mx,
+        mode,
+        records,
+        ttl,
+        rfc2136: _,
+        dns_endpoint: _,
+        api: _,
+        timeout,
+        r#await,
+    } = spec;
     let zone_name = zone_name(zone)?;
     let name = match name {
         None => zone_name.clone(),

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use mail_failover_core::model::{DnsService, ObjectKey};
 
 fn members() -> Vec<Member> {
     ["ses", "sendgrid"].map(|name| Member { name: name.into(), weight: 1 }).into()
@@ -183,5 +184,35 @@ fn external_dns_publishes_the_records_by_an_object() {
     assert!(rejection.message.contains("dnsEndpoint.labels (bounce.shop.example)"), "{}", rejection.message);
     json["dnsEndpoint"] = json!({"name": "bounce"});
     json["rfc2136"] = least()["rfc2136"].clone();
-    assert!(resolved(&json).unwrap_err().message.contains("exactly one of rfc2136 and dnsEndpoint"));
+    assert!(resolved(&json).unwrap_err().message.contains("exactly one of rfc2136, dnsEndpoint and api"));
+}
+
+#[test]
+fn the_api_of_one_provider_publishes_the_records() {
+    let mut json = least();
+    json.as_object_mut().unwrap().remove("rfc2136");
+    json["api"] = json!({"powerDns": {"url": "https://pdns.example"}, "secretRef": {"name": "pdns"},
+        "caRef": {"configMap": "ca"}, "authorities": ["ns1.shop.example"]});
+    let output = resolved(&json).unwrap();
+    let DnsProvider::Api(api) = &output.provider else { panic!("{:?}", output.provider) };
+    let service = DnsService::PowerDns { url: "https://pdns.example".into(), server: "localhost".into() };
+    assert_eq!((&api.service, &*api.secret, output.authorities.len()), (&service, "pdns", 1));
+    let ca = super::super::dns_ca_key(&ObjectKey::new("shop", "orders"), &output).unwrap();
+    assert_eq!((ca.object, &*ca.data_key), (ObjectKey::new("shop", "ca"), "ca.crt"));
+    for (key, value, url) in [
+        ("route53", json!({"zoneId": "Z1"}), "https://route53.amazonaws.com"),
+        ("cloudflare", json!({"zoneId": "z1"}), "https://api.cloudflare.com"),
+        ("digitalOcean", json!({}), "https://api.digitalocean.com"),
+        ("deSec", json!({}), "https://desec.io"),
+    ] {
+        json["api"] = json!({"secretRef": {"name": "s"}});
+        json["api"][key] = value;
+        let output = resolved(&json).unwrap();
+        let DnsProvider::Api(api) = &output.provider else { panic!("{:?}", output.provider) };
+        assert_eq!(api.service.url(), url);
+        json["api"]["powerDns"] = json!({"url": "https://pdns.example"});
+        assert!(resolved(&json).unwrap_err().message.contains("exactly one of powerDns"), "{key}");
+    }
+    json["api"] = json!({"secretRef": {"name": "s"}, "route53": {"zoneId": "Z1", "url": "http://route53.example"}});
+    assert!(resolved(&json).unwrap_err().message.contains("must begin with https://"));
 }

@@ -13,12 +13,12 @@ use crate::dns::{DnsAccess, DnsError, DnsRequest, Led};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputFailure, OutputShare, OutputStatus};
 use mail_failover_core::engine::Memory;
-use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, Uid};
+use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, TrustAnchors, Uid};
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::plan::summary;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
-use mail_failover_resolve::{ReadProblem, Rejection};
+use mail_failover_resolve::{ReadProblem, Rejection, dns_ca_key};
 use mail_failover_runtime::backoff::Backoff;
 
 /// The `kind` of DNS records in `status.outputs`.
@@ -29,10 +29,14 @@ const FAILING_AFTER: Duration = Duration::from_secs(30);
 /// The same where external-dns publishes the records.
 // It looks once a minute by default.
 const UNTAKEN_AFTER: Duration = Duration::from_mins(3);
+/// The same where a provider publishes them.
+const PROPAGATED_AFTER: Duration = Duration::from_mins(2);
 /// Pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Longest pause that a provider may ask for.
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// Pause before the next look at records that are in place, by up to a fifth more.
 const LOOK_EVERY: Duration = Duration::from_secs(50);
 /// Number of looks in a row that find the records changed before people are told.
@@ -203,6 +207,8 @@ impl DnsProgress {
     fn failing_after(&self) -> Duration {
         match self.wanted.as_ref().map(|wanted| &wanted.output.provider) {
             Some(DnsProvider::ExternalDns(_)) => UNTAKEN_AFTER,
+            // Its name servers may follow a minute after its API.
+            Some(DnsProvider::Api(_)) => PROPAGATED_AFTER,
             Some(DnsProvider::Rfc2136(_)) | None => FAILING_AFTER,
         }
     }
@@ -322,6 +328,8 @@ impl DnsRecords {
         let Some(sent) = progress.under_way.take_if(|sent| sent.number == number) else { return };
         let is_latest = progress.wanted.as_ref() == Some(&sent.records);
         let retry_at = is_latest.then(|| now + progress.backoff.after_failure_with(random));
+        let asked = outcome.as_ref().err().and_then(DnsError::retry_after).map(|pause| now + pause.min(LONGEST_ASKED));
+        let retry_at = retry_at.map(|at| asked.map_or(at, |asked| asked.max(at)));
         match outcome {
             Ok(led) if led.late.is_empty() => {
                 progress.backoff.reset();
@@ -360,7 +368,7 @@ impl DnsRecords {
         let (mut pending, mut failing, mut ttl, mut is_seen) = (vec![], vec![], 0, true);
         for output in route.dns.iter().filter(|output| output.is_awaited || !is_awaited_only) {
             ttl = ttl.max(output.ttl);
-            is_seen &= matches!(output.provider, DnsProvider::Rfc2136(_)) || !output.authorities.is_empty();
+            is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
             let Some(progress) = self.progress.get(&output.name) else { continue };
             if progress.is_settled() || (is_awaited_only && progress.is_applied()) {
                 continue;
@@ -406,6 +414,7 @@ fn destination(output: &DnsOutput) -> String {
     match &output.provider {
         DnsProvider::Rfc2136(updates) => updates.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         DnsProvider::ExternalDns(object) => format!("DNSEndpoint {}", object.name),
+        DnsProvider::Api(api) => api.service.url().to_owned(),
     }
 }
 
@@ -415,14 +424,34 @@ fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option
     match &output.provider {
         DnsProvider::Rfc2136(updates) => {
             let secret = cx.resource.key.sibling(updates.secret.clone());
-            match cx.dependencies.tsig_key(&secret) {
+            match cx.dependencies.secret(&secret) {
                 Ok(key) => Ok(Some(DnsAccess::Updates(updates.clone(), key))),
                 Err(ReadProblem::Pending) => Ok(None),
                 Err(problem) => {
-                    let (reason, message) = unreadable(&updates.secret, &problem);
-                    Err(Rejection { reason, message })
+                    Err(unreadable("rfc2136.tsigSecretRef", &format!("Secret {}", updates.secret), &problem))
                 }
             }
+        }
+        DnsProvider::Api(api) => {
+            let secret = match cx.dependencies.secret(&cx.resource.key.sibling(api.secret.clone())) {
+                Ok(secret) => secret,
+                Err(ReadProblem::Pending) => return Ok(None),
+                Err(problem) => {
+                    return Err(unreadable("api.secretRef", &format!("Secret {}", api.secret), &problem));
+                }
+            };
+            let trust = match dns_ca_key(&cx.resource.key, output) {
+                None => TrustAnchors::WellKnown,
+                Some(ca) => match cx.dependencies.webhook_ca(&ca) {
+                    Ok(pem) => TrustAnchors::Pem(pem),
+                    Err(ReadProblem::Pending) => return Ok(None),
+                    Err(problem) => {
+                        let object = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
+                        return Err(unreadable("api.caRef", &object, &problem));
+                    }
+                },
+            };
+            Ok(Some(DnsAccess::Api(api.clone(), secret, trust)))
         }
         DnsProvider::ExternalDns(object) => match (cx.dns_rival)(output) {
             Some(Claimed { set, rival }) => {
@@ -436,13 +465,13 @@ fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option
     }
 }
 
-fn unreadable(secret: &str, problem: &ReadProblem) -> (&'static str, String) {
+fn unreadable(field: &str, object: &str, problem: &ReadProblem) -> Rejection {
     let reason = match problem {
         ReadProblem::Pending | ReadProblem::NotFound => reason::SECRET_NOT_FOUND,
         ReadProblem::Malformed(_) => reason::SECRET_MALFORMED,
         ReadProblem::Unreadable(_) => reason::SECRET_UNREADABLE,
     };
-    (reason, format!("rfc2136.tsigSecretRef: Secret {secret}: {problem}"))
+    Rejection { reason, message: format!("{field}: {object}: {problem}") }
 }
 
 impl RouteEntry {

@@ -4,8 +4,13 @@ use serde_json::{Value, json};
 
 use super::dns_tests::{answer, call, fail_over, led, run_answering, status};
 use super::testing::*;
+use crate::controller::input::Input;
+use crate::controller::secrets::{SecretKey, SecretPurpose};
 use crate::dns::{DnsAccess, DnsError, Led};
 use mail_failover_api::MailRoute;
+use mail_failover_core::model::ObjectKey;
+use mail_failover_dns::api::ApiError;
+use mail_failover_resolve::ReadProblem;
 
 fn output(name: &str, object: &str) -> Value {
     json!({"dns": {
@@ -48,6 +53,39 @@ fn an_object_is_led_to_each_choice_without_a_secret() {
     fail_over(&mut env);
     let second = call(&mut env);
     assert_eq!(&*second.request.backend, "standby");
+}
+
+#[test]
+fn the_api_of_a_provider_gets_the_credentials_of_its_secret() {
+    let mut objects = with_endpoint();
+    let dns = objects[3].1.pointer_mut("/spec/outputs/1/dns").unwrap().as_object_mut().unwrap();
+    dns.remove("dnsEndpoint");
+    dns.insert("api".to_owned(), json!({"cloudflare": {"zoneId": "z1"}, "secretRef": {"name": "cloudflare"}}));
+    let mut env = TestEnv::with(&objects);
+    env.run(1.0);
+    let key = SecretKey { purpose: SecretPurpose::DnsApi, object: ObjectKey::new("shop", "cloudflare") };
+    env.state.handle(env.now, Input::Secret(key.clone(), Err(ReadProblem::NotFound)));
+    env.run(130.0);
+    assert!(env.dns_calls.is_empty());
+    assert_eq!(env.condition("DnsApplied"), ("False".into(), "SecretNotFound".into()));
+    assert!(
+        status(&env).failure.is_some_and(|failure| failure.message.starts_with("api.secretRef: Secret cloudflare"))
+    );
+    let secret = SecretPurpose::DnsApi.parse(Some("mailfailover.io/dns-api"), [("token".into(), b"x".to_vec())].into());
+    env.state.handle(env.now, Input::Secret(key, Ok(secret.unwrap())));
+    env.run(1.0);
+    let first = call(&mut env);
+    assert!(matches!(&first.request.access, DnsAccess::Api(..)), "{:?}", first.request.access);
+    let source = ApiError::Throttled { status: 429, retry_after: Some(300) };
+    answer(&mut env, &first, Err(DnsError::Api { url: "https://api.cloudflare.com".into(), source }));
+    env.run(250.0);
+    assert!(env.dns_calls.is_empty(), "it has asked for patience");
+    env.run(60.0);
+    let second = call(&mut env);
+    answer(&mut env, &second, Ok(led(true)));
+    env.run(2.0);
+    assert_eq!(env.condition("DnsApplied").0, "True");
+    assert_eq!(status(&env).destination.as_deref(), Some("https://api.cloudflare.com"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::dial::DialError;
 use crate::dns::{DnsCall, DnsError, DnsResult, Led};
 use mail_failover_api::OutputStatus;
@@ -29,7 +30,13 @@ fn give_key(env: &mut TestEnv) {
     let data = [("name", "mail-failover"), ("secret", "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA==")];
     let data: BTreeMap<_, _> = data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into();
     let key = TsigKey::parse(Some(SECRET_TYPE), &data).unwrap();
-    env.state.handle(env.now, Input::TsigSecret(ObjectKey::new("shop", "tsig"), Ok(key)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Tsig, object: ObjectKey::new("shop", "tsig") },
+            Ok(SecretContent::Tsig(key)),
+        ),
+    );
 }
 
 /// A route with DNS records whose Secret was read, before the first choice.
@@ -224,7 +231,13 @@ fn who_changes_the_records_again_and_again_is_told_of() {
 fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
     let mut env = TestEnv::with(&with_dns(&json!({})));
     env.run(1.0);
-    env.state.handle(env.now, Input::TsigSecret(ObjectKey::new("shop", "tsig"), Err(ReadProblem::NotFound)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Tsig, object: ObjectKey::new("shop", "tsig") },
+            Err(ReadProblem::NotFound),
+        ),
+    );
     env.run(40.0);
     assert_eq!(env.dns_calls.len(), 0);
     assert_eq!(env.condition("DnsApplied"), ("False".into(), "SecretNotFound".into()));

@@ -76,6 +76,7 @@ use crate::controller::policy::PolicyEntry;
 use crate::controller::reconcile::{PlannedAction, Publishing, Reconciled};
 use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
+use crate::controller::secrets::SecretKey;
 use crate::dns::DnsCall;
 use crate::notification::NotificationCall;
 use crate::observers;
@@ -126,16 +127,12 @@ pub struct Effects {
     pub cas: Vec<ReadChange<CaKey>>,
     /// Logins to read or not to read any more.
     pub logins: Vec<ReadChange<ObjectKey>>,
-    /// Secrets of webhooks to read or not to read any more.
-    pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
-    /// Secrets of receivers to read or not to read any more.
-    pub notification_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Secrets of outputs and receivers to read or not to read any more.
+    pub secrets: Vec<ReadChange<SecretKey>>,
     /// Receivers to tell; each call is answered with [`Input::Notification`].
     pub notification_calls: Vec<NotificationCall>,
     /// Webhooks to call; each call is answered with [`Input::Webhook`].
     pub webhook_calls: Vec<WebhookCall>,
-    /// Secrets of DNS updates to read or not to read any more.
-    pub tsig_secrets: Vec<ReadChange<ObjectKey>>,
     /// Attempts to lead zones; each is answered with [`Input::Dns`].
     pub dns_calls: Vec<DnsCall>,
     /// Changes of this replica's verdicts, for its peers.
@@ -281,28 +278,14 @@ impl ControllerState {
                     self.resolve_users(now, &reference);
                 }
             }
-            Input::WebhookSecret(key, answer) => {
-                let reference = Reference::WebhookSecret(key.clone());
+            Input::Secret(key, answer) => {
+                let reference = Reference::Secret(key.clone());
                 if self.references.is_used(&reference) {
-                    self.dependencies.cache_webhook_secret(key, answer);
-                    self.resolve_users(now, &reference);
-                }
-            }
-            Input::NotificationSecret(key, answer) => {
-                let reference = Reference::NotificationSecret(key.clone());
-                if self.references.is_used(&reference) {
-                    self.dependencies.cache_notification_secret(key, answer);
+                    self.dependencies.cache_secret(key, answer);
                     self.resolve_users(now, &reference);
                 }
             }
             Input::Webhook(result) => self.handle_webhook_result(now, &result),
-            Input::TsigSecret(key, answer) => {
-                let reference = Reference::TsigSecret(key.clone());
-                if self.references.is_used(&reference) {
-                    self.dependencies.cache_tsig_secret(key, answer);
-                    self.resolve_users(now, &reference);
-                }
-            }
             Input::Dns(result) => self.handle_dns_result(now, &result),
             Input::Notification(result) => self.handle_notification_result(now, &result),
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
@@ -663,26 +646,10 @@ impl ControllerState {
                     self.dependencies.forget_login(key);
                     self.pending.logins.push(ReadChange::Drop(key.clone()));
                 }
-                Reference::WebhookSecret(key) if is_used => {
-                    self.pending.webhook_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::WebhookSecret(key) => {
-                    self.dependencies.forget_webhook_secret(key);
-                    self.pending.webhook_secrets.push(ReadChange::Drop(key.clone()));
-                }
-                Reference::TsigSecret(key) if is_used => {
-                    self.pending.tsig_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::TsigSecret(key) => {
-                    self.dependencies.forget_tsig_secret(key);
-                    self.pending.tsig_secrets.push(ReadChange::Drop(key.clone()));
-                }
-                Reference::NotificationSecret(key) if is_used => {
-                    self.pending.notification_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::NotificationSecret(key) => {
-                    self.dependencies.forget_notification_secret(key);
-                    self.pending.notification_secrets.push(ReadChange::Drop(key.clone()));
+                Reference::Secret(key) if is_used => self.pending.secrets.push(ReadChange::Use(key.clone())),
+                Reference::Secret(key) => {
+                    self.dependencies.forget_secret(key);
+                    self.pending.secrets.push(ReadChange::Drop(key.clone()));
                 }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }

@@ -34,7 +34,7 @@ pub use dns::{
     DNS_PORT, DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, InvalidDnsData,
     InvalidDnsServer, dns_name, is_in_zone,
 };
-pub use dns_provider::{DnsEndpointObject, DnsProvider, DnsUpdates};
+pub use dns_provider::{DnsApi, DnsEndpointObject, DnsProvider, DnsService, DnsUpdates};
 pub use drilled_mail::{DrillState, DrilledMail};
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,

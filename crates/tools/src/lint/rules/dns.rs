@@ -11,6 +11,7 @@ use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
 use mail_failover_core::model::{DnsProvider, ObjectKey};
+use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::tsig::{TsigKey, TsigSecretError};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -23,6 +24,11 @@ pub(super) const TTL_OUTLASTS_OBJECTIVE: Rule = Rule {
     code: "TtlOutlastsObjective",
     severity: Severity::Warning,
     broken_when: "the TTL of a DNS output is longer than objectives.recoveryTime of the policy: caches lead to the failed backend for longer than a failover may take",
+};
+pub(super) const SECRET_NOT_FOR_DNS_API: Rule = Rule {
+    code: "SecretNotForDnsApi",
+    severity: Severity::Error,
+    broken_when: "the Secret that a DNS output names for an API is among the files, and has another type than mailfailover.io/dns-api or no usable key",
 };
 pub(super) const DNS_CLAIMED_TWICE: Rule = Rule {
     code: "DnsClaimedTwice",
@@ -84,6 +90,17 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
                 let remedy = "make a Secret of the type mailfailover.io/tsig with the keys name and secret";
                 findings.add(&SECRET_NOT_FOR_TSIG, view.manifest, &field, message, remedy);
             }
+            if let Some(api) = &dns.api
+                && let key = view.key.sibling(api.secret_ref.name.as_str())
+                && let Some(manifest) = set.core("Secret", &key)
+                && let Err(error) = DnsApiSecret::parse(secret_type(manifest), &secret_data(manifest))
+            {
+                let field = format!("spec.outputs[{index}].dns.api.secretRef.name");
+                let message = format!("Secret {}: {error}", key.name);
+                let remedy =
+                    "make a Secret of the type mailfailover.io/dns-api with the key token, or those of an access key";
+                findings.add(&SECRET_NOT_FOR_DNS_API, view.manifest, &field, message, remedy);
+            }
             let ttl = models.next().map_or(LONG, |model| Duration::from_secs(u64::from(model.ttl)));
             let field = format!("spec.outputs[{index}].dns.ttl");
             let longer = format!("caches keep the records of the failed backend for up to {} s", ttl.as_secs());
@@ -111,6 +128,14 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 
 /// The Secret as the operator would read it. What is no base64 counts as empty.
 fn tsig_key(manifest: &Manifest) -> Result<TsigKey, TsigSecretError> {
+    TsigKey::parse(secret_type(manifest), &secret_data(manifest))
+}
+
+fn secret_type(manifest: &Manifest) -> Option<&str> {
+    manifest.value().get("type").and_then(Value::as_str)
+}
+
+fn secret_data(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
     let mut data = BTreeMap::new();
     for (key, value) in texts(manifest, "data") {
         data.insert(key, STANDARD.decode(value).unwrap_or_default());
@@ -118,7 +143,7 @@ fn tsig_key(manifest: &Manifest) -> Result<TsigKey, TsigSecretError> {
     for (key, value) in texts(manifest, "stringData") {
         data.insert(key, value.as_bytes().to_vec());
     }
-    TsigKey::parse(manifest.value().get("type").and_then(Value::as_str), &data)
+    data
 }
 
 fn texts<'a>(manifest: &'a Manifest, field: &str) -> Vec<(String, &'a str)> {

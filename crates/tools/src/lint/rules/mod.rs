@@ -91,6 +91,7 @@ pub const RULES: [&Rule; 74] = [
     &webhooks::SECRET_NOT_FOR_WEBHOOK,
     &webhooks::NO_WEBHOOK_AWAITED,
     &dns::SECRET_NOT_FOR_TSIG,
+    &dns::SECRET_NOT_FOR_DNS_API,
     &dns::DNS_CLAIMED_TWICE,
     &dns::TTL_OUTLASTS_OBJECTIVE,
     &dns::LONG_TTL,

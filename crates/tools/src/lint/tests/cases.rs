@@ -26,6 +26,14 @@ fn dns() -> Value {
         "rfc2136": {"servers": ["ns1.shop.example"], "tsigSecretRef": {"name": "mta"}}}})
 }
 
+/// The same by an API, whose Secret is `mta`.
+fn by_api() -> Value {
+    let mut output = dns();
+    output["dns"].as_object_mut().unwrap().remove("rfc2136");
+    output["dns"]["api"] = json!({"deSec": {}, "secretRef": {"name": "mta"}});
+    output
+}
+
 /// The same by an object of external-dns.
 fn endpoint(object: &str) -> Value {
     let mut output = dns();
@@ -224,6 +232,16 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/mta/kind", json!("Secret")),
                 ("/mta/type", json!("mailfailover.io/tsig")),
                 ("/mta/stringData", json!({"name": "mail-failover", "secret": "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA=="})),
+            ],
+        ),
+        (
+            "SecretNotForDnsApi",
+            vec![("/route/spec/outputs/-", by_api()), ("/mta/kind", json!("Secret"))],
+            vec![
+                ("/route/spec/outputs/-", by_api()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/dns-api")),
+                ("/mta/stringData", json!({"token": "hunter2"})),
             ],
         ),
         (
