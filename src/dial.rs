@@ -98,16 +98,18 @@ impl Dialer {
     /// The hosts of a zone's NS records.
     ///
     /// # Errors
-    /// The reason for which there are none, for people.
-    pub(crate) async fn name_servers(&self, zone: &str) -> Result<Vec<String>, String> {
-        let name = absolute(zone).ok_or("it is no DNS name")?;
-        let answer = self.dns.lookup(name, RecordType::NS).await.map_err(|error| bounded(&error.to_string(), 150))?;
-        let hosts = answer.answers().iter().filter_map(|record| match &record.data {
-            RData::NS(host) => Some(host.0.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
-            _ => None,
-        });
-        let hosts: Vec<_> = hosts.collect();
-        if hosts.is_empty() { Err("there are none".to_owned()) } else { Ok(hosts) }
+    /// [`DialError::Unresolved`] if there is none.
+    pub(crate) async fn name_servers(&self, zone: &str) -> Result<Vec<String>, DialError> {
+        let name = absolute(zone).ok_or_else(|| unresolved(zone, "it is no DNS name"))?;
+        let answer = self.dns.lookup(name, RecordType::NS).await;
+        let answer = answer.map_err(|error| unresolved(zone, &error.to_string()))?;
+        let mut hosts = vec![];
+        for record in answer.answers() {
+            if let RData::NS(host) = &record.data {
+                hosts.push(host.0.to_ascii().trim_end_matches('.').to_ascii_lowercase());
+            }
+        }
+        if hosts.is_empty() { Err(unresolved(zone, "it has no NS records")) } else { Ok(hosts) }
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {

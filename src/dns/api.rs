@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::{HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use axum::http::uri::Authority;
 use axum::http::{Request, Uri};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -126,10 +127,10 @@ impl ApiConnection<'_> {
             answer = answered(sender, built) => answer,
             // When it ends, the answer is there all the same, or says how it ended.
             _never = async { drop(driving.await); is_over = true; pending::<()>().await } => {
-                Err("the connection ended before the answer".to_owned())
+                Err(ExchangeError::Ended)
             }
         };
-        let answer = answer.map_err(|what| target.ended(&what))?;
+        let answer = answer.map_err(|error| target.ended(&error.to_string()))?;
         self.open = (!is_over).then_some(open);
         Ok(answer)
     }
@@ -171,7 +172,7 @@ impl ApiTarget<'_> {
 }
 
 fn built(uri: &Uri, request: &ApiRequest) -> Result<Request<Body>, axum::http::Error> {
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let authority = uri.authority().map_or("", Authority::as_str);
     let mut built = Request::builder()
         .method(request.method)
         .uri(&request.target)
@@ -185,12 +186,26 @@ fn built(uri: &Uri, request: &ApiRequest) -> Result<Request<Body>, axum::http::E
     built.body(Body::from(request.body.clone()))
 }
 
-async fn answered(sender: &mut http1::SendRequest<Body>, request: Request<Body>) -> Result<ApiAnswer, String> {
-    sender.ready().await.map_err(|error| format!("HTTP: {error}"))?;
-    let response = sender.send_request(request).await.map_err(|error| format!("HTTP: {error}"))?;
+/// Failure of a request on a connection that stands.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    /// The connection ended, or did not speak HTTP.
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    /// The connection ended.
+    #[error("the connection ended before the answer")]
+    Ended,
+    /// The body cannot be read.
+    #[error("the answer ended early, or is longer than {LONGEST_ANSWER} bytes")]
+    Body,
+}
+
+async fn answered(sender: &mut http1::SendRequest<Body>, request: Request<Body>) -> Result<ApiAnswer, ExchangeError> {
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let status = response.status().as_u16();
     let body = to_bytes(Body::new(response.into_body()), LONGEST_ANSWER).await;
-    let body = body.map_err(|_| format!("the answer ended early, or is longer than {LONGEST_ANSWER} bytes"))?;
+    let body = body.map_err(|_| ExchangeError::Body)?;
     Ok(ApiAnswer { status, retry_after, body: body.to_vec() })
 }

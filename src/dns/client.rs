@@ -178,7 +178,7 @@ impl Shared {
             return Ok(output.authorities.clone());
         }
         let hosts = self.dialer.name_servers(&output.zone).await;
-        let hosts = hosts.map_err(|why| DnsError::NoAuthorities(output.zone.to_string(), why))?;
+        let hosts = hosts.map_err(|error| DnsError::NoAuthorities(Box::new(error)))?;
         let hosts = hosts.into_iter().take(MAX_AUTHORITIES);
         Ok(hosts.map(|host| DnsServer { host: host.into(), port: DNS_PORT }).collect())
     }

@@ -102,8 +102,8 @@ pub enum DnsError {
         source: ApiError,
     },
     /// Nobody knows the authorities.
-    #[error("the NS records of {0} cannot be looked up ({1}); name `authorities`")]
-    NoAuthorities(String, String),
+    #[error("the servers of the zone are not known: {0}; name `authorities`")]
+    NoAuthorities(Box<DialError>),
     /// No server did its part in time.
     #[error("no answer within {:.1} s from {server}", limit.as_secs_f64())]
     Timeout {

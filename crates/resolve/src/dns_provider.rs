@@ -8,7 +8,7 @@ use mail_failover_core::model::{
     DnsApi, DnsEndpointObject, DnsOutput, DnsProvider, DnsServer, DnsService, DnsUpdates, ObjectKey,
 };
 
-/// Id of the server within the API of a PowerDNS.
+/// Id of the server within the API of a `PowerDNS`.
 const DEFAULT_SERVER: &str = "localhost";
 /// Prefix of keys that the operator keeps for itself.
 const OWN_KEYS: &str = "mailfailover.io/";

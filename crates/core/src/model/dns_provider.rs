@@ -30,7 +30,7 @@ pub struct DnsApi {
 /// A DNS provider, and its name for the zone where that is not the zone's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsService {
-    /// A PowerDNS Authoritative Server.
+    /// A `PowerDNS` Authoritative Server.
     PowerDns {
         /// Place of the API: `https://…`, or `http://…`.
         url: Arc<str>,
@@ -49,9 +49,9 @@ pub enum DnsService {
         /// Id of the zone.
         zone_id: Arc<str>,
     },
-    /// DigitalOcean.
+    /// `DigitalOcean`.
     DigitalOcean,
-    /// deSEC.
+    /// `deSEC`.
     DeSec,
 }
 

@@ -1,4 +1,4 @@
-//! The API of deSEC (`/api/v1`).
+//! The API of `deSEC` (`/api/v1`).
 //!
 //! A PATCH of the record sets changes several in one transaction. It knows no condition.
 

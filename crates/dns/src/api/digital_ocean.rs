@@ -1,4 +1,4 @@
-//! The API of DigitalOcean (`/v2`).
+//! The API of `DigitalOcean` (`/v2`).
 //!
 //! Each record is changed by itself. New ones come before old ones go, and the mark comes last: whoever stops in between
 //! leaves a zone that the next look puts right.

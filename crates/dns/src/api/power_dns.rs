@@ -1,4 +1,4 @@
-//! The API of a PowerDNS Authoritative Server (`/api/v1`).
+//! The API of a `PowerDNS` Authoritative Server (`/api/v1`).
 //!
 //! A PATCH of a zone replaces several record sets in one transaction. It knows no condition.
 

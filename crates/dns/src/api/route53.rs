@@ -18,8 +18,6 @@ const VERSION: &str = "2013-04-01";
 /// Region that Route 53, which has none, is signed for.
 const REGION: &str = "us-east-1";
 const SERVICE: &str = "route53";
-/// Host that is signed unless a URL names another one.
-const HOST: &str = "route53.amazonaws.com";
 /// Record sets in one answer: those of one name.
 const PER_NAME: usize = 20;
 
@@ -137,10 +135,7 @@ fn signed(
     let AccessKey { id, secret, session } = zone.secret.access().ok_or(ApiError::NoCredential(KEY_ACCESS_ID))?;
     let time = amz_time(zone.now);
     let day = time.split('T').next().unwrap_or_default();
-    let host = match zone.service {
-        mail_failover_core::model::DnsService::Route53 { url: Some(url), .. } => authority(url),
-        _ => HOST,
-    };
+    let host = authority(zone.service.url());
     let mut headers = vec![("host", host.to_owned()), ("x-amz-date", time.clone())];
     if let Some(session) = session {
         headers.push(("x-amz-security-token", session.clone()));

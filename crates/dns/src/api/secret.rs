@@ -6,7 +6,7 @@ use std::fmt;
 /// Type of a Kubernetes Secret for the API of a DNS provider. No other Secret is used.
 // ADR-0136: A webhook's Secret has a type of its own.
 pub const SECRET_TYPE: &str = "mailfailover.io/dns-api";
-/// Key of the Secret that holds a token, or the key of a PowerDNS.
+/// Key of the Secret that holds a token, or the key of a `PowerDNS`.
 pub(super) const KEY_TOKEN: &str = "token";
 /// Keys of the Secret that hold an access key of AWS.
 pub(super) const KEY_ACCESS_ID: &str = "access-key-id";
