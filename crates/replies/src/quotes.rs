@@ -376,6 +376,8 @@ fn is_number(before: &str, after: &str) -> bool {
     // `limit is 500`, `Sent: 500, Limit: 500`.
     let is_of_limit = before.split_whitespace().rev().take(3).any(|word| OF_LIMITS.contains(&bare(word)))
         && !after.trim_start_matches(['-', ' ']).starts_with(|letter: char| letter.is_ascii_digit());
-    is_named
+    // At the start nobody else can have spoken.
+    let is_first = before.split_whitespace().nth(1).is_none();
+    (is_named && (!is_labelled || is_first))
         || (!is_labelled && (is_count || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))))
 }

@@ -178,6 +178,7 @@ fn a_number_that_names_something_and_the_own_code_again_begin_no_quotation() {
     for reply in [
         "RCPT 550 Verify failed, error 550: Your account has been suspended",
         "RCPT 550 Error 554: Your account has been suspended",
+        "RCPT 550 The next one said in case 550: Your account has been suspended",
     ] {
         assert!(!subject(&parse(reply), None).0.consequences().counts, "{reply}");
     }
