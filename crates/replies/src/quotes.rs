@@ -355,7 +355,9 @@ fn code_at(bytes: &[u8], at: usize) -> Option<u16> {
 /// True for `limit of 500 messages`: a number of what is counted. One before an enhanced code is a reply's.
 fn is_number(before: &str, after: &str) -> bool {
     let is_closed = after.starts_with(')');
-    let Some(after) = after.strip_prefix([' ', ')', ',', '.', '-']) else { return false };
+    // `case 512: …`; of a count, what follows a colon may be another's.
+    let is_labelled = after.starts_with(':');
+    let Some(after) = after.strip_prefix([' ', ')', ',', '.', '-', ':']) else { return false };
     let next = after.split_whitespace().next().unwrap_or_default();
     let is_counted = COUNTED.contains(&bare(next)) || next.starts_with('%');
     if before.ends_with(['>', '→', '<', '"', '\'', '`', '»']) {
@@ -374,5 +376,8 @@ fn is_number(before: &str, after: &str) -> bool {
     // `limit is 500`, `Sent: 500, Limit: 500`.
     let is_of_limit = before.split_whitespace().rev().take(3).any(|word| OF_LIMITS.contains(&bare(word)))
         && !after.trim_start_matches(['-', ' ']).starts_with(|letter: char| letter.is_ascii_digit());
-    is_named || is_count || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))
+    // At the start nobody else can have spoken.
+    let is_first = before.split_whitespace().nth(1).is_none();
+    (is_named && (!is_labelled || is_first))
+        || (!is_labelled && (is_count || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))))
 }

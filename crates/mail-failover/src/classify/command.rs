@@ -118,10 +118,12 @@ pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, 
         Some(file) => {
             let unreadable = |source| ClassifyError::Unreadable { file: file.to_owned(), source };
             let lines = File::open(file).map(BufReader::new).map_err(unreadable)?;
-            judge.lines(lines, arguments.postfix_log, out).map_err(|error| match error {
-                ClassifyError::UnreadableLines(source) => unreadable(source),
-                other => other,
-            })
+            let judged = judge.lines(lines, arguments.postfix_log, out);
+            judged.map_err(
+                |error| {
+                    if let ClassifyError::UnreadableLines(source) = error { unreadable(source) } else { error }
+                },
+            )
         }
     }
 }
