@@ -73,6 +73,11 @@ pub(super) enum EventReason {
     TrialWanted,
     WebhookFailing,
     DnsFailing,
+    DrillBegan,
+    DrillPassed,
+    DrillFailed,
+    DrillAborted,
+    DrillSkipped,
 }
 
 impl EventReason {
@@ -97,6 +102,11 @@ impl EventReason {
             Self::TrialWanted => "TrialWanted",
             Self::WebhookFailing => reason::WEBHOOK_FAILING,
             Self::DnsFailing => reason::DNS_FAILING,
+            Self::DrillBegan => "DrillBegan",
+            Self::DrillPassed => "DrillPassed",
+            Self::DrillFailed => "DrillFailed",
+            Self::DrillAborted => "DrillAborted",
+            Self::DrillSkipped => "DrillSkipped",
         }
     }
 
@@ -118,6 +128,9 @@ impl EventReason {
             Self::ConfigurationRejected => "Validate",
             Self::OutputRefused | Self::DnsFailing => "Write",
             Self::WebhookFailing => "Call",
+            Self::DrillBegan | Self::DrillPassed | Self::DrillFailed | Self::DrillAborted | Self::DrillSkipped => {
+                "Drill"
+            }
         }
     }
 
@@ -136,10 +149,17 @@ impl EventReason {
             | Self::MailKept
             | Self::TrialWanted
             | Self::WebhookFailing
-            | Self::DnsFailing => true,
-            Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
-                false
-            }
+            | Self::DnsFailing
+            | Self::DrillFailed
+            | Self::DrillAborted => true,
+            Self::FailedBack
+            | Self::ApprovalWanted
+            | Self::Recovered
+            | Self::RequestDone
+            | Self::BackendRecovered
+            | Self::DrillBegan
+            | Self::DrillPassed
+            | Self::DrillSkipped => false,
         }
     }
 }

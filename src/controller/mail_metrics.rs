@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -18,10 +19,11 @@ use prometheus_client::registry::Registry;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use super::action::ResourceKind;
+use super::route::DRILL;
 use mail_failover_api::conditions::condition;
 use mail_failover_api::{
-    FailoverPolicyStatus, Health, MailRouteStatus, RouteObjectivesStatus, SendingBackendStatus, TransitionKind,
-    TransitionStatus,
+    DrillResultStatus, FailoverPolicyStatus, Health, MailRouteStatus, RouteDrillsStatus, RouteObjectivesStatus,
+    SendingBackendStatus, TransitionKind, TransitionStatus,
 };
 use mail_failover_core::model::ObjectKey;
 use mail_failover_resolve::time::timestamp;
@@ -39,6 +41,11 @@ pub(super) struct MailMetrics {
     objective: Family<ObjectiveLabels, Gauge>,
     objective_target: Family<TargetLabels, Gauge<f64, AtomicU64>>,
     error_budget: Family<TargetLabels, Gauge<f64, AtomicU64>>,
+    drill_running: Family<DrillLabels, Gauge>,
+    drill_passed: Family<RouteLabels, Gauge<f64, AtomicU64>>,
+    drill_overdue: Family<RouteLabels, Gauge<f64, AtomicU64>>,
+    drill_outcome: Family<OutcomeLabels, Gauge>,
+    drills: Family<DrillResultLabels, Counter>,
     detection: Family<RouteLabels, Histogram, fn() -> Histogram>,
     actuation: Family<RouteLabels, Histogram, fn() -> Histogram>,
     first_delivery: Family<RouteLabels, Histogram, fn() -> Histogram>,
@@ -53,6 +60,30 @@ struct Shown {
     holds: BTreeMap<ObjectKey, HoldLabels>,
     conditions: BTreeMap<(&'static str, ObjectKey), BTreeSet<(String, String)>>,
     objectives: BTreeMap<ObjectKey, BTreeSet<(String, String)>>,
+    running_drills: BTreeMap<ObjectKey, DrillLabels>,
+    drill_outcomes: BTreeMap<ObjectKey, OutcomeLabels>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrillLabels {
+    namespace: String,
+    route: String,
+    mode: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    namespace: String,
+    route: String,
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DrillResultLabels {
+    namespace: String,
+    route: String,
+    mode: String,
+    outcome: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,6 +208,31 @@ impl MailMetrics {
                 "route_error_budget_remaining_ratio",
                 "Rest of the error budget of an objective (Availability, Success) over its window, 1 to 0, negative when it is overspent; as the status was written last",
             ),
+            drill_running: register(
+                registry,
+                "route_drill_running",
+                "1 while a drill of a route is under way, by its mode; no series otherwise",
+            ),
+            drill_passed: register(
+                registry,
+                "route_drill_passed_timestamp_seconds",
+                "Unix time at which a drill of a route has passed last; no series before one has",
+            ),
+            drill_overdue: register(
+                registry,
+                "route_drill_overdue_timestamp_seconds",
+                "Unix time from which on a drill of a route is overdue: two windows of its schedule without one that passed; no series without a schedule",
+            ),
+            drill_outcome: register(
+                registry,
+                "route_drill_outcome",
+                "1 for the outcome (Passed, Failed, Aborted, Skipped) of the latest drill of a route; no series before one",
+            ),
+            drills: register(
+                registry,
+                "route_drills",
+                "Drills that have ended, by mode and outcome, as far as this process has written their results",
+            ),
             detection: registered(
                 registry,
                 "route_detection_duration_seconds",
@@ -271,6 +327,7 @@ impl MailMetrics {
         }
         self.show_hold(key, status.waiting_for.as_ref().map(|hold| hold.reason.as_str()));
         self.show_objectives(key, status.objectives.as_ref());
+        self.show_drills(key, status.drills.as_ref());
         let types: Vec<_> = status.conditions.iter().map(|one| one.type_.as_str()).collect();
         self.show_conditions(ResourceKind::Route, key, &status.conditions, &types);
     }
@@ -285,6 +342,7 @@ impl MailMetrics {
         self.redundant.remove(&labels);
         self.show_hold(key, None);
         self.show_objectives(key, None);
+        self.show_drills(key, None);
         self.show_conditions(ResourceKind::Route, key, &[], &[]);
         for times in [&self.detection, &self.actuation, &self.first_delivery] {
             times.remove(&labels);
@@ -299,6 +357,10 @@ impl MailMetrics {
         earlier: Option<&TransitionStatus>,
         last: &TransitionStatus,
     ) {
+        // A drill is measured in its result.
+        if last.reason == DRILL {
+            return;
+        }
         let labels = route_labels(key);
         let is_failover = last.kind == TransitionKind::Failover;
         if let (None, Some(began_at)) = (earlier, last.first_evidence_at.as_ref().filter(|_| is_failover)) {
@@ -360,6 +422,40 @@ impl MailMetrics {
         }
     }
 
+    fn show_drills(&self, key: &ObjectKey, drills: Option<&RouteDrillsStatus>) {
+        let RouteLabels { namespace, route } = route_labels(key);
+        let running = drills.and_then(|drills| drills.running.as_ref());
+        let running = running.map(|drill| DrillLabels {
+            namespace: namespace.clone(),
+            route: route.clone(),
+            mode: drill.mode.clone(),
+        });
+        let latest = drills.and_then(|drills| drills.history.first());
+        let outcome = latest.map(|result| OutcomeLabels { namespace, route, outcome: result.outcome.clone() });
+        replace(&self.drill_running, &mut self.shown().running_drills, key, running);
+        replace(&self.drill_outcome, &mut self.shown().drill_outcomes, key, outcome);
+        for (series, at) in [
+            (&self.drill_passed, drills.and_then(|drills| drills.passed_at.as_ref())),
+            (&self.drill_overdue, drills.and_then(|drills| drills.overdue_at.as_ref())),
+        ] {
+            match at {
+                Some(at) => {
+                    series.get_or_create(&route_labels(key)).set(unix_seconds(at));
+                }
+                None => {
+                    series.remove(&route_labels(key));
+                }
+            }
+        }
+    }
+
+    /// Counts the drill whose result a status is the first to tell.
+    pub(super) fn drill_written(&self, key: &ObjectKey, result: &DrillResultStatus) {
+        let RouteLabels { namespace, route } = route_labels(key);
+        let (mode, outcome) = (result.mode.clone(), result.outcome.clone());
+        self.drills.get_or_create(&DrillResultLabels { namespace, route, mode, outcome }).inc();
+    }
+
     fn show_conditions(&self, kind: ResourceKind, key: &ObjectKey, conditions: &[Condition], types: &[&str]) {
         let told = conditions.iter().filter(|one| types.contains(&one.type_.as_str()));
         let now: BTreeSet<_> = told.map(|one| (one.type_.clone(), one.status.clone())).collect();
@@ -379,6 +475,25 @@ impl MailMetrics {
 
     fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows 1 with these labels for an object, in place of those before.
+fn replace<L: Clone + std::hash::Hash + Eq>(
+    series: &Family<L, Gauge>,
+    shown: &mut BTreeMap<ObjectKey, L>,
+    key: &ObjectKey,
+    labels: Option<L>,
+) {
+    let earlier = match &labels {
+        Some(labels) => shown.insert(key.clone(), labels.clone()),
+        None => shown.remove(key),
+    };
+    if let Some(earlier) = earlier.filter(|earlier| Some(earlier) != labels.as_ref()) {
+        series.remove(&earlier);
+    }
+    if let Some(labels) = labels {
+        series.get_or_create(&labels).set(1);
     }
 }
 

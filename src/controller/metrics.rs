@@ -16,7 +16,7 @@ use mail_failover_runtime::telemetry::metrics::{register, registered};
 use super::action::ResourceKind;
 use super::lane::Lane;
 use super::mail_metrics::MailMetrics;
-use super::route::KeptTotal;
+use super::route::{KeptTotal, ended_drill};
 use super::status::is_delivering;
 use crate::watch::{Source, Unreadable};
 use mail_failover_api::conditions::condition;
@@ -419,6 +419,9 @@ impl Metrics {
     /// Counts the differences between a route's status that was written and the one before.
     pub(super) fn route_written(&self, key: &ObjectKey, before: Option<&MailRouteStatus>, status: &MailRouteStatus) {
         self.show_route(key, status);
+        if let Some(result) = ended_drill(before, status) {
+            self.mail.drill_written(key, result);
+        }
         let Some(last) = &status.last_transition else { return };
         let earlier = before.and_then(|before| before.last_transition.as_ref()).filter(|earlier| earlier.id == last.id);
         if earlier.is_none() {

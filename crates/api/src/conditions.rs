@@ -92,6 +92,8 @@ pub mod reason {
     /// A receiver has not taken messages for a while.
     pub const NOTIFICATION_FAILING: &str = "NotificationFailing";
 
+    /// A drill leads the mail elsewhere, and nothing has failed.
+    pub const DRILL: &str = "Drill";
     /// The preferred backend carries the mail.
     pub const PREFERRED: &str = "Preferred";
     /// The preferred backend is not healthy.

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NotificationsSpec, NotificationsStatus};
+use super::{DrillsSpec, NotificationsSpec, NotificationsStatus};
 
 /// Rules by which mail routes switch.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,10 @@ pub struct FailoverPolicySpec {
     /// the installation names for all (`--default-notifications`), if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<NotificationsSpec>,
+
+    /// Drills: rehearsals of a failover, by a schedule or on request. Default: on request, in shadow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<DrillsSpec>,
 }
 
 /// Thresholds at which a backend counts as failed, and as degraded.

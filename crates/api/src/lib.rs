@@ -13,6 +13,7 @@ mod crds;
 mod dns_api;
 mod dns_output;
 mod dns_provider;
+mod drills;
 mod failover_policy;
 mod mail_route;
 mod mail_route_status;
@@ -29,6 +30,10 @@ pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
 };
 pub use dns_provider::{DnsEndpointSpec, DnsOnDeleteSpec};
+pub use drills::{
+    DrillBudgetSpec, DrillModeSpec, DrillResultStatus, DrillTimesStatus, DrillsSpec, EndingDrillStatus,
+    RouteDrillsStatus, RunningDrillStatus, WaitingDrillStatus,
+};
 pub use failover_policy::{
     BreakerSpec, BudgetSpec, EffectivePolicy, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec,
     FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec,

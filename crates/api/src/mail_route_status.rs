@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Health, OngoingNotification, PendingEvent, PendingNotification, StrategySpec};
+use super::{Health, OngoingNotification, PendingEvent, PendingNotification, RouteDrillsStatus, StrategySpec};
 
 /// Decision of the operator about a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +93,10 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<RouteObjectivesStatus>,
 
+    /// Drills of the route: the one under way, those that are due, and the latest results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<RouteDrillsStatus>,
+
     /// The answer to the latest request in the annotation `mailfailover.io/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestStatus>,
@@ -117,9 +121,9 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<TransitionStatus>,
 
-    /// The latest transitions, newest first, at most 10; the first is `lastTransition`.
+    /// The latest transitions, newest first, at most 10, and 4 of drills; the first is `lastTransition`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 14))]
     pub history: Vec<TransitionStatus>,
 
     /// Events that are decided but not published yet; empty when nothing is outstanding.
@@ -139,7 +143,7 @@ pub struct MailRouteStatus {
     pub ongoing: Vec<OngoingNotification>,
 
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
-    /// way than the preferred one. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
+    /// way than the preferred one; False with the reason `Drill` while a drill leads it there. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
     /// `ObjectivesMet`, where the policy has objectives: none of them is missed; the reason is ObjectiveAtRisk when one nearly is.
     /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `DnsApplied`, where it has DNS records: every authority answers with those of the active backend. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
@@ -385,7 +389,7 @@ pub struct RequestStatus {
     /// The id that the caller chose. A request of the same id is not carried out again.
     #[schemars(length(max = 64))]
     pub id: String,
-    /// Requested action: Switch, Failback, Pause, Resume or ApproveFailback; Malformed if it could not be read.
+    /// Requested action: Switch, Failback, Pause, Resume, ApproveFailback or Drill; Malformed if it could not be read.
     #[schemars(length(max = 32))]
     pub action: String,
     /// Done, or Refused for the reason in `message`.
@@ -458,7 +462,7 @@ pub struct TransitionStatus {
     #[schemars(length(max = 253))]
     pub to: String,
     /// Reason, of a closed set: the evidence class that made `from` Unhealthy or Degraded, or Suspended, Excluded,
-    /// RemovedFromRoute, Recovered, NoneHealthy, Requested.
+    /// RemovedFromRoute, Recovered, NoneHealthy, Requested, Drill.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// Start of the first observation that led to it.

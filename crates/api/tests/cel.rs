@@ -38,7 +38,9 @@ fn policy() -> Value {
             {"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"},
             {"name": "bot", "type": "Telegram", "secretRef": {"name": "bot"}, "chat": "-1001"},
             {"name": "post", "type": "Mail", "mail": {"from": "a@b.example", "to": ["c@b.example"], "backends": ["a"]}}]},
-        "objectives": {"recoveryTime": "24h", "deliveryTime": "1s", "successPercent": 99, "availability": "99.99", "window": "2160h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"}})
+        "objectives": {"recoveryTime": "24h", "deliveryTime": "1s", "successPercent": 99, "availability": "99.99", "window": "2160h"}, "breaker": {"consecutive": 1, "firstPause": "1s", "longestPause": "1h"},
+        "drills": {"schedule": "0 4 * * 1", "timeZone": "Europe/Berlin", "within": "1h", "mode": "Blocked", "stay": "59m", "longest": "1h",
+            "budget": {"drills": 5, "per": "2160h"}}})
 }
 
 fn route() -> Value {
@@ -483,6 +485,37 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "FailoverPolicy",
             json!({"objectives": {"window": "720h"}}),
             "spec.objectives.window alone measures nothing: add an objective",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"drills": {"schedule": "0 4 * * 1", "within": "59s", "longest": "50s", "stay": "1s"}}),
+            "spec.drills.within must be between 1m and 168h",
+        ),
+        ("FailoverPolicy", json!({"drills": {"longest": "61m"}}), "spec.drills.longest must be between 1s and 1h"),
+        (
+            "FailoverPolicy",
+            with(policy(), "/drills/stay", json!("1h")),
+            "spec.drills.stay (default 1m) must be shorter than spec.drills.longest (default 10m)",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"drills": {"stay": "10m"}}),
+            "spec.drills.stay (default 1m) must be shorter than spec.drills.longest (default 10m)",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"drills": {"schedule": "0 4 * * 1", "within": "9m"}}),
+            "spec.drills.longest (default 10m) must not exceed spec.drills.within (default 1h): a drill ends within its window",
+        ),
+        (
+            "FailoverPolicy",
+            json!({"drills": {"timeZone": "UTC"}}),
+            "spec.drills.timeZone and spec.drills.within belong to spec.drills.schedule: add it, or leave them out",
+        ),
+        (
+            "FailoverPolicy",
+            with(policy(), "/drills/budget/per", json!("999ms")),
+            "spec.drills.budget.per must be between 1s and 2160h (90 days)",
         ),
         (
             "MailRoute",

@@ -131,6 +131,8 @@ fn title(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificati
         (Occasion::StandbyLost, _) => format!("No other backend could take over mail of {routes}"),
         (Occasion::ApprovalWanted, _) => format!("The return of mail of {routes} waits for your approval"),
         (Occasion::OperatorTrouble, _) => format!("The operator cannot do its work for {routes}"),
+        (Occasion::DrillPassed, _) => format!("A drill of {routes} has passed"),
+        (Occasion::DrillFailed, _) => format!("A drill of {routes} has not passed"),
         (Occasion::Test, _) => "Test: somebody wants to see that messages arrive; nothing has happened".to_owned(),
     };
     visible(&text).into_owned()
@@ -167,6 +169,11 @@ fn advice(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificat
         (Occasion::OperatorTrouble, _) => {
             format!("mail goes where the last good decision led it. Correct what the reason names. {look}.")
         }
+        (Occasion::DrillPassed, _) => "nothing. Mail leaves as before.".to_owned(),
+        (Occasion::DrillFailed, _) => format!(
+            "mail leaves as before. Mend what the reason names before it happens for real, then repeat the drill by the \
+             annotation mailfailover.io/request with the action Drill. {look}."
+        ),
         (Occasion::Test, _) => "nothing. Somebody has set the annotation mailfailover.io/test-notification.".to_owned(),
     }
 }
@@ -292,7 +299,7 @@ mod tests {
             assert!(!text.advice.is_empty() && titles.insert(text.title.clone()), "{}", text.title);
             assert!(!text.plain().contains(['\u{202e}', '\u{1b}']));
         }
-        assert_eq!(titles.len(), 8);
+        assert_eq!(titles.len(), 10);
     }
 
     #[test]

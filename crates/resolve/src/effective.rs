@@ -7,7 +7,8 @@ use mail_failover_core::model::{FailbackMode, Policy, WhenNoneHealthy};
 
 /// Returns the values in force for `status.effective`.
 pub fn effective(policy: &Policy) -> EffectivePolicy {
-    let Policy { thresholds, hold, when_none_healthy, failback, objectives: _, deliveries, breaker: _ } = policy;
+    let Policy { thresholds, hold, when_none_healthy, failback, objectives: _, deliveries, breaker: _, drills: _ } =
+        policy;
     let immediately: Vec<_> = thresholds.immediate.iter().map(|class| class.as_str().to_owned()).collect();
     EffectivePolicy {
         failures: i32::try_from(thresholds.failure).unwrap_or(i32::MAX),

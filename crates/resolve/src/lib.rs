@@ -8,6 +8,7 @@
 mod backend;
 mod dns;
 mod dns_provider;
+mod drills;
 mod effective;
 mod notifications;
 mod pem;
@@ -33,6 +34,7 @@ use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedErro
 
 pub use backend::backend;
 pub use dns_provider::dns_ca_key;
+pub use drills::schedule_of as drill_schedule;
 pub use effective::{effective, words};
 pub use notifications::{TEST_ANNOTATION, notifications, receiver_ca_key, test_request};
 pub use pem::{PemError, certificates};

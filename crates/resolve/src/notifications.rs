@@ -124,6 +124,8 @@ fn occasion(occasion: api::OccasionSpec) -> Occasion {
         api::OccasionSpec::NoneHealthy => Occasion::NoneHealthy,
         api::OccasionSpec::NotDelivering => Occasion::NotDelivering,
         api::OccasionSpec::StandbyLost => Occasion::StandbyLost,
+        api::OccasionSpec::DrillPassed => Occasion::DrillPassed,
+        api::OccasionSpec::DrillFailed => Occasion::DrillFailed,
         api::OccasionSpec::ApprovalWanted => Occasion::ApprovalWanted,
         api::OccasionSpec::OperatorTrouble => Occasion::OperatorTrouble,
     }

@@ -4,8 +4,8 @@ use super::{Rejection, duration, number, span};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
-    Breaker, Budget, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, FailbackWindow, FailureWindow,
-    HoldPolicy, LatencyLimit, Objectives, Policy, RampStep, Share, Thresholds, WhenNoneHealthy, WindowError,
+    Breaker, Budget, CronWindow, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, FailureWindow, HoldPolicy,
+    LatencyLimit, Objectives, Policy, RampStep, Share, Thresholds, WhenNoneHealthy, WindowError,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,6 +30,7 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
         breaker,
         // A defect there must not change where mail goes.
         notifications: _,
+        drills,
     } = spec;
     let default = Policy::default();
     Ok(Policy {
@@ -53,6 +54,7 @@ pub fn policy(spec: &api::FailoverPolicySpec) -> Result<Policy, Rejection> {
             Some(deliveries) => self::deliveries(deliveries)?,
         },
         breaker: breaker.as_ref().map(self::breaker).transpose()?.unwrap_or_default(),
+        drills: drills.as_ref().map(super::drills::drills).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -224,12 +226,12 @@ fn failback(spec: &api::FailbackSpec, default: &Failback) -> Result<Failback, Re
     })
 }
 
-fn failback_window((index, spec): (usize, &api::FailbackWindowSpec)) -> Result<FailbackWindow, Rejection> {
+fn failback_window((index, spec): (usize, &api::FailbackWindowSpec)) -> Result<CronWindow, Rejection> {
     let api::FailbackWindowSpec { schedule, time_zone, duration } = spec;
     let field = format!("spec.failback.windows[{index}]");
     let duration = span(&format!("{field}.duration"), *duration, Duration::from_mins(1)..=WEEK)?;
     let time_zone = time_zone.as_deref().unwrap_or(DEFAULT_TIME_ZONE);
-    FailbackWindow::new(schedule, time_zone, duration).map_err(|error| {
+    CronWindow::new(schedule, time_zone, duration).map_err(|error| {
         let (field, message) = match &error {
             WindowError::Schedule(_) => (
                 format!("{field}.schedule"),

@@ -29,6 +29,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             "ramp": [{"percent": 10, "for": "5m"}, {"percent": 50, "for": "10m"}]},
         "objectives": {"recoveryTime": "30s", "deliveryTime": "5s", "successPercent": 98, "availability": "99.95", "window": "168h"},
         "breaker": {"consecutive": 2, "firstPause": "10s", "longestPause": "2m"},
+        "drills": {"stay": "30s"},
     });
     let seconds = Duration::from_secs;
     let expected = Policy {
@@ -51,8 +52,8 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
             mode: FailbackMode::Manual,
             after: seconds(1800),
             windows: vec![
-                FailbackWindow::new("0 2 * * *", "Europe/Berlin", seconds(7200)).unwrap(),
-                FailbackWindow::new("30 12 * * 1-5", "UTC", seconds(60)).unwrap(),
+                CronWindow::new("0 2 * * *", "Europe/Berlin", seconds(7200)).unwrap(),
+                CronWindow::new("30 12 * * 1-5", "UTC", seconds(60)).unwrap(),
             ],
             ramp: vec![
                 RampStep { percent: 10, duration: seconds(300) },
@@ -68,6 +69,7 @@ fn a_policy_that_says_everything_is_taken_at_its_word() {
         },
         deliveries: DeliveryThresholds { consecutive: 5, lasting: seconds(90) },
         breaker: Breaker { consecutive: 2, first_pause: seconds(10), longest_pause: seconds(120) },
+        drills: mail_failover_core::model::Drills { stay: seconds(30), ..Default::default() },
     };
     assert_eq!(parsed(&spec), Ok(expected));
 }

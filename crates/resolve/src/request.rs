@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use mail_failover_api::MailRoute;
 use mail_failover_core::engine::{Request, RequestAction};
-use mail_failover_core::model::ObjectKey;
 use mail_failover_core::model::text::visible;
+use mail_failover_core::model::{DrillMode, ObjectKey};
 
 /// Name of the annotation that holds a request.
 pub const REQUEST_ANNOTATION: &str = "mailfailover.io/request";
@@ -73,6 +73,7 @@ struct RequestAnnotation {
     to: Option<String>,
     r#for: Option<String>,
     force: Option<bool>,
+    mode: Option<String>,
     /// Note of the person who asks, for those who read the answer.
     reason: Option<String>,
 }
@@ -144,17 +145,31 @@ enum RequestError {
     NoTarget,
     #[error("\"{field}\" has no meaning with the action {action}; leave it out")]
     StrayField { field: &'static str, action: String },
-    #[error("this version does not know the action {0}; use Switch, Failback, Pause, Resume or ApproveFailback")]
+    #[error("\"mode\" is {0:?}; use Observed, Blocked or Shadow")]
+    Mode(String),
+    #[error("this version does not know the action {0}; use Switch, Failback, Pause, Resume, ApproveFailback or Drill")]
     UnknownAction(String),
 }
 
 fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
-    let RequestAnnotation { id: _, action, to, r#for, force, reason: _ } = written;
+    let RequestAnnotation { id: _, action, to, r#for, force, mode, reason: _ } = written;
     let duration = match r#for {
         None => None,
         Some(given) => Some(duration(given).ok_or_else(|| RequestError::Duration(truncated(given).to_string()))?),
     };
+    let stray = |field| RequestError::StrayField { field, action: action.clone() };
     match action.as_str() {
+        "Drill" if to.is_some() => return Err(stray("to")),
+        "Drill" => {
+            let mode = match mode.as_deref() {
+                None => None,
+                Some(mode) => {
+                    Some(mode.parse::<DrillMode>().map_err(|_| RequestError::Mode(truncated(mode).to_string()))?)
+                }
+            };
+            return Ok(RequestAction::Drill { mode, duration, is_forced: force.unwrap_or(false) });
+        }
+        _ if mode.is_some() => return Err(stray("mode")),
         "Switch" => {
             let to = to.as_deref().filter(|to| !to.is_empty()).ok_or(RequestError::NoTarget)?;
             return Ok(RequestAction::Switch { to: to.into(), duration, is_forced: force.unwrap_or(false) });
@@ -168,7 +183,7 @@ fn action(written: &RequestAnnotation) -> Result<RequestAction, RequestError> {
         [(to.is_some(), "to"), (duration.is_some() && !takes_duration, "for"), (force.is_some(), "force")]
     {
         if is_given {
-            return Err(RequestError::StrayField { field, action: action.clone() });
+            return Err(stray(field));
         }
     }
     Ok(match action.as_str() {
@@ -262,6 +277,15 @@ mod tests {
             (r#"{"id":"1","action":"Resume"}"#, RequestAction::Resume),
             (r#"{"id":1,"action":"Resume"}"#, RequestAction::Resume),
             (r#"{"id":"1","action":"ApproveFailback"}"#, RequestAction::ApproveFailback),
+            (r#"{"id":"1","action":"Drill"}"#, RequestAction::Drill { mode: None, duration: None, is_forced: false }),
+            (
+                r#"{"id":"1","action":"Drill","mode":"Blocked","for":"5m","force":true}"#,
+                RequestAction::Drill {
+                    mode: Some(DrillMode::Blocked),
+                    duration: Some(Duration::from_mins(5)),
+                    is_forced: true,
+                },
+            ),
         ];
         for (text, action) in cases {
             let parsed = parse(text);
@@ -285,7 +309,10 @@ mod tests {
             (r#"{"id":"1","action":"Pause","for":"90"}"#, "no duration"),
             (r#"{"id":"1","action":"Pause","for":""}"#, "no duration"),
             (r#"{"id":["1"],"action":"Pause"}"#, "\"id\" must be a text or a number"),
-            (r#"{"id":"1","action":"Drill"}"#, "does not know the action Drill"),
+            (r#"{"id":"1","action":"Rehearse"}"#, "does not know the action Rehearse"),
+            (r#"{"id":"1","action":"Drill","mode":"Loud"}"#, "use Observed, Blocked or Shadow"),
+            (r#"{"id":"1","action":"Drill","to":"b"}"#, "\"to\" has no meaning"),
+            (r#"{"id":"1","action":"Resume","mode":"Shadow"}"#, "\"mode\" has no meaning"),
             (r#"{"id":"","action":"Resume"}"#, "1 to 64"),
             (r#"{"id":"\u001b[2J\u202eX","action":"Resume"}"#, "not shown"),
             (r#"{"id":"1","action":"Resume","who":"me"}"#, "unknown field `who`"),

@@ -1,5 +1,6 @@
 //! The memory of a route, to and from `status`: the two directions side by side, so that nothing is lost between them.
 
+use super::drills::{drills_status, remembered};
 use super::text::{MAX_MESSAGE, truncated};
 use super::time::{micro_time, timestamp};
 use mail_failover_api as api;
@@ -13,6 +14,7 @@ use mail_failover_core::engine::{
 
 /// The memory of earlier decisions in a status.
 pub fn memory(status: &MailRouteStatus) -> Memory {
+    let (drill, drills) = remembered(status.drills.as_ref());
     Memory {
         shares: status.active.iter().map(share).collect(),
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
@@ -47,6 +49,8 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             }
         }),
         answered: status.earlier_request_ids.iter().map(|id| id.as_str().into()).collect(),
+        drill,
+        drills,
     }
 }
 
@@ -66,7 +70,10 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         approved_at,
         request,
         answered,
+        drill: _,
+        drills: _,
     } = memory;
+    status.drills = drills_status(memory);
     status.active = shares.iter().map(active_backend).collect();
     status.since = memory.lead().is_some().then(|| micro_time(*since));
     status.state = Some(api_state(*state));
@@ -99,7 +106,7 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         });
 }
 
-fn share(active: &ActiveBackend) -> Share {
+pub(super) fn share(active: &ActiveBackend) -> Share {
     Share {
         backend: active.backend.as_str().into(),
         percent: u8::try_from(active.percent).unwrap_or(100).min(100),
@@ -107,7 +114,7 @@ fn share(active: &ActiveBackend) -> Share {
     }
 }
 
-fn active_backend(share: &Share) -> ActiveBackend {
+pub(super) fn active_backend(share: &Share) -> ActiveBackend {
     ActiveBackend { backend: share.backend.to_string(), percent: i32::from(share.percent), overflow: share.is_overflow }
 }
 

@@ -1,5 +1,6 @@
 //! Trials of every setting of a decision, seen in status, outputs, Events and kubectl.
 
+mod drills;
 mod fixture;
 mod gitops;
 mod holding;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         ramps::trials(),
         holding::trials(),
         requests::trials(),
+        drills::trials(),
         gitops::trials(),
         sharing::trials(),
         places::trials(),

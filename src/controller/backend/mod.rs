@@ -19,7 +19,7 @@ use crate::probe_job::JobSettings;
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{self as api, SendingBackend, SendingBackendStatus};
-use mail_failover_core::engine::{Evidence, Health, News};
+use mail_failover_core::engine::{Evidence, Health, News, WholeRound};
 use mail_failover_core::model::{
     AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeDelay, ProbeKey,
     ProbeLogin, ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, Vantage,
@@ -71,6 +71,8 @@ pub(super) struct BackendEntry {
     probed: BTreeSet<Arc<str>>,
     /// True if a route uses it.
     is_used: bool,
+    /// Start of the latest round of each probe that went to its full depth, and what has failed in it.
+    whole_rounds: BTreeMap<Arc<str>, (Timestamp, Option<Arc<str>>)>,
     /// Probes that wait for their turn for too long.
     delays: BTreeMap<Arc<str>, Delayed>,
     /// True if the prober knows the present revision and endpoints.
@@ -168,6 +170,7 @@ impl BackendEntry {
             self.certificates.clear();
             self.refusals.clear();
             self.delays.clear();
+            self.whole_rounds.clear();
         }
         self.usable = Some(Arc::new(backend));
     }
@@ -178,6 +181,7 @@ impl BackendEntry {
         let probes: Vec<_> = usable.probes.iter().map(|probe| probe.name.clone()).collect();
         self.certificates.retain(|probe, _| probes.contains(probe));
         self.delays.retain(|probe, _| probes.contains(probe));
+        self.whole_rounds.retain(|probe, _| probes.contains(probe));
         self.evidence.track(thresholds, &usable.probes, now)
     }
 
@@ -289,6 +293,7 @@ impl BackendEntry {
         changed |= self.note_certificate(report);
         changed |= self.note_refusal(report);
         changed |= self.note_delay(report);
+        self.note_whole_round(report);
         // A look at another backend goes no further than to the login, and would say nothing about what fails from there on.
         let is_failure = report.outcome.class.effect() == Effect::Failure && report.outcome.stage < Stage::Auth;
         RoundNews { is_changed: changed, began_to_fail: is_failure && matches!(news, News::Doubted | News::Turned) }
@@ -331,6 +336,34 @@ impl BackendEntry {
             return !is_known;
         }
         outcome.class.effect() != Effect::Neutral && self.refusals.remove(probe).is_some()
+    }
+
+    /// Keeps the latest round that went to the full depth of its probe.
+    fn note_whole_round(&mut self, report: &ProbeReport) {
+        let ProbeReport { key, outcome, started_at, is_extra, .. } = report;
+        let failure = match outcome.class.effect() {
+            _ if *is_extra => return,
+            Effect::Neutral => return,
+            Effect::Success => None,
+            Effect::Failure => Some(format!("{}: {}", outcome.class.as_str(), outcome.message).into()),
+        };
+        self.whole_rounds.insert(key.probe.clone(), (*started_at, failure));
+    }
+
+    /// The latest round of each probe that went to its full depth.
+    pub(super) fn whole_rounds(&self) -> Vec<WholeRound> {
+        let probes = self.usable.iter().flat_map(|usable| &usable.probes);
+        let rounds = probes.map(|probe| WholeRound {
+            probe: probe.name.clone(),
+            period: match probe.vantage {
+                // The shift of rounds is a twentieth of the interval.
+                Vantage::Operator => probe.interval + probe.interval / 10 + probe.timeout,
+                // Every replica hears of the same Job.
+                Vantage::Job => Duration::ZERO,
+            },
+            latest: self.whole_rounds.get(&probe.name).cloned(),
+        });
+        rounds.collect()
     }
 
     /// Keeps that a probe waits for its turn, until some rounds in a row were in time.

@@ -2,6 +2,7 @@
 //! status.
 
 mod dns;
+mod drills;
 mod held;
 mod notices;
 mod objectives;
@@ -26,7 +27,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{
-    Candidate, Decision, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
+    Candidate, Decision, Drill, DrillInputs, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
 };
 use mail_failover_core::model::{
     Backend, BackendDeliveries, ClockDrift, DnsOutput, FailbackMode, Member, ObjectKey, Objectives, Policy,
@@ -39,6 +40,8 @@ use mail_failover_runtime::dial_guard::DialGuard;
 
 pub(super) use dns::PlannedDnsCall;
 use dns::{DnsRecords, DnsState};
+use drills::DrillSights;
+pub(super) use drills::{DRILL, DrillContext, ended_drill};
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
@@ -86,6 +89,8 @@ pub(super) struct RouteEntry {
     webhooks: Webhooks,
     dns: DnsRecords,
     objectives: ObjectiveTracker,
+    /// The drill under way, as it was decided or read last.
+    drill: Option<Drill>,
     /// Objectives as measured at the latest reconcile.
     measured: Option<Measurement>,
 }
@@ -147,6 +152,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) dependencies: &'a DependencyCache,
     /// True if mail has waited for long beside an agent of the route, and none has left there meanwhile.
     pub(super) is_mail_stuck: bool,
+    /// Knowledge of drills outside the route.
+    pub(super) drill: &'a DrillContext,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
     /// Looks up another route that has the better right to an output.
@@ -461,6 +468,8 @@ impl RouteEntry {
         let request = self.readable().and_then(request::of);
         let candidates = self.candidates(cx, route);
         let defaults = Policy::default();
+        let DrillSights { times, rounds, observers } = self.drill_sights(cx, &persisted);
+        let DrillContext { elsewhere, blocked, has_agents } = cx.drill;
         let decision = decide(
             &Situation {
                 now: cx.now,
@@ -471,10 +480,19 @@ impl RouteEntry {
                 candidates: &candidates,
                 is_storm: cx.is_storm,
                 request: request.as_ref(),
+                drill: Some(DrillInputs {
+                    elsewhere: elsewhere.as_ref(),
+                    times: &times,
+                    has_agents: *has_agents,
+                    blocked: *blocked,
+                    rounds: &rounds,
+                    observers,
+                }),
             },
             &persisted,
         );
         self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        self.note_drill(&decision.memory);
         let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
         Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }
     }
@@ -490,6 +508,7 @@ impl RouteEntry {
             RequestAction::Switch { .. }
             | RequestAction::Pause { .. }
             | RequestAction::Resume
+            | RequestAction::Drill { .. }
             | RequestAction::Malformed(_) => false,
         };
         let members = self.usable.iter().filter(|_| is_return && !is_answered).flat_map(|route| &route.backends);
@@ -673,6 +692,8 @@ impl RouteEntry {
             thresholds: self.thresholds(),
             strategy: self.usable.as_ref().map(|route| route.strategy),
             objectives: self.measured.as_ref(),
+            policy: self.policy.as_ref(),
+            drift: cx.drift,
             recovery_time: self.policy.as_ref().and_then(|policy| policy.objectives.recovery_time),
             first_delivery: self.first_delivery,
             kept: self.kept.as_ref(),
@@ -716,6 +737,8 @@ fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
         approved_at,
         request,
         answered,
+        drill,
+        drills,
     } = decided;
     *shares == persisted.shares
         && *since == persisted.since
@@ -726,4 +749,6 @@ fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
         && *approved_at == persisted.approved_at
         && *request == persisted.request
         && *answered == persisted.answered
+        && *drill == persisted.drill
+        && *drills == persisted.drills
 }

@@ -15,6 +15,7 @@ use mail_failover_notifications::id;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
 
+use super::drills::{self, DRILL};
 use crate::controller::status::{condition_message, is_true};
 
 /// The API's bound on `status.pendingNotifications`.
@@ -76,6 +77,7 @@ impl Notices<'_> {
                 backend: lasting.backend,
             });
         }
+        self.tell_drill(&mut pending);
         ongoing.truncate(MAX_ONGOING);
         let excess = pending.len().saturating_sub(MAX_PENDING);
         pending.drain(..excess);
@@ -84,8 +86,8 @@ impl Notices<'_> {
 
     /// The transition that this status is the first to tell.
     fn moved(&self) -> Option<&TransitionStatus> {
-        let latest = self.after.history.first()?;
-        let known = self.before.history.first().map_or(0, |known| known.id);
+        let latest = real(self.after)?;
+        let known = real(self.before).map_or(0, |known| known.id);
         (latest.id > known).then_some(latest)
     }
 
@@ -206,6 +208,23 @@ impl Notices<'_> {
         });
     }
 
+    /// Tells the result of a drill. One that could not begin is told by nobody but its Event.
+    fn tell_drill(&self, pending: &mut Vec<PendingNotification>) {
+        let Some(ended) = drills::ended(self.before, self.after) else { return };
+        let occasion = match ended.outcome.as_str() {
+            "Passed" => Occasion::DrillPassed,
+            "Skipped" => return,
+            _ => Occasion::DrillFailed,
+        };
+        pending.push(PendingNotification {
+            since: Some(ended.started_at.clone()),
+            from: ended.backend.clone(),
+            to: ended.standby.clone(),
+            why: truncated(&format!("{}, {}", ended.outcome, drills::line(ended)), MAX_MESSAGE),
+            ..self.notification(occasion, None, ended.backend.as_deref(), self.now)
+        });
+    }
+
     fn notification(
         &self,
         occasion: Occasion,
@@ -232,6 +251,11 @@ impl Lasting {
     fn is(&self, told: &OngoingNotification) -> bool {
         told.occasion == self.occasion.as_str() && told.backend == self.backend
     }
+}
+
+/// The latest transition that no drill has made.
+fn real(status: &MailRouteStatus) -> Option<&TransitionStatus> {
+    status.history.iter().find(|transition| transition.reason != DRILL)
 }
 
 /// Reason and message of a condition that is False.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::drills::DRILL;
 use super::status::time_of_failover;
 use crate::controller::status::{Conditions, is_delivering};
 use mail_failover_api::conditions::{condition, reason};
@@ -153,7 +154,7 @@ fn targets(status: &RouteObjectivesStatus) -> (&str, Vec<(&str, &str)>) {
 }
 
 fn times(transition: &TransitionStatus) -> Option<FailoverTimes> {
-    let is_by_evidence = transition.kind == TransitionKind::Failover && transition.first_evidence_at.is_some();
+    let is_by_evidence = transition.kind == TransitionKind::Failover && transition.reason != DRILL;
     let began_at = transition.first_evidence_at.as_ref().filter(|_| is_by_evidence).map(timestamp)?;
     Some(FailoverTimes {
         decided_at: timestamp(&transition.decided_at),

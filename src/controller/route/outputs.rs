@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::drills::refused;
 use super::status::OutputsState;
 use super::{Decided, RouteContext, RouteEntry};
 use crate::controller::action::{Action, WriteOutcome};
@@ -12,11 +13,11 @@ use crate::controller::reconcile::PlannedAction;
 use crate::controller::retry::{Retry, WriteBudget};
 use crate::output::{
     self, AgentPart, DocumentInputs, DocumentMember, Obstacle, OutputKey, OutputKind, Owner, Target, Write, desired,
-    service_split, writes,
+    service_split, targets_of_services, writes,
 };
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
-use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_contract::document::{self, OperatorEndpoint};
 use mail_failover_core::engine::{Memory, Transition};
 use mail_failover_core::model::{ObjectKey, Policy, Route, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
@@ -39,6 +40,8 @@ pub(super) struct LastReported {
     operators: Vec<OperatorEndpoint>,
     /// Part of the limits of each backend that an agent has.
     parts: Vec<AgentPart>,
+    /// Backends that a drill refuses.
+    drill: Option<document::Drill>,
 }
 
 /// An output that is left alone for a while.
@@ -104,6 +107,12 @@ impl RouteEntry {
         decided: &Decided,
     ) -> OutputsPlan {
         let members = document_members(cx, route, decided);
+        let drill = refused(&decided.decision.memory);
+        if self.last_reported.drill != drill {
+            // What a drill takes from an output, another controller has not reverted.
+            self.last_reported.drill.clone_from(&drill);
+            self.budget = None;
+        }
         if !route.agents.is_empty() {
             let parts = members.iter().map(|member| member.part).collect();
             self.note_reported(cx, route, decided, parts);
@@ -118,7 +127,7 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
             agents: cx.agents,
-            drill: None,
+            drill: drill.clone(),
             now: cx.drift.wall(cx.now),
         };
         let is_withdrawn = decided.decision.is_withdrawn();
@@ -132,7 +141,7 @@ impl RouteEntry {
         desired.endpoints_known &= targets.len() == decided.decision.memory.shares.len();
         let are_endpoints_known = desired.endpoints_known || route.services.is_empty();
         let is_target_known = (is_withdrawn || !targets.is_empty()) && are_endpoints_known && desired.places_known;
-        let split = service_split(&targets).percents();
+        let split = service_split(&targets_of_services(&targets, drill.as_ref())).percents();
 
         let mut in_the_way = BTreeMap::new();
         for key in &desired.owned_keys {
@@ -174,7 +183,13 @@ impl RouteEntry {
                 entry.is_some_and(|entry| entry.evidence.awaits_trial(self.thresholds(), cx.now))
             });
         let trials = trials.map(|candidate| candidate.name.clone()).collect();
-        let reported = LastReported { standbys, trials, operators: cx.operators.to_vec(), parts };
+        let reported = LastReported {
+            standbys,
+            trials,
+            operators: cx.operators.to_vec(),
+            parts,
+            drill: self.last_reported.drill.clone(),
+        };
         if self.last_reported != reported {
             self.last_reported = reported;
             self.budget = None;

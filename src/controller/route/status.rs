@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::dns::{DnsState, KIND as DNS};
+use super::drills::{self, DRILL};
 use super::held::HeldMail;
 use super::notices::Notices;
 use super::objectives::{self, Measurement};
@@ -22,7 +23,7 @@ use mail_failover_core::engine::{
     Candidate, Decision, Eligibility, Exclusion, Health, HoldReason, Notice, State, Transition, TransitionKind,
     TransitionReason,
 };
-use mail_failover_core::model::{ObjectKey, Strategy, Thresholds, Timestamp, Uid};
+use mail_failover_core::model::{ClockDrift, ObjectKey, Policy, Strategy, Thresholds, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::route_memory::{memory, remember};
@@ -63,6 +64,10 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) strategy: Option<Strategy>,
     /// Objectives as measured now; `None` without any.
     pub(super) objectives: Option<&'a Measurement>,
+    /// The policy in force.
+    pub(super) policy: Option<&'a Policy>,
+    /// Lead of the wall clock, by which drills are due.
+    pub(super) drift: ClockDrift,
     /// The policy's objective for the time of a failover.
     pub(super) recovery_time: Option<Duration>,
     /// Transition that an agent has carried out, and the time of the first message on the new way.
@@ -116,6 +121,7 @@ impl StatusBuilder<'_> {
             ..MailRouteStatus::default()
         };
         remember(&memory, self.before, &mut status);
+        drills::add_schedule(&mut status, self.policy, &memory, self.now, self.drift);
         status.diverted = self.diverted();
         status.active_summary = summary_of(&status.active, &status.diverted);
         status.outputs = self.outputs_status();
@@ -253,6 +259,9 @@ impl StatusBuilder<'_> {
     fn set_failed_over(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
         let active = status.active.first().map(|active| active.backend.as_str());
         match (active, self.decision.map(|decision| decision.is_preferred)) {
+            (Some(_), Some(_)) if self.decision.is_some_and(|decision| decision.memory.leading_drill().is_some()) => {
+                conditions.set(condition::FAILED_OVER, Some(false), reason::DRILL, &self.sentence());
+            }
             (Some(_), Some(true)) => {
                 conditions.set(condition::FAILED_OVER, Some(false), reason::PREFERRED, &self.sentence());
             }
@@ -486,6 +495,21 @@ impl StatusBuilder<'_> {
                 let why = answer.reason.as_ref().map_or_else(String::new, |why| format!(" (reason given: {why})"));
                 (reason, None, format!("{} ({}): {}{why}", answer.action, answer.id, answer.message))
             }
+            Notice::DrillBegan => {
+                let drill = decision.memory.drill.as_ref()?;
+                let note = format!(
+                    "a drill ({}) of {} with the standby {} begins, and is over by {} at the latest: nothing has failed",
+                    drill.mode.as_str(),
+                    drill.backend,
+                    drill.standby,
+                    drill.until
+                );
+                (EventReason::DrillBegan, Some(drill.backend.to_string()), note)
+            }
+            Notice::DrillEnded => {
+                let result = drills::latest(status)?;
+                (drills::event_of(result), result.backend.clone(), drills::line(result))
+            }
             Notice::NoneHealthy => (EventReason::NoneHealthy, None, self.sentence()),
             Notice::Recovered => {
                 let by = status.active.first().map_or("", |active| active.backend.as_str());
@@ -629,7 +653,7 @@ fn summary_of(active: &[ActiveBackend], diverted: &[api::DivertedStatus]) -> Opt
 
 /// Time from the first evidence of a failover until every output was written; `None` for any other transition.
 pub(super) fn time_of_failover(transition: &api::TransitionStatus) -> Option<Duration> {
-    if transition.kind != api::TransitionKind::Failover {
+    if transition.kind != api::TransitionKind::Failover || transition.reason == DRILL {
         return None;
     }
     let began_at = timestamp(transition.first_evidence_at.as_ref()?);

@@ -11,10 +11,10 @@ use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use crate::output::{Output, OutputKind, Senders};
 use crate::reports::{self, RouteAgents};
 use mail_failover_contract::document::{KEY, OperatorEndpoint};
-use mail_failover_core::engine::REPORT_HOLDS;
+use mail_failover_core::engine::{BlockedDrill, REPORT_HOLDS};
 use mail_failover_core::model::{
-    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, KeptMail, Limits, ObjectKey, QueuedMail, SwitchedMail,
-    Timestamp,
+    Agent, AgentReport, BackendDeliveries, DeliveryVerdict, DrillState, DrilledMail, KeptMail, Limits, ObjectKey,
+    QueuedMail, SwitchedMail, Timestamp,
 };
 
 /// Time without a report after which an agent is forgotten.
@@ -57,6 +57,7 @@ struct HeardAgent {
     last_switch: Option<SwitchedMail>,
     kept: Option<KeptMail>,
     queue: Option<QueuedMail>,
+    drill: Option<DrilledMail>,
     /// Time of the latest report of a further message that a backend has taken; that of the first report before one.
     left_at: Timestamp,
 }
@@ -118,8 +119,7 @@ impl Agents {
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue, drill: _ } =
-            report;
+        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue, drill } = report;
         if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
@@ -132,6 +132,7 @@ impl Agents {
             last_switch: last_switch.clone(),
             kept: kept.clone(),
             queue: *queue,
+            drill: drill.clone(),
         };
         if let Some(before) = self.latest.get(agent).filter(|before| before.sent() == heard.sent()) {
             heard.left_at = before.left_at;
@@ -194,6 +195,28 @@ impl Agents {
         let messages = queues.iter().map(|queue| queue.messages).fold(0, u64::saturating_add);
         let oldest = queues.iter().filter_map(|queue| queue.oldest_at).min();
         (messages, oldest.map_or(Duration::ZERO, |at| now.since(at)))
+    }
+
+    /// Returns what the agents of a route have done for a drill, as far as they have reported lately.
+    pub(super) fn drilled(&self, now: Timestamp, route: &ObjectKey, id: &str) -> BlockedDrill {
+        let known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        let known = known.filter(|(_, known)| now.since(known.received_at) < FORGOTTEN_AFTER);
+        let reported = known.filter_map(|(_, known)| known.drill.as_ref()).filter(|drill| *drill.id == *id);
+        reported.fold(BlockedDrill::default(), |sum, drill| {
+            let out_at = drill.first_delivery_after.map(|after| drill.began_at + after);
+            BlockedDrill {
+                carried: sum.carried.saturating_add(drill.carried),
+                let_through: sum.let_through.saturating_add(drill.let_through),
+                first_delivery_at: [sum.first_delivery_at, out_at].into_iter().flatten().min(),
+                is_lifted: sum.is_lifted || drill.state == DrillState::Lifted,
+            }
+        })
+    }
+
+    /// Returns true if an agent of a route has reported lately.
+    pub(super) fn has_heard(&self, now: Timestamp, route: &ObjectKey) -> bool {
+        let mut known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        known.any(|(_, known)| now.since(known.received_at) < REPORT_HOLDS)
     }
 
     /// Returns true if mail of a route is stuck beside an agent.
@@ -323,6 +346,11 @@ impl ControllerState {
             if entry.note_first_delivery(switched) {
                 self.queue.add(ResourceRef::route(key));
             }
+        }
+        let is_of_drill = entry.drill().is_some()
+            && before.as_ref().and_then(|before| before.drill.as_ref()) != report.drill.as_ref();
+        if is_of_drill {
+            self.queue.add(ResourceRef::route(key));
         }
         let (total, long) = self.agents.kept(now, key);
         self.metrics.kept(key, total);

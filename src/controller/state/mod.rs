@@ -17,6 +17,9 @@ mod dns_claims;
 mod dns_endpoint_tests;
 #[cfg(test)]
 mod dns_tests;
+mod drills;
+#[cfg(test)]
+mod drills_tests;
 #[cfg(test)]
 mod flood_tests;
 #[cfg(test)]
@@ -60,6 +63,7 @@ use std::time::Duration;
 use agents::Agents;
 use call_places::CallPlaces;
 use dns_claims::DnsClaims;
+use drills::Drills;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
@@ -201,6 +205,7 @@ pub struct ControllerState {
     peers: Peers,
     agents: Agents,
     jobs: Jobs,
+    drills: Drills,
     webhook_calls: CallPlaces,
     dns_calls: CallPlaces,
     notification_calls: CallPlaces,
@@ -235,6 +240,7 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
+            drills: Drills::default(),
             webhook_calls: CallPlaces::new(webhooks::MAX_CALLS),
             dns_calls: CallPlaces::new(dns::MAX_CALLS),
             notification_calls: CallPlaces::new(notifications::MAX_CALLS),
@@ -411,6 +417,7 @@ impl ControllerState {
         let loops = self.loops(&resource.key, &entry);
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
         let is_mail_stuck = self.is_mail_stuck(now, resource);
+        let drill = self.drill_context(now, &resource.key, &entry);
         let (agents, senders) = self.senders(now, &resource.key, &entry);
         let notifying = self.notifying_policy(&resource.key, &entry).and_then(|key| self.policies.get(&key));
         let is_taken = |id: &str| notifying.is_some_and(|policy| policy.has_taken(id));
@@ -432,10 +439,12 @@ impl ControllerState {
             bypassed_by_agents: &bypassed_by_agents,
             dependencies: &self.dependencies,
             is_mail_stuck,
+            drill: &drill,
             is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
             dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
         });
+        self.note_drill(resource, &entry);
         let calls = entry.webhooks_mut().take_planned();
         let dns_calls = entry.dns_mut().take_planned();
         self.routes.insert(resource.key.clone(), entry);
@@ -618,6 +627,10 @@ impl ControllerState {
         self.notification_calls.abandon();
         for entry in self.policies.values_mut() {
             entry.forget_notifications();
+        }
+        for key in self.routes.keys().cloned().collect::<Vec<_>>() {
+            self.forget_drill(&key);
+            self.adopt_drill(&key);
         }
         for entry in self.routes.values_mut() {
             entry.is_confirmed = false;

@@ -172,6 +172,7 @@ impl ControllerState {
             self.metrics.show_route(&key, status);
         }
         let has_moved = entry.active() != left;
+        self.adopt_drill(&key);
         self.routes_by_uid.insert(uid, key.clone());
         self.note_notifications(&key);
         // The move was decided by this replica or by the leader.
@@ -200,6 +201,7 @@ impl ControllerState {
         self.forget_work(&resource);
         self.note_notifications(key);
         self.agents.forget_route(key);
+        self.forget_drill(key);
         self.admit_agents(key);
         self.metrics.forget_route(key, backends.into_iter());
         for reference in self.set_references(&resource, BTreeSet::new()) {

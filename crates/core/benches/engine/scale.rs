@@ -164,6 +164,7 @@ impl ScaleFixture {
             candidates: &candidates,
             is_storm: false,
             request: None,
+            drill: None,
         };
         decide(&situation, memory).memory
     }

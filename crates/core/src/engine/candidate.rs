@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Health, UnseenFailure, Verdict};
 use crate::model::{Backend, ClockDrift, EvidenceClass, Limits, Member, Route, Timestamp, Traffic};
@@ -36,6 +37,8 @@ pub struct Candidate {
     pub region: Option<Arc<str>>,
     /// Part of the route's mail that the backend takes.
     pub capacity: Capacity,
+    /// Shortest interval of its probes; `None` without any.
+    pub probe_interval: Option<Duration>,
 }
 
 /// Eligibility of a backend for a route's mail, apart from its health.
@@ -129,6 +132,7 @@ impl Candidate {
             region: backend.and_then(|backend| backend.location.region.clone()),
             capacity: backend
                 .map_or(Capacity::FULL, |backend| Capacity::of(&backend.limits, quota_left, route.traffic, now)),
+            probe_interval: backend.and_then(|backend| backend.probes.iter().map(|probe| probe.interval).min()),
         }
     }
 

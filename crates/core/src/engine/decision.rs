@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::departure::Departure;
+use super::drill::{self, Advance};
 use super::explanation::{self, Explanation};
 use super::memory::IdUse;
 use super::placement::{self, Carrier};
 use super::requests::{self, Granted, RequestRefused, RequestedMove};
 use super::{
-    Candidate, Capacity, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, MAX_HISTORY, Memory, Request,
+    Candidate, Capacity, DrillInputs, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, Memory, Request,
     RequestAnswer, State, Transition, TransitionKind, TransitionReason, holds,
 };
 use crate::model::{ClockDrift, Policy, Route, Strategy, Timestamp};
@@ -32,6 +33,8 @@ pub struct Situation<'a> {
     pub is_storm: bool,
     /// The latest request of a person, answered or not.
     pub request: Option<&'a Request>,
+    /// Knowledge of drills; `None` where none are run.
+    pub drill: Option<DrillInputs<'a>>,
 }
 
 /// Change that people should hear of.
@@ -45,6 +48,10 @@ pub enum Notice {
     Recovered,
     /// A request is answered: see the memory's request.
     RequestAnswered,
+    /// A drill has begun: see the memory's drill.
+    DrillBegan,
+    /// A drill is over, or was skipped: see the memory's drills.
+    DrillEnded,
 }
 
 /// Result of a decision.
@@ -108,6 +115,18 @@ impl Decision {
 
 /// Decides where the mail of a route goes.
 pub fn decide(situation: &Situation<'_>, memory: &Memory) -> Decision {
+    let (memory, is_over, timeout) = match drill::advance(situation, memory) {
+        Advance::Goes(decision) => return *decision,
+        Advance::Rests { memory, is_over, timeout } => (memory, is_over, timeout),
+    };
+    let mut decision = ordinary(situation, &memory);
+    decision.notices.extend(is_over.then_some(Notice::DrillEnded));
+    decision.next_timeout = [decision.next_timeout, timeout].into_iter().flatten().min();
+    decision
+}
+
+/// Decides where the mail of a route goes, without the drill under way.
+pub(super) fn ordinary(situation: &Situation<'_>, memory: &Memory) -> Decision {
     let mut builder = DecisionBuilder::begin(situation, memory);
     builder.end_expired();
     let order = builder.answer_request();
@@ -188,13 +207,12 @@ impl<'a> DecisionBuilder<'a> {
     /// that nothing is done.
     fn answer_request(&mut self) -> Option<RequestedMove> {
         let request = self.situation.request?;
-        let (now, policy) = (self.now(), self.situation.policy);
-        let strategy = self.situation.strategy;
+        let now = self.now();
         // ADR-0152: Who uses a request's id again is told that nothing is done.
         let ruling = match self.before.use_of(request) {
             IdUse::Answered => return None,
             IdUse::Taken(answer) => Err(RequestRefused::id_taken(request, answer)),
-            IdUse::Free => requests::rule(request, &self.ranked, policy, strategy, &mut self.memory, now),
+            IdUse::Free => requests::rule(request, &self.ranked, self.situation, &mut self.memory),
         };
         let (order, message, is_done) = match ruling {
             Ok(Granted { order, message }) => (order, message, true),
@@ -409,7 +427,7 @@ impl<'a> DecisionBuilder<'a> {
             Strategy::ActivePassive | Strategy::ActiveActive => TransitionKind::Failover,
         };
         let transition = Transition {
-            id: self.before.last_transition().map_or(0, |last| last.id).saturating_add(1),
+            id: self.before.next_transition_id(),
             kind,
             from,
             to,
@@ -419,8 +437,7 @@ impl<'a> DecisionBuilder<'a> {
         };
         self.memory.approved_at = None;
         self.memory.since = self.now();
-        self.memory.history.insert(0, transition.clone());
-        self.memory.history.truncate(MAX_HISTORY);
+        self.memory.remember(transition.clone());
         self.transition = Some(transition);
     }
 
@@ -484,6 +501,7 @@ impl<'a> DecisionBuilder<'a> {
         self.memory.state = self.state();
         self.memory.held_by = self.hold.map(|hold| hold.reason);
         self.memory.held_until = self.hold.and_then(|hold| hold.until);
+        drill::begin_due(&mut self);
         let ends = [
             self.hold.and_then(|hold| hold.until),
             self.memory.pause.as_ref().and_then(|pause| pause.until),
@@ -568,7 +586,8 @@ impl<'a> DecisionBuilder<'a> {
                 Notice::Recovered,
             ),
         ];
-        told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, notice)| notice).collect()
+        let told = told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, notice)| notice);
+        told.chain(drill::notices(self.before, &self.memory)).collect()
     }
 }
 

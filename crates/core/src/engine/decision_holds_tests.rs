@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::RequestAction;
 use crate::engine::testing::{Fleet, at, transition};
-use crate::model::{Budget, EvidenceClass, FailbackMode, FailbackWindow, RampStep};
+use crate::model::{Budget, CronWindow, EvidenceClass, FailbackMode, RampStep};
 
 #[test]
 fn manual_failback_says_that_the_way_back_is_open_and_waits_for_a_person() {
@@ -120,7 +120,7 @@ fn a_soak_never_begins_before_the_backend_was_left() {
 fn a_return_begins_in_a_window_only() {
     let mut fleet = Fleet::of("a+ b+").on("b");
     // The epoch was a Thursday; the window opens at 02:00 UTC.
-    let window = FailbackWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
+    let window = CronWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
     fleet.policy.as_mut().unwrap().failback.windows = vec![window];
     let hours = |hours: u64| hours * 3600;
     let closed = fleet.decide(hours(1));
@@ -135,7 +135,7 @@ fn windows_follow_the_wall_clock_and_holds_the_clock_that_never_jumps() {
     let hours = |hours: u64| hours * 3600;
     let micros = |hours: i64| ClockDrift::from_micros(hours * 3_600_000_000);
     let mut fleet = Fleet::of("a+ b+").on("b");
-    let window = FailbackWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
+    let window = CronWindow::new("0 2 * * *", "UTC", Duration::from_hours(2)).unwrap();
     fleet.policy.as_mut().unwrap().failback.windows = vec![window];
     // The machine slept for five hours: at 01:00 of the process it is 06:00.
     fleet.drift = micros(5);

@@ -7,7 +7,7 @@ use super::decision::DecisionBuilder;
 use super::{
     Eligibility, Exclusion, Health, Hold, HoldReason, RequestAnswer, Share, State, Transition, TransitionReason, holds,
 };
-use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
+use crate::model::{DrillMode, EvidenceClass, FailbackMode, Strategy, Timestamp, WhenNoneHealthy};
 
 /// Chain of reasons of a decision, and the changes that would alter it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,15 @@ pub enum Reason {
     Carries(Share),
     /// Percentage of the mail that no backend takes.
     Unplaced(u8),
+    /// A drill is under way.
+    Drilled {
+        /// Mode of the drill.
+        mode: DrillMode,
+        /// Backend that counts as failed; in shadow the standby.
+        backend: Arc<str>,
+        /// Time at which it is over at the latest.
+        until: Timestamp,
+    },
 }
 
 /// Change that would alter where the mail goes.
@@ -106,7 +115,7 @@ impl Explanation {
                 Reason::Held(held) => hold = Some(held),
                 Reason::Unplaced(percent) => unplaced = *percent,
                 Reason::NoneHealthy => is_dead = true,
-                Reason::Known { .. } | Reason::Requested(_) | Reason::Stays { .. } => {}
+                Reason::Known { .. } | Reason::Requested(_) | Reason::Stays { .. } | Reason::Drilled { .. } => {}
             }
         }
         let mut sentence = match &carriers[..] {
@@ -134,6 +143,10 @@ impl Explanation {
             sentence.push_str("; ");
             sentence.push_str(&Reason::Unplaced(unplaced).to_string());
         }
+        for drilled in self.reasons.iter().filter(|reason| matches!(reason, Reason::Drilled { .. })) {
+            sentence.push_str("; ");
+            sentence.push_str(&drilled.to_string());
+        }
         sentence
     }
 
@@ -160,7 +173,8 @@ impl Reason {
             | Self::Held(_)
             | Self::NoneHealthy
             | Self::Carries(_)
-            | Self::Unplaced(_) => None,
+            | Self::Unplaced(_)
+            | Self::Drilled { .. } => None,
         }
     }
 }
@@ -343,6 +357,10 @@ impl fmt::Display for Reason {
             Self::Unplaced(percent) => {
                 write!(f, "{percent} % of the mail have nowhere to go: limits and warm-up leave no room")
             }
+            Self::Drilled { mode, backend, until } => {
+                let mode = mode.as_str();
+                write!(f, "a drill ({mode}) of {backend} is under way until {until} at the latest: nothing has failed")
+            }
         }
     }
 }
@@ -362,6 +380,7 @@ impl fmt::Display for Move<'_> {
             TransitionReason::Recovered => format!("{to} has recovered"),
             TransitionReason::NoneHealthy => format!("nobody can deliver, and {to} is preferred"),
             TransitionReason::Requested => "requested".to_owned(),
+            TransitionReason::Drill => "a drill".to_owned(),
         };
         write!(f, "{from} to {to}: {why}")
     }

@@ -8,7 +8,7 @@ use proptest::strategy::Strategy as Generator;
 use super::testing::{Fleet, MARKS, at, mark_candidate};
 use super::{Capacity, Decision, Health, Memory, Request, RequestAction};
 use crate::model::{
-    Breaker, Budget, DeliveryThresholds, Failback, FailbackMode, FailbackWindow, HoldPolicy, Objectives, Policy,
+    Breaker, Budget, CronWindow, DeliveryThresholds, Drills, Failback, FailbackMode, HoldPolicy, Objectives, Policy,
     RampStep, Thresholds, Timestamp, WhenNoneHealthy,
 };
 
@@ -33,7 +33,7 @@ prop_compose! {
                 mode: if is_manual { FailbackMode::Manual } else { FailbackMode::Automatic },
                 after: seconds(after),
                 windows: has_window
-                    .then(|| FailbackWindow::new("*/30 * * * *", "Europe/Berlin", Duration::from_mins(10)).unwrap())
+                    .then(|| CronWindow::new("*/30 * * * *", "Europe/Berlin", Duration::from_mins(10)).unwrap())
                     .into_iter()
                     .collect(),
                 ramp: steps.map(|(duration, percent)| RampStep { percent, duration: seconds(*duration) }).collect(),
@@ -41,6 +41,7 @@ prop_compose! {
             objectives: Objectives::NONE,
             deliveries: DeliveryThresholds::default(),
             breaker: Breaker::default(),
+            drills: Drills::default(),
         }
     }
 }

@@ -193,7 +193,7 @@ pub const TIMERS: [Timer; 17] = [
 /// Returns the later of cooldown and minimum stay. Both keep only moves that nothing forces.
 pub(super) fn comfort(policy: &Policy, memory: &Memory) -> Hold {
     let minimum_stay = memory.since + policy.hold.minimum_stay;
-    let cooldown = memory.last_transition().map(|last| last.decided_at + policy.hold.cooldown);
+    let cooldown = memory.real_transitions().next().map(|last| last.decided_at + policy.hold.cooldown);
     match cooldown {
         Some(cooldown) if cooldown >= minimum_stay => Hold::until(HoldReason::Cooldown, cooldown),
         Some(_) | None => Hold::until(HoldReason::MinimumStay, minimum_stay),
@@ -216,13 +216,13 @@ pub(super) fn budget(
     is_forced: bool,
 ) -> Option<Hold> {
     let limit = usize::from(policy.hold.budget.switches.max(1));
-    let mut counted = memory.history.iter().filter(|transition| match strategy {
+    let mut counted = memory.real_transitions().filter(|transition| match strategy {
         Strategy::ActivePassive => true,
         Strategy::ActiveActive => transition.kind == TransitionKind::Failback,
     });
     let oldest_counted = counted.nth(limit - 1)?;
     let mut until = oldest_counted.decided_at + policy.hold.budget.per;
-    if is_forced && let Some(last) = memory.last_transition() {
+    if is_forced && let Some(last) = memory.real_transitions().next() {
         until = until.min(last.decided_at + policy.hold.cooldown.max(policy.hold.minimum_stay));
     }
     // ADR-0018: A spent budget yields to one move a cooldown.
@@ -248,7 +248,8 @@ fn departures_by_failure<'a>(memory: &'a Memory, candidate: &'a Candidate) -> im
             | TransitionReason::RemovedFromRoute
             | TransitionReason::Recovered
             | TransitionReason::NoneHealthy
-            | TransitionReason::Requested => false,
+            | TransitionReason::Requested
+            | TransitionReason::Drill => false,
         };
         is_failure
             && transition.from == candidate.name

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::HoldReason;
-use crate::model::{EvidenceClass, Timestamp};
+use super::{Drill, DrillLog, HoldReason};
+use crate::model::{DrillMode, EvidenceClass, Timestamp};
 
-/// Most transitions that are remembered.
+/// Most transitions that are remembered, beside those of drills.
 pub const MAX_HISTORY: usize = 10;
+/// Most transitions of drills that are remembered.
+pub const MAX_DRILL_TRANSITIONS: usize = 4;
 /// Most ids of answered requests that are remembered beside the latest.
 pub const MAX_ANSWERED: usize = 20;
 
@@ -22,7 +24,7 @@ pub struct Memory {
     pub held_by: Option<HoldReason>,
     /// End of that hold, if it has one.
     pub held_until: Option<Timestamp>,
-    /// The latest transitions, newest first; at most [`MAX_HISTORY`].
+    /// The latest transitions, newest first; at most [`MAX_HISTORY`] and [`MAX_DRILL_TRANSITIONS`] of drills.
     pub history: Vec<Transition>,
     /// A return that goes in steps and is under way.
     pub ramp: Option<Ramp>,
@@ -36,6 +38,10 @@ pub struct Memory {
     pub request: Option<RequestAnswer>,
     /// Ids of the requests that were answered before the latest one, newest first; at most [`MAX_ANSWERED`].
     pub answered: Vec<Arc<str>>,
+    /// Drill that is under way.
+    pub drill: Option<Drill>,
+    /// Drills that are over, and those that are due.
+    pub drills: DrillLog,
 }
 
 impl Memory {
@@ -66,6 +72,30 @@ impl Memory {
     /// Returns the latest transition.
     pub fn last_transition(&self) -> Option<&Transition> {
         self.history.first()
+    }
+
+    /// Iterates over the transitions that no drill has made, newest first.
+    // A drill spends no budget and begins no cooldown.
+    pub(super) fn real_transitions(&self) -> impl Iterator<Item = &Transition> {
+        self.history.iter().filter(|transition| transition.reason != TransitionReason::Drill)
+    }
+
+    /// Returns the id of the next transition.
+    pub(super) fn next_transition_id(&self) -> i64 {
+        self.last_transition().map_or(0, |last| last.id).saturating_add(1)
+    }
+
+    /// Adds the latest transition, and forgets the oldest ones. Drills displace none of the others.
+    pub(super) fn remember(&mut self, transition: Transition) {
+        self.history.insert(0, transition);
+        let (mut real, mut of_drills) = (0, 0);
+        self.history.retain(|transition| {
+            let is_of_drill = transition.reason == TransitionReason::Drill;
+            let (count, most) =
+                if is_of_drill { (&mut of_drills, MAX_DRILL_TRANSITIONS) } else { (&mut real, MAX_HISTORY) };
+            *count += 1;
+            *count <= most
+        });
     }
 }
 
@@ -188,11 +218,13 @@ pub enum TransitionReason {
     NoneHealthy,
     /// A person asked for it.
     Requested,
+    /// A drill rehearses a failover, or has ended: nothing has failed.
+    Drill,
 }
 
 impl TransitionReason {
     /// Every reason that is no [`EvidenceClass`].
-    pub const OTHERS: [Self; 7] = [
+    pub const OTHERS: [Self; 8] = [
         Self::Suspended,
         Self::Excluded,
         Self::Unusable,
@@ -200,6 +232,7 @@ impl TransitionReason {
         Self::Recovered,
         Self::NoneHealthy,
         Self::Requested,
+        Self::Drill,
     ];
 
     /// The CamelCase name used in status, Events and metric labels.
@@ -213,6 +246,7 @@ impl TransitionReason {
             Self::Recovered => "Recovered",
             Self::NoneHealthy => "NoneHealthy",
             Self::Requested => "Requested",
+            Self::Drill => "Drill",
         }
     }
 
@@ -227,6 +261,7 @@ impl TransitionReason {
             Self::Recovered => Some("a more preferred backend has recovered"),
             Self::NoneHealthy => Some("nobody can deliver, and the policy prefers the preferred one"),
             Self::Requested => Some("a person asked for it"),
+            Self::Drill => Some("a drill rehearses a failover, or has ended; nothing has failed"),
         }
     }
 
@@ -319,6 +354,15 @@ pub enum RequestAction {
     Resume,
     /// Let a Manual failback begin as soon as the holds allow.
     ApproveFailback,
+    /// Rehearse a failover.
+    Drill {
+        /// Mode of the drill; `None` for the policy's.
+        mode: Option<DrillMode>,
+        /// Longest duration of the drill; `None` for the policy's.
+        duration: Option<Duration>,
+        /// Even outside the windows of the policy.
+        is_forced: bool,
+    },
     /// The request could not be read; holds the reason, for people.
     Malformed(String),
 }
@@ -332,6 +376,7 @@ impl RequestAction {
             Self::Pause { .. } => "Pause",
             Self::Resume => "Resume",
             Self::ApproveFailback => "ApproveFailback",
+            Self::Drill { .. } => "Drill",
             Self::Malformed(_) => "Malformed",
         }
     }

@@ -15,6 +15,7 @@ mod deliveries;
 mod departure;
 #[cfg(test)]
 mod docs_tests;
+mod drill;
 mod evidence;
 mod explanation;
 mod failback;
@@ -42,14 +43,18 @@ pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
 pub use confirmation::{Confirmation, ConfirmationRule, Look, depth_of_look};
 pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, REPORT_HOLDS};
+pub use drill::{
+    BlockedDrill, Drill, DrillEnding, DrillInputs, DrillLog, DrillOutcome, DrillRecord, DrillRefused, DrillTimes,
+    DrillTrigger, DrillWait, LONGEST_DRILL, MAX_DRILLS, TransitionTimes, WholeRound,
+};
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};
 pub use fleet::{FailureDomains, ThresholdsOfNamespace, suspects};
 pub use holds::{Hold, HoldReason, TIMERS, Timer};
 pub use judgement::{Blocked, Health, Judgement, News, Observation, THROTTLED_ONLY};
 pub use memory::{
-    MAX_ANSWERED, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer, Share, State, Switch,
-    Transition, TransitionKind, TransitionReason,
+    MAX_ANSWERED, MAX_DRILL_TRANSITIONS, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer,
+    Share, State, Switch, Transition, TransitionKind, TransitionReason,
 };
 pub use objectives::{
     Assessment, Attempts, FailoverTimes, MAX_PARTS, Measure, Objective, ObjectiveRecord, ObjectiveState, RecordPart,

@@ -24,7 +24,8 @@ fn is_human(reason: TransitionReason) -> bool {
         | TransitionReason::Excluded
         | TransitionReason::Unusable
         | TransitionReason::RemovedFromRoute
-        | TransitionReason::Requested => true,
+        | TransitionReason::Requested
+        | TransitionReason::Drill => true,
         TransitionReason::Failed(_) | TransitionReason::Recovered | TransitionReason::NoneHealthy => false,
     }
 }

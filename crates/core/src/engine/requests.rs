@@ -3,8 +3,14 @@
 use std::sync::Arc;
 
 use super::decision::is_excluded;
-use super::{Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, RequestAnswer, Switch};
-use crate::model::{FailbackMode, Policy, Strategy, Timestamp};
+use super::drill::{self, DrillRefused};
+use super::{
+    Candidate, Eligibility, Exclusion, Health, Memory, Pause, Request, RequestAction, RequestAnswer, Situation, Switch,
+};
+use crate::model::{FailbackMode, Strategy, Timestamp};
+
+/// Answer to a Failback that ends a drill.
+const DRILL_OVER: &str = "the drill is over, and mail leaves as before";
 
 /// Demand of a granted request on the rest of the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub(super) enum RequestRefused {
     IdAnswered { id: Arc<str>, action: Arc<str>, at: Timestamp },
     #[error("nothing is done: the id {0} was used before; ask again with another id, such as the time (date +%s)")]
     IdUsed(Arc<str>),
+    #[error(transparent)]
+    Drill(#[from] DrillRefused),
 }
 
 impl RequestRefused {
@@ -89,11 +97,10 @@ impl RequestRefused {
 pub(super) fn rule(
     request: &Request,
     ranked: &[&Candidate],
-    policy: &Policy,
-    strategy: Strategy,
+    situation: &Situation<'_>,
     memory: &mut Memory,
-    now: Timestamp,
 ) -> Result<Granted, RequestRefused> {
+    let Situation { now, policy, strategy, .. } = *situation;
     match &request.action {
         RequestAction::Switch { to, duration, is_forced } => {
             let target = ranked.iter().find(|candidate| candidate.name == *to).ok_or_else(|| {
@@ -117,6 +124,9 @@ pub(super) fn rule(
                 may_carry(first, true)?;
                 return Err(RequestRefused::NotSound { name, state: state_of(first) });
             }
+            if is_all && drill::ends_at(memory, now) {
+                return Ok(Granted::new(None, DRILL_OVER));
+            }
             if is_all {
                 return Err(RequestRefused::AllAreMembers);
             }
@@ -130,7 +140,11 @@ pub(super) fn rule(
         RequestAction::Failback => {
             let preferred = ranked.iter().find(|candidate| !is_excluded(candidate));
             let preferred = preferred.ok_or(RequestRefused::NoBackendAllowed)?;
-            if memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name) {
+            let is_there = memory.switch.is_none() && memory.ramp.is_none() && memory.lead() == Some(&preferred.name);
+            if is_there && drill::ends_at(memory, now) {
+                return Ok(Granted::new(None, DRILL_OVER));
+            }
+            if is_there {
                 return Err(RequestRefused::AlreadyThere(preferred.name.clone()));
             }
             may_carry(preferred, true)?;
@@ -176,6 +190,18 @@ pub(super) fn rule(
             }
             memory.approved_at = Some(now);
             Ok(Granted::new(None, "the return begins as soon as the holds of the policy allow"))
+        }
+        RequestAction::Drill { mode, duration, is_forced } => {
+            let begun = drill::request(situation, ranked, memory, *mode, *duration, *is_forced)?;
+            let message = format!(
+                "a drill ({}) of {} with the standby {} begins, and is over by {} at the latest; nothing else of the route changes",
+                begun.mode.as_str(),
+                begun.backend,
+                begun.standby,
+                begun.until
+            );
+            memory.drill = Some(begun);
+            Ok(Granted::new(None, message))
         }
         RequestAction::Malformed(why) => Err(RequestRefused::Malformed(why.clone())),
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Candidate, Capacity, Decision, Eligibility, Exclusion, Health, Memory, Request, RequestAction, Share, Situation,
-    State, Transition, TransitionKind, TransitionReason, decide,
+    Candidate, Capacity, Decision, DrillInputs, Eligibility, Exclusion, Health, Memory, Request, RequestAction, Share,
+    Situation, State, Transition, TransitionKind, TransitionReason, decide,
 };
 use crate::model::{
-    Breaker, Budget, ClockDrift, DeliveryThresholds, EvidenceClass, Failback, FailbackMode, HoldPolicy, Objectives,
-    Policy, Strategy, Thresholds, Timestamp, WhenNoneHealthy,
+    Breaker, Budget, ClockDrift, DeliveryThresholds, Drills, EvidenceClass, Failback, FailbackMode, HoldPolicy,
+    Objectives, Policy, Strategy, Thresholds, Timestamp, WhenNoneHealthy,
 };
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -35,6 +35,7 @@ pub fn policy() -> Policy {
         objectives: Objectives::NONE,
         deliveries: DeliveryThresholds::default(),
         breaker: Breaker::default(),
+        drills: Drills::default(),
     }
 }
 
@@ -104,6 +105,7 @@ impl Fleet {
                 failures: 0,
                 region: None,
                 capacity: Capacity::FULL,
+                probe_interval: Some(Duration::from_secs(10)),
             };
             mark_candidate(&mut candidate, mark, at(0));
             candidate
@@ -154,6 +156,15 @@ impl Fleet {
     }
 
     pub fn decide_at(&self, now: Timestamp) -> Decision {
+        self.decide_by(now, None)
+    }
+
+    /// Decides where drills are run.
+    pub fn decide_with(&self, seconds: u64, drill: Option<DrillInputs<'_>>) -> Decision {
+        self.decide_by(at(seconds), drill)
+    }
+
+    fn decide_by(&self, now: Timestamp, drill: Option<DrillInputs<'_>>) -> Decision {
         let defaults = Policy::default();
         let situation = Situation {
             now,
@@ -164,6 +175,7 @@ impl Fleet {
             candidates: &self.candidates,
             is_storm: self.is_storm,
             request: self.request.as_ref(),
+            drill,
         };
         decide(&situation, &self.memory)
     }

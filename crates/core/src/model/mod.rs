@@ -8,6 +8,7 @@ mod backend;
 mod deliveries;
 mod dns;
 mod dns_provider;
+mod drill;
 mod drilled_mail;
 mod evidence;
 mod identity;
@@ -35,6 +36,7 @@ pub use dns::{
     InvalidDnsServer, dns_name, is_in_zone,
 };
 pub use dns_provider::{DnsApi, DnsEndpointObject, DnsProvider, DnsService, DnsUpdates};
+pub use drill::{DrillBudget, DrillMode, Drills};
 pub use drilled_mail::{DrillState, DrilledMail};
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,
@@ -54,4 +56,4 @@ pub use route::{
 };
 pub use shared_error::SharedError;
 pub use time::{ClockDrift, Timestamp};
-pub use window::{FailbackWindow, WindowError};
+pub use window::{CronWindow, WindowError};

@@ -121,6 +121,10 @@ pub enum Occasion {
     ApprovalWanted,
     /// The operator cannot do its work.
     OperatorTrouble,
+    /// A drill has passed.
+    DrillPassed,
+    /// A drill has failed, or was aborted.
+    DrillFailed,
     /// A person wants to see that messages arrive.
     Test,
 }
@@ -141,8 +145,10 @@ impl Occasion {
     pub fn severity(self) -> Severity {
         match self {
             Self::NoneHealthy | Self::NotDelivering => Severity::Critical,
-            Self::Failover | Self::StandbyLost | Self::ApprovalWanted | Self::OperatorTrouble => Severity::Warning,
-            Self::Failback | Self::Recovery | Self::Test => Severity::Info,
+            Self::Failover | Self::StandbyLost | Self::ApprovalWanted | Self::OperatorTrouble | Self::DrillFailed => {
+                Severity::Warning
+            }
+            Self::Failback | Self::Recovery | Self::DrillPassed | Self::Test => Severity::Info,
         }
     }
 }
@@ -207,8 +213,8 @@ mod tests {
     #[test]
     fn a_minimum_leaves_out_what_is_less_severe() {
         let all = Occasion::selectable();
-        assert_eq!(all.len(), 8);
-        for (minimum, count) in [(Severity::Info, 8), (Severity::Warning, 6), (Severity::Critical, 2)] {
+        assert_eq!(all.len(), 10);
+        for (minimum, count) in [(Severity::Info, 10), (Severity::Warning, 7), (Severity::Critical, 2)] {
             let receiver = Receiver { occasions: all.clone(), ..receiver(ReceiverKind::Slack, &[], minimum) };
             assert_eq!(all.iter().filter(|occasion| receiver.wants(**occasion, None)).count(), count, "{minimum:?}");
         }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{EvidenceClass, FailbackWindow};
+use super::{CronWindow, Drills, EvidenceClass};
 
 /// Rules by which routes switch; every default is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Policy {
     /// Settings of the agents' breakers.
     // ADR-0068: `hold` and `senderDomains` keep their names until v1beta1.
     pub breaker: Breaker,
+    /// Rules for drills.
+    pub drills: Drills,
 }
 
 impl Default for Policy {
@@ -44,6 +46,7 @@ impl Default for Policy {
             objectives: Objectives::NONE,
             deliveries: DeliveryThresholds::default(),
             breaker: Breaker::default(),
+            drills: Drills::default(),
         }
     }
 }
@@ -229,7 +232,7 @@ pub struct Failback {
     /// failures (`engine/holds.rs`).
     pub after: Duration,
     /// Times in which a return may begin; always if empty.
-    pub windows: Vec<FailbackWindow>,
+    pub windows: Vec<CronWindow>,
     /// Steps of the return, percentages increasing; all mail at once if empty.
     pub ramp: Vec<RampStep>,
 }

@@ -8,13 +8,13 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::{SharedError, Timestamp};
 
-/// Recurring time in which a failback may begin: opened by a cron schedule in a time zone, for a duration.
+/// Recurring time in which a failback or a drill may begin: opened by a cron schedule in a time zone, for a duration.
 ///
 /// The schedule has the five fields of crontab(5), by the wall clock of the zone. A change to summer time that skips
 /// an opening postpones it by as much as the clock is set forward. An opening that the change back repeats comes once,
 /// the first time. The zone database is compiled in.
 #[derive(Clone)]
-pub struct FailbackWindow {
+pub struct CronWindow {
     schedule: Arc<str>,
     time_zone: Arc<str>,
     duration: Duration,
@@ -27,7 +27,7 @@ static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 /// Largest step by which wall clocks are set forward.
 const LARGEST_GAP: Duration = Duration::from_hours(3);
 
-impl FailbackWindow {
+impl CronWindow {
     /// Creates a window; `duration` must be at least a minute.
     ///
     /// # Errors
@@ -66,6 +66,16 @@ impl FailbackWindow {
                 None => look_back *= 4,
             }
         }
+    }
+
+    /// Returns the begin and the end of the latest opening, if it lasts at `now`.
+    pub fn opening(&self, now: Timestamp) -> Option<(Timestamp, Timestamp)> {
+        self.open_until(now).map(|until| (until - self.duration, until))
+    }
+
+    /// Returns the duration of each opening.
+    pub fn duration(&self) -> Duration {
+        self.duration
     }
 
     /// Returns the next opening after `now`.
@@ -114,21 +124,21 @@ pub enum WindowError {
     NeverOpens,
 }
 
-impl PartialEq for FailbackWindow {
+impl PartialEq for CronWindow {
     fn eq(&self, other: &Self) -> bool {
         (&self.schedule, &self.time_zone, self.duration) == (&other.schedule, &other.time_zone, other.duration)
     }
 }
 
-impl Eq for FailbackWindow {}
+impl Eq for CronWindow {}
 
-impl fmt::Display for FailbackWindow {
+impl fmt::Display for CronWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} for {:?}", self.schedule, self.time_zone, self.duration)
     }
 }
 
-impl fmt::Debug for FailbackWindow {
+impl fmt::Debug for CronWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -142,8 +152,8 @@ mod tests {
         Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
     }
 
-    fn berlin(schedule: &str, hours: u64) -> FailbackWindow {
-        FailbackWindow::new(schedule, "Europe/Berlin", Duration::from_hours(hours)).unwrap()
+    fn berlin(schedule: &str, hours: u64) -> CronWindow {
+        CronWindow::new(schedule, "Europe/Berlin", Duration::from_hours(hours)).unwrap()
     }
 
     #[test]
@@ -154,6 +164,9 @@ mod tests {
         assert_eq!(window.open_until(at("2026-12-01T01:00:00Z")), Some(at("2026-12-01T03:00:00Z")));
         assert_eq!(window.open_until(at("2026-12-01T03:00:00Z")), None);
         assert_eq!(window.next_opening(at("2026-12-01T01:00:00Z")), Some(at("2026-12-02T01:00:00Z")));
+        let opening = (at("2026-12-01T01:00:00Z"), at("2026-12-01T03:00:00Z"));
+        assert_eq!(window.opening(at("2026-12-01T02:59:59Z")), Some(opening));
+        assert_eq!(window.opening(at("2026-12-01T03:00:00Z")), None);
     }
 
     #[test]
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let error = |schedule, zone| FailbackWindow::new(schedule, zone, Duration::from_hours(1)).unwrap_err();
+        let error = |schedule, zone| CronWindow::new(schedule, zone, Duration::from_hours(1)).unwrap_err();
         assert!(matches!(error("61 * * * *", "UTC"), WindowError::Schedule(_)));
         assert!(matches!(error("0 2 * * * *", "UTC"), WindowError::Schedule(_)));
         assert!(matches!(error("0 2 * * *", "Europe/Atlantis"), WindowError::TimeZone(_)));

@@ -109,6 +109,8 @@ impl RouteExplanation {
                 // What the whole fleet does stands in no status but this one.
                 is_storm: hold == Some(HoldReason::StormBrake),
                 request: request::of(&snapshot.route).as_ref(),
+                // What outputs and agents have done since stands in no status.
+                drill: None,
             },
             &memory(&status),
         );
@@ -173,6 +175,7 @@ impl RouteExplanation {
             "messages": self.messages,
             "history": status.history,
             "objectives": status.objectives,
+            "drills": status.drills,
             "request": status.request,
             "notes": self.notes,
         })
@@ -193,7 +196,8 @@ impl RouteExplanation {
             | Reason::Held(_)
             | Reason::NoneHealthy
             | Reason::Carries(_)
-            | Reason::Unplaced(_) => None,
+            | Reason::Unplaced(_)
+            | Reason::Drilled { .. } => None,
         };
         match evidence.and_then(|evidence| evidence.message.as_ref()) {
             Some(message) => format!("{reason}: {message}"),

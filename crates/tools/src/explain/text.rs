@@ -22,6 +22,7 @@ pub(super) fn render(explanation: &RouteExplanation) -> String {
     section(&mut text, "What would change it", &explanation.prospects());
     section(&mut text, "To lift the hold", explanation.remedy.as_slice());
     section(&mut text, "Objectives", &objectives(explanation));
+    section(&mut text, "Drills", &drills(explanation));
     section(&mut text, "Messages", &explanation.messages);
     let certificates: Vec<_> = explanation.evidence.iter().filter_map(certificate).collect();
     section(&mut text, "Certificates expire", &certificates);
@@ -50,6 +51,41 @@ fn objectives(explanation: &RouteExplanation) -> Vec<String> {
         format!("{}: {}, {measured} of {} demanded{budget}", one.objective, one.state, one.target)
     });
     told.collect()
+}
+
+/// The drill under way, the next one, and the latest result.
+fn drills(explanation: &RouteExplanation) -> Vec<String> {
+    let Some(drills) = &explanation.status.drills else { return vec![] };
+    let mut lines = vec![];
+    if let Some(running) = &drills.running {
+        let until = timestamp(&running.until);
+        lines.push(format!(
+            "under way ({}): {} counts as failed, {} takes over, over by {until} at the latest",
+            running.mode, running.backend, running.standby
+        ));
+    }
+    if let Some(waiting) = &drills.waiting {
+        lines.push(format!("due until {}, and waits: {}", timestamp(&waiting.until), waiting.message));
+    }
+    lines.extend(drills.next.as_ref().map(|next| format!("next: {}", timestamp(next))));
+    if let Some(overdue_at) = drills.overdue_at.as_ref().map(timestamp) {
+        let is_overdue = overdue_at <= explanation.at;
+        lines.push(if is_overdue {
+            format!("overdue since {overdue_at}")
+        } else {
+            format!("overdue from {overdue_at} on")
+        });
+    }
+    let latest = drills.history.first().map(|result| {
+        let (at, message) = (timestamp(&result.started_at), &result.message);
+        format!("latest: {at} ({}) {}, {}: {message}", result.mode, result.outcome, result.reason)
+    });
+    lines.extend(latest);
+    let passed = drills.passed_at.as_ref().map(timestamp);
+    lines.push(passed.map_or("none has passed yet".to_owned(), |at| {
+        format!("passed last at {at} ({} ago)", ago(at, explanation.at))
+    }));
+    lines
 }
 
 /// The first expiry among the certificates that a backend presents.

@@ -11,6 +11,8 @@ use mail_failover_core::engine::MAX_HISTORY;
 use mail_failover_core::model::{ObjectKey, Timestamp};
 use mail_failover_resolve::time::timestamp;
 
+/// Reason of transitions that drills make.
+const DRILL: &str = "Drill";
 /// Most rows of a table.
 const MAX_ROWS: usize = 200;
 
@@ -52,6 +54,7 @@ pub(super) fn page(collected: &Collected, since: Timestamp, until: Timestamp) ->
     blocks.extend(summary(collected, period));
     blocks.extend(objectives(collected));
     blocks.extend(transitions(collected, period));
+    blocks.extend(drills(collected, period));
     blocks.extend(events(collected, period));
     blocks.extend(backends(collected));
     blocks.extend(gaps(collected, period));
@@ -93,7 +96,8 @@ fn summary(collected: &Collected, period: Period) -> Vec<Block> {
     for route in &collected.routes {
         let key = key(route);
         let (history, numbers) = (history(route, period), numbers(collected, &key));
-        let of_kind = |kind: TransitionKind| history.iter().filter(|one| one.kind == kind).count();
+        let real: Vec<_> = history.iter().filter(|one| one.reason != DRILL).collect();
+        let of_kind = |kind: TransitionKind| real.iter().filter(|one| one.kind == kind).count();
         let moves = |kind: TransitionKind, told: Option<f64>| {
             told.map_or_else(|| of_kind(kind).to_string(), |told| format!("{:.0}", told.max(f64_of(of_kind(kind)))))
         };
@@ -106,7 +110,7 @@ fn summary(collected: &Collected, period: Period) -> Vec<Block> {
         let success = success
             .map(|(accepted, deferred)| format!("{:.2}%", accepted / (accepted + deferred) * 100.0))
             .or_else(|| objective(route, "Success").and_then(|one| one.measured.clone()));
-        let slowest = history.iter().filter_map(|one| recovery_seconds(one)).reduce(f64::max);
+        let slowest = real.iter().filter_map(|one| recovery_seconds(one)).reduce(f64::max);
         let twice = numbers.and_then(|numbers| numbers.possible_duplicates).map(|twice| format!("{twice:.0}"));
         let twice = twice.or_else(|| {
             let objectives = status(route).find_map(|status| status.objectives.as_ref());
@@ -213,6 +217,28 @@ fn transitions(collected: &Collected, period: Period) -> Vec<Block> {
     blocks
 }
 
+/// The drills of the period, as far as routes remember them; nothing without any.
+fn drills(collected: &Collected, period: Period) -> Vec<Block> {
+    let mut told = vec![];
+    for route in &collected.routes {
+        let drills = status(route).filter_map(|status| status.drills.as_ref());
+        for drill in drills.flat_map(|drills| &drills.history) {
+            told.push((timestamp(&drill.started_at), key(route), drill));
+        }
+    }
+    told.retain(|(at, ..)| period.contains(*at));
+    told.sort_by_key(|(at, key, _)| (*at, key.clone()));
+    if told.is_empty() {
+        return vec![];
+    }
+    let rows = told.into_iter().map(|(at, key, drill)| {
+        let (mode, outcome) = (drill.mode.clone(), format!("{} ({})", drill.outcome, drill.reason));
+        vec![at.to_string(), key.to_string(), mode, outcome, drill.message.clone()]
+    });
+    let head = vec!["began at", "route", "mode", "outcome", "what was seen"];
+    vec![Block::Heading("Drills".to_owned()), table(head, rows.collect())]
+}
+
 fn events(collected: &Collected, period: Period) -> Vec<Block> {
     let told = collected.events.iter().filter(|event| period.contains(event.at));
     let rows: Vec<_> = told
@@ -279,7 +305,8 @@ fn gaps(collected: &Collected, period: Period) -> Vec<Block> {
         (Some(Ok(_)), Some(_)) => {}
     }
     for route in &collected.routes {
-        let all: Vec<_> = status(route).flat_map(|status| &status.history).collect();
+        let all = status(route).flat_map(|status| &status.history);
+        let all: Vec<_> = all.filter(|one| one.reason != DRILL).collect();
         let oldest = all.iter().map(|one| timestamp(&one.decided_at)).min();
         if let Some(oldest) = oldest.filter(|oldest| all.len() >= MAX_HISTORY && *oldest > period.since) {
             let counted = if is_covered { "Prometheus counts them" } else { "they are not counted" };

@@ -94,7 +94,7 @@ fn questions(length: Duration) -> Vec<Question> {
     let window = format!("{}s", length.as_secs());
     let transitions = |kind: &str| {
         format!(
-            r#"sum by (namespace, route) (round(increase(mail_failover_route_transitions_total{{kind="{kind}"}}[{window}])))"#
+            r#"sum by (namespace, route) (round(increase(mail_failover_route_transitions_total{{kind="{kind}",reason!="Drill"}}[{window}])))"#
         )
     };
     // Every replica counts all deliveries.

@@ -118,7 +118,11 @@ impl RouteChange {
 
     fn is_news(&self, reason: &Reason) -> bool {
         match reason {
-            Reason::Requested(_) | Reason::Moves(_) | Reason::NoneHealthy | Reason::Unplaced(_) => true,
+            Reason::Requested(_)
+            | Reason::Moves(_)
+            | Reason::NoneHealthy
+            | Reason::Unplaced(_)
+            | Reason::Drilled { .. } => true,
             Reason::Held(hold) => self.before.as_ref().is_none_or(|before| before.hold != Some(*hold)),
             Reason::Known { .. } | Reason::Moved(_) | Reason::Stays { .. } | Reason::Carries(_) => false,
         }

@@ -244,6 +244,7 @@ impl Ours {
             candidates: &candidates,
             is_storm: self.fleet.is_storm(&self.keys[0].namespace, &self.thresholds),
             request: None,
+            drill: None,
         };
         let decision = decide(&situation, &self.memory);
         self.memory = decision.memory;

@@ -6,6 +6,7 @@ mod agents;
 mod capacity;
 mod connections;
 mod dns;
+mod drills;
 mod holds;
 mod notifications;
 mod outputs;
@@ -23,7 +24,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 75] = [
+pub const RULES: [&Rule; 77] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -99,6 +100,8 @@ pub const RULES: [&Rule; 75] = [
     &notifications::SECRET_NOT_FOR_RECEIVER,
     &notifications::RECEIVER_BACKEND_MISSING,
     &notifications::NOBODY_HEARS_OF_OUTAGES,
+    &drills::DRILL_CANNOT_PASS,
+    &drills::DRILLS_BEYOND_BUDGET,
 ];
 
 /// Checks every rule against the objects.
@@ -116,6 +119,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     webhooks::check(set, findings);
     dns::check(set, findings);
     notifications::check(set, findings);
+    drills::check(set, findings);
 }
 
 /// Number of names that a message lists at most.

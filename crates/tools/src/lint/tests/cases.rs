@@ -643,6 +643,21 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             ],
         ),
         (
+            "DrillCannotPass",
+            vec![("/policy/spec/drills", json!({"mode": "Observed", "stay": "30s", "longest": "50s"}))],
+            vec![("/policy/spec/drills", json!({"mode": "Observed", "stay": "30s", "longest": "51s"}))],
+        ),
+        (
+            "DrillsBeyondBudget",
+            vec![("/policy/spec/drills", json!({"schedule": "0 */6 * * *"}))],
+            vec![("/policy/spec/drills", json!({"schedule": "0 */8 * * *"}))],
+        ),
+        (
+            "ValidationRule",
+            vec![("/policy/spec/drills", json!({"stay": "10m"}))],
+            vec![("/policy/spec/drills", json!({"stay": "9m59s"}))],
+        ),
+        (
             "ShallowProbes",
             vec![("/a/spec/probes/0/smtp/depth", json!("Ehlo"))],
             vec![("/a/spec/probes/0/smtp/depth", json!("StartTLS"))],

@@ -255,6 +255,7 @@ impl<S: EvidenceSource> Simulator<S> {
             RequestAction::Switch { .. }
             | RequestAction::Pause { .. }
             | RequestAction::Resume
+            | RequestAction::Drill { .. }
             | RequestAction::Malformed(_) => false,
         };
         for backend in if is_return { self.fleet.routes[route].backends.clone() } else { vec![] } {
@@ -516,6 +517,8 @@ impl<S: EvidenceSource> Simulator<S> {
             candidates: &state.candidates,
             is_storm: self.storms.contains(&(known.key.namespace.clone(), known.policy.thresholds)),
             request: state.request.as_ref(),
+            // No outputs and no agents are simulated that a drill could be measured by.
+            drill: None,
         };
         let decision = engine::decide(&situation, &state.memory);
         recorder.decided(now, index, &state.memory, &decision);
