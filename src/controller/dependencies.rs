@@ -13,7 +13,7 @@ use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_dns::tsig::TsigKey;
 use mail_failover_notifications::secret::NotificationSecret;
-use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
+use mail_failover_resolve::{CaKey, LoginKey, Lookup, ReadProblem, ServiceProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
 /// `spec.clusterIP` of a headless Service.
@@ -27,7 +27,7 @@ pub(super) struct DependencyCache {
     /// Slices by Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
-    logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
+    logins: BTreeMap<LoginKey, Result<Login, ReadProblem>>,
     webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
     tsig_secrets: BTreeMap<ObjectKey, Result<TsigKey, ReadProblem>>,
     notification_secrets: BTreeMap<ObjectKey, Result<NotificationSecret, ReadProblem>>,
@@ -162,11 +162,11 @@ impl DependencyCache {
         self.cas.remove(key);
     }
 
-    pub(super) fn cache_login(&mut self, key: ObjectKey, answer: Result<Login, ReadProblem>) {
+    pub(super) fn cache_login(&mut self, key: LoginKey, answer: Result<Login, ReadProblem>) {
         self.logins.insert(key, answer);
     }
 
-    pub(super) fn forget_login(&mut self, key: &ObjectKey) {
+    pub(super) fn forget_login(&mut self, key: &LoginKey) {
         self.logins.remove(key);
     }
 
@@ -228,7 +228,7 @@ impl Lookup for WithoutEndpoints<'_> {
         self.0.ca(key)
     }
 
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
         self.0.login(key)
     }
 
@@ -247,7 +247,7 @@ impl Lookup for DependencyCache {
         self.cas.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
         self.logins.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 

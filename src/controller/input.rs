@@ -18,7 +18,7 @@ use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
 use mail_failover_dns::tsig::TsigKey;
 use mail_failover_notifications::secret::NotificationSecret;
-use mail_failover_resolve::{CaKey, ReadProblem};
+use mail_failover_resolve::{CaKey, LoginKey, ReadProblem};
 use mail_failover_webhook::secret::WebhookSecret;
 
 /// Reason for which a replica's evidence does not count.
@@ -76,7 +76,7 @@ pub enum Input {
     /// A CA's certificates were read.
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
     /// A login was read from the Secret of this name.
-    Login(ObjectKey, Result<Login, ReadProblem>),
+    Login(LoginKey, Result<Login, ReadProblem>),
     /// The Secret of this name was read, for webhooks.
     WebhookSecret(ObjectKey, Result<WebhookSecret, ReadProblem>),
     /// The Secret of this name was read, for a receiver of notifications.

@@ -84,7 +84,7 @@ use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBa
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ClockDrift, ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
-use mail_failover_resolve::{self as resolve, CaKey};
+use mail_failover_resolve::{self as resolve, CaKey, LoginKey};
 use mail_failover_runtime::dial_guard::DialGuard;
 
 /// Change of the wall clock's drift that is taken into account, in microseconds.
@@ -121,7 +121,7 @@ pub struct Effects {
     /// Certificates to read or not to read any more.
     pub cas: Vec<ReadChange<CaKey>>,
     /// Logins to read or not to read any more.
-    pub logins: Vec<ReadChange<ObjectKey>>,
+    pub logins: Vec<ReadChange<LoginKey>>,
     /// Secrets of webhooks to read or not to read any more.
     pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
     /// Secrets of receivers to read or not to read any more.

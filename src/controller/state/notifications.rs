@@ -17,7 +17,7 @@ use mail_failover_notifications::delivery::{Deliveries, PlannedDelivery};
 use mail_failover_notifications::format::OngoingAlert;
 use mail_failover_notifications::group::test_message;
 use mail_failover_resolve::time::timestamp;
-use mail_failover_resolve::{Lookup, receiver_ca_key};
+use mail_failover_resolve::{LoginKey, Lookup, receiver_ca_key};
 
 /// Bound on the calls under way, over all namespaces.
 pub(super) const MAX_CALLS: usize = 32;
@@ -90,7 +90,7 @@ impl ControllerState {
             for backend in backends {
                 let usable = self.backends.get(&key.sibling(backend.clone())).and_then(|entry| entry.usable.as_deref());
                 let login = usable.and_then(|usable| usable.secret.clone());
-                references.extend(login.map(|name| Reference::Login(key.sibling(name))));
+                references.extend(login.map(|login| Reference::Login(LoginKey::beside(key, &login))));
             }
         }
         self.set_references(&resource, references);
@@ -262,7 +262,7 @@ impl ControllerState {
         let mut entries =
             backends.iter().filter_map(|name| Some((name, self.backends.get(&policy.sibling(name.clone()))?)));
         let (name, usable) = entries.find_map(|(name, entry)| Some((name, in_service(entry)?)))?;
-        let login = usable.secret.as_ref().map(|secret| self.dependencies.login(&policy.sibling(secret.clone())));
+        let login = usable.secret.as_ref().map(|secret| self.dependencies.login(&LoginKey::beside(policy, secret)));
         Some(MailWay { backend: name.clone(), destination: usable.destination.clone(), tls: usable.tls.clone(), login })
     }
 
