@@ -125,6 +125,7 @@ fn occasion(occasion: api::OccasionSpec) -> Occasion {
         api::OccasionSpec::NotDelivering => Occasion::NotDelivering,
         api::OccasionSpec::StandbyLost => Occasion::StandbyLost,
         api::OccasionSpec::ApprovalWanted => Occasion::ApprovalWanted,
+        api::OccasionSpec::ObjectiveMissed => Occasion::ObjectiveMissed,
         api::OccasionSpec::OperatorTrouble => Occasion::OperatorTrouble,
     }
 }
