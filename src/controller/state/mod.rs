@@ -537,6 +537,7 @@ impl ControllerState {
         for key in self.policies.keys().cloned().collect::<Vec<_>>() {
             self.refresh_receivers(&key);
         }
+        self.note_default_notifications();
     }
 
     /// Restores the verdicts about a backend from status.

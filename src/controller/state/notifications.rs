@@ -45,6 +45,26 @@ impl ControllerState {
         own.filter(notifies).or(default.filter(notifies))
     }
 
+    /// Says if the policy that the installation names for all cannot be used: then nobody hears of routes without
+    /// receivers of their own.
+    // There is no object that could have a condition.
+    pub(super) fn note_default_notifications(&self) {
+        let Some(key) = self.settings.default_notifications.as_ref().filter(|_| self.is_synced()) else { return };
+        let policy = self.policies.get(key);
+        let is_unusable = !policy.is_some_and(PolicyEntry::notifies);
+        if !self.metrics.notifications.set_default_unusable(is_unusable) {
+            return;
+        }
+        let ObjectKey { namespace, name } = key;
+        if !is_unusable {
+            tracing::info!(%namespace, %name, "the policy of --default-notifications has receivers again");
+        } else if policy.is_some() {
+            tracing::warn!(%namespace, %name, "the policy of --default-notifications has no receivers: nobody is told of routes without their own; give it spec.notifications");
+        } else {
+            tracing::warn!(%namespace, %name, "the policy of --default-notifications does not exist: nobody is told of routes without their own; create it, or name another one");
+        }
+    }
+
     /// Takes note of what a route has to tell now.
     pub(super) fn note_notifications(&mut self, route: &ObjectKey) {
         let entry = self.routes.get(route);

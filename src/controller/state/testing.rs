@@ -332,7 +332,7 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
     state_of(registry, None)
 }
 
-fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
+pub(super) fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
