@@ -73,6 +73,7 @@ pub(super) enum EventReason {
     TrialWanted,
     WebhookFailing,
     DnsFailing,
+    AnotherOperator,
 }
 
 impl EventReason {
@@ -97,6 +98,7 @@ impl EventReason {
             Self::TrialWanted => "TrialWanted",
             Self::WebhookFailing => reason::WEBHOOK_FAILING,
             Self::DnsFailing => reason::DNS_FAILING,
+            Self::AnotherOperator => reason::ANOTHER_OPERATOR,
         }
     }
 
@@ -116,7 +118,7 @@ impl EventReason {
             | Self::TrialWanted => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
-            Self::OutputRefused | Self::DnsFailing => "Write",
+            Self::OutputRefused | Self::DnsFailing | Self::AnotherOperator => "Write",
             Self::WebhookFailing => "Call",
         }
     }
@@ -136,7 +138,8 @@ impl EventReason {
             | Self::MailKept
             | Self::TrialWanted
             | Self::WebhookFailing
-            | Self::DnsFailing => true,
+            | Self::DnsFailing
+            | Self::AnotherOperator => true,
             Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
                 false
             }
