@@ -73,7 +73,6 @@ pub(super) enum EventReason {
     TrialWanted,
     WebhookFailing,
     DnsFailing,
-    AnotherOperator,
 }
 
 impl EventReason {
@@ -98,7 +97,6 @@ impl EventReason {
             Self::TrialWanted => "TrialWanted",
             Self::WebhookFailing => reason::WEBHOOK_FAILING,
             Self::DnsFailing => reason::DNS_FAILING,
-            Self::AnotherOperator => reason::ANOTHER_OPERATOR,
         }
     }
 
@@ -118,7 +116,7 @@ impl EventReason {
             | Self::TrialWanted => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
             Self::ConfigurationRejected => "Validate",
-            Self::OutputRefused | Self::DnsFailing | Self::AnotherOperator => "Write",
+            Self::OutputRefused | Self::DnsFailing => "Write",
             Self::WebhookFailing => "Call",
         }
     }
@@ -138,8 +136,7 @@ impl EventReason {
             | Self::MailKept
             | Self::TrialWanted
             | Self::WebhookFailing
-            | Self::DnsFailing
-            | Self::AnotherOperator => true,
+            | Self::DnsFailing => true,
             Self::FailedBack | Self::ApprovalWanted | Self::Recovered | Self::RequestDone | Self::BackendRecovered => {
                 false
             }

@@ -26,8 +26,6 @@ pub mod condition {
     pub const DNS_APPLIED: &str = "DnsApplied";
     /// Each receiver of a policy's notifications has taken what it was to be told.
     pub const NOTIFICATIONS_DELIVERED: &str = "NotificationsDelivered";
-    /// No other installation of the operator looks after a route. Absent while none has been noticed.
-    pub const SOLE_OPERATOR: &str = "SoleOperator";
     /// Mail can leave by a backend.
     pub const HEALTHY: &str = "Healthy";
 }
@@ -84,9 +82,6 @@ pub mod reason {
     pub const DNS_FAILING: &str = "DnsFailing";
     /// DNS records of an output's name exist that are not the route's.
     pub const DNS_CONFLICT: &str = "DnsConflict";
-
-    /// Another installation of the operator writes the status of the route, too.
-    pub const ANOTHER_OPERATOR: &str = "AnotherOperator";
 
     /// Each receiver has taken what it was to be told.
     pub const DELIVERED: &str = "Delivered";

@@ -93,12 +93,6 @@ pub struct MailRouteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<RouteObjectivesStatus>,
 
-    /// Installation of the operator that wrote this status last: namespace and name of its Lease. Another one beside it
-    /// is told by the condition `SoleOperator`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512))]
-    pub operator: Option<String>,
-
     /// The answer to the latest request in the annotation `mailfailover.io/request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestStatus>,

@@ -3,7 +3,6 @@
 
 mod dns;
 mod held;
-mod installations;
 mod notices;
 mod objectives;
 mod outputs;
@@ -40,7 +39,6 @@ use mail_failover_runtime::dial_guard::DialGuard;
 
 pub(super) use dns::PlannedDnsCall;
 use dns::{DnsRecords, DnsState};
-use installations::Installations;
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
@@ -87,7 +85,6 @@ pub(super) struct RouteEntry {
     output_status: Option<Vec<OutputStatus>>,
     webhooks: Webhooks,
     dns: DnsRecords,
-    installations: Installations,
     objectives: ObjectiveTracker,
     /// Objectives as measured at the latest reconcile.
     measured: Option<Measurement>,
@@ -127,8 +124,6 @@ pub(super) struct RouteContext<'a> {
     pub(super) drift: ClockDrift,
     pub(super) resource: &'a ResourceRef,
     pub(super) instance: &'a str,
-    /// Name of this installation of the operator.
-    pub(super) installation: &'a Arc<str>,
     /// Name of this operator in the marks of DNS records.
     pub(super) dns_owner: &'a Arc<str>,
     pub(super) publishing: Publishing,
@@ -317,13 +312,10 @@ impl RouteEntry {
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         self.measure(cx.now);
-        let written = self.object.as_ref().and_then(|cached| cached.readable()?.status.as_ref());
-        self.installations.look(cx.now, cx.installation, written.and_then(|status| status.operator.as_deref()));
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
         let evidence_at = self.next_change_of_evidence(cx);
-        let told_until = self.installations.next_timeout();
-        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at).and_at(told_until)
+        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at)
     }
 
     fn measure(&mut self, now: Timestamp) {
@@ -691,10 +683,8 @@ impl RouteEntry {
             is_mail_stuck: cx.is_mail_stuck,
             uid: cached.uid(),
             is_taken: cx.is_taken,
-            other_installation: self.installations.other().map(|other| installations::message(cx.installation, other)),
         };
-        let mut status = builder.build();
-        self.installations.sign(&before, &mut status, cx.installation);
+        let status = builder.build();
         cached.status_write(lane, &before, status)
     }
 }

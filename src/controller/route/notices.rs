@@ -256,8 +256,7 @@ fn trouble(status: &MailRouteStatus) -> Option<&str> {
     let defect = unmet(status, condition::READY).filter(|(reason, _)| defects.contains(reason));
     let unwritten = unmet(status, condition::OUTPUTS_APPLIED);
     let unheard = unmet(status, condition::WEBHOOKS_APPLIED);
-    let rivalled = unmet(status, condition::SOLE_OPERATOR);
-    defect.or(unwritten).or(unheard).or(rivalled).map(|(_, message)| message)
+    defect.or(unwritten).or(unheard).map(|(_, message)| message)
 }
 
 #[cfg(test)]

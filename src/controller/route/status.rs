@@ -93,8 +93,6 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) uid: &'a Uid,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
-    /// Message about another installation of the operator that looks after the route.
-    pub(super) other_installation: Option<String>,
 }
 
 impl StatusBuilder<'_> {
@@ -189,9 +187,6 @@ impl StatusBuilder<'_> {
         self.set_mail_kept(&mut conditions);
         self.set_webhooks_applied(&mut conditions);
         self.set_dns_applied(&mut conditions);
-        if let Some(message) = &self.other_installation {
-            conditions.set(condition::SOLE_OPERATOR, Some(false), reason::ANOTHER_OPERATOR, message);
-        }
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -430,11 +425,6 @@ impl StatusBuilder<'_> {
             if !was_failing {
                 events::push(&mut pending, self.event(EventReason::DnsFailing, None, &joined(rejections)));
             }
-        }
-        if let Some(message) = &self.other_installation
-            && self.before.conditions.iter().all(|one| one.type_ != condition::SOLE_OPERATOR)
-        {
-            events::push(&mut pending, self.event(EventReason::AnotherOperator, None, message));
         }
         if let Some(LongKept::Messages { about, backend }) = self.kept
             && !is_true(&self.before.conditions, condition::MAIL_KEPT)

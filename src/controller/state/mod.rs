@@ -95,8 +95,6 @@ const DRIFT_STEP: u64 = 1_000_000;
 pub struct Settings {
     /// Name of this replica in Events.
     pub instance: String,
-    /// Name of this installation of the operator: namespace and name of its Lease.
-    pub installation: Arc<str>,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
     /// Duration of the replicas' Lease.
@@ -432,7 +430,6 @@ impl ControllerState {
             drift: self.drift,
             resource,
             instance: &self.settings.instance,
-            installation: &self.settings.installation,
             dns_owner: &self.settings.dns_owner,
             publishing: self.publishing(now, resource),
             backends: &self.backends,

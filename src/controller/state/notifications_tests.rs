@@ -366,10 +366,8 @@ fn a_default_policy_that_is_missing_or_tells_nobody_is_a_metric() {
     env.sync();
     env.run(1.0);
     assert!(is_default_unusable(&registry));
-    let policy = |spec: Value| {
-        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy",
-        "metadata": {"name": "everybody", "namespace": "ops"}, "spec": spec})
-    };
+    let policy = |spec: Value| json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy",
+        "metadata": {"name": "everybody", "namespace": "ops"}, "spec": spec});
     env.store.create("FailoverPolicy", policy(json!({})));
     env.watch();
     assert!(is_default_unusable(&registry), "it has no receivers");

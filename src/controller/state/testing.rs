@@ -335,7 +335,6 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
 pub(super) fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
-        installation: "mail-failover/test".into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),

@@ -420,8 +420,7 @@ fn complaint(condition: &Condition) -> Option<String> {
         | condition::OBJECTIVES_MET
         | condition::RECOVERY_TIME_MET
         | condition::WEBHOOKS_APPLIED
-        | condition::DNS_APPLIED
-        | condition::SOLE_OPERATOR => condition.status == "False",
+        | condition::DNS_APPLIED => condition.status == "False",
         condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
         _ => false,
     };
