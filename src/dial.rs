@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -93,6 +93,23 @@ impl Dialer {
             }
         }
         Ok(Judged { admitted, refused })
+    }
+
+    /// The hosts of a zone's NS records.
+    ///
+    /// # Errors
+    /// [`DialError::Unresolved`] if there is none.
+    pub(crate) async fn name_servers(&self, zone: &str) -> Result<Vec<String>, DialError> {
+        let name = absolute(zone).ok_or_else(|| unresolved(zone, "it is no DNS name"))?;
+        let answer = self.dns.lookup(name, RecordType::NS).await;
+        let answer = answer.map_err(|error| unresolved(zone, &error.to_string()))?;
+        let mut hosts = vec![];
+        for record in answer.answers() {
+            if let RData::NS(host) = &record.data {
+                hosts.push(host.0.to_ascii().trim_end_matches('.').to_ascii_lowercase());
+            }
+        }
+        if hosts.is_empty() { Err(unresolved(zone, "it has no NS records")) } else { Ok(hosts) }
     }
 
     async fn look_up(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {

@@ -68,7 +68,7 @@ pub const WATCHED: &[RbacRule] = &[
 /// Rights on named Secrets, for the certificate authorities, the logins and the secrets of webhooks and receivers, and the TSIG keys in them.
 // ADR-0062: No Secret is readable by default.
 pub const SECRETS_BY_NAME: RbacRule = RbacRule {
-    purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`), and of receivers of notifications, by name.",
+    purpose: "The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`) and the APIs of DNS providers (`dns.api.secretRef`), and of receivers of notifications, by name.",
     api_group: "",
     resources: &["secrets"],
     verbs: &["get"],
@@ -91,6 +91,16 @@ pub const PROBE_JOBS: &[RbacRule] = &[
         verbs: &["list", "watch"],
     },
 ];
+
+/// Rights in every namespace that the operator watches, for outputs `dns` that external-dns publishes
+/// (`dns.dnsEndpoint`).
+// ADR-0175: external-dns is led by an object that is looked at, as a zone is.
+pub const DNS_ENDPOINTS: &[RbacRule] = &[RbacRule {
+    purpose: "The objects by which external-dns publishes the records of outputs `dns`.",
+    api_group: "externaldns.k8s.io",
+    resources: &["dnsendpoints"],
+    verbs: &["create", "get", "patch"],
+}];
 
 /// Rights in the operator's own namespace (`--lease-namespace`).
 pub const OWN_NAMESPACE: &[RbacRule] = &[RbacRule {
@@ -136,7 +146,7 @@ mod tests {
     fn rules_are_written_as_rbac_has_them() {
         assert_eq!(
             yaml(&[SECRETS_BY_NAME, REPORTS[0]]),
-            "# The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`), and of receivers of notifications, by name.\n\
+            "# The Secrets of certificate authorities (`smtp.tls.caRef`) of logins for probes in process (`smtp.auth.secretRef`), of webhooks (`webhook.secretRef`), of DNS updates (`dns.rfc2136.tsigSecretRef`) and the APIs of DNS providers (`dns.api.secretRef`), and of receivers of notifications, by name.\n\
              - apiGroups: [\"\"]\n  resources: [secrets]\n  verbs: [get]\n\
              # Whose token an agent shows with its report of real mail.\n\
              - apiGroups: [authentication.k8s.io]\n  resources: [tokenreviews]\n  verbs: [create]\n"
@@ -145,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_by_a_wildcard_nor_twice() {
-        let all = || WATCHED.iter().chain(PROBE_JOBS).chain(OWN_NAMESPACE).chain(REPORTS);
+        let all = || WATCHED.iter().chain(PROBE_JOBS).chain(DNS_ENDPOINTS).chain(OWN_NAMESPACE).chain(REPORTS);
         let mut granted: Vec<_> =
             all().flat_map(|rule| rule.resources.iter().map(move |resource| (rule.api_group, *resource))).collect();
         assert!(all().all(|rule| !rule.verbs.contains(&"*") && !rule.resources.contains(&"*")));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use mail_failover_api::crds_yaml;
 use mail_failover_operator::rbac::{
-    AGENT, OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED, yaml,
+    AGENT, DNS_ENDPOINTS, OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED, yaml,
 };
 use serde_json::{Value, json};
 
@@ -60,7 +60,8 @@ fn the_chart_has_the_resource_definitions_of_the_code() {
 #[test]
 fn the_chart_grants_what_the_code_asks_for() {
     let folder = format!("{CHART}/files/rbac");
-    let files: [(&str, &[RbacRule]); 5] = [
+    let files: [(&str, &[RbacRule]); 6] = [
+        ("dns-endpoints.yaml", DNS_ENDPOINTS),
         ("own-namespace.yaml", OWN_NAMESPACE),
         ("probe-jobs.yaml", PROBE_JOBS),
         ("reports.yaml", REPORTS),

@@ -28,6 +28,11 @@ pub const KEY_NAME: &str = "mail-failover";
 /// That key, in base64.
 pub const KEY: &str = "c2l4dGVlbiBieXRlcyBhdCBsZWFzdCwgYW5kIHNvbWU=";
 
+/// The port of PowerDNS' API.
+pub const API_PORT: u16 = 8081;
+/// The key of PowerDNS' API.
+pub const API_KEY: &str = "open-sesame";
+
 /// The programs of all servers and tools.
 const PROGRAMS: [&str; 7] = ["named", "knotd", "knotc", "pdns_server", "pdnsutil", "dig", "nsupdate"];
 /// The time limit of a server's start.
@@ -164,7 +169,7 @@ impl NameServer {
         let (place, zone) = (folder.display(), folder.join("zone"));
         fs::write(&zone, zone_file(&[at], 3600))?;
         let configuration = format!(
-            "launch=gsqlite3\ngsqlite3-database={place}/zones.sqlite3\nlocal-address={at}\nsocket-dir={place}\ndnsupdate=yes\nallow-dnsupdate-from=0.0.0.0/0\nsecurity-poll-suffix=\nguardian=no\ndaemon=no\ncache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
+            "launch=gsqlite3\ngsqlite3-database={place}/zones.sqlite3\nlocal-address={at}\nsocket-dir={place}\ndnsupdate=yes\nallow-dnsupdate-from=0.0.0.0/0\nsecurity-poll-suffix=\nguardian=no\ndaemon=no\ncache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\nwebserver=yes\nwebserver-address={at}\nwebserver-port={API_PORT}\nwebserver-allow-from=0.0.0.0/0\napi=yes\napi-key={API_KEY}\n"
         );
         fs::write(folder.join("pdns.conf"), configuration)?;
         let schema = fs::read_to_string(SCHEMA).with_context(|| format!("cannot read {SCHEMA}"))?;

@@ -22,12 +22,10 @@ use crate::controller::applier::Applier;
 use crate::controller::ca::Ca;
 use crate::controller::input::Input;
 use crate::controller::login::LoginSecret;
-use crate::controller::notification_secret::ReceiverSecret;
 use crate::controller::read::{Readable, Reader};
 use crate::controller::run::Connections;
+use crate::controller::secret_reader::SecretsByName;
 use crate::controller::state::{ControllerState, Settings as ControllerSettings};
-use crate::controller::tsig_secret::TsigSecret;
-use crate::controller::webhook_secret::SigningSecret;
 use crate::controller::{metrics as controller_metrics, read, run as controller};
 use crate::dns::{self, DnsClient};
 use crate::leader::{self, Leadership, SettingsError, unique_identity};
@@ -138,14 +136,10 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
     let prober = operator.start_prober(reports)?;
     let ca_reader = operator.start_reader::<Ca>("the reader of certificates", &clients, &inputs);
     let login_reader = operator.start_reader::<LoginSecret>("the reader of logins", &clients, &inputs);
-    let webhook_secret_reader =
-        operator.start_reader::<SigningSecret>("the reader of webhooks' Secrets", &clients, &inputs);
+    let secret_reader =
+        operator.start_reader::<SecretsByName>("the reader of Secrets of outputs and receivers", &clients, &inputs);
     let webhook_client = operator.webhook_client(leadership.clone())?;
-    let tsig_secret_reader =
-        operator.start_reader::<TsigSecret>("the reader of Secrets of DNS updates", &clients, &inputs);
-    let dns_client = operator.dns_client(leadership.clone())?;
-    let notification_secret_reader =
-        operator.start_reader::<ReceiverSecret>("the reader of receivers' Secrets", &clients, &inputs);
+    let dns_client = operator.dns_client(&clients, leadership.clone())?;
     drop(inputs);
     let scope = operator.start_watches(&clients, events);
     let metrics = controller_metrics::Metrics::new(&mut operator.registry);
@@ -165,11 +159,9 @@ async fn operate(arguments: OperatorArguments) -> Result<(), AppError> {
         prober,
         ca_reader,
         login_reader,
-        webhook_secret_reader,
+        secret_reader,
         webhook_client,
-        tsig_secret_reader,
         dns_client,
-        notification_secret_reader,
         notification_client,
         heartbeat: operator.heartbeat.clone(),
         clock: operator.clock,
@@ -360,10 +352,11 @@ impl Operator {
         Ok(WebhookClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
     }
 
-    fn dns_client(&mut self, leadership: Leadership) -> Result<DnsClient, AppError> {
+    fn dns_client(&mut self, clients: &Clients, leadership: Leadership) -> Result<DnsClient, AppError> {
         let metrics = dns::Metrics::new(&mut self.registry);
-        let guard = self.arguments.dial_guard.for_dns(&self.arguments.call_ports);
-        Ok(DnsClient::new(&self.arguments.dns_servers, guard, leadership, metrics)?)
+        let OperatorArguments { dial_guard, call_ports, dns_servers, .. } = &self.arguments;
+        let (guard, api_guard) = (dial_guard.for_dns(call_ports), dial_guard.for_webhooks(call_ports));
+        Ok(DnsClient::new(dns_servers, guard, api_guard, clients.call.clone(), leadership, metrics)?)
     }
 
     fn notification_client(

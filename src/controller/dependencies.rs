@@ -1,5 +1,5 @@
 //! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
-//! probes, Secrets of webhooks and of receivers.
+//! probes, Secrets of outputs and of receivers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +9,10 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::secrets::{SecretContent, SecretKey, TypedSecret};
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
-use mail_failover_dns::tsig::TsigKey;
-use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::{CaKey, LoginKey, Lookup, ReadProblem, ServiceProblem};
-use mail_failover_webhook::secret::WebhookSecret;
 
 /// `spec.clusterIP` of a headless Service.
 const HEADLESS: &str = "None";
@@ -28,9 +26,7 @@ pub(super) struct DependencyCache {
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<LoginKey, Result<Login, ReadProblem>>,
-    webhook_secrets: BTreeMap<ObjectKey, Result<WebhookSecret, ReadProblem>>,
-    tsig_secrets: BTreeMap<ObjectKey, Result<TsigKey, ReadProblem>>,
-    notification_secrets: BTreeMap<ObjectKey, Result<NotificationSecret, ReadProblem>>,
+    secrets: BTreeMap<SecretKey, Result<SecretContent, ReadProblem>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -74,9 +70,7 @@ impl DependencyCache {
             slices: BTreeMap::new(),
             cas: BTreeMap::new(),
             logins: BTreeMap::new(),
-            webhook_secrets: BTreeMap::new(),
-            tsig_secrets: BTreeMap::new(),
-            notification_secrets: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 
@@ -170,52 +164,26 @@ impl DependencyCache {
         self.logins.remove(key);
     }
 
-    pub(super) fn cache_webhook_secret(&mut self, key: ObjectKey, answer: Result<WebhookSecret, ReadProblem>) {
-        self.webhook_secrets.insert(key, answer);
+    pub(super) fn cache_secret(&mut self, key: SecretKey, answer: Result<SecretContent, ReadProblem>) {
+        self.secrets.insert(key, answer);
     }
 
-    pub(super) fn forget_webhook_secret(&mut self, key: &ObjectKey) {
-        self.webhook_secrets.remove(key);
+    pub(super) fn forget_secret(&mut self, key: &SecretKey) {
+        self.secrets.remove(key);
     }
 
-    pub(super) fn cache_tsig_secret(&mut self, key: ObjectKey, answer: Result<TsigKey, ReadProblem>) {
-        self.tsig_secrets.insert(key, answer);
+    /// The content of a Secret; the message of an error says what is wrong with it.
+    pub(super) fn secret<S: TypedSecret>(&self, key: &ObjectKey) -> Result<S, ReadProblem> {
+        match self.secrets.get(&SecretKey::of::<S>(key.clone())) {
+            Some(Ok(content)) => S::of(content).cloned().ok_or(ReadProblem::Pending),
+            Some(Err(problem)) => Err(problem.clone()),
+            None => Err(ReadProblem::Pending),
+        }
     }
 
-    pub(super) fn forget_tsig_secret(&mut self, key: &ObjectKey) {
-        self.tsig_secrets.remove(key);
-    }
-
-    /// The key that signs DNS updates; the message of an error says what is wrong with its Secret.
-    pub(super) fn tsig_key(&self, key: &ObjectKey) -> Result<TsigKey, ReadProblem> {
-        self.tsig_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
-    }
-
-    pub(super) fn cache_notification_secret(
-        &mut self,
-        key: ObjectKey,
-        answer: Result<NotificationSecret, ReadProblem>,
-    ) {
-        self.notification_secrets.insert(key, answer);
-    }
-
-    pub(super) fn forget_notification_secret(&mut self, key: &ObjectKey) {
-        self.notification_secrets.remove(key);
-    }
-
-    /// The Secret of a receiver; the message of an error says what is wrong with it.
-    pub(super) fn notification_secret(&self, key: &ObjectKey) -> Result<NotificationSecret, ReadProblem> {
-        self.notification_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
-    }
-
-    /// The certificates that a webhook or a receiver trusts.
+    /// The certificates that a webhook, a receiver or an API is trusted by.
     pub(super) fn webhook_ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
         self.ca(key)
-    }
-
-    /// The Secret of a webhook; the message of an error says what is wrong with it.
-    pub(super) fn webhook_secret(&self, key: &ObjectKey) -> Result<WebhookSecret, ReadProblem> {
-        self.webhook_secrets.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 }
 

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::action::ActionResult;
+use super::secrets::{SecretContent, SecretKey};
 use crate::dns::DnsResult;
 use crate::notification::NotificationResult;
 use crate::observers::PeerEvent;
@@ -16,10 +17,7 @@ use crate::watch::{Change, Source, WatchEvent};
 use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
-use mail_failover_dns::tsig::TsigKey;
-use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::{CaKey, LoginKey, ReadProblem};
-use mail_failover_webhook::secret::WebhookSecret;
 
 /// Reason for which a replica's evidence does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +75,10 @@ pub enum Input {
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
     /// A login was read from the Secret of this name.
     Login(LoginKey, Result<Login, ReadProblem>),
-    /// The Secret of this name was read, for webhooks.
-    WebhookSecret(ObjectKey, Result<WebhookSecret, ReadProblem>),
-    /// The Secret of this name was read, for a receiver of notifications.
-    NotificationSecret(ObjectKey, Result<NotificationSecret, ReadProblem>),
+    /// A Secret of an output or of a receiver was read.
+    Secret(SecretKey, Result<SecretContent, ReadProblem>),
     /// A call of a webhook has ended.
     Webhook(Box<WebhookResult>),
-    /// The Secret of this name was read, for DNS updates.
-    TsigSecret(ObjectKey, Result<TsigKey, ReadProblem>),
     /// An attempt to lead a zone has ended.
     Dns(Box<DnsResult>),
     /// A call of a receiver of notifications has ended.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::ResourceRef;
+use super::secrets::SecretKey;
 use mail_failover_core::model::ObjectKey;
 use mail_failover_resolve::{CaKey, LoginKey};
 
@@ -15,12 +16,8 @@ pub(super) enum Reference {
     Ca(CaKey),
     /// A Secret, for probes that log in.
     Login(LoginKey),
-    /// A Secret, for webhooks.
-    WebhookSecret(ObjectKey),
-    /// A Secret, for DNS updates.
-    TsigSecret(ObjectKey),
-    /// A Secret, for a receiver of notifications.
-    NotificationSecret(ObjectKey),
+    /// A Secret, for an output or a receiver.
+    Secret(SecretKey),
 }
 
 /// References by resource, and resources by reference.

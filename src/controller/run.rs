@@ -14,11 +14,9 @@ use super::ca::Ca;
 use super::input::{Input, Unfit};
 use super::login::LoginSecret;
 use super::metrics::Metrics;
-use super::notification_secret::ReceiverSecret;
 use super::read::Reader;
+use super::secret_reader::SecretsByName;
 use super::state::{ControllerState, Effects, ReadChange};
-use super::tsig_secret::TsigSecret;
-use super::webhook_secret::SigningSecret;
 use crate::dns::{DnsClient, DnsResult};
 use crate::notification::{NotificationClient, NotificationResult};
 use crate::observers::{LocalReport, PeerEvent};
@@ -81,16 +79,12 @@ pub struct Connections {
     pub ca_reader: Reader<Ca>,
     /// Reads logins of probes.
     pub login_reader: Reader<LoginSecret>,
-    /// Reads Secrets of webhooks.
-    pub webhook_secret_reader: Reader<SigningSecret>,
+    /// Reads Secrets of outputs and receivers.
+    pub secret_reader: Reader<SecretsByName>,
     /// Calls webhooks.
     pub webhook_client: WebhookClient,
-    /// Reads Secrets of DNS updates.
-    pub tsig_secret_reader: Reader<TsigSecret>,
     /// Leads zones.
     pub dns_client: DnsClient,
-    /// Reads Secrets of receivers.
-    pub notification_secret_reader: Reader<ReceiverSecret>,
     /// Tells receivers.
     pub notification_client: NotificationClient,
     /// Liveness heartbeat; beaten once per iteration.
@@ -125,11 +119,9 @@ pub async fn run(
         prober,
         ca_reader,
         login_reader,
-        webhook_secret_reader,
+        secret_reader,
         webhook_client,
-        tsig_secret_reader,
         dns_client,
-        notification_secret_reader,
         notification_client,
         heartbeat,
         clock,
@@ -157,11 +149,9 @@ pub async fn run(
             probes,
             cas,
             logins,
-            webhook_secrets,
-            notification_secrets,
+            secrets,
             notification_calls,
             webhook_calls: calls,
-            tsig_secrets,
             dns_calls: attempts,
             report_changes,
             awaited,
@@ -195,27 +185,15 @@ pub async fn run(
                 ReadChange::Drop(key) => login_reader.drop_(&key),
             }
         }
-        for change in webhook_secrets {
+        for change in secrets {
             match change {
-                ReadChange::Use(key) => webhook_secret_reader.use_(key),
-                ReadChange::Drop(key) => webhook_secret_reader.drop_(&key),
-            }
-        }
-        for change in tsig_secrets {
-            match change {
-                ReadChange::Use(key) => tsig_secret_reader.use_(key),
-                ReadChange::Drop(key) => tsig_secret_reader.drop_(&key),
+                ReadChange::Use(key) => secret_reader.use_(key),
+                ReadChange::Drop(key) => secret_reader.drop_(&key),
             }
         }
         for call in attempts {
             let client = dns_client.clone();
             dns_calls.spawn(async move { client.carry_out(call).await });
-        }
-        for change in notification_secrets {
-            match change {
-                ReadChange::Use(key) => notification_secret_reader.use_(key),
-                ReadChange::Drop(key) => notification_secret_reader.drop_(&key),
-            }
         }
         for call in notification_calls {
             let client = notification_client.clone();

@@ -1,31 +1,34 @@
-//! The client that leads zones by dynamic updates (RFC 2136).
+//! The client that leads zones: by dynamic updates (RFC 2136), by the API of a provider, or by
+//! an object that external-dns follows.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use hickory_resolver::proto::rr::RecordType;
+use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::api::ApiClient;
 use super::connection::Connection;
+use super::endpoint;
 use super::metrics::Metrics;
-use super::{DnsCall, DnsRequest, DnsResult};
-use crate::dial::{DialError, Dialer, connect};
+use super::{DnsAccess, DnsCall, DnsError, DnsRequest, DnsResult};
+use crate::dial::{Dialer, connect};
 use crate::leader::{ClaimLost, Leadership};
 use crate::probe::StartError;
-use mail_failover_core::model::{DNS_PORT, DnsOutput, DnsRecordSet, DnsServer};
-use mail_failover_dns::answer::AnswerError;
+use mail_failover_core::model::{DNS_PORT, DnsOutput, DnsRecordSet, DnsServer, DnsUpdates};
 use mail_failover_dns::mark::mark_name;
 use mail_failover_dns::message::{Answer, Request, RequestError};
-use mail_failover_dns::plan::{Conflict, ObservedSet, Plan, plan, shows, told};
+use mail_failover_dns::plan::{ObservedSet, Plan, plan, shows, told};
 use mail_failover_dns::record::{name_text, wire_type};
 use mail_failover_dns::tsig::TsigKey;
 use mail_failover_runtime::clock::unix_seconds;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::random;
 use mail_failover_smtp::message::bounded;
+use mail_failover_smtp::tls::TlsSetups;
 
 /// Time limit of one connection, so that a second address or server has a chance within the attempt's.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -40,87 +43,13 @@ const LONGEST_LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// Most authorities that are looked at.
 const MAX_AUTHORITIES: usize = 16;
 
-/// Failure of an attempt. No text of it holds a key.
-#[derive(Debug, thiserror::Error)]
-pub enum DnsError {
-    /// This replica is not the leader any more.
-    #[error(transparent)]
-    NotLeader(#[from] ClaimLost),
-    /// No server could be connected to; the last failure.
-    #[error("{server}: {source}")]
-    Unreachable {
-        /// The server.
-        server: DnsServer,
-        /// Failure of the connection.
-        // Boxed: it is large, and errors are moved about.
-        source: Box<DialError>,
-    },
-    /// The connection ended before the answer.
-    #[error("{server}: the connection ended before the answer: {source}")]
-    Ended {
-        /// The server.
-        server: DnsServer,
-        /// Error of the operating system.
-        source: io::Error,
-    },
-    /// A server answers, and not as it should.
-    #[error("{server}: {source}")]
-    Answer {
-        /// The server.
-        server: DnsServer,
-        /// The refusal.
-        source: AnswerError,
-    },
-    /// A message cannot be written.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// Records are somebody else's, and left alone.
-    #[error("{}", joined(.0))]
-    Conflict(Vec<Conflict>),
-    /// No server did its part in time.
-    #[error("no answer within {:.1} s from {server}", limit.as_secs_f64())]
-    Timeout {
-        /// The time limit.
-        limit: Duration,
-        /// The server, or all of them.
-        server: String,
-    },
-}
-
-impl DnsError {
-    /// The label of this error in metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::NotLeader(_) => "not_leader",
-            Self::Unreachable { source, .. } => match **source {
-                DialError::Unresolved(..) => "unresolved",
-                DialError::Refused(_) => "refused_destination",
-                DialError::Connect { .. } => "unreachable",
-            },
-            Self::Ended { .. } => "ended",
-            Self::Answer { source, .. } => source.category(),
-            Self::Request(_) => "request",
-            Self::Conflict(_) => "conflict",
-            Self::Timeout { .. } => "timeout",
-        }
-    }
-
-    /// Returns true if the next server may do better.
-    fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Ended { .. } | Self::Timeout { .. })
-    }
-}
-
-fn joined(conflicts: &[Conflict]) -> String {
-    conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// Outcome of an attempt: the primary server has the records.
+/// Outcome of an attempt: the provider has the records.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Led {
-    /// True if an update was made.
+    /// True if anything was written.
     pub is_changed: bool,
-    /// Authorities that do not show the records, each with what it says instead; empty when every one shows them.
+    /// Who does not have the records yet, each with what it says instead: authorities, or external-dns. Empty when
+    /// everybody has them.
     pub late: Vec<String>,
     /// Number of the authorities.
     pub authorities: usize,
@@ -132,6 +61,10 @@ pub struct DnsClient(Arc<Shared>);
 
 struct Shared {
     dialer: Dialer,
+    /// That of APIs, whose ports are those of webhooks.
+    api_dialer: Dialer,
+    tls: TlsSetups,
+    cluster: Client,
     leadership: Leadership,
     metrics: Metrics,
 }
@@ -143,18 +76,21 @@ impl std::fmt::Debug for DnsClient {
 }
 
 impl DnsClient {
-    /// A client that resolves servers' names by these DNS servers, those of `/etc/resolv.conf` if there are none.
+    /// A client that resolves servers' names by these DNS servers, those of `/etc/resolv.conf` if there are none, and
+    /// writes objects for external-dns to this cluster.
     ///
     /// # Errors
     /// DNS is not configured.
     pub fn new(
         dns_servers: &[SocketAddr],
         guard: DialGuard,
+        api_guard: DialGuard,
+        cluster: Client,
         leadership: Leadership,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let dialer = Dialer::new(dns_servers, guard)?;
-        Ok(Self(Arc::new(Shared { dialer, leadership, metrics })))
+        let (dialer, api_dialer) = (Dialer::new(dns_servers, guard)?, Dialer::new(dns_servers, api_guard)?);
+        Ok(Self(Arc::new(Shared { dialer, api_dialer, tls: TlsSetups::default(), cluster, leadership, metrics })))
     }
 
     /// Makes an attempt. Counts and logs its result.
@@ -202,7 +138,33 @@ impl Shared {
     async fn lead(&self, request: &DnsRequest) -> Result<Led, DnsError> {
         let output = &*request.output;
         let deadline = Instant::now() + output.timeout;
-        let (is_changed, authorities) = self.change_at_first_that_answers(request, deadline).await?;
+        let (is_changed, authorities) = match &request.access {
+            DnsAccess::Updates(updates, key) => {
+                self.change_at_first_that_answers(request, updates, key, deadline).await?
+            }
+            DnsAccess::Endpoint(object, route) => {
+                let leading = endpoint::lead(&self.cluster, request, object, route);
+                let led = timeout(output.timeout, leading).await;
+                let endpoint::LedEndpoint { is_changed, untaken } = led.unwrap_or_else(|_elapsed| {
+                    Err(DnsError::Timeout { limit: output.timeout, server: "the API server".to_owned() })
+                })?;
+                if is_changed {
+                    self.metrics.updated();
+                }
+                if let Some(untaken) = untaken {
+                    return Ok(Led { is_changed, late: vec![untaken], authorities: output.authorities.len() });
+                }
+                (is_changed, output.authorities.clone())
+            }
+            DnsAccess::Api(api, secret, trust) => {
+                let client = ApiClient { dialer: &self.api_dialer, tls: &self.tls, metrics: &self.metrics };
+                let led = timeout(output.timeout, client.lead(request, api, secret, trust)).await;
+                let is_changed = led.unwrap_or_else(|_elapsed| {
+                    Err(DnsError::Timeout { limit: output.timeout, server: api.service.url().to_owned() })
+                })?;
+                (is_changed, self.authorities(output).await?)
+            }
+        };
         let shown_by = (Instant::now() + SHOWN_WITHIN).min(deadline.max(Instant::now() + FIRST_LOOK_PAUSE));
         let sets = output.sets_of(&request.backend).unwrap_or_default();
         let looks = authorities.iter().map(|server| self.until_shown(server, output, sets, shown_by));
@@ -210,19 +172,31 @@ impl Shared {
         Ok(Led { is_changed, late, authorities: authorities.len() })
     }
 
+    /// The servers that have to answer with the records of a zone at a provider.
+    async fn authorities(&self, output: &DnsOutput) -> Result<Vec<DnsServer>, DnsError> {
+        if !output.authorities.is_empty() {
+            return Ok(output.authorities.clone());
+        }
+        let hosts = self.dialer.name_servers(&output.zone).await;
+        let hosts = hosts.map_err(|error| DnsError::NoAuthorities(Box::new(error)))?;
+        let hosts = hosts.into_iter().take(MAX_AUTHORITIES);
+        Ok(hosts.map(|host| DnsServer { host: host.into(), port: DNS_PORT }).collect())
+    }
+
     /// Leads the zone at the first server that answers. Returns true if it was changed, and the authorities to look at.
     async fn change_at_first_that_answers(
         &self,
         request: &DnsRequest,
+        DnsUpdates { servers, secret: _ }: &DnsUpdates,
+        key: &TsigKey,
         deadline: Instant,
     ) -> Result<(bool, Vec<DnsServer>), DnsError> {
-        let servers = &request.output.servers;
         let names = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut failed = DnsError::Timeout { limit: request.output.timeout, server: names };
         for (index, server) in servers.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(servers.len() - index).unwrap_or(1);
-            let changed = timeout(share, self.change(server, request)).await;
+            let changed = timeout(share, self.change(server, request, key)).await;
             match changed.unwrap_or_else(|_elapsed| Err(DnsError::Timeout { limit: share, server: server.to_string() }))
             {
                 Err(error) if error.is_unanswered() => failed = error,
@@ -232,8 +206,13 @@ impl Shared {
         Err(failed)
     }
 
-    async fn change(&self, server: &DnsServer, request: &DnsRequest) -> Result<(bool, Vec<DnsServer>), DnsError> {
-        let DnsRequest { output, backend, owner, key } = request;
+    async fn change(
+        &self,
+        server: &DnsServer,
+        request: &DnsRequest,
+        key: &TsigKey,
+    ) -> Result<(bool, Vec<DnsServer>), DnsError> {
+        let DnsRequest { output, backend, owner, access: _ } = request;
         let mut connection = self.connected(server).await?;
         let sets = output.sets_of(backend).unwrap_or_default();
         let mut questions = vec![];

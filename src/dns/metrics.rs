@@ -38,7 +38,7 @@ impl Metrics {
             attempts: register(
                 registry,
                 "attempts",
-                "Attempts to lead a zone by result: in_place, changed, late (an authority does not show it yet), conflict, overtaken, refused, tsig, answer, timeout, unresolved, refused_destination, unreachable, ended, request, not_leader",
+                "Attempts to lead a zone by result: in_place, changed, late (an authority does not show it yet), conflict, overtaken, refused, tsig, answer, timeout, unresolved, refused_destination, unreachable, ended, request, throttled (the API of a provider), no_definition, forbidden and api_server (external-dns' object), not_leader",
             ),
             updates: register(registry, "updates", "Updates that a server has accepted"),
             duration: registered(

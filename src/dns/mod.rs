@@ -1,20 +1,27 @@
-//! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority.
+//! Attempts to lead a zone: the look at what is there, an update on a condition, and the look at every authority; or the
+//! same by the API of a provider, or with an object that external-dns follows.
 //!
 //! Architecture invariants: this module never decides when, or where to; it holds no queue. Each attempt is made under the
 //! leader's claim, has one deadline over all of it, and meets the guard on addresses after each name was resolved. No key
 //! leaves it but in signatures.
 
+mod api;
 mod client;
 mod connection;
+mod endpoint;
+mod error;
 mod metrics;
+mod object;
 
 use std::sync::Arc;
 
-use mail_failover_core::model::{DnsOutput, ObjectKey};
+use mail_failover_core::model::{DnsApi, DnsEndpointObject, DnsOutput, DnsUpdates, ObjectKey, TrustAnchors, Uid};
+use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::tsig::TsigKey;
 
-pub use client::{DnsClient, DnsError, Led};
+pub use client::{DnsClient, Led};
+pub use error::DnsError;
 pub use metrics::Metrics;
 
 /// One attempt to lead the zone of one output.
@@ -37,8 +44,19 @@ pub struct DnsRequest {
     pub backend: Arc<str>,
     /// Owner that the marks in the zone name.
     pub owner: Owner,
-    /// The key that signs.
-    pub key: TsigKey,
+    /// Who publishes the records, with what is needed to make it do so.
+    pub access: DnsAccess,
+}
+
+/// Who publishes records, with the credentials for it. No printable form holds one.
+#[derive(Clone, Debug)]
+pub enum DnsAccess {
+    /// Servers that take dynamic updates, and the key that signs.
+    Updates(DnsUpdates, TsigKey),
+    /// An object that external-dns follows, and the `metadata.uid` of the route.
+    Endpoint(DnsEndpointObject, Uid),
+    /// The API of a provider, the credentials, and the authorities that may have signed its certificate.
+    Api(DnsApi, DnsApiSecret, TrustAnchors),
 }
 
 /// The end of an attempt.

@@ -21,7 +21,7 @@ const RELAY: &str = "mail_failover_relay";
 
 /// Files that register in a registry whose prefix the caller has set, with the prefixes.
 const PREFIXED: [(&str, &[&str]); 7] = [
-    ("src/controller/read/metrics.rs", &["mail_failover_ca", "mail_failover_login", "mail_failover_webhook_secret"]),
+    ("src/controller/read/metrics.rs", &["mail_failover_ca", "mail_failover_login", "mail_failover_secret"]),
     (
         "crates/runtime/src/http.rs",
         &["mail_failover_http_connections", "mail_failover_health_connections", "mail_failover_report_connections"],

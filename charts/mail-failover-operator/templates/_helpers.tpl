@@ -72,6 +72,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.probeJobs.enabled }}
 {{ .Files.Get "files/rbac/probe-jobs.yaml" | trim }}
 {{- end }}
+{{- if .Values.dns.endpoints }}
+{{ .Files.Get "files/rbac/dns-endpoints.yaml" | trim }}
+{{- end }}
 {{- with .Values.rbac.secretNames }}
 {{ $.Files.Get "files/rbac/secrets-by-name.yaml" | trim }}
   resourceNames: {{ toJson . }}

@@ -5,10 +5,12 @@
 //! recipient, the message or the destination, the 5 becomes a 4 while another backend is usable, and the message waits
 //! for it. Without one, only a refusal that is about us waits. Pure.
 //!
-//! Postfix asks two tables, in this order. The first is static ([`regexp_table`]) and protects even while the agent is
-//! down. The second is [`replacement`], asked over the socketmap, which knows all the rules, the backends, and what
-//! single messages have met. If a map fails, Postfix takes that as no answer: a refusal bounces then, and a success
-//! stays one (`dsn_filter.c`, `maps.c`).
+//! Postfix asks two tables. [`replacement`], asked over the socketmap, knows all the rules, the backends, and what single
+//! messages have met. The other is static ([`regexp_table`]). If a map fails, Postfix takes that as no answer, and asks
+//! no further one: a refusal bounces then, and a success stays one (`dsn_filter.c`, `maps.c`). So the static table is
+//! first where nothing else protects while the agent is down. Where the reply filter stands, it defers a 5xx then, and
+//! the agent alone is asked.
+// ADR-0170: Where the reply filter stands, the agent alone is asked about the status of a delivery.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -80,6 +80,8 @@ pub mod reason {
     pub const DNS_PENDING: &str = "DnsPending";
     /// DNS records have not been written, or seen at every authority, for a while.
     pub const DNS_FAILING: &str = "DnsFailing";
+    /// The cluster has no `DNSEndpoint`, or the operator has no right on it.
+    pub const DNS_ENDPOINT_UNAVAILABLE: &str = "DnsEndpointUnavailable";
     /// DNS records of an output's name exist that are not the route's.
     pub const DNS_CONFLICT: &str = "DnsConflict";
 

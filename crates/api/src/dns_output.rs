@@ -5,18 +5,19 @@ use kube::core::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::DOMAIN;
+use super::{DOMAIN, DnsApiSpec, DnsEndpointSpec};
 
 /// Pattern of the owner of a record: a domain name whose labels may hold underscores (RFC 8552).
 const OWNER: &str =
     r"^[A-Za-z0-9_]([-_A-Za-z0-9]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-_A-Za-z0-9]{0,61}[A-Za-z0-9_])?)*$";
 /// Pattern of a DNS server: a name or an IPv4 address, or an IPv6 address in brackets, and a port.
-const SERVER: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$";
+pub(crate) const SERVER: &str = r"^([A-Za-z0-9]([-.A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$";
 
 /// Records of a zone that follow the route: the MX of a domain for replies and bounces, or of one that an MTA has as its
 /// next hop, and what goes with it. Caches keep the former records for up to `ttl` after a failover.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
+    validation = Rule::new("[has(self.rfc2136), has(self.dnsEndpoint), has(self.api)].filter(is_set, is_set).size() == 1").message("exactly one of spec.outputs[].dns.rfc2136, spec.outputs[].dns.dnsEndpoint and spec.outputs[].dns.api must be set"),
     validation = Rule::new("has(self.mx) || has(self.records)").message("at least one of spec.outputs[].dns.mx and spec.outputs[].dns.records must be set"),
     validation = Rule::new("!has(self.name) || self.name.lowerAscii() == self.zone.lowerAscii() || self.name.lowerAscii().endsWith('.' + self.zone.lowerAscii())").message("spec.outputs[].dns.name must be the zone or lie below it"),
     validation = Rule::new("!has(self.records) || self.records.all(r, r.name.lowerAscii() == self.zone.lowerAscii() || r.name.lowerAscii().endsWith('.' + self.zone.lowerAscii()))").message("spec.outputs[].dns.records[].name must be the zone or lie below it"),
@@ -59,7 +60,16 @@ pub struct DnsOutputSpec {
     pub ttl: Option<Duration>,
 
     /// Servers that take dynamic updates, signed by TSIG.
-    pub rfc2136: Rfc2136Spec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136Spec>,
+
+    /// An object that external-dns follows, in the namespace of the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_endpoint: Option<DnsEndpointSpec>,
+
+    /// The HTTP API of a DNS provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<DnsApiSpec>,
 
     /// Time limit of one attempt, from the look-up of the server to the answers of the authorities. Default: 5s. From 1s
     /// to 30s.
@@ -67,8 +77,8 @@ pub struct DnsOutputSpec {
     #[schemars(schema_with = "super::duration_schema")]
     pub timeout: Option<Duration>,
 
-    /// True if a decision counts as applied (`appliedAt`, `OutputsApplied`) only once every authority answers with its
-    /// records. Meant for mail that goes where these records lead. Default: false.
+    /// True if a decision counts as applied (`appliedAt`, `OutputsApplied`) only once its records do: once every authority
+    /// answers with them, or external-dns has taken them over. Meant for mail that goes where these records lead. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#await: Option<bool>,
 }

@@ -10,7 +10,9 @@
 
 pub mod conditions;
 mod crds;
+mod dns_api;
 mod dns_output;
+mod dns_provider;
 mod failover_policy;
 mod mail_route;
 mod mail_route_status;
@@ -20,9 +22,13 @@ mod status;
 mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
+pub use dns_api::{
+    CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec, PowerDnsSpec, Route53Spec,
+};
 pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
 };
+pub use dns_provider::{DnsEndpointSpec, DnsOnDeleteSpec};
 pub use failover_policy::{
     BreakerSpec, BudgetSpec, EffectivePolicy, FailbackModeSpec, FailbackSpec, FailbackWindowSpec, FailedDeliveriesSpec,
     FailoverPolicy, FailoverPolicySpec, FailoverPolicyStatus, FailureSpec, FailureWindowSpec, HoldSpec,

@@ -597,6 +597,30 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ),
         (
             "MailRoute",
+            with_dns("/rfc2136", Value::Null),
+            "exactly one of spec.outputs[].dns.rfc2136, spec.outputs[].dns.dnsEndpoint and spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
+            with_dns("/dnsEndpoint", json!({"name": "bounce"})),
+            "exactly one of spec.outputs[].dns.rfc2136, spec.outputs[].dns.dnsEndpoint and spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
+            with(with_dns("/api", json!({"secretRef": {"name": "s"}})), "/outputs/3/dns/rfc2136", Value::Null),
+            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
+            with(
+                with_dns("/api", json!({"deSec": {}, "digitalOcean": {}, "secretRef": {"name": "s"}})),
+                "/outputs/3/dns/rfc2136",
+                Value::Null,
+            ),
+            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
             with_dns("/name", json!("bounce.other.example")),
             "spec.outputs[].dns.name must be the zone or lie below it",
         ),

@@ -475,8 +475,7 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         messages_per_connection,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
-        secret: secret
-            .map(|secret| LoginReference::new(secret, username_key.as_deref(), password_key.as_deref())),
+        secret: secret.map(|secret| LoginReference::new(secret, username_key.as_deref(), password_key.as_deref())),
         sender_domains: lower_case(&sender_domains),
         rulebook: Arc::new(rulebook),
     })

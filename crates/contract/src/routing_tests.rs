@@ -48,7 +48,10 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
             with("/backends/0/usernameKey", json!("../x")),
             "backends[0].usernameKey: \"../x\" is no key of a Secret with a login",
         ),
-        (with("/backends/0/passwordKey", json!("")), "backends[0].passwordKey: \"\" is no key of a Secret with a login"),
+        (
+            with("/backends/0/passwordKey", json!("")),
+            "backends[0].passwordKey: \"\" is no key of a Secret with a login",
+        ),
         (
             with("/backends/1/rate", json!({"messages": 0, "perMilliseconds": 1000})),
             "backends[1].rate.messages: it is 0; leave the rate out for any",

@@ -136,11 +136,14 @@ fn the_keys_of_a_login_can_be_named_and_two_logins_share_a_secret() {
     let (credentials, _registry) = credentials(&folder);
     let both = folder.path().join("both");
     fs::create_dir_all(&both).unwrap();
-    for (name, value) in [("ses-user", "a"), ("ses-key", "hunter2"), ("sendgrid-user", "b"), ("sendgrid-key", "hunter3")] {
+    for (name, value) in
+        [("ses-user", "a"), ("ses-key", "hunter2"), ("sendgrid-user", "b"), ("sendgrid-key", "hunter3")]
+    {
         fs::write(both.join(name), value).unwrap();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    for (user, key, expected) in [("ses-user", "ses-key", "a:hunter2"), ("sendgrid-user", "sendgrid-key", "b:hunter3")] {
+    for (user, key, expected) in [("ses-user", "ses-key", "a:hunter2"), ("sendgrid-user", "sendgrid-key", "b:hunter3")]
+    {
         let reference = LoginReference::new("both", Some(user), Some(key));
         let read = runtime.block_on(credentials.login(&reference)).unwrap();
         assert_eq!(in_a_password_map(&read), expected);

@@ -61,6 +61,12 @@ pub fn of_delivery<'a>(rulebook: &'a Rulebook, reply: &Reply<'_>, sender: Sender
     reading
 }
 
+/// True if a refusal by 5xx is made temporary while another backend is usable. Where the command is not known, only rules
+/// that hold at every command let it bounce.
+pub fn is_deferred(rulebook: &Rulebook, reply: &Reply<'_>) -> bool {
+    reply.code >= 500 && rulebook.read(reply).about.consequences().deferred
+}
+
 /// Returns the reading that accuses least, of those at the commands that the reply may have answered.
 fn careful<'a>(rulebook: &'a Rulebook, reply: &Reply<'_>) -> Reading<'a> {
     let readings = [Answered::Recipient, Answered::Data, Answered::Mail]

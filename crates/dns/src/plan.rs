@@ -23,8 +23,29 @@ pub struct ObservedSet {
 pub struct Update {
     pub(crate) prerequisites: Vec<Record>,
     pub(crate) updates: Vec<Record>,
+    changes: Vec<SetChange>,
     /// Records that it changes, for people.
     pub(crate) what: String,
+}
+
+/// A record set as it is to be, for providers that take no updates by RFC 2136.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetChange {
+    /// Owner's name.
+    pub name: String,
+    /// Type of the records.
+    pub record_type: DnsRecordType,
+    /// Time for which caches may keep a record, in seconds.
+    pub ttl: u32,
+    /// Data of the records; none if the set is to go.
+    pub data: Vec<DnsData>,
+}
+
+impl Update {
+    /// The record sets that change: each before its mark.
+    pub fn changes(&self) -> &[SetChange] {
+        &self.changes
+    }
 }
 
 /// Action that leads a zone.
@@ -177,7 +198,7 @@ fn has_data(set: &DnsRecordSet, records: &[Record]) -> bool {
 
 fn update(sets: &[DnsRecordSet], ttl: u32, observed: &[ObservedSet], mark: &Mark) -> Result<Update, NoDnsName> {
     let mark_data = wire_data(&DnsData::Txt(mark.to_string().into()))?;
-    let (mut prerequisites, mut updates, mut changed) = (vec![], vec![], vec![]);
+    let (mut prerequisites, mut updates, mut changed, mut changes) = (vec![], vec![], vec![], vec![]);
     for (set, seen) in sets.iter().zip(observed) {
         let name = wire_name(&set.name)?;
         let record_type = wire_type(set.record_type);
@@ -189,13 +210,22 @@ fn update(sets: &[DnsRecordSet], ttl: u32, observed: &[ObservedSet], mark: &Mark
             }
             replace(&mut updates, &name, record_type, &seen.records, ttl, data);
             changed.push(format!("{} {}", set.name, set.record_type.as_str()));
+            changes.push(SetChange {
+                name: set.name.to_string(),
+                record_type: set.record_type,
+                ttl,
+                data: set.data.clone(),
+            });
         }
         let name = wire_name(&mark_name(&set.name, set.record_type))?;
         require(&mut prerequisites, &name, RecordType::TXT, &seen.marks);
         replace(&mut updates, &name, RecordType::TXT, &seen.marks, ttl, vec![mark_data.clone()]);
-        changed.push(format!("{} TXT", mark_name(&set.name, set.record_type)));
+        let name = mark_name(&set.name, set.record_type);
+        changed.push(format!("{name} TXT"));
+        let data = vec![DnsData::Txt(mark.to_string().into())];
+        changes.push(SetChange { name, record_type: DnsRecordType::Txt, ttl, data });
     }
-    Ok(Update { prerequisites, updates, what: changed.join(", ") })
+    Ok(Update { prerequisites, updates, changes, what: changed.join(", ") })
 }
 
 /// Requires that a record set is still as it was seen (RFC 2136 §2.4.2, §2.4.3, §2.4.5).

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use mail_failover_core::model::{DnsBackendRecords, ObjectKey};
+use mail_failover_core::model::{DnsBackendRecords, DnsProvider, DnsUpdates, ObjectKey};
 
 const NAME: &str = "bounce.shop.example";
 
@@ -24,9 +24,8 @@ fn output() -> DnsOutput {
         name: NAME.into(),
         backends: vec![leading_to("a"), leading_to("b")],
         ttl: 60,
-        servers: vec![],
+        provider: DnsProvider::Rfc2136(DnsUpdates { servers: vec![], secret: "tsig".into() }),
         authorities: vec![],
-        secret: "tsig".into(),
         timeout: Duration::from_secs(5),
         is_awaited: false,
     }

@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 
 pub use about::{About, Consequences};
 pub use reply::{Answered, EnhancedCode, NoReply, Reply, UnknownStage};
-pub use rulebook::{DecidingRule, Reading, RuleProblem, Rulebook};
+pub use rulebook::{DecidingRule, Reading, RuleProblem, Rulebook, doubts};
 pub use rules::{Rule, RuleError, Rules};
 
 /// The rules that are compiled in, in order of precedence.
@@ -32,6 +32,11 @@ const FILES: &[(&str, &str)] = &[
     ("ses", include_str!("../rules/ses.yaml")),
     ("mailgun", include_str!("../rules/mailgun.yaml")),
     ("brevo", include_str!("../rules/brevo.yaml")),
+    ("sendgrid", include_str!("../rules/sendgrid.yaml")),
+    ("postmark", include_str!("../rules/postmark.yaml")),
+    ("mandrill", include_str!("../rules/mandrill.yaml")),
+    ("mailjet", include_str!("../rules/mailjet.yaml")),
+    ("sparkpost", include_str!("../rules/sparkpost.yaml")),
     ("cpanel", include_str!("../rules/cpanel.yaml")),
     ("qmail", include_str!("../rules/qmail.yaml")),
     ("yahoo", include_str!("../rules/yahoo.yaml")),

@@ -100,7 +100,23 @@ const OF_LIMITS: [&str; 19] = [
     "id",
 ];
 /// Words before a number that names something.
-const NAMED: [&str; 6] = ["line", "port", "section", "rfc", "version", "page"];
+const NAMED: [&str; 13] = [
+    "line",
+    "port",
+    "section",
+    "rfc",
+    "version",
+    "page",
+    "case",
+    "ticket",
+    "incident",
+    "reference",
+    "ref",
+    "rule",
+    "reason",
+];
+/// Words with which a server leads to its own code, where nothing else stands before them: `Error 550: …`.
+const BEFORE_OWN_CODE: [&str; 4] = ["error", "err", "code", "status"];
 /// Words for what limits count.
 const COUNTED: [&str; 50] = [
     "of",
@@ -226,8 +242,8 @@ fn second_code(lower: &str, mut code: Option<u16>) -> Option<usize> {
     for at in digit_runs(bytes) {
         let Some(found) = code_at(bytes, at) else { continue };
         let before = lower[..at].trim_end();
-        // `550 550 5.1.1 …`: some say their code twice.
-        if before.split_whitespace().all(is_code) {
+        // `550 550 5.1.1 …`, `550 Error 550: …`: some say their code twice.
+        if before.split_whitespace().all(is_code) || (code == Some(found) && is_own_code_again(before)) {
             continue;
         }
         let follows_line = bytes.get(at + 3) == Some(&b'-');
@@ -264,7 +280,11 @@ impl Lines {
     fn is_introduced(self, before: &str, follows_line: bool) -> bool {
         let token = before.rsplit(char::is_whitespace).next().unwrap_or_default();
         let is_address = token.starts_with('<') && token.ends_with('>');
-        let ends_open = token.ends_with([':', '(', '[', '{', '"', '\'', '`', '=', '|', '<', '>', '»', '→']);
+        // `550-"Your message was refused." 550 …`: what ends here is a quotation of the server's own.
+        let ends_quotation =
+            self == Self::Several && token.ends_with('"') && before.matches('"').count().is_multiple_of(2);
+        let ends_open =
+            !ends_quotation && token.ends_with([':', '(', '[', '{', '"', '\'', '`', '=', '|', '<', '>', '»', '→']);
         // `550-unrouteable mail domain "localhost" 550 Sender verify failed`.
         let is_name = self == Self::Several && is_quoted_name(token);
         if (ends_open && !is_address && !is_name) || self == Self::Last {
@@ -305,6 +325,12 @@ fn is_code(token: &str) -> bool {
     token.is_empty() || EnhancedCode::parse(token).is_some() || (token.len() == 3 && token.parse::<u16>().is_ok())
 }
 
+/// True if nothing but words such as `Error` stands before a code that is the reply's own.
+fn is_own_code_again(before: &str) -> bool {
+    let mut words = before.split_whitespace().filter(|word| !is_code(word));
+    words.all(|word| BEFORE_OWN_CODE.contains(&bare(word)))
+}
+
 /// Places at which a run of digits begins.
 fn digit_runs(bytes: &[u8]) -> impl Iterator<Item = usize> {
     (1..bytes.len()).filter(|at| bytes[*at].is_ascii_digit() && !bytes[*at - 1].is_ascii_digit())
@@ -328,7 +354,10 @@ fn code_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// True for `limit of 500 messages`: a number of what is counted. One before an enhanced code is a reply's.
 fn is_number(before: &str, after: &str) -> bool {
-    let Some(after) = after.strip_prefix([' ', ')', ',', '.', '-']) else { return false };
+    let is_closed = after.starts_with(')');
+    // `case 512: …`; of a count, what follows a colon may be another's.
+    let is_labelled = after.starts_with(':');
+    let Some(after) = after.strip_prefix([' ', ')', ',', '.', '-', ':']) else { return false };
     let next = after.split_whitespace().next().unwrap_or_default();
     let is_counted = COUNTED.contains(&bare(next)) || next.starts_with('%');
     if before.ends_with(['>', '→', '<', '"', '\'', '`', '»']) {
@@ -340,8 +369,15 @@ fn is_number(before: &str, after: &str) -> bool {
     // `line 479`, `port 465`.
     let is_named = NAMED.contains(&previous) && !is_open && EnhancedCode::parse(next).is_none();
     let is_introduced = is_open || is_host(token) || SPEECH.contains(&previous) || BEFORE_CODE.contains(&previous);
+    // `messages (500)`.
+    let is_in_brackets = token == "(" || token.ends_with('(');
+    let of_what = bare(before.trim_end_matches('(').trim_end().rsplit(char::is_whitespace).next().unwrap_or_default());
+    let is_count = is_in_brackets && is_closed && COUNTED.contains(&of_what) && of_what.len() > 2;
     // `limit is 500`, `Sent: 500, Limit: 500`.
     let is_of_limit = before.split_whitespace().rev().take(3).any(|word| OF_LIMITS.contains(&bare(word)))
         && !after.trim_start_matches(['-', ' ']).starts_with(|letter: char| letter.is_ascii_digit());
-    is_named || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))
+    // At the start nobody else can have spoken.
+    let is_first = before.split_whitespace().nth(1).is_none();
+    (is_named && (!is_labelled || is_first))
+        || (!is_labelled && (is_count || is_of_limit || (is_counted && (LIMITS.contains(&previous) || !is_introduced))))
 }

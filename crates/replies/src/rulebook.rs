@@ -17,6 +17,8 @@ use crate::{RULES, expression, providers, text};
 const MAX_REGEX: usize = 128 * 1024;
 /// Most groups within one another.
 const MAX_NESTING: u32 = 32;
+/// Codes of refusals (RFC 5321 §4.2.1).
+const REFUSALS: RangeInclusive<u16> = 400..=599;
 
 /// The rules for the replies of one backend. Cheap to make where the user has no rules.
 #[derive(Clone, Debug, Default)]
@@ -214,6 +216,9 @@ impl OwnRule {
             }
             Ok(pattern)
         })?;
+        if words.is_empty() {
+            check_breadth(rule, &codes, &enhanced)?;
+        }
         for (index, word) in words.iter().enumerate() {
             check_word(rule, &format!("words[{index}]"), word, &codes)?;
         }
@@ -237,6 +242,27 @@ impl OwnRule {
     }
 }
 
+/// Things about a user's rule that works which its author may not have meant.
+pub fn doubts(rule: &ReplyRule) -> Vec<RuleProblem> {
+    let mut doubts = vec![];
+    for (index, word) in rule.words.iter().enumerate() {
+        if expression::bare_dot(word).is_some() {
+            let why = "the . stands for any letter; write \\. for a full stop";
+            doubts.push(problem(rule, &format!("words[{index}]"), why));
+        }
+    }
+    let is_class = |code: &Arc<str>| matches!(&**code, "4xx" | "5xx" | "400-499" | "500-599");
+    let is_class_of_enhanced = |code: &Arc<str>| matches!(&**code, "x.*.*" | "4.*.*" | "5.*.*" | "none");
+    let is_wide = rule.codes.iter().any(is_class) || rule.codes.is_empty();
+    let is_wide_enhanced = rule.enhanced_codes.iter().any(is_class_of_enhanced) || rule.enhanced_codes.is_empty();
+    if rule.words.is_empty() && is_wide && is_wide_enhanced {
+        let field = if rule.codes.is_empty() { "enhancedCodes" } else { "codes" };
+        let why = "without words it decides every reply of such a code, those about recipients and messages too; add words, or codes";
+        doubts.push(problem(rule, field, why));
+    }
+    doubts
+}
+
 /// Reads each item of a list, with its index.
 fn numbered<T>(
     texts: &[Arc<str>],
@@ -257,8 +283,26 @@ fn subjects() -> String {
     known.join(", ")
 }
 
+/// Refuses a rule without words whose codes are those of every refusal.
+fn check_breadth(
+    rule: &ReplyRule,
+    codes: &[RangeInclusive<u16>],
+    enhanced: &[EnhancedPattern],
+) -> Result<(), RuleProblem> {
+    let has_code = |code: u16| codes.is_empty() || codes.iter().any(|codes| codes.contains(&code));
+    let is_any_code = REFUSALS.clone().all(has_code);
+    let is_any_enhanced = enhanced.is_empty() || EnhancedPattern::are_any_class(enhanced);
+    if !is_any_code || !is_any_enhanced {
+        return Ok(());
+    }
+    let field = if codes.is_empty() { "enhancedCodes" } else { "codes" };
+    let why =
+        "these are the codes of every refusal, so it would decide every reply; name those that are meant, or add words";
+    Err(problem(rule, field, why))
+}
+
 fn is_of_refusals(codes: &RangeInclusive<u16>) -> bool {
-    codes.start() <= codes.end() && (400..=599).contains(codes.start()) && (400..=599).contains(codes.end())
+    codes.start() <= codes.end() && REFUSALS.contains(codes.start()) && REFUSALS.contains(codes.end())
 }
 
 /// Checks one regular expression by itself, so that none can reach into the next.
@@ -268,7 +312,7 @@ fn check_word(rule: &ReplyRule, field: &str, word: &str, codes: &[RangeInclusive
     if set.is_match(b"") {
         return Err(problem(rule, field, "it matches the empty text, so every reply; name what must be there"));
     }
-    if expression::is_found_everywhere(&set) {
+    if expression::is_found_everywhere(&folded, &set) {
         return Err(problem(rule, field, "it matches replies of any words; name those that must be there"));
     }
     if let Some((sample, read)) = expression::never_found(&folded, &set, codes) {
@@ -301,6 +345,11 @@ fn regex_problem(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().next_back().unwrap_or_default();
     let why = last.trim().trim_start_matches("error: ");
+    if why.starts_with("Unicode") || why.starts_with("invalid UTF-8") {
+        return "Unicode is off, so that reading is fast: no \\p{…}, and no letter beyond ASCII between [ and ]; \
+                write such letters one by one, or as (а|б)"
+            .to_owned();
+    }
     format!("it is no regular expression: {why}; see the syntax of the Rust crate regex")
 }
 
@@ -369,7 +418,9 @@ mod tests {
             "err-1042",
             "(sales@example\\.org|no sales)",
             "Контингент исчерпан",
-            "e",
+            "quota",
+            "[0-9]{4} credits",
+            "(Ж|ж)етон",
         ] {
             assert_eq!(book(vec![rule("a", "Quota", &[word])]).1, [], "{word}");
         }
@@ -425,6 +476,32 @@ mod tests {
             (rule("a", "Quota", &["fine", "[a-z]+ ?"]), "replies[a].words[1]: it matches replies of any words"),
             (rule("a", "Quota", &["\\w"]), "replies[a].words[0]: it matches replies of any words"),
             (rule("a", "Quota", &["[^@]"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &[".{4}"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &[".{80,}"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["[a-z]{3,}"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["\\w+ \\w+"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["quota|[a-z]+"]), "replies[a].words[0]: it matches replies of any words"),
+            // One letter is in nearly every reply.
+            (rule("a", "Quota", &["e"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["(a|i|o)"]), "replies[a].words[0]: it matches replies of any words"),
+            (rule("a", "Quota", &["\\p{Cyrillic}+"]), "replies[a].words[0]: Unicode is off"),
+            (rule("a", "Quota", &["[а-я]+ исчерпан"]), "replies[a].words[0]: Unicode is off"),
+            (
+                ReplyRule { codes: texts("400-599"), ..rule("a", "Quota", &[]) },
+                "replies[a].codes: these are the codes of every refusal",
+            ),
+            (
+                ReplyRule { codes: vec!["4xx".into(), "5xx".into()], ..rule("a", "Quota", &[]) },
+                "replies[a].codes: these are the codes of every refusal",
+            ),
+            (
+                ReplyRule { enhanced_codes: vec!["x.*.*".into(), "none".into()], ..rule("a", "Quota", &[]) },
+                "replies[a].enhancedCodes: these are the codes of every refusal",
+            ),
+            (
+                ReplyRule { enhanced_codes: vec!["5.*.*".into(), "4.*.*".into()], ..rule("a", "Quota", &[]) },
+                "replies[a].enhancedCodes: these are the codes of every refusal",
+            ),
             (
                 rule("a", "Quota", &["sales@example\\.org"]),
                 "replies[a].words[0]: no reply can have it: \"sales@example.org\" is read as \"addr\"",
@@ -469,6 +546,29 @@ mod tests {
         }
         let (_, problems) = book(vec![plain(), plain()]);
         assert_eq!(problems[0].to_string(), "replies[a].name: another rule has it; choose another");
+    }
+
+    #[test]
+    fn what_a_rule_may_not_have_meant_is_doubted() {
+        let texts = |text: &str| vec![Arc::from(text)];
+        let without_words = || rule("a", "Service", &[]);
+        for (doubtful, field) in [
+            (rule("a", "Quota", &["spent", "quota spent. pay"]), "replies[a].words[1]"),
+            (ReplyRule { codes: texts("5xx"), ..without_words() }, "replies[a].codes"),
+            (ReplyRule { enhanced_codes: texts("5.*.*"), ..without_words() }, "replies[a].enhancedCodes"),
+        ] {
+            assert_eq!(book(vec![doubtful.clone()]).1, []);
+            let found: Vec<_> = doubts(&doubtful).into_iter().map(|doubt| doubt.field).collect();
+            assert_eq!(found, [field]);
+        }
+        for sure in [
+            rule("a", "Quota", &["spent\\.", "quota.*spent", "quota .{1,9} spent", "quota[.,] spent"]),
+            ReplyRule { codes: texts("554"), ..without_words() },
+            ReplyRule { codes: texts("5xx"), enhanced_codes: texts("x.7.*"), ..without_words() },
+            ReplyRule { codes: texts("5xx"), ..rule("a", "Quota", &["spent"]) },
+        ] {
+            assert_eq!(doubts(&sure), [], "{sure:?}");
+        }
     }
 
     #[test]

@@ -126,6 +126,15 @@ impl EnhancedPattern {
         }
     }
 
+    /// True if these patterns are those of codes of both classes, with any subject and detail.
+    pub(crate) fn are_any_class(patterns: &[Self]) -> bool {
+        let has_class = |wanted: u8| {
+            let of_class = |pattern: &Self| matches!(pattern, Self::Code { class, subject: None, detail: None } if class.is_none_or(|of| of == wanted));
+            patterns.iter().any(of_class)
+        };
+        has_class(4) && has_class(5)
+    }
+
     pub(crate) fn matches(self, enhanced: Option<EnhancedCode>) -> bool {
         match (self, enhanced) {
             (Self::None, None) => true,

@@ -95,7 +95,7 @@ impl Words {
         if ends && self.sentences.len() < MAX_SENTENCES - 1 {
             self.sentences.push(self.plain.len());
         }
-        if ends || token.ends_with(',') {
+        if ends || token.ends_with([',', ':']) {
             self.pauses.push(self.plain.len());
         }
     }

@@ -10,31 +10,36 @@ use mail_failover_replies::{About, Answered, Consequences, providers, rules};
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/replies.md");
 
 fn consequences() -> String {
-    let mut text = "| about | is | counts as a failure | moves a route at once | a 5xx waits for a standby | and without one | seen as throttling |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| about | is | counts as a failure | moves a route at once | a 5xx waits for a standby | and without one | seen as throttling | blamed on us |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     let yes = |value: bool| if value { "yes" } else { "no" };
     for about in About::ALL {
         let row = about.consequences();
         let _ = writeln!(
             text,
-            "| {about} | {} | {} | {} | {} | {} | {} |",
+            "| {about} | {} | {} | {} | {} | {} | {} | {} |",
             about.meaning(),
             yes(row.counts),
             at_once(about),
             yes(row.deferred),
             yes(row.waits),
-            yes(row.throttling)
+            yes(row.throttling),
+            yes(row.our_own)
         );
     }
     text
 }
 
-/// The class of a refusal by 5xx by which `failure.immediately` names it.
+/// The classes of a refusal by which `failure.immediately` names it: by 5xx, and by 4xx where that is another one.
 fn at_once(about: About) -> String {
     let Consequences { counts, immediate, .. } = about.consequences();
     let class = about.class(Some(Answered::Data), 550).as_str();
+    let by_4yz = about.class(Some(Answered::Data), 450).as_str();
     match (counts, immediate) {
         (_, true) => format!("yes: `{class}` is named by default"),
-        (true, false) => format!("no, but `failure.immediately` may name `{class}`"),
+        (true, false) if by_4yz == class => format!("no, but `failure.immediately` may name `{class}`"),
+        // A policy names no class of what is in trouble for the moment.
+        (true, false) if by_4yz == "Temporary" => format!("no, but `failure.immediately` may name `{class}` (by 5xx)"),
+        (true, false) => format!("no, but `failure.immediately` may name `{class}` (by 5xx) and `{by_4yz}` (by 4xx)"),
         (false, false) => "never".to_owned(),
     }
 }

@@ -166,6 +166,31 @@ fn a_number_of_what_is_counted_begins_no_quotation() {
 }
 
 #[test]
+fn a_number_that_names_something_and_the_own_code_again_begin_no_quotation() {
+    for reply in [
+        "RCPT 550 Error 550: Your account has been suspended",
+        "DATA 554 status 554 5.7.1 Your account has been suspended",
+        "RCPT 550 Case 512: Your account has been suspended",
+    ] {
+        assert_eq!(subject(&parse(reply), None).0, About::Account, "{reply}");
+    }
+    // What leads to somebody else's code does.
+    for reply in [
+        "RCPT 550 Verify failed, error 550: Your account has been suspended",
+        "RCPT 550 Error 554: Your account has been suspended",
+        "RCPT 550 The next one said in case 550: Your account has been suspended",
+    ] {
+        assert!(!subject(&parse(reply), None).0.consequences().counts, "{reply}");
+    }
+}
+
+#[test]
+fn no_phrase_goes_across_a_colon() {
+    let reply = "DATA 552 quota exceeded: your message is too large for this mailbox";
+    assert!(!subject(&parse(reply), None).0.consequences().immediate, "{reply}");
+}
+
+#[test]
 fn a_phrase_in_quotes_is_no_word_about_us() {
     for quotes in ["''", "\"\"", "`'", "\u{201c}\u{201d}", "\u{ab}\u{bb}"] {
         let mut quotes = quotes.chars();

@@ -10,8 +10,8 @@ use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{
-    Backend, Depth, Destination, Envelope, Limits, Location, LoginReference, ObjectKey, Probe, ProbeLogin, SmtpHost, Timestamp, Tls,
-    TlsMode, TrustAnchors, Vantage, WarmUp,
+    Backend, Depth, Destination, Envelope, Limits, Location, LoginReference, ObjectKey, Probe, ProbeLogin, SmtpHost,
+    Timestamp, Tls, TlsMode, TrustAnchors, Vantage, WarmUp,
 };
 
 const DEFAULT_PROBE_NAME: &str = "smtp";

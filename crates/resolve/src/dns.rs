@@ -1,14 +1,15 @@
 //! The output `dns` of a route.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dns_provider::provider;
 use super::{Rejection, number, span};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{
-    DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, Member, dns_name, is_in_zone,
+    DnsBackendRecords, DnsData, DnsOutput, DnsProvider, DnsRecordSet, DnsRecordType, Member, dns_name, is_in_zone,
 };
 use mail_failover_dns::mark::MARK_PREFIX;
 use mail_failover_webhook::template::render_record;
@@ -29,7 +30,19 @@ type SetKey = (Name, DnsRecordType);
 
 /// DNS records of a route with these backends, with the records of each.
 pub(super) fn dns(spec: &api::DnsOutputSpec, members: &[Member]) -> Result<DnsOutput, Rejection> {
-    let api::DnsOutputSpec { zone, name, mx, mode, records, ttl, rfc2136, timeout, r#await } = spec;
+    let api::DnsOutputSpec {
+        zone,
+        name,
+        mx,
+        mode,
+        records,
+        ttl,
+        rfc2136: _,
+        dns_endpoint: _,
+        api: _,
+        timeout,
+        r#await,
+    } = spec;
     let zone_name = zone_name(zone)?;
     let name = match name {
         None => zone_name.clone(),
@@ -56,7 +69,7 @@ pub(super) fn dns(spec: &api::DnsOutputSpec, members: &[Member]) -> Result<DnsOu
     if let Some(records) = backends.first() {
         check_aliases(&records.sets, &name)?;
     }
-    let api::Rfc2136Spec { servers, tsig_secret_ref, authorities } = rfc2136;
+    let (provider, authorities) = provider(spec, &name)?;
     let ttl = match ttl {
         None => DEFAULT_TTL,
         Some(ttl) => span(&field(&name, "ttl"), *ttl, SHORTEST_TTL..=LONGEST_TTL)?,
@@ -65,15 +78,11 @@ pub(super) fn dns(spec: &api::DnsOutputSpec, members: &[Member]) -> Result<DnsOu
         None => DEFAULT_TIMEOUT,
         Some(timeout) => span(&field(&name, "timeout"), *timeout, SHORTEST_TIMEOUT..=LONGEST_TIMEOUT)?,
     };
-    if servers.is_empty() {
-        return Err(invalid(&name, "rfc2136.servers", "at least one is needed"));
-    }
     Ok(DnsOutput {
         backends,
         ttl: u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX),
-        servers: parsed_servers(servers, &name, "rfc2136.servers")?,
-        authorities: parsed_servers(authorities, &name, "rfc2136.authorities")?,
-        secret: tsig_secret_ref.name.as_str().into(),
+        provider,
+        authorities,
         timeout,
         is_awaited: r#await.unwrap_or(false),
         zone: zone_name,
@@ -84,7 +93,14 @@ pub(super) fn dns(spec: &api::DnsOutputSpec, members: &[Member]) -> Result<DnsOu
 /// Checks that no two outputs of a route lead the same records.
 pub(super) fn check_disjoint(outputs: &[DnsOutput]) -> Result<(), Rejection> {
     let mut known: BTreeMap<SetKey, &str> = BTreeMap::new();
+    let mut objects = BTreeSet::new();
     for output in outputs {
+        if let DnsProvider::ExternalDns(object) = &output.provider
+            && !objects.insert(&object.name)
+        {
+            let message = format!("{} is the object of another output, too", object.name);
+            return Err(invalid(&output.name, "dnsEndpoint.name", &message));
+        }
         for set in output.backends.first().iter().flat_map(|records| &records.sets) {
             if known.insert((set.name.clone(), set.record_type), &output.name).is_some() {
                 let message = format!("{} {} is led by another output, too", set.name, set.record_type.as_str());
@@ -100,7 +116,7 @@ fn field(name: &str, field: &str) -> String {
     format!("spec.outputs[].dns.{field} ({name})")
 }
 
-fn invalid(name: &str, which: &str, message: &str) -> Rejection {
+pub(super) fn invalid(name: &str, which: &str, message: &str) -> Rejection {
     Rejection::new(reason::INVALID_SPEC, &field(name, which), message)
 }
 
@@ -233,17 +249,6 @@ fn check_aliases(sets: &[DnsRecordSet], output: &str) -> Result<(), Rejection> {
         }
     }
     Ok(())
-}
-
-fn parsed_servers(servers: &[String], output: &str, which: &str) -> Result<Vec<DnsServer>, Rejection> {
-    let mut parsed = vec![];
-    for server in servers {
-        let server = server.parse().map_err(|error| invalid(output, which, &format!("{server}: {error}")))?;
-        if !parsed.contains(&server) {
-            parsed.push(server);
-        }
-    }
-    Ok(parsed)
 }
 
 #[cfg(test)]

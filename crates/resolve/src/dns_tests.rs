@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use mail_failover_core::model::{DnsService, ObjectKey};
 
 fn members() -> Vec<Member> {
     ["ses", "sendgrid"].map(|name| Member { name: name.into(), weight: 1 }).into()
@@ -34,7 +35,8 @@ fn a_zone_has_defaults_and_each_backend_its_exchangers() {
     let output = resolved(&least()).unwrap();
     assert_eq!((&*output.zone, &*output.name, output.ttl), ("shop.example", "bounce.shop.example", 60));
     assert_eq!((output.timeout, output.is_awaited), (Duration::from_secs(5), false));
-    assert_eq!(output.servers[0].to_string(), "ns1.shop.example:53");
+    let DnsProvider::Rfc2136(updates) = &output.provider else { panic!("{:?}", output.provider) };
+    assert_eq!(updates.servers[0].to_string(), "ns1.shop.example:53");
     assert_eq!(sets(&output, "ses"), ["bounce.shop.example MX 10 feedback.ses.example"]);
     assert_eq!(sets(&output, "sendgrid"), ["bounce.shop.example MX 10 mx.sendgrid.example"]);
 }
@@ -161,4 +163,56 @@ fn no_two_outputs_lead_the_same_records() {
     let other = resolved(&json).unwrap();
     assert_eq!(check_disjoint(&[first.clone(), other]), Ok(()));
     assert!(check_disjoint(&[first.clone(), first]).is_err());
+}
+
+#[test]
+fn external_dns_publishes_the_records_by_an_object() {
+    let mut json = least();
+    json.as_object_mut().unwrap().remove("rfc2136");
+    json["dnsEndpoint"] = json!({"name": "bounce", "labels": {"team": "mail"}, "authorities": ["ns1.shop.example"]});
+    let output = resolved(&json).unwrap();
+    let DnsProvider::ExternalDns(object) = &output.provider else { panic!("{:?}", output.provider) };
+    assert_eq!((&*object.name, object.labels["team"].as_str(), object.goes_with_route), ("bounce", "mail", false));
+    assert_eq!(output.authorities[0].to_string(), "ns1.shop.example:53");
+    json["dnsEndpoint"]["onDelete"] = "Remove".into();
+    let removed = resolved(&json).unwrap();
+    assert!(matches!(&removed.provider, DnsProvider::ExternalDns(object) if object.goes_with_route));
+    assert!(check_disjoint(&[removed.clone(), DnsOutput { name: "b".into(), backends: vec![], ..removed }]).is_err());
+
+    json["dnsEndpoint"]["labels"] = json!({"app.kubernetes.io/managed-by": "me"});
+    let rejection = resolved(&json).unwrap_err();
+    assert!(rejection.message.contains("dnsEndpoint.labels (bounce.shop.example)"), "{}", rejection.message);
+    json["dnsEndpoint"] = json!({"name": "bounce"});
+    json["rfc2136"] = least()["rfc2136"].clone();
+    assert!(resolved(&json).unwrap_err().message.contains("exactly one of rfc2136, dnsEndpoint and api"));
+}
+
+#[test]
+fn the_api_of_one_provider_publishes_the_records() {
+    let mut json = least();
+    json.as_object_mut().unwrap().remove("rfc2136");
+    json["api"] = json!({"powerDns": {"url": "https://pdns.example"}, "secretRef": {"name": "pdns"},
+        "caRef": {"configMap": "ca"}, "authorities": ["ns1.shop.example"]});
+    let output = resolved(&json).unwrap();
+    let DnsProvider::Api(api) = &output.provider else { panic!("{:?}", output.provider) };
+    let service = DnsService::PowerDns { url: "https://pdns.example".into(), server: "localhost".into() };
+    assert_eq!((&api.service, &*api.secret, output.authorities.len()), (&service, "pdns", 1));
+    let ca = super::super::dns_ca_key(&ObjectKey::new("shop", "orders"), &output).unwrap();
+    assert_eq!((ca.object, &*ca.data_key), (ObjectKey::new("shop", "ca"), "ca.crt"));
+    for (key, value, url) in [
+        ("route53", json!({"zoneId": "Z1"}), "https://route53.amazonaws.com"),
+        ("cloudflare", json!({"zoneId": "z1"}), "https://api.cloudflare.com"),
+        ("digitalOcean", json!({}), "https://api.digitalocean.com"),
+        ("deSec", json!({}), "https://desec.io"),
+    ] {
+        json["api"] = json!({"secretRef": {"name": "s"}});
+        json["api"][key] = value;
+        let output = resolved(&json).unwrap();
+        let DnsProvider::Api(api) = &output.provider else { panic!("{:?}", output.provider) };
+        assert_eq!(api.service.url(), url);
+        json["api"]["powerDns"] = json!({"url": "https://pdns.example"});
+        assert!(resolved(&json).unwrap_err().message.contains("exactly one of powerDns"), "{key}");
+    }
+    json["api"] = json!({"secretRef": {"name": "s"}, "route53": {"zoneId": "Z1", "url": "http://route53.example"}});
+    assert!(resolved(&json).unwrap_err().message.contains("must begin with https://"));
 }

@@ -7,6 +7,7 @@
 
 mod backend;
 mod dns;
+mod dns_provider;
 mod effective;
 mod notifications;
 mod pem;
@@ -31,6 +32,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, LoginReference, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use dns_provider::dns_ca_key;
 pub use effective::{effective, words};
 pub use notifications::{TEST_ANNOTATION, notifications, receiver_ca_key, test_request};
 pub use pem::{PemError, certificates};

@@ -348,8 +348,10 @@ mod tests {
                     "managedFields": entries}});
             of(&serde_json::from_value(route).unwrap()).unwrap().asked_by
         };
-        let entry = |manager: &str, annotation: &str| serde_json::json!({"manager": manager, "operation": "Update",
-            "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, format!("f:{annotation}"): {}}}}});
+        let entry = |manager: &str, annotation: &str| {
+            serde_json::json!({"manager": manager, "operation": "Update",
+            "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, format!("f:{annotation}"): {}}}}})
+        };
         let annotate = entry("kubectl-annotate", REQUEST_ANNOTATION);
         let others = [entry("argocd-controller", "x"), annotate.clone()];
         assert_eq!(asked_by(others.to_vec().into()).as_deref(), Some("kubectl-annotate"));

@@ -124,7 +124,9 @@ const CASES: &[(Kind, &str, &str)] = &[
          {dns: {zone: shop.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example, preference: 65535}], \
          rfc2136: {servers: ['[2001:db8::53]:5353', ns1], tsigSecretRef: {name: tsig}}}}, \
          {dns: {zone: shop.example, name: _x.bounce.shop.example, records: [{name: bounce.shop.example, type: AAAA, values: ['{{ backend }}']}], \
-         ttl: 24h, timeout: 30s, await: true, rfc2136: {servers: [ns1], authorities: [ns1, ns2], tsigSecretRef: {name: tsig}}}}]}",
+         ttl: 24h, timeout: 30s, await: true, rfc2136: {servers: [ns1], authorities: [ns1, ns2], tsigSecretRef: {name: tsig}}}}, \
+         {dns: {zone: other.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], \
+         dnsEndpoint: {name: other.example, labels: {team: mail}, annotations: {a.example/b: c}, onDelete: Remove, authorities: [ns1]}}}]}",
     ),
 ];
 

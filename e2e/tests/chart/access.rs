@@ -1,6 +1,8 @@
 //! The rights that the chart grants.
 
-use mail_failover_operator::rbac::{OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED};
+use mail_failover_operator::rbac::{
+    DNS_ENDPOINTS, OWN_NAMESPACE, PROBE_JOBS, REPORTS, RbacRule, SECRETS_BY_NAME, WATCHED,
+};
 
 use super::*;
 
@@ -75,6 +77,15 @@ fn rights_for_probe_jobs_are_granted_where_the_operator_watches_and_only_when_it
     assert_eq!(bound(&render(&values)?)?, [role("ClusterRole", None, rules.clone()), own.clone()]);
     let named = json!({ "probeJobs": { "enabled": true }, "reports": { "enabled": false }, "namespaces": ["shop"] });
     assert_eq!(bound(&render(&named)?)?, [own, role("Role", Some("shop"), rules)]);
+    Ok(())
+}
+
+#[test]
+fn rights_on_objects_of_external_dns_are_granted_when_they_are_asked_for() -> Result<()> {
+    let rules = [as_rbac(WATCHED), as_rbac(DNS_ENDPOINTS)].concat();
+    let values = json!({ "dns": { "endpoints": true }, "reports": { "enabled": false } });
+    let own = role("Role", Some("ops"), as_rbac(OWN_NAMESPACE));
+    assert_eq!(bound(&render(&values)?)?, [role("ClusterRole", None, rules), own]);
     Ok(())
 }
 

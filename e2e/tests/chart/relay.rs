@@ -122,7 +122,10 @@ fn what_could_not_work_is_refused_in_words() -> Result<()> {
             "would have no port",
         ),
         (json!({ "configMap": "a", "clients": { "networks": ["10.0.0.0/33"] } }), "10.0.0.0/33 is no network"),
-        (json!({ "configMap": "a", "clients": { "networks": ["::/0"], "proxies": ["10.0.0.256/8"] } }), "10.0.0.256/8 is"),
+        (
+            json!({ "configMap": "a", "clients": { "networks": ["::/0"], "proxies": ["10.0.0.256/8"] } }),
+            "10.0.0.256/8 is",
+        ),
         (
             json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "transactionTimeout": "14s" }),
             "transactionTimeout is 14s: it must be 15s at least",

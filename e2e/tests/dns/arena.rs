@@ -46,6 +46,10 @@ impl Arena {
             "rfc2136": { "servers": addresses, "authorities": addresses, "tsigSecretRef": { "name": "tsig" } },
         });
         merge(&mut output, more);
+        // Null takes a field out, as in a merge patch.
+        if let Some(fields) = output.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         let service = json!({ "service": { "name": "mail", "ports": [{ "name": "smtp", "port": 25 }] } });
         let outputs = json!({ "spec": { "outputs": [service, { "dns": output }] } });
         change::<MailRoute>(env, "orders", &outputs).await?;

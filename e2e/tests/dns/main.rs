@@ -1,8 +1,10 @@
 //! Trials of the output `dns` with BIND, Knot and PowerDNS, as dig sees them.
 
 mod arena;
+mod endpoint;
 mod figures;
 mod obstacles;
+mod provider_api;
 mod tutorial;
 mod wire;
 
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         trial("a secondary that is late is named until it has followed", obstacles::late_secondary),
         trial("each refusal of a key is named with its remedy", obstacles::refusals),
         trial("the commands of the tutorial lead to what it says", tutorial::commands),
+        trial("PowerDNS is led by its API", provider_api::power_dns),
+        trial("external-dns is led by its object, and told of where it is missing", endpoint::followed),
         trial("from a decision to every authority", figures::actuation),
     ];
     suite::run("dns", options, trials.into_iter().map(|one| one.listens().needs_name_servers()).collect())

@@ -46,8 +46,7 @@ async fn drills(env: Arc<TestEnv>) -> Result<()> {
         let what = || format!("drill {number}");
         shop.wait_stored("a", MEANWHILE).await.with_context(what)?;
         let before = status(&shop).await?["lastPassedAt"].clone();
-        let request =
-            json!({ "id": format!("drill-{number}"), "action": "Drill", "mode": "Blocked", "for": "5m", "force": true });
+        let request = json!({ "id": format!("drill-{number}"), "action": "Drill", "mode": "Blocked", "for": "5m", "force": true });
         let annotation = format!("mailfailover.io/request={request}");
         shop.env.kubectl(&["annotate", "--overwrite", "mailroute", "orders", &annotation]).await?;
         wait(&shop, "the drill to begin", |drills| !drills["running"].is_null()).await.with_context(what)?;

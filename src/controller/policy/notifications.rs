@@ -104,7 +104,7 @@ fn secret_of(
     receiver: &Receiver,
 ) -> Result<Option<NotificationSecret>, Option<Rejection>> {
     let Some(name) = &receiver.secret else { return Ok(None) };
-    match cx.dependencies.notification_secret(&cx.policy.sibling(name.clone())) {
+    match cx.dependencies.secret(&cx.policy.sibling(name.clone())) {
         Ok(secret) => Ok(Some(secret)),
         Err(ReadProblem::Pending) => Err(None),
         Err(problem) => Err(Some(unreadable(receiver, "secretRef", &format!("Secret {name}"), &problem))),

@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{RouteContext, RouteEntry};
-use crate::dns::{DnsError, DnsRequest, Led};
+use super::{Claimed, RouteContext, RouteEntry};
+use crate::dns::{DnsAccess, DnsError, DnsRequest, Led};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputFailure, OutputShare, OutputStatus};
 use mail_failover_core::engine::Memory;
-use mail_failover_core::model::{DnsOutput, Route, Timestamp};
+use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, TrustAnchors, Uid};
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::plan::summary;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
-use mail_failover_resolve::{ReadProblem, Rejection};
+use mail_failover_resolve::{ReadProblem, Rejection, dns_ca_key};
 use mail_failover_runtime::backoff::Backoff;
 
 /// The `kind` of DNS records in `status.outputs`.
@@ -26,10 +26,17 @@ pub(in crate::controller) const KIND: &str = "DNS";
 /// Time that attempts fail before people are told.
 // A restart of a server, and a slow secondary, take less.
 const FAILING_AFTER: Duration = Duration::from_secs(30);
+/// The same where external-dns publishes the records.
+// It looks once a minute by default.
+const UNTAKEN_AFTER: Duration = Duration::from_mins(3);
+/// The same where a provider publishes them.
+const PROPAGATED_AFTER: Duration = Duration::from_mins(2);
 /// Pause after the first failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Longest pause that a provider may ask for.
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// Pause before the next look at records that are in place, by up to a fifth more.
 const LOOK_EVERY: Duration = Duration::from_secs(50);
 /// Number of looks in a row that find the records changed before people are told.
@@ -104,9 +111,13 @@ pub(in crate::controller) struct PlannedDnsCall {
 /// State of all DNS outputs of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum DnsState {
-    /// Every authority answers with the records of the active backend, or there is nothing to lead yet. With the longest
-    /// time that caches may keep the records before.
-    Applied(Duration),
+    /// The records are those of the active backend, or there is nothing to lead yet.
+    Applied {
+        /// Longest time for which caches may keep the records before.
+        ttl: Duration,
+        /// True if every authority has been seen to answer with them; what external-dns publishes is not always looked at.
+        is_seen: bool,
+    },
     /// Names of outputs of which that has not been seen.
     Pending(Vec<String>),
     /// Outputs that have failed for a while.
@@ -184,21 +195,32 @@ impl DnsProgress {
 
     /// Returns true if people are to be told of the failure.
     fn is_told(&self, now: Timestamp) -> bool {
-        // What somebody else owns does not go away by waiting.
-        self.failure
-            .as_ref()
-            .is_some_and(|failure| failure.reason == reason::DNS_CONFLICT || failure.since + FAILING_AFTER <= now)
+        let after = self.failing_after();
+        self.failure.as_ref().is_some_and(|failure| {
+            // What somebody else owns does not go away by waiting, nor does what is not installed.
+            matches!(failure.reason, reason::DNS_CONFLICT | reason::DNS_ENDPOINT_UNAVAILABLE)
+                || failure.since + after <= now
+        })
+    }
+
+    /// Time that attempts fail before people are told.
+    fn failing_after(&self) -> Duration {
+        match self.wanted.as_ref().map(|wanted| &wanted.output.provider) {
+            Some(DnsProvider::ExternalDns(_)) => UNTAKEN_AFTER,
+            // Its name servers may follow a minute after its API.
+            Some(DnsProvider::Api(_)) => PROPAGATED_AFTER,
+            Some(DnsProvider::Rfc2136(_)) | None => FAILING_AFTER,
+        }
     }
 
     fn status(&self, output: &DnsOutput) -> OutputStatus {
         let applied = self.applied.as_ref();
-        let servers: Vec<_> = output.servers.iter().map(ToString::to_string).collect();
         let active = applied.map(|applied| OutputShare { backend: applied.backend.to_string(), percent: 100 });
         OutputStatus {
             kind: KIND.to_owned(),
             name: output.name.to_string(),
             active: active.into_iter().collect(),
-            destination: Some(truncated(&servers.join(", "), 300)),
+            destination: Some(truncated(&destination(output), 300)),
             wanted: self.wanted.as_ref().map(|wanted| wanted.summary.clone()),
             applied: applied.map(|applied| applied.summary.clone()),
             applied_at: applied.map(|applied| micro_time(applied.at)),
@@ -250,12 +272,12 @@ impl DnsRecords {
     }
 
     /// Plans the attempts to begin now. Returns the time at which more may be possible, or is to be told.
-    pub(super) fn plan(&mut self, cx: &RouteContext<'_>, route: &Route) -> Option<Timestamp> {
+    pub(super) fn plan(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route) -> Option<Timestamp> {
         self.planned.clear();
         let mut next_timeout: Option<Timestamp> = None;
         for output in &route.dns {
             let Some(progress) = self.progress.get_mut(&output.name) else { continue };
-            let told_at = progress.failure.as_ref().map(|failure| failure.since + FAILING_AFTER);
+            let told_at = progress.failure.as_ref().map(|failure| failure.since + progress.failing_after());
             let told_at = told_at.filter(|at| *at > cx.now);
             let paused_until = progress.paused_until(cx.now);
             next_timeout = next_timeout.into_iter().chain(told_at).chain(paused_until).min();
@@ -263,18 +285,17 @@ impl DnsRecords {
                 continue;
             }
             let Some(records) = progress.wanted.clone() else { continue };
-            let key = cx.resource.key.sibling(output.secret.clone());
-            match cx.dependencies.tsig_key(&key) {
-                Ok(key) => {
+            match access(cx, uid, output) {
+                Ok(Some(access)) => {
                     let owner = Owner { operator: cx.dns_owner.clone(), route: cx.resource.key.clone() };
                     let request =
-                        DnsRequest { output: records.output.clone(), backend: records.backend.clone(), owner, key };
+                        DnsRequest { output: records.output.clone(), backend: records.backend.clone(), owner, access };
                     self.planned.push(PlannedDnsCall { request, records });
                 }
-                Err(ReadProblem::Pending) => {}
-                Err(problem) => {
-                    let (reason, message) = unreadable(&output.secret, &problem);
-                    // Repeated when the Secret is read again.
+                Ok(None) => {}
+                Err(Rejection { reason, message }) => {
+                    progress.is_contradicted |= reason == reason::DNS_CONFLICT;
+                    // Repeated when the Secret is read again, or another route has changed.
                     progress.fail(cx.now, reason, &message, None);
                 }
             }
@@ -307,6 +328,8 @@ impl DnsRecords {
         let Some(sent) = progress.under_way.take_if(|sent| sent.number == number) else { return };
         let is_latest = progress.wanted.as_ref() == Some(&sent.records);
         let retry_at = is_latest.then(|| now + progress.backoff.after_failure_with(random));
+        let asked = outcome.as_ref().err().and_then(DnsError::retry_after).map(|pause| now + pause.min(LONGEST_ASKED));
+        let retry_at = retry_at.map(|at| asked.map_or(at, |asked| asked.max(at)));
         match outcome {
             Ok(led) if led.late.is_empty() => {
                 progress.backoff.reset();
@@ -317,9 +340,12 @@ impl DnsRecords {
                 progress.is_contradicted = true;
                 progress.fail(now, reason::DNS_FAILING, &led.late.join("; "), retry_at);
             }
-            Err(error @ DnsError::Conflict(_)) => {
+            Err(error @ (DnsError::Conflict(_) | DnsError::Occupied(_))) => {
                 progress.is_contradicted = true;
                 progress.fail(now, reason::DNS_CONFLICT, &error.to_string(), retry_at);
+            }
+            Err(error @ (DnsError::NoDefinition | DnsError::Forbidden { .. })) => {
+                progress.fail(now, reason::DNS_ENDPOINT_UNAVAILABLE, &error.to_string(), retry_at);
             }
             // What the zone says is not known, or as good as before.
             Err(error) => progress.fail(now, reason::DNS_FAILING, &error.to_string(), retry_at),
@@ -339,9 +365,10 @@ impl DnsRecords {
 
     /// The state of all outputs, or of those that are awaited only.
     pub(super) fn state(&self, route: &Route, now: Timestamp, is_awaited_only: bool) -> DnsState {
-        let (mut pending, mut failing, mut ttl) = (vec![], vec![], 0);
+        let (mut pending, mut failing, mut ttl, mut is_seen) = (vec![], vec![], 0, true);
         for output in route.dns.iter().filter(|output| output.is_awaited || !is_awaited_only) {
             ttl = ttl.max(output.ttl);
+            is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
             let Some(progress) = self.progress.get(&output.name) else { continue };
             if progress.is_settled() || (is_awaited_only && progress.is_applied()) {
                 continue;
@@ -359,7 +386,7 @@ impl DnsRecords {
         match (failing.is_empty(), pending.is_empty()) {
             (false, _) => DnsState::Failing(failing),
             (true, false) => DnsState::Pending(pending),
-            (true, true) => DnsState::Applied(Duration::from_secs(u64::from(ttl))),
+            (true, true) => DnsState::Applied { ttl: Duration::from_secs(u64::from(ttl)), is_seen },
         }
     }
 }
@@ -382,13 +409,69 @@ fn status_text(summary: &str) -> String {
     format!("{} #{hash:08x}", truncated(summary, MAX_RECORDS - 10))
 }
 
-fn unreadable(secret: &str, problem: &ReadProblem) -> (&'static str, String) {
+/// Destination of an output, for people.
+fn destination(output: &DnsOutput) -> String {
+    match &output.provider {
+        DnsProvider::Rfc2136(updates) => updates.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        DnsProvider::ExternalDns(object) => format!("DNSEndpoint {}", object.name),
+        DnsProvider::Api(api) => api.service.url().to_owned(),
+    }
+}
+
+/// Who publishes the records of an output, with the credentials for it; `None` while an object that it needs has not been
+/// read yet.
+fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option<DnsAccess>, Rejection> {
+    match &output.provider {
+        DnsProvider::Rfc2136(updates) => {
+            let secret = cx.resource.key.sibling(updates.secret.clone());
+            match cx.dependencies.secret(&secret) {
+                Ok(key) => Ok(Some(DnsAccess::Updates(updates.clone(), key))),
+                Err(ReadProblem::Pending) => Ok(None),
+                Err(problem) => {
+                    Err(unreadable("rfc2136.tsigSecretRef", &format!("Secret {}", updates.secret), &problem))
+                }
+            }
+        }
+        DnsProvider::Api(api) => {
+            let secret = match cx.dependencies.secret(&cx.resource.key.sibling(api.secret.clone())) {
+                Ok(secret) => secret,
+                Err(ReadProblem::Pending) => return Ok(None),
+                Err(problem) => {
+                    return Err(unreadable("api.secretRef", &format!("Secret {}", api.secret), &problem));
+                }
+            };
+            let trust = match dns_ca_key(&cx.resource.key, output) {
+                None => TrustAnchors::WellKnown,
+                Some(ca) => match cx.dependencies.webhook_ca(&ca) {
+                    Ok(pem) => TrustAnchors::Pem(pem),
+                    Err(ReadProblem::Pending) => return Ok(None),
+                    Err(problem) => {
+                        let object = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
+                        return Err(unreadable("api.caRef", &object, &problem));
+                    }
+                },
+            };
+            Ok(Some(DnsAccess::Api(api.clone(), secret, trust)))
+        }
+        DnsProvider::ExternalDns(object) => match (cx.dns_rival)(output) {
+            Some(Claimed { set, rival }) => {
+                let message = format!(
+                    "{set} is led by MailRoute {rival}, which is older; choose another name, or delete that output"
+                );
+                Err(Rejection { reason: reason::DNS_CONFLICT, message })
+            }
+            None => Ok(Some(DnsAccess::Endpoint(object.clone(), uid.clone()))),
+        },
+    }
+}
+
+fn unreadable(field: &str, object: &str, problem: &ReadProblem) -> Rejection {
     let reason = match problem {
         ReadProblem::Pending | ReadProblem::NotFound => reason::SECRET_NOT_FOUND,
         ReadProblem::Malformed(_) => reason::SECRET_MALFORMED,
         ReadProblem::Unreadable(_) => reason::SECRET_UNREADABLE,
     };
-    (reason, format!("rfc2136.tsigSecretRef: Secret {secret}: {problem}"))
+    Rejection { reason, message: format!("{field}: {object}: {problem}") }
 }
 
 impl RouteEntry {

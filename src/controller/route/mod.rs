@@ -29,8 +29,8 @@ use mail_failover_core::engine::{
     Candidate, Decision, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
 };
 use mail_failover_core::model::{
-    Backend, BackendDeliveries, ClockDrift, FailbackMode, Member, ObjectKey, Objectives, Policy, ResourceVersion,
-    Route, SwitchedMail, Thresholds, Timestamp, Uid,
+    Backend, BackendDeliveries, ClockDrift, DnsOutput, FailbackMode, Member, ObjectKey, Objectives, Policy,
+    ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
 };
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
@@ -151,6 +151,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
     /// Looks up another route that has the better right to an output.
     pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
+    /// Looks up another route that has the better right to records that external-dns publishes.
+    pub(super) dns_rival: &'a dyn Fn(&DnsOutput) -> Option<Claimed>,
 }
 
 impl<'a> RouteContext<'a> {
@@ -162,6 +164,15 @@ impl<'a> RouteContext<'a> {
         let entry = self.backend(name)?;
         Some((entry, entry.usable.as_deref()?))
     }
+}
+
+/// Records that another route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claimed {
+    /// Name and type of the records.
+    pub(super) set: String,
+    /// The route with the better right to them.
+    pub(super) rival: ObjectKey,
 }
 
 /// Result that everything after it waits for.
@@ -354,7 +365,7 @@ impl RouteEntry {
         self.persist_decision(cx, &decided)?;
         // Beside the other outputs: neither waits for the other.
         let webhooks_timeout = self.plan_webhooks(cx, &route, &decided);
-        let dns_timeout = self.plan_dns(cx, &route);
+        let dns_timeout = self.plan_dns(cx, &uid, &route);
         let outputs = match self.write_outputs(cx, &uid, &route, &decided) {
             Ok(outputs) => outputs,
             Err(first) => return Err(Box::new(first.and_at(webhooks_timeout).and_at(dns_timeout))),
@@ -546,7 +557,7 @@ impl RouteEntry {
                     OutputsState::Unanswered(rejections)
                 }
                 (WebhooksState::Pending(_), _) | (_, DnsState::Pending(_)) => OutputsState::Waiting,
-                (WebhooksState::Applied, DnsState::Applied(_)) => OutputsState::Complete,
+                (WebhooksState::Applied, DnsState::Applied { .. }) => OutputsState::Complete,
             };
         }
         self.note_applied(cx, &outputs.state);
@@ -575,13 +586,13 @@ impl RouteEntry {
         self.dns.want(route, &decided.decision.memory, before);
     }
 
-    fn plan_dns(&mut self, cx: &RouteContext<'_>, route: &Route) -> Option<Timestamp> {
+    fn plan_dns(&mut self, cx: &RouteContext<'_>, uid: &Uid, route: &Route) -> Option<Timestamp> {
         let object = self.object.as_ref().and_then(Cached::readable)?;
         // ADR-0141: Records outlive the route, and a route that nobody may carry.
         if object.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        self.dns.plan(cx, route)
+        self.dns.plan(cx, uid, route)
     }
 
     /// Publishes the pending Events, unless a publication is under way or must wait.

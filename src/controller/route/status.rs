@@ -335,16 +335,20 @@ impl StatusBuilder<'_> {
 
     fn set_dns_applied(&self, conditions: &mut Conditions<'_>) {
         match &self.dns_state {
-            Some(DnsState::Applied(ttl)) => {
+            Some(DnsState::Applied { ttl, is_seen }) => {
                 let ttl = ttl.as_secs_f64();
                 let longer =
                     self.recovery_time.map(|objective| objective.as_secs_f64()).filter(|objective| *objective < ttl);
                 let longer = longer.map_or_else(String::new, |objective| {
                     format!(", which is longer than objectives.recoveryTime ({objective} s): set a shorter ttl")
                 });
-                let message = format!(
-                    "every authority answers with the records of the active backend; after a failover caches may keep the records before for {ttl} s{longer}"
-                );
+                let seen = if *is_seen {
+                    "every authority answers with the records of the active backend"
+                } else {
+                    "external-dns has the records of the active backend; name authorities to have it seen that it publishes them"
+                };
+                let message =
+                    format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}");
                 conditions.set(condition::DNS_APPLIED, Some(true), reason::APPLIED, &message);
             }
             Some(DnsState::Pending(names)) => {

@@ -316,7 +316,7 @@ fn request(
     memory: &Memory,
 ) -> Result<Option<WebhookRequest>, Rejection> {
     let key = cx.resource.key.sibling(output.secret.clone());
-    let secret = match cx.dependencies.webhook_secret(&key) {
+    let secret = match cx.dependencies.secret(&key) {
         Ok(secret) => secret,
         Err(ReadProblem::Pending) => return Ok(None),
         Err(problem) => return Err(unreadable("secretRef", &format!("Secret {}", output.secret), &problem)),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::dial::DialError;
 use crate::dns::{DnsCall, DnsError, DnsResult, Led};
 use mail_failover_api::OutputStatus;
@@ -29,7 +30,13 @@ fn give_key(env: &mut TestEnv) {
     let data = [("name", "mail-failover"), ("secret", "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA==")];
     let data: BTreeMap<_, _> = data.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).into();
     let key = TsigKey::parse(Some(SECRET_TYPE), &data).unwrap();
-    env.state.handle(env.now, Input::TsigSecret(ObjectKey::new("shop", "tsig"), Ok(key)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Tsig, object: ObjectKey::new("shop", "tsig") },
+            Ok(SecretContent::Tsig(key)),
+        ),
+    );
 }
 
 /// A route with DNS records whose Secret was read, before the first choice.
@@ -41,18 +48,18 @@ fn started(dns: &Value) -> TestEnv {
 }
 
 /// Takes the only attempt that has begun since the last one.
-fn call(env: &mut TestEnv) -> DnsCall {
+pub(super) fn call(env: &mut TestEnv) -> DnsCall {
     assert_eq!(env.dns_calls.len(), 1, "{:?}", env.dns_calls);
     env.dns_calls.remove(0)
 }
 
-fn answer(env: &mut TestEnv, call: &DnsCall, outcome: Result<Led, DnsError>) {
+pub(super) fn answer(env: &mut TestEnv, call: &DnsCall, outcome: Result<Led, DnsError>) {
     let (number, route, output) = (call.number, call.route.clone(), call.request.output.name.clone());
     env.state.handle(env.now, Input::Dns(Box::new(DnsResult { number, route, output, outcome })));
     env.settle();
 }
 
-fn led(is_changed: bool) -> Led {
+pub(super) fn led(is_changed: bool) -> Led {
     Led { is_changed, late: vec![], authorities: 2 }
 }
 
@@ -63,7 +70,7 @@ fn silent() -> Result<Led, DnsError> {
 }
 
 /// Runs for so many seconds, and answers every attempt.
-fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<Led, DnsError>) -> usize {
+pub(super) fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<Led, DnsError>) -> usize {
     let mut attempts = 0;
     for _ in 0..seconds * 2 {
         env.run(0.5);
@@ -75,11 +82,11 @@ fn run_answering(env: &mut TestEnv, seconds: u32, outcome: impl Fn() -> Result<L
     attempts
 }
 
-fn status(env: &TestEnv) -> OutputStatus {
+pub(super) fn status(env: &TestEnv) -> OutputStatus {
     env.store.route("orders").outputs.into_iter().find(|output| output.kind == "DNS").unwrap()
 }
 
-fn fail_over(env: &mut TestEnv) {
+pub(super) fn fail_over(env: &mut TestEnv) {
     env.answer("primary", EvidenceClass::ConnectionRefused);
     env.run(5.0);
     assert_eq!(env.active(), "standby");
@@ -224,7 +231,13 @@ fn who_changes_the_records_again_and_again_is_told_of() {
 fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
     let mut env = TestEnv::with(&with_dns(&json!({})));
     env.run(1.0);
-    env.state.handle(env.now, Input::TsigSecret(ObjectKey::new("shop", "tsig"), Err(ReadProblem::NotFound)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Tsig, object: ObjectKey::new("shop", "tsig") },
+            Err(ReadProblem::NotFound),
+        ),
+    );
     env.run(40.0);
     assert_eq!(env.dns_calls.len(), 0);
     assert_eq!(env.condition("DnsApplied"), ("False".into(), "SecretNotFound".into()));

@@ -12,6 +12,9 @@ mod delays_tests;
 #[cfg(test)]
 mod deliveries_tests;
 mod dns;
+mod dns_claims;
+#[cfg(test)]
+mod dns_endpoint_tests;
 #[cfg(test)]
 mod dns_tests;
 #[cfg(test)]
@@ -56,6 +59,7 @@ use std::time::Duration;
 
 use agents::Agents;
 use call_places::CallPlaces;
+use dns_claims::DnsClaims;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
@@ -72,6 +76,7 @@ use crate::controller::policy::PolicyEntry;
 use crate::controller::reconcile::{PlannedAction, Publishing, Reconciled};
 use crate::controller::references::{Reference, References};
 use crate::controller::route::{RouteContext, RouteEntry};
+use crate::controller::secrets::SecretKey;
 use crate::dns::DnsCall;
 use crate::notification::NotificationCall;
 use crate::observers;
@@ -122,16 +127,12 @@ pub struct Effects {
     pub cas: Vec<ReadChange<CaKey>>,
     /// Logins to read or not to read any more.
     pub logins: Vec<ReadChange<LoginKey>>,
-    /// Secrets of webhooks to read or not to read any more.
-    pub webhook_secrets: Vec<ReadChange<ObjectKey>>,
-    /// Secrets of receivers to read or not to read any more.
-    pub notification_secrets: Vec<ReadChange<ObjectKey>>,
+    /// Secrets of outputs and receivers to read or not to read any more.
+    pub secrets: Vec<ReadChange<SecretKey>>,
     /// Receivers to tell; each call is answered with [`Input::Notification`].
     pub notification_calls: Vec<NotificationCall>,
     /// Webhooks to call; each call is answered with [`Input::Webhook`].
     pub webhook_calls: Vec<WebhookCall>,
-    /// Secrets of DNS updates to read or not to read any more.
-    pub tsig_secrets: Vec<ReadChange<ObjectKey>>,
     /// Attempts to lead zones; each is answered with [`Input::Dns`].
     pub dns_calls: Vec<DnsCall>,
     /// Changes of this replica's verdicts, for its peers.
@@ -192,6 +193,7 @@ pub struct ControllerState {
     routes_by_uid: BTreeMap<Uid, ObjectKey>,
     /// The routes that want to own an output, by output.
     claims: BTreeMap<OutputKey, BTreeSet<ObjectKey>>,
+    dns_claims: DnsClaims,
     dependencies: DependencyCache,
     references: References,
     observed: Observed,
@@ -226,6 +228,7 @@ impl ControllerState {
             routes: BTreeMap::new(),
             routes_by_uid: BTreeMap::new(),
             claims: BTreeMap::new(),
+            dns_claims: DnsClaims::default(),
             references: References::default(),
             observed: Observed::default(),
             queue: WorkQueue::default(),
@@ -275,28 +278,14 @@ impl ControllerState {
                     self.resolve_users(now, &reference);
                 }
             }
-            Input::WebhookSecret(key, answer) => {
-                let reference = Reference::WebhookSecret(key.clone());
+            Input::Secret(key, answer) => {
+                let reference = Reference::Secret(key.clone());
                 if self.references.is_used(&reference) {
-                    self.dependencies.cache_webhook_secret(key, answer);
-                    self.resolve_users(now, &reference);
-                }
-            }
-            Input::NotificationSecret(key, answer) => {
-                let reference = Reference::NotificationSecret(key.clone());
-                if self.references.is_used(&reference) {
-                    self.dependencies.cache_notification_secret(key, answer);
+                    self.dependencies.cache_secret(key, answer);
                     self.resolve_users(now, &reference);
                 }
             }
             Input::Webhook(result) => self.handle_webhook_result(now, &result),
-            Input::TsigSecret(key, answer) => {
-                let reference = Reference::TsigSecret(key.clone());
-                if self.references.is_used(&reference) {
-                    self.dependencies.cache_tsig_secret(key, answer);
-                    self.resolve_users(now, &reference);
-                }
-            }
             Input::Dns(result) => self.handle_dns_result(now, &result),
             Input::Notification(result) => self.handle_notification_result(now, &result),
             Input::Leading(is_leading) => self.handle_leading(now, is_leading),
@@ -445,6 +434,7 @@ impl ControllerState {
             is_mail_stuck,
             is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
+            dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
         });
         let calls = entry.webhooks_mut().take_planned();
         let dns_calls = entry.dns_mut().take_planned();
@@ -657,26 +647,10 @@ impl ControllerState {
                     self.dependencies.forget_login(key);
                     self.pending.logins.push(ReadChange::Drop(key.clone()));
                 }
-                Reference::WebhookSecret(key) if is_used => {
-                    self.pending.webhook_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::WebhookSecret(key) => {
-                    self.dependencies.forget_webhook_secret(key);
-                    self.pending.webhook_secrets.push(ReadChange::Drop(key.clone()));
-                }
-                Reference::TsigSecret(key) if is_used => {
-                    self.pending.tsig_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::TsigSecret(key) => {
-                    self.dependencies.forget_tsig_secret(key);
-                    self.pending.tsig_secrets.push(ReadChange::Drop(key.clone()));
-                }
-                Reference::NotificationSecret(key) if is_used => {
-                    self.pending.notification_secrets.push(ReadChange::Use(key.clone()));
-                }
-                Reference::NotificationSecret(key) => {
-                    self.dependencies.forget_notification_secret(key);
-                    self.pending.notification_secrets.push(ReadChange::Drop(key.clone()));
+                Reference::Secret(key) if is_used => self.pending.secrets.push(ReadChange::Use(key.clone())),
+                Reference::Secret(key) => {
+                    self.dependencies.forget_secret(key);
+                    self.pending.secrets.push(ReadChange::Drop(key.clone()));
                 }
                 Reference::Backend(_) | Reference::Policy(_) | Reference::Service(_) => {}
             }

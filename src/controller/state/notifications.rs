@@ -10,12 +10,14 @@ use crate::controller::backend::BackendEntry;
 use crate::controller::policy::{MailWay, NotificationContext, PolicyEntry, content_of, test_request};
 use crate::controller::references::Reference;
 use crate::controller::route::RouteEntry;
+use crate::controller::secrets::SecretKey;
 use crate::notification::{NotificationCall, NotificationResult};
 use mail_failover_api::{Health, MailRouteStatus, PendingNotification};
 use mail_failover_core::model::{ObjectKey, Occasion, ReceiverKind, Timestamp};
 use mail_failover_notifications::delivery::{Deliveries, PlannedDelivery};
 use mail_failover_notifications::format::OngoingAlert;
 use mail_failover_notifications::group::test_message;
+use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::time::timestamp;
 use mail_failover_resolve::{LoginKey, Lookup, receiver_ca_key};
 
@@ -104,7 +106,8 @@ impl ControllerState {
         let resource = ResourceRef::policy(key);
         let mut references = BTreeSet::new();
         for receiver in self.policies.get(key).iter().flat_map(|entry| &entry.notifications.receivers) {
-            let secret = receiver.secret.as_ref().map(|name| Reference::NotificationSecret(key.sibling(name.clone())));
+            let secret = receiver.secret.as_ref().map(|name| key.sibling(name.clone()));
+            let secret = secret.map(|name| Reference::Secret(SecretKey::of::<NotificationSecret>(name)));
             references.extend(secret.into_iter().chain(receiver_ca_key(key, receiver).map(Reference::Ca)));
             let ReceiverKind::Mail { backends, .. } = &receiver.kind else { continue };
             for backend in backends {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::notification::{CallContent, NotificationCall, NotificationResult};
 use mail_failover_api::{FailoverPolicyStatus, NotificationsStatus};
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
@@ -32,7 +33,13 @@ fn give_secret(env: &mut TestEnv) {
     let data = [("url", "https://chat.example/t0ken"), ("routing-key", "r0uting")];
     let data = data.into_iter().map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()));
     let secret = NotificationSecret::parse(Some(SECRET_TYPE), data.collect()).unwrap();
-    env.state.handle(env.now, Input::NotificationSecret(ObjectKey::new("shop", "receiver"), Ok(secret)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Notification, object: ObjectKey::new("shop", "receiver") },
+            Ok(SecretContent::Notification(secret)),
+        ),
+    );
 }
 
 fn started(receivers: &[Value]) -> TestEnv {
@@ -338,7 +345,10 @@ fn a_policy_without_receivers_uses_those_of_the_installation() {
     }
     env.sync();
     env.run(0.1);
-    let missing = Input::NotificationSecret(ObjectKey::new("ops", "receiver"), Err(ReadProblem::NotFound));
+    let missing = Input::Secret(
+        SecretKey { purpose: SecretPurpose::Notification, object: ObjectKey::new("ops", "receiver") },
+        Err(ReadProblem::NotFound),
+    );
     env.state.handle(env.now, missing);
     env.run(5.0);
     fail_over(&mut env);
@@ -347,7 +357,13 @@ fn a_policy_without_receivers_uses_those_of_the_installation() {
     assert!(failure.message.contains("secretRef (chat): Secret receiver: it does not exist"), "{}", failure.message);
     let data = [("url".to_owned(), b"https://chat.example/".to_vec())].into();
     let secret = NotificationSecret::parse(Some(SECRET_TYPE), data).unwrap();
-    env.state.handle(env.now, Input::NotificationSecret(ObjectKey::new("ops", "receiver"), Ok(secret)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Notification, object: ObjectKey::new("ops", "receiver") },
+            Ok(SecretContent::Notification(secret)),
+        ),
+    );
     let calls = accepted(&mut env, 40);
     assert_eq!(titles(&calls), ["Failover: mail of route shop/orders leaves primary for standby"]);
     assert_eq!(calls[0].policy, ObjectKey::new("ops", "everybody"));
@@ -366,8 +382,10 @@ fn a_default_policy_that_is_missing_or_tells_nobody_is_a_metric() {
     env.sync();
     env.run(1.0);
     assert!(is_default_unusable(&registry));
-    let policy = |spec: Value| json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy",
-        "metadata": {"name": "everybody", "namespace": "ops"}, "spec": spec});
+    let policy = |spec: Value| {
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy",
+        "metadata": {"name": "everybody", "namespace": "ops"}, "spec": spec})
+    };
     env.store.create("FailoverPolicy", policy(json!({})));
     env.watch();
     assert!(is_default_unusable(&registry), "it has no receivers");

@@ -8,11 +8,15 @@ use crate::controller::cached::cache;
 use crate::controller::policy::PolicyEntry;
 use crate::controller::references::Reference;
 use crate::controller::route::RouteEntry;
+use crate::controller::secrets::SecretKey;
 use crate::watch::Change;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::{ObjectKey, Policy, Thresholds, Timestamp};
-use mail_failover_resolve::{Rejection, ca_key, login_key, webhook_ca_key};
+use mail_failover_core::model::{DnsProvider, ObjectKey, Policy, Thresholds, Timestamp};
+use mail_failover_dns::api::DnsApiSecret;
+use mail_failover_dns::tsig::TsigKey;
+use mail_failover_resolve::{Rejection, ca_key, dns_ca_key, login_key, webhook_ca_key};
+use mail_failover_webhook::secret::WebhookSecret;
 
 impl ControllerState {
     pub(super) fn handle_backend(&mut self, now: Timestamp, change: Change<SendingBackend>) {
@@ -189,6 +193,7 @@ impl ControllerState {
         if let Some(entry) = self.routes.remove(key) {
             backends.extend(entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()));
             self.set_owned_keys(key, &entry.owned_keys(key), &[]);
+            self.claim_dns(key);
             if let Some(cached) = &entry.object {
                 self.routes_by_uid.remove(cached.uid());
             }
@@ -214,13 +219,20 @@ impl ControllerState {
         let references = entry.usable.as_ref().map(|route| {
             let backends = route.backends.iter().map(|member| Reference::Backend(key.sibling(member.name.clone())));
             let policy = entry.policy_name().map(|name| Reference::Policy(key.sibling(name)));
-            let secrets =
-                route.webhooks.iter().map(|output| Reference::WebhookSecret(key.sibling(output.secret.clone())));
-            let cas = route.webhooks.iter().filter_map(|output| webhook_ca_key(key, output)).map(Reference::Ca);
-            let keys = route.dns.iter().map(|output| Reference::TsigSecret(key.sibling(output.secret.clone())));
-            backends.chain(policy).chain(secrets).chain(cas).chain(keys).collect::<BTreeSet<_>>()
+            let signing = route.webhooks.iter().map(|output| key.sibling(output.secret.clone()));
+            let signing = signing.map(SecretKey::of::<WebhookSecret>);
+            let publishing = route.dns.iter().filter_map(|output| match &output.provider {
+                DnsProvider::Rfc2136(updates) => Some(SecretKey::of::<TsigKey>(key.sibling(updates.secret.clone()))),
+                DnsProvider::Api(api) => Some(SecretKey::of::<DnsApiSecret>(key.sibling(api.secret.clone()))),
+                DnsProvider::ExternalDns(_) => None,
+            });
+            let secrets = signing.chain(publishing).map(Reference::Secret);
+            let called = route.webhooks.iter().filter_map(|output| webhook_ca_key(key, output));
+            let cas = called.chain(route.dns.iter().filter_map(|output| dns_ca_key(key, output))).map(Reference::Ca);
+            backends.chain(policy).chain(secrets).chain(cas).collect::<BTreeSet<_>>()
         });
         self.set_owned_keys(key, &owned_before, &owned);
+        self.claim_dns(key);
         self.admit_agents(key);
         let changed = references.map(|references| self.set_references(&resource, references)).unwrap_or_default();
         self.refresh_policy_of(now, key);
@@ -257,12 +269,7 @@ impl ControllerState {
             Reference::Policy(key) => {
                 self.queue.add(ResourceRef::policy(key));
             }
-            Reference::Service(_)
-            | Reference::Ca(_)
-            | Reference::Login(_)
-            | Reference::WebhookSecret(_)
-            | Reference::TsigSecret(_)
-            | Reference::NotificationSecret(_) => {}
+            Reference::Service(_) | Reference::Ca(_) | Reference::Login(_) | Reference::Secret(_) => {}
         }
     }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::webhook::{WebhookCall, WebhookError, WebhookResult};
 use mail_failover_api::OutputStatus;
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
@@ -23,7 +24,13 @@ fn with_webhook(webhook: &Value) -> Vec<(&'static str, Value)> {
 fn give_secret(env: &mut TestEnv) {
     let data = [("signing-secret".to_owned(), signing_secret_text(&[7; 24]).into_bytes())].into();
     let secret = WebhookSecret::parse(Some(SECRET_TYPE), data).unwrap();
-    env.state.handle(env.now, Input::WebhookSecret(ObjectKey::new("shop", "flags"), Ok(secret)));
+    env.state.handle(
+        env.now,
+        Input::Secret(
+            SecretKey { purpose: SecretPurpose::Webhook, object: ObjectKey::new("shop", "flags") },
+            Ok(SecretContent::Webhook(secret)),
+        ),
+    );
 }
 
 /// A route with a webhook whose Secret was read, before the first choice.
@@ -263,7 +270,10 @@ fn a_new_decision_does_not_wait_for_the_pause_of_an_earlier_one() {
 fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
     let mut env = TestEnv::with(&with_webhook(&json!({})));
     env.run(1.0);
-    let missing = Input::WebhookSecret(ObjectKey::new("shop", "flags"), Err(ReadProblem::NotFound));
+    let missing = Input::Secret(
+        SecretKey { purpose: SecretPurpose::Webhook, object: ObjectKey::new("shop", "flags") },
+        Err(ReadProblem::NotFound),
+    );
     env.state.handle(env.now, missing);
     env.run(40.0);
     assert_eq!(env.webhook_calls.len(), 0);

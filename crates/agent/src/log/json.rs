@@ -9,6 +9,8 @@ use super::line::{LogLine, split_tag};
 const MESSAGE: [&str; 5] = ["MESSAGE", "message", "msg", "log", "short_message"];
 /// Name of the field in which a container engine writes a line of a container.
 const ENGINE: &str = "log";
+/// Name and values of the field beside it.
+const STREAM: (&str, [&str; 2]) = ("stream", ["stdout", "stderr"]);
 /// Names of the field with the program, with its process or without.
 // rsyslog's `programname` ends at the first slash, so it comes last.
 const PROGRAM: [&str; 12] = [
@@ -28,9 +30,18 @@ const PROGRAM: [&str; 12] = [
 /// Names of the field with the process.
 const PROCESS: [&str; 6] = ["_PID", "SYSLOG_PID", "procid", "process_id", "processid", "pid"];
 
-/// Parses a line that is one JSON object.
+/// Parses a line that is one JSON object, or one of a container engine around such a line.
 pub(super) fn parse(line: &str) -> Option<LogLine<'static>> {
     let object: Map<String, Value> = serde_json::from_str(line).ok()?;
+    let is_of_engine = object.get(STREAM.0).and_then(Value::as_str).is_some_and(|name| STREAM.1.contains(&name));
+    let within = object.get(ENGINE).and_then(Value::as_str).map(str::trim).filter(|line| line.starts_with('{'));
+    match within {
+        Some(line) if is_of_engine => of_object(&serde_json::from_str(line).ok()?),
+        Some(_) | None => of_object(&object),
+    }
+}
+
+fn of_object(object: &Map<String, Value>) -> Option<LogLine<'static>> {
     let message = MESSAGE.iter().find_map(|name| object.get(*name).and_then(text))?;
     let message = message.trim_end();
     let Some(program) = PROGRAM.iter().find_map(|name| object.get(*name).and_then(Value::as_str)) else {

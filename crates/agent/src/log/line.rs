@@ -54,8 +54,9 @@ impl<'a> LogLine<'a> {
     /// Splits a line with any of the headers. `None` if it has none that is known.
     pub fn parse(line: &'a str) -> Option<Self> {
         let line = bounded(line.trim_end());
-        if line.trim_start().starts_with('{') {
-            return json::parse(line.trim_start());
+        let written = after_engine(line.trim_start()).trim_start();
+        if written.starts_with('{') {
+            return json::parse(written);
         }
         rfc_5424(line).or_else(|| tagged(line))
     }

@@ -182,6 +182,16 @@ fn json_is_read_as_journald_rsyslog_and_images_write_it() {
     ] {
         assert_eq!(parse(&line), Some(expected()), "{line}");
     }
+    let json = format!(r#"{{"tag":"postfix/smtp[9926]:","message":{quoted}}}"#);
+    let within = serde_json::to_string(&format!("{json}\n")).unwrap();
+    for engine in [
+        format!("2026-11-25T15:43:37.123456789Z stdout F {json}"),
+        format!(r#"{{"log":{within},"stream":"stdout","time":"2026-11-25T15:43:37.123456789Z"}}"#),
+    ] {
+        assert_eq!(parse(&engine), Some(expected()), "{engine}");
+    }
+    // A program's own JSON may hold what a stranger wrote.
+    assert_eq!(parse(&format!(r#"{{"log":{within},"level":"info"}}"#)), None);
     let cut = format!(r#"{{"programname":"postfix","procid":9926,"msg":{quoted}}}"#);
     assert_eq!(parse(&cut), Some(Read { program: "postfix".to_owned(), ..expected() }), "rsyslog cuts at the slash");
     for line in ["{", "{}", "{\"MESSAGE\": 1}", &format!(r#"{{"MESSAGE":{quoted}}}"#), "{\"log\":\"{\\\"log\\\":1}\"}"]

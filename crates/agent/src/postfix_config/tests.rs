@@ -72,7 +72,7 @@ fn nothing_is_said_against_our_own_lines() {
 }
 
 const TRANSPORT: &str = "socketmap:unix:mail-failover/socketmap:transport";
-const CASES: [(&str, &str, &[&str]); 62] = [
+const CASES: [(&str, &str, &[&str]); 63] = [
     ("", "transport_maps =", &["RoutingNotAsked"]),
     ("", "transport_maps = hash:/etc/postfix/transport", &["RoutingNotAsked"]),
     ("--by sender", "sender_dependent_default_transport_maps =", &["RoutingNotAsked"]),
@@ -110,12 +110,17 @@ const CASES: [(&str, &str, &[&str]); 62] = [
     ("", " smtp unix - - n - - smtp -o smtp_helo_timeout=20s -o syslog_name=x", &[]),
     ("", " smtp unix - - n - - smtp -o { smtp_fallback_relay = [b.example] }", &["OverriddenByService"]),
     ("", "smtp_delivery_status_filter =", &["ShieldMissing"]),
-    ("", "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status", &["ShieldMissing"]),
+    ("", "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status", &[]),
+    (
+        "--without-reply-filter",
+        "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status\nsmtp_reply_filter =",
+        &["ShieldMissing"],
+    ),
     ("", "smtp_delivery_status_filter = regexp:mail-failover/shield.regexp", &["ShieldMissing"]),
     (
         "",
-        "smtp_delivery_status_filter = socketmap:unix:mail-failover/socketmap:delivery-status, regexp:mail-failover/shield.regexp",
-        &["ShieldMissing"],
+        "smtp_delivery_status_filter = regexp:mail-failover/shield.regexp, socketmap:unix:mail-failover/socketmap:delivery-status",
+        &["TableBeforeAgent"],
     ),
     (
         "",
@@ -123,7 +128,8 @@ const CASES: [(&str, &str, &[&str]); 62] = [
         &["ShieldMissing"],
     ),
     ("", "soft_bounce = yes", &["SoftBounce"]),
-    ("", "smtp_reply_filter = pcre:/etc/postfix/replies", &["RepliesRewritten"]),
+    // Nothing keeps an account's refusals while the agent, which is asked first, is down.
+    ("", "smtp_reply_filter = pcre:/etc/postfix/replies", &["RepliesRewritten", "ShieldMissing"]),
     ("", "smtp_skip_5xx_greeting = no", &["GreetingBounces"]),
     ("", "smtp_sasl_auth_soft_bounce = no", &["LoginBounces"]),
     ("", "smtp_sasl_auth_enable = no", &["LoginOff"]),
@@ -145,7 +151,7 @@ const CASES: [(&str, &str, &[&str]); 62] = [
     ("", "smtpd_end_of_data_restrictions = permit", &["IntakeNotAsked"]),
 ];
 const MORE: [(&str, &str, &[&str]); 28] = [
-    ("", "smtp_reply_filter =", &["ReplyFilterMissing"]),
+    ("", "smtp_reply_filter =", &["ReplyFilterMissing", "ShieldMissing"]),
     ("--without-reply-filter", "smtp_reply_filter =", &[]),
     ("", "smtp_connection_cache_on_demand = yes", &["ConnectionsCached"]),
     ("", "smtp_mx_address_limit = 3", &["ManyAddresses"]),

@@ -85,9 +85,16 @@ impl Setup {
         }
     }
 
-    /// Returns the tables that Postfix asks about the status of a delivery.
-    // The table that needs no agent is first, because Postfix asks none after one that fails.
-    pub fn shield(&self) -> [String; 2] {
+    /// Returns the tables that Postfix asks about the status of a delivery, in their order.
+    // ADR-0170: Where the reply filter stands, the agent alone is asked about the status of a delivery.
+    pub fn shield(&self) -> Vec<String> {
+        let [table, agent] = self.shield_with_table();
+        if self.reply_filter { vec![agent] } else { vec![table, agent] }
+    }
+
+    /// Returns the static table and the agent, as a Postfix without the reply filter asks them.
+    // Postfix asks no table after one that fails: the one that needs no agent is first.
+    pub fn shield_with_table(&self) -> [String; 2] {
         [format!("regexp:{SHIELD}"), self.map("delivery-status")]
     }
 
@@ -221,12 +228,13 @@ fn next_backend(setup: &Setup) -> Section {
 }
 
 fn losing_nothing(setup: &Setup) -> Section {
+    let shield = if setup.reply_filter {
+        "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it. While the agent is down, nothing is asked about a 5xx: smtp_reply_filter has deferred it."
+    } else {
+        "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it. The agent writes the first table when it starts; it holds while the agent is down. The second is the agent, which knows the backends."
+    };
     let parameters = vec![
-        parameter(
-            "smtp_delivery_status_filter",
-            setup.shield().join(", "),
-            "A 5xx that is about our account (paused, out of quota) and not about the recipient keeps the message queued for a standby instead of bouncing it. The agent writes the first table when it starts; it holds while the agent is down. The second is the agent, which knows the backends.",
-        ),
+        parameter("smtp_delivery_status_filter", setup.shield().join(", "), shield),
         parameter(
             "smtpd_end_of_data_restrictions",
             setup.intake(),

@@ -199,7 +199,9 @@ pub fn answer(
         }
         Map::DeliveryStatus => {
             let replaced = (settings.shield)(answers, &view.retired, key);
-            replaced.map_or(MapReply::NotFound, MapReply::Found).into()
+            // ADR-0170: The static table, which knows less, has no say about what the agent leaves as it is.
+            let unchanged = || key.starts_with('5').then(|| key.to_owned());
+            replaced.or_else(unchanged).map_or(MapReply::NotFound, MapReply::Found).into()
         }
     };
     (Some(map), answer)

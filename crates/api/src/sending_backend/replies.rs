@@ -19,6 +19,16 @@ pub enum ProviderSpec {
     Mailgun,
     /// Brevo.
     Brevo,
+    /// Twilio `SendGrid`.
+    SendGrid,
+    /// Postmark.
+    Postmark,
+    /// Mandrill: Mailchimp Transactional.
+    Mandrill,
+    /// Mailjet.
+    Mailjet,
+    /// `SparkPost`: Bird.
+    SparkPost,
     /// cPanel's Exim.
     #[serde(rename = "cPanel")]
     Cpanel,
@@ -35,13 +45,18 @@ pub enum ProviderSpec {
 
 impl ProviderSpec {
     /// Every provider.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Microsoft,
         Self::Google,
         Self::Zoho,
         Self::Ses,
         Self::Mailgun,
         Self::Brevo,
+        Self::SendGrid,
+        Self::Postmark,
+        Self::Mandrill,
+        Self::Mailjet,
+        Self::SparkPost,
         Self::Cpanel,
         Self::Qmail,
         Self::Yahoo,
@@ -58,6 +73,11 @@ impl ProviderSpec {
             Self::Ses => "SES",
             Self::Mailgun => "Mailgun",
             Self::Brevo => "Brevo",
+            Self::SendGrid => "SendGrid",
+            Self::Postmark => "Postmark",
+            Self::Mandrill => "Mandrill",
+            Self::Mailjet => "Mailjet",
+            Self::SparkPost => "SparkPost",
             Self::Cpanel => "cPanel",
             Self::Qmail => "qmail",
             Self::Yahoo => "Yahoo",

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::DnsProvider;
+
 /// Records in a zone that follow the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOutput {
@@ -17,12 +19,10 @@ pub struct DnsOutput {
     pub backends: Vec<DnsBackendRecords>,
     /// Time for which caches may keep a record, in seconds.
     pub ttl: u32,
-    /// Servers that take updates; the first that answers is asked.
-    pub servers: Vec<DnsServer>,
-    /// Servers that have to answer with the records; those of the zone's NS records if empty.
+    /// Who publishes the records.
+    pub provider: DnsProvider,
+    /// Servers that have to answer with the records. If empty: those of the zone's NS records, and none with external-dns.
     pub authorities: Vec<DnsServer>,
-    /// Name of the Secret with the TSIG key, in the route's namespace.
-    pub secret: Arc<str>,
     /// Time limit of one attempt, from the look-up of the server to the authorities' answers.
     pub timeout: Duration,
     /// True if a decision counts as applied only once every authority answers with its records.

@@ -7,6 +7,7 @@
 mod backend;
 mod deliveries;
 mod dns;
+mod dns_provider;
 mod drilled_mail;
 mod evidence;
 mod identity;
@@ -33,6 +34,7 @@ pub use dns::{
     DNS_PORT, DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, InvalidDnsData,
     InvalidDnsServer, dns_name, is_in_zone,
 };
+pub use dns_provider::{DnsApi, DnsEndpointObject, DnsProvider, DnsService, DnsUpdates};
 pub use drilled_mail::{DrillState, DrilledMail};
 pub use evidence::{
     AddressOutcome, DelayCause, Effect, EvidenceClass, NotAfter, Outcome, ProbeDelay, ProbeReport, Resolution, Stage,

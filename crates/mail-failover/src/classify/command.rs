@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mail_failover_agent::log::{LogReader, LoggedLine};
 use mail_failover_core::model::ReplyRules;
 use mail_failover_core::model::text::visible_json;
-use mail_failover_replies::{NoReply, Rulebook, UnknownStage};
+use mail_failover_replies::{Answered, NoReply, Reply, Rulebook, UnknownStage};
 
 use super::backend::{self, BackendFileError};
 use super::verdict::Verdict;
@@ -32,6 +32,22 @@ pub enum ClassifyError {
         #[source]
         source: io::Error,
     },
+    /// The lines cannot be read to their end.
+    #[error("the replies cannot be read: {0}")]
+    UnreadableLines(#[source] io::Error),
+    /// What is named is a folder.
+    #[error("{file} is a directory; name a file with one reply a line, or - for the standard input", file = .0.display())]
+    Directory(PathBuf),
+    /// The command that the reply answers is missing on the command line.
+    #[error(
+        "STAGE is missing before the reply, and there is no such file; name the command that was answered: mail-failover classify RCPT '{0}'"
+    )]
+    NoStage(String),
+    /// The reply is missing on the command line.
+    #[error(
+        "the reply to {0} is missing, and there is no such file; for example: mail-failover classify {0} '550 5.1.1 user unknown'"
+    )]
+    NoReplyTo(String),
     /// The reply on the command line is none.
     #[error(transparent)]
     NoReply(#[from] UnusableLine),
@@ -55,6 +71,9 @@ pub enum UnusableLine {
     /// The reply is none.
     #[error(transparent)]
     Reply(#[from] NoReply),
+    /// The line begins with its reply.
+    #[error("no STAGE before the reply: a line is STAGE<TAB>REPLY, as in RCPT<TAB>550 5.1.1 user unknown")]
+    NoStage,
     /// Stage and reply are not told apart.
     #[error("no tab: a line is STAGE<TAB>REPLY")]
     NoTab,
@@ -87,17 +106,40 @@ pub fn run(arguments: &ClassifyArguments, out: &mut impl Write) -> Result<bool, 
             out.write_all(judge.verdict(stage, reply)?.as_bytes())?;
             return Ok(true);
         }
-        [file, ..] => Some(Path::new(file)),
+        [file, ..] => {
+            refuse_half_a_reply(file)?;
+            Some(Path::new(file))
+        }
         [] => arguments.file.as_deref(),
     };
     match file.filter(|file| *file != Path::new(STANDARD_INPUT)) {
         None => judge.lines(io::stdin().lock(), arguments.postfix_log, out),
+        Some(file) if file.is_dir() => Err(ClassifyError::Directory(file.to_owned())),
         Some(file) => {
             let unreadable = |source| ClassifyError::Unreadable { file: file.to_owned(), source };
             let lines = File::open(file).map(BufReader::new).map_err(unreadable)?;
-            judge.lines(lines, arguments.postfix_log, out)
+            let judged = judge.lines(lines, arguments.postfix_log, out);
+            judged.map_err(
+                |error| {
+                    if let ClassifyError::UnreadableLines(source) = error { unreadable(source) } else { error }
+                },
+            )
         }
     }
+}
+
+/// Refuses a reply without its stage, or a stage without its reply, where a file is named.
+fn refuse_half_a_reply(file: &str) -> Result<(), ClassifyError> {
+    if file == STANDARD_INPUT || Path::new(file).exists() {
+        return Ok(());
+    }
+    if Reply::parse(None, file).is_ok() {
+        return Err(ClassifyError::NoStage(file.to_owned()));
+    }
+    if file.parse::<Answered>().is_ok() {
+        return Err(ClassifyError::NoReplyTo(file.to_owned()));
+    }
+    Ok(())
 }
 
 /// Rules, and the form of what follows from them.
@@ -116,7 +158,7 @@ impl Judge {
     ) -> Result<bool, ClassifyError> {
         let mut all_are_replies = true;
         let (mut bytes, mut number, mut log) = (Vec::new(), 0_usize, LogReader::default());
-        while read_line(&mut lines, &mut bytes)? {
+        while read_line(&mut lines, &mut bytes).map_err(ClassifyError::UnreadableLines)? {
             number += 1;
             let line = String::from_utf8_lossy(&bytes);
             let line = line.trim_end_matches(['\r', '\n']);
@@ -126,6 +168,7 @@ impl Judge {
             } else {
                 match line.split_once('\t') {
                     Some((stage, reply)) => self.verdict(stage, reply).map(Some),
+                    None if Reply::parse(None, line).is_ok() => Err(UnusableLine::NoStage),
                     None => Err(UnusableLine::NoTab),
                 }
             };
@@ -137,7 +180,11 @@ impl Judge {
                     self.complaint(number, &problem)
                 }
             };
-            out.write_all(text.as_bytes())?;
+            match out.write_all(text.as_bytes()) {
+                // Who reads has seen enough, as `head` has.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(all_are_replies),
+                written => written?,
+            }
         }
         Ok(all_are_replies)
     }

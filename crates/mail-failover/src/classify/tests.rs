@@ -165,6 +165,51 @@ fn a_log_is_read_as_the_agent_reads_it() {
     assert!(of_log("Nov 25 15:43:37 mx sshd[7]: Connection closed\n").0, "other programs share the log");
 }
 
+/// One whose reader has gone.
+struct Gone;
+
+impl std::io::Write for Gone {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn it_ends_in_peace_when_nobody_reads_on() {
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };
+    assert!(judge.lines("RCPT\t550 5.1.1 user unknown\nno reply\n".as_bytes(), false, &mut Gone).unwrap());
+}
+
+#[test]
+fn what_is_missing_on_the_command_line_or_in_a_line_is_told() {
+    let refused = |arguments: &[&str]| classify(arguments).unwrap_err().to_string();
+    let stage = refused(&["550 5.1.1 user unknown"]);
+    assert!(stage.starts_with("STAGE is missing before the reply") && stage.contains("RCPT '550 5.1.1"), "{stage}");
+    let reply = refused(&["RCPT"]);
+    assert!(reply.starts_with("the reply to RCPT is missing"), "{reply}");
+    let folder = tempfile::tempdir().unwrap();
+    let directory = refused(&[folder.path().to_str().unwrap()]);
+    assert!(directory.contains(" is a directory; name a file"), "{directory}");
+    let judge = Judge { rulebook: Rulebook::default(), format: Format::Text };
+    let mut out = Vec::new();
+    assert!(!judge.lines("550 5.1.1 user unknown\n".as_bytes(), false, &mut out).unwrap());
+    assert!(String::from_utf8(out).unwrap().starts_with("line 1: no STAGE before the reply"));
+}
+
+#[test]
+fn a_refusal_of_an_unknown_command_is_kept_as_the_shield_keeps_it() {
+    let said = "550 gobbledygook of nobody)";
+    let line = format!(
+        "Nov 25 15:43:37 mx postfix/smtp[1]: 0C425984024: to=<u@x.test>, relay=relay.example[192.0.2.1]:587, delay=0.01, delays=0.01/0/0/0, dsn=5.0.0, status=bounced (host relay.example[192.0.2.1] said: {said}\n"
+    );
+    let verdict = &of_log(&line).1[0];
+    assert_eq!((&verdict["counts"], &verdict["defer"]), (&json!(false), &json!(true)), "{verdict}");
+}
+
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_first_line() {
     let judge = Judge { rulebook: Rulebook::default(), format: Format::Json };

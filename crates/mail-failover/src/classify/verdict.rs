@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use mail_failover_core::model::EvidenceClass;
-use mail_failover_dataplane::reading::{Sender, of_delivery};
+use mail_failover_dataplane::reading::{Sender, is_deferred, of_delivery};
 use mail_failover_replies::{Answered, Consequences, DecidingRule, NoReply, Reading, Reply, Rulebook, plain_text};
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ impl<'a> Verdict<'a> {
 
     fn from_reading(reply: &Reply<'_>, text: &'a str, reading: Reading<'a>, rulebook: &'a Rulebook) -> Self {
         let is_refusal = reply.code >= 400;
-        let Consequences { counts, immediate, deferred, .. } = reading.about.consequences();
+        let Consequences { counts, immediate, .. } = reading.about.consequences();
         let has_own_rules = !rulebook.source().rules.is_empty();
         // A delivery may be refused for its sender alone.
         let counts = counts && reading.class != EvidenceClass::RecipientLevel;
@@ -55,7 +55,8 @@ impl<'a> Verdict<'a> {
             class: reading.class.as_str(),
             counts: is_refusal && counts,
             immediate: is_refusal && immediate,
-            defer: reply.code >= 500 && deferred,
+            // As the shield decides, which lets only what is surely the message's bounce.
+            defer: is_deferred(rulebook, reply),
             rule: reading.rule.map(DecidingRule::id),
             source: reading.rule.map(DecidingRule::source),
             read_as: has_own_rules.then(|| plain_text(reply)),

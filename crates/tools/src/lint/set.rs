@@ -17,7 +17,8 @@ use mail_failover_core::model::{
     Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, SharedError, Timestamp,
 };
 use mail_failover_resolve::{
-    self as resolve, CaKey, CaKind, LoginKey, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
+    self as resolve, CaKey, CaKind, LoginKey, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved,
+    certificates,
 };
 use mail_failover_runtime::findings::{Rule, Severity};
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::ReportArguments;
 use super::event::ReportedEvent;
-use super::prometheus::{self, PrometheusAnswers};
+use super::prometheus::{self, PrometheusAnswers, PrometheusError};
 use crate::manifests::{self, ManifestError, Objects};
 use mail_failover_api::{MailRoute, SendingBackend};
 use mail_failover_core::model::Timestamp;
@@ -24,7 +24,7 @@ const PAGE: u32 = 500;
 const MAX_PAGES: usize = 200;
 
 /// What is known.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Collected {
     pub(super) routes: Vec<MailRoute>,
     pub(super) backends: Vec<SendingBackend>,
@@ -32,7 +32,7 @@ pub(super) struct Collected {
     /// Reason for which there are no Events; `None` if they were read.
     pub(super) events_missing: Option<String>,
     /// Prometheus' answers, or why there are none.
-    pub(super) prometheus: Option<Result<PrometheusAnswers, String>>,
+    pub(super) prometheus: Option<Result<PrometheusAnswers, PrometheusError>>,
 }
 
 /// Errors of reading what a report is made of.
@@ -77,8 +77,7 @@ pub(super) fn collect(
         collected.events.retain(|event| *event.key.namespace == **namespace);
     }
     if let Some(address) = &arguments.prometheus {
-        let asked = runtime.block_on(prometheus::ask(address, until.since(since), until));
-        collected.prometheus = Some(asked.map_err(|error| error.to_string()));
+        collected.prometheus = Some(runtime.block_on(prometheus::ask(address, until.since(since), until)));
     }
     collected
         .events

@@ -6,7 +6,9 @@ use kube::ResourceExt;
 
 use crate::manifests::Objects;
 use mail_failover_core::model::{Backend, Login, ObjectKey, Policy, Route, ServicePort, Thresholds};
-use mail_failover_resolve::{self as resolve, CaKey, LoginKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
+use mail_failover_resolve::{
+    self as resolve, CaKey, LoginKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved,
+};
 
 /// Backends and routes of a simulation, checked, with every reference resolved.
 #[derive(Clone, Debug, Default)]

@@ -114,7 +114,9 @@ async fn demonstrate(env: Arc<TestEnv>) -> Result<()> {
     for (server, count) in &account.by_server {
         println!("  {server:<10}  {count:>6}   received");
     }
-    for line in operator::get(METRICS, "/metrics").await?.lines().filter(|line| line.starts_with("mail_failover_relay_drill")) {
+    for line in
+        operator::get(METRICS, "/metrics").await?.lines().filter(|line| line.starts_with("mail_failover_relay_drill"))
+    {
         println!("  {line}");
     }
     ensure!(sent.refusals == 0, "the application was refused {} messages", sent.refusals);
@@ -122,7 +124,11 @@ async fn demonstrate(env: Arc<TestEnv>) -> Result<()> {
     relay.signal(rustix::process::Signal::TERM)?;
     ensure!(relay.wait(WAIT_TIMEOUT).await?.success(), "the relay did not end in order: {}", relay.log_tail(15));
     operator.terminate(WAIT_TIMEOUT).await?;
-    println!("\n{}", Ink::Good.on("Three drills, and the application has seen none of them. Everything started here is stopped again."));
+    println!(
+        "\n{}",
+        Ink::Good
+            .on("Three drills, and the application has seen none of them. Everything started here is stopped again.")
+    );
     Ok(())
 }
 
@@ -219,6 +225,9 @@ fn start_relay(env: &TestEnv) -> Result<Process> {
         .arg(env.kubeconfig())
         .arg("--state-directory")
         .arg(folder.join("state"));
-    println!("{}", Ink::Command.on(&format!("$ mail-failover relay run --config-map {}/{CONFIG_MAP} …", env.namespace())));
+    println!(
+        "{}",
+        Ink::Command.on(&format!("$ mail-failover relay run --config-map {}/{CONFIG_MAP} …", env.namespace()))
+    );
     Process::start("the relay", &mut command, &folder.join("relay.log"))
 }

@@ -11,6 +11,11 @@ pub(super) static SHIELD_MISSING: Rule = Rule {
     severity: Severity::Error,
     broken_when: "a 5xx about our own account bounces mail that a standby could deliver",
 };
+pub(super) static TABLE_BEFORE_AGENT: Rule = Rule {
+    code: "TableBeforeAgent",
+    severity: Severity::Hint,
+    broken_when: "a refusal of a recipient that has words like those about an account waits for days",
+};
 pub(super) static SOFT_BOUNCE: Rule = Rule {
     code: "SoftBounce",
     severity: Severity::Warning,
@@ -41,12 +46,7 @@ pub(super) static LOGIN_BOUNCES: Rule =
 
 pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let configuration = subject.configuration;
-    let (parameter, ours) = ("smtp_delivery_status_filter", subject.setup.shield());
-    let asked = configuration.list(parameter);
-    if asked != ours.each_ref().map(String::as_str) {
-        let message = what_bounces(&asked, &ours);
-        findings.add(&SHIELD_MISSING, parameter, message, format!("{parameter} = {}", ours.join(", ")));
-    }
+    tables(subject, findings);
     if configuration.is_on("soft_bounce") {
         let message = "no refusal bounces: the sender of a mistyped address hears of it when maximal_queue_lifetime is over, and the queue \
                        fills with such mail";
@@ -70,13 +70,40 @@ pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     }
 }
 
+fn tables(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let parameter = "smtp_delivery_status_filter";
+    let asked = subject.configuration.list(parameter);
+    let is_filtered = has_our_reply_filter(subject);
+    let [table, agent] = subject.setup.shield_with_table();
+    if asked == [&*table, &*agent] {
+        if is_filtered && subject.setup.reply_filter {
+            let message =
+                format!("{table}, which knows fewer rules than the agent, has the first word about each refusal");
+            findings.add(&TABLE_BEFORE_AGENT, parameter, message, format!("{parameter} = {agent}"));
+        }
+        return;
+    }
+    // The agent answers for each refusal, so what stands after it is not asked.
+    if !(is_filtered && asked.first() == Some(&&*agent)) {
+        let remedy = if is_filtered { agent.clone() } else { format!("{table}, {agent}") };
+        let message = what_bounces(&asked, &[table, agent]);
+        findings.add(&SHIELD_MISSING, parameter, message, format!("{parameter} = {remedy}"));
+    }
+}
+
+/// True if replies go through the agent's filter.
+fn has_our_reply_filter(subject: CheckContext<'_>) -> bool {
+    let filter = subject.configuration.value("smtp_reply_filter");
+    // The dollar sign in it is written in more than one way.
+    filter.starts_with("pipemap:")
+        && filter.contains(REFUSALS)
+        && filter.contains(&format!("{}}}", subject.setup.map("reply-filter")))
+}
+
 fn replies(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     let (parameter, configuration) = ("smtp_reply_filter", subject.configuration);
     let filter = configuration.value(parameter);
-    // The dollar sign in it is written in more than one way.
-    let is_ours = filter.starts_with("pipemap:")
-        && filter.contains(REFUSALS)
-        && filter.contains(&format!("{}}}", subject.setup.map("reply-filter")));
+    let is_ours = has_our_reply_filter(subject);
     if !filter.is_empty() && !is_ours {
         let message =
             format!("{filter} changes replies before they are logged, and the agent judges a backend by the log");

@@ -186,7 +186,9 @@ fn auth(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
             let password = auth.secret_ref.password_key.as_deref().unwrap_or(LoginReference::PASSWORD_KEY);
             for part in [username, password].into_iter().filter(|part| !has_key(secret, part)) {
                 let message = format!("Secret {} has no key {part}", auth.secret_ref.name);
-                let remedy = format!("give it the keys {username} and {password}, or name others by usernameKey and passwordKey");
+                let remedy = format!(
+                    "give it the keys {username} and {password}, or name others by usernameKey and passwordKey"
+                );
                 findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, &remedy);
             }
         }

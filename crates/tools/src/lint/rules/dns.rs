@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
+use mail_failover_core::model::{DnsProvider, ObjectKey};
+use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::tsig::{TsigKey, TsigSecretError};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -22,6 +24,16 @@ pub(super) const TTL_OUTLASTS_OBJECTIVE: Rule = Rule {
     code: "TtlOutlastsObjective",
     severity: Severity::Warning,
     broken_when: "the TTL of a DNS output is longer than objectives.recoveryTime of the policy: caches lead to the failed backend for longer than a failover may take",
+};
+pub(super) const SECRET_NOT_FOR_DNS_API: Rule = Rule {
+    code: "SecretNotForDnsApi",
+    severity: Severity::Error,
+    broken_when: "the Secret that a DNS output names for an API is among the files, and has another type than mailfailover.io/dns-api or no usable key",
+};
+pub(super) const DNS_CLAIMED_TWICE: Rule = Rule {
+    code: "DnsClaimedTwice",
+    severity: Severity::Error,
+    broken_when: "two routes have external-dns publish records of one name and type, or name one DNSEndpoint: only the older one leads them",
 };
 pub(super) const LONG_TTL: Rule = Rule {
     code: "LongTtl",
@@ -37,7 +49,29 @@ pub(super) const NO_DNS_AWAITED: Rule = Rule {
 /// Longest TTL that needs no reason.
 const LONG: Duration = Duration::from_mins(5);
 
+/// Records and objects of external-dns that two routes claim. The records are those of the cluster, the objects those of a
+/// namespace.
+fn claimed_twice(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
+    let mut known: BTreeMap<String, &ObjectKey> = BTreeMap::new();
+    for view in set.views() {
+        for output in &view.route.dns {
+            let DnsProvider::ExternalDns(object) = &output.provider else { continue };
+            let sets = output.backends.first().into_iter().flat_map(|records| &records.sets);
+            let names = sets.map(|set| format!("{} {}", set.name, set.record_type.as_str()));
+            let object = format!("DNSEndpoint {} of namespace {}", object.name, view.key.namespace);
+            for claimed in names.chain([object]) {
+                if let Some(other) = known.insert(claimed.clone(), view.key).filter(|other| *other != view.key) {
+                    let message = format!("{claimed} is led by MailRoute {other}, too");
+                    let remedy = "choose another name, or take one of the outputs out";
+                    findings.add(&DNS_CLAIMED_TWICE, view.manifest, "spec.outputs", message, remedy);
+                }
+            }
+        }
+    }
+}
+
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
+    claimed_twice(set, findings);
     for view in set.views() {
         let outputs: Vec<_> = view.spec.outputs.iter().map(|output| output.dns.as_ref()).collect();
         let policy = view.spec.policy_ref.as_ref().map(|policy| view.key.sibling(policy.name.as_str()));
@@ -47,12 +81,25 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         let mut models = view.route.dns.iter();
         for (index, dns) in outputs.iter().enumerate() {
             let Some(dns) = dns else { continue };
-            let key = view.key.sibling(dns.rfc2136.tsig_secret_ref.name.as_str());
-            if let Some(Err(error)) = set.core("Secret", &key).map(tsig_key) {
+            if let Some(updates) = &dns.rfc2136
+                && let key = view.key.sibling(updates.tsig_secret_ref.name.as_str())
+                && let Some(Err(error)) = set.core("Secret", &key).map(tsig_key)
+            {
                 let field = format!("spec.outputs[{index}].dns.rfc2136.tsigSecretRef.name");
                 let message = format!("Secret {}: {error}", key.name);
                 let remedy = "make a Secret of the type mailfailover.io/tsig with the keys name and secret";
                 findings.add(&SECRET_NOT_FOR_TSIG, view.manifest, &field, message, remedy);
+            }
+            if let Some(api) = &dns.api
+                && let key = view.key.sibling(api.secret_ref.name.as_str())
+                && let Some(manifest) = set.core("Secret", &key)
+                && let Err(error) = DnsApiSecret::parse(secret_type(manifest), &secret_data(manifest))
+            {
+                let field = format!("spec.outputs[{index}].dns.api.secretRef.name");
+                let message = format!("Secret {}: {error}", key.name);
+                let remedy =
+                    "make a Secret of the type mailfailover.io/dns-api with the key token, or those of an access key";
+                findings.add(&SECRET_NOT_FOR_DNS_API, view.manifest, &field, message, remedy);
             }
             let ttl = models.next().map_or(LONG, |model| Duration::from_secs(u64::from(model.ttl)));
             let field = format!("spec.outputs[{index}].dns.ttl");
@@ -81,6 +128,14 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 
 /// The Secret as the operator would read it. What is no base64 counts as empty.
 fn tsig_key(manifest: &Manifest) -> Result<TsigKey, TsigSecretError> {
+    TsigKey::parse(secret_type(manifest), &secret_data(manifest))
+}
+
+fn secret_type(manifest: &Manifest) -> Option<&str> {
+    manifest.value().get("type").and_then(Value::as_str)
+}
+
+fn secret_data(manifest: &Manifest) -> BTreeMap<String, Vec<u8>> {
     let mut data = BTreeMap::new();
     for (key, value) in texts(manifest, "data") {
         data.insert(key, STANDARD.decode(value).unwrap_or_default());
@@ -88,7 +143,7 @@ fn tsig_key(manifest: &Manifest) -> Result<TsigKey, TsigSecretError> {
     for (key, value) in texts(manifest, "stringData") {
         data.insert(key, value.as_bytes().to_vec());
     }
-    TsigKey::parse(manifest.value().get("type").and_then(Value::as_str), &data)
+    data
 }
 
 fn texts<'a>(manifest: &'a Manifest, field: &str) -> Vec<(String, &'a str)> {

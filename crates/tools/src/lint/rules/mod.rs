@@ -23,7 +23,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 72] = [
+pub const RULES: [&Rule; 75] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -79,6 +79,7 @@ pub const RULES: [&Rule; 72] = [
     &connections::SHALLOW_PROBES,
     &replies::INVALID_REPLY_RULE,
     &replies::REPLY_RULE_NEVER_DECIDES,
+    &replies::REPLY_RULE_VAGUE,
     &agents::NEXT_HOP_SHARED,
     &agents::AUTH_UNUSED,
     &agents::CONNECTION_LIMIT_UNUSED,
@@ -90,6 +91,8 @@ pub const RULES: [&Rule; 72] = [
     &webhooks::SECRET_NOT_FOR_WEBHOOK,
     &webhooks::NO_WEBHOOK_AWAITED,
     &dns::SECRET_NOT_FOR_TSIG,
+    &dns::SECRET_NOT_FOR_DNS_API,
+    &dns::DNS_CLAIMED_TWICE,
     &dns::TTL_OUTLASTS_OBJECTIVE,
     &dns::LONG_TTL,
     &dns::NO_DNS_AWAITED,

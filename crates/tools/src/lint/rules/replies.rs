@@ -19,6 +19,12 @@ pub(super) const REPLY_RULE_NEVER_DECIDES: Rule = Rule {
     broken_when: "an earlier rule of spec.replies has no condition that a later one has not: the later one never decides",
 };
 
+pub(super) const REPLY_RULE_VAGUE: Rule = Rule {
+    code: "ReplyRuleVague",
+    severity: Severity::Hint,
+    broken_when: "a rule of spec.replies may decide more replies than it names",
+};
+
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for entry in set.backends.values() {
         let Some(backend) = &entry.model else { continue };
@@ -32,6 +38,11 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
                 why.to_owned(),
                 "mail-failover classify --backend-file tries it",
             );
+        }
+        for doubt in backend.replies.rules.iter().flat_map(mail_failover_replies::doubts) {
+            let field = field(entry.manifest, &format!("spec.{}", doubt.field));
+            let remedy = "mail-failover classify --backend-file tries it";
+            findings.add(&REPLY_RULE_VAGUE, entry.manifest, &field, doubt.problem, remedy);
         }
         for (index, later) in backend.replies.rules.iter().enumerate() {
             let earlier = backend.replies.rules[..index].iter().find(|earlier| covers(earlier, later));

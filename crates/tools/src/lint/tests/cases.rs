@@ -26,6 +26,22 @@ fn dns() -> Value {
         "rfc2136": {"servers": ["ns1.shop.example"], "tsigSecretRef": {"name": "mta"}}}})
 }
 
+/// The same by an API, whose Secret is `mta`.
+fn by_api() -> Value {
+    let mut output = dns();
+    output["dns"].as_object_mut().unwrap().remove("rfc2136");
+    output["dns"]["api"] = json!({"deSec": {}, "secretRef": {"name": "mta"}});
+    output
+}
+
+/// The same by an object of external-dns.
+fn endpoint(object: &str) -> Value {
+    let mut output = dns();
+    output["dns"].as_object_mut().unwrap().remove("rfc2136");
+    output["dns"]["dnsEndpoint"] = json!({"name": object});
+    output
+}
+
 /// The same with another TTL.
 fn dns_for(ttl: &str) -> Value {
     let mut output = dns();
@@ -181,12 +197,17 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "ReplyRuleNeverDecides",
             vec![(
                 "/a/spec/replies",
-                json!([{"name": "x", "about": "Quota", "words": ["a", "b"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}]),
+                json!([{"name": "x", "about": "Quota", "words": ["spent", "used up"]}, {"name": "y", "about": "Rate", "codes": ["554"], "words": ["used up"]}]),
             )],
             vec![(
                 "/a/spec/replies",
-                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["b"]}, {"name": "x", "about": "Quota", "words": ["a", "b"]}]),
+                json!([{"name": "y", "about": "Rate", "codes": ["554"], "words": ["used up"]}, {"name": "x", "about": "Quota", "words": ["spent", "used up"]}]),
             )],
+        ),
+        (
+            "ReplyRuleVague",
+            vec![("/a/spec/replies", json!([{"name": "x", "about": "Quota", "words": ["quota spent. pay"]}]))],
+            vec![("/a/spec/replies", json!([{"name": "x", "about": "Quota", "words": ["quota spent\\. pay"]}]))],
         ),
         (
             "SecretNotForWebhook",
@@ -211,6 +232,29 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/mta/kind", json!("Secret")),
                 ("/mta/type", json!("mailfailover.io/tsig")),
                 ("/mta/stringData", json!({"name": "mail-failover", "secret": "c2l4dGVlbiBieXRlcyBhdCBsZWFzdA=="})),
+            ],
+        ),
+        (
+            "SecretNotForDnsApi",
+            vec![("/route/spec/outputs/-", by_api()), ("/mta/kind", json!("Secret"))],
+            vec![
+                ("/route/spec/outputs/-", by_api()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/dns-api")),
+                ("/mta/stringData", json!({"token": "hunter2"})),
+            ],
+        ),
+        (
+            "DnsClaimedTwice",
+            vec![
+                ("/route/spec/outputs/-", endpoint("bounce")),
+                ("/news", second_route("news-mail")),
+                ("/news/spec/outputs/-", endpoint("other")),
+            ],
+            vec![
+                ("/route/spec/outputs/-", endpoint("bounce")),
+                ("/news", second_route("news-mail")),
+                ("/news/spec/outputs/-", dns()),
             ],
         ),
         (
