@@ -16,7 +16,7 @@ use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
+use mail_failover_core::model::{AgentReport, ClockDrift, Login, ProbeReport};
 use mail_failover_resolve::{CaKey, LoginKey, ReadProblem};
 
 /// Reason for which a replica's evidence does not count.
