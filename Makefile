@@ -7,7 +7,7 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix demo-relay e2e-matrix bench bench-engine bench-cluster bench-mta bench-relay bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
+.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix demo-relay demo-drill e2e-matrix bench bench-engine bench-cluster bench-mta bench-relay bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ demo-postfix: ## The same with a real Postfix in the middle and the agent beside
 demo-relay: ## An application with one host name sends through an outage of every kind, and sees none; in a minute
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/demo-relay
+
+demo-drill: ## Drills refuse a primary that works, the operator dies in one, and the application sees nothing; in two minutes
+	@$(CARGO) build --workspace --bins --locked
+	@$${CARGO_TARGET_DIR:-target}/debug/demo-drill
 
 e2e-matrix: ## Break the primary at every point of a session in every way, under load, with real Postfix; takes root
 	@$(CARGO) build --workspace --bins --locked

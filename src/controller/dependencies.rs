@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::secrets::{SecretContent, SecretKey, TypedSecret};
 use crate::output::SERVICE_NAME_LABEL;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
-use mail_failover_resolve::{CaKey, Lookup, ReadProblem, ServiceProblem};
+use mail_failover_resolve::{CaKey, LoginKey, Lookup, ReadProblem, ServiceProblem};
 
 /// `spec.clusterIP` of a headless Service.
 const HEADLESS: &str = "None";
@@ -25,7 +25,7 @@ pub(super) struct DependencyCache {
     /// Slices by Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
-    logins: BTreeMap<ObjectKey, Result<Login, ReadProblem>>,
+    logins: BTreeMap<LoginKey, Result<Login, ReadProblem>>,
     secrets: BTreeMap<SecretKey, Result<SecretContent, ReadProblem>>,
 }
 
@@ -156,11 +156,11 @@ impl DependencyCache {
         self.cas.remove(key);
     }
 
-    pub(super) fn cache_login(&mut self, key: ObjectKey, answer: Result<Login, ReadProblem>) {
+    pub(super) fn cache_login(&mut self, key: LoginKey, answer: Result<Login, ReadProblem>) {
         self.logins.insert(key, answer);
     }
 
-    pub(super) fn forget_login(&mut self, key: &ObjectKey) {
+    pub(super) fn forget_login(&mut self, key: &LoginKey) {
         self.logins.remove(key);
     }
 
@@ -196,7 +196,7 @@ impl Lookup for WithoutEndpoints<'_> {
         self.0.ca(key)
     }
 
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
         self.0.login(key)
     }
 
@@ -215,7 +215,7 @@ impl Lookup for DependencyCache {
         self.cas.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
         self.logins.get(key).cloned().unwrap_or(Err(ReadProblem::Pending))
     }
 

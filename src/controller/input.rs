@@ -16,8 +16,8 @@ use crate::observers::PeerEvent;
 use crate::watch::{Change, Source, WatchEvent};
 use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
-use mail_failover_core::model::{AgentReport, ClockDrift, Login, ObjectKey, ProbeReport};
-use mail_failover_resolve::{CaKey, ReadProblem};
+use mail_failover_core::model::{AgentReport, ClockDrift, Login, ProbeReport};
+use mail_failover_resolve::{CaKey, LoginKey, ReadProblem};
 
 /// Reason for which a replica's evidence does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum Input {
     /// A CA's certificates were read.
     Ca(CaKey, Result<Arc<[u8]>, ReadProblem>),
     /// A login was read from the Secret of this name.
-    Login(ObjectKey, Result<Login, ReadProblem>),
+    Login(LoginKey, Result<Login, ReadProblem>),
     /// A Secret of an output or of a receiver was read.
     Secret(SecretKey, Result<SecretContent, ReadProblem>),
     /// A call of a webhook has ended.

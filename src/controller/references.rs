@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::ResourceRef;
 use super::secrets::SecretKey;
 use mail_failover_core::model::ObjectKey;
-use mail_failover_resolve::CaKey;
+use mail_failover_resolve::{CaKey, LoginKey};
 
 /// An object that the spec of a resource refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ pub(super) enum Reference {
     Service(ObjectKey),
     Ca(CaKey),
     /// A Secret, for probes that log in.
-    Login(ObjectKey),
+    Login(LoginKey),
     /// A Secret, for an output or a receiver.
     Secret(SecretKey),
 }

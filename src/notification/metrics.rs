@@ -24,6 +24,7 @@ pub struct Metrics {
     dropped: Family<ReasonLabels, Counter>,
     queue: Family<PolicyLabels, Gauge>,
     failing: Family<PolicyLabels, Gauge>,
+    default_unusable: Gauge,
     /// Calls under way.
     pub calls_under_way: Gauge,
     /// Times that the bound on calls made a policy wait.
@@ -92,6 +93,11 @@ impl Metrics {
                 "policy_failing",
                 "1 while a receiver of a policy has not taken messages for 30 s; no series without receivers",
             ),
+            default_unusable: register(
+                registry,
+                "default_policy_unusable",
+                "1 while the policy that --default-notifications names does not exist or has no receivers",
+            ),
             calls_under_way: register(registry, "calls_under_way", "Calls under way"),
             limit_reached: register(
                 registry,
@@ -104,6 +110,11 @@ impl Metrics {
     pub(super) fn called(&self, kind: &'static str, result: &'static str, took: Duration) {
         self.calls.get_or_create(&CallLabels { r#type: kind, result }).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Shows if the policy that the installation names for all can be used. Returns true if that has changed.
+    pub fn set_default_unusable(&self, is_unusable: bool) -> bool {
+        self.default_unusable.set(is_unusable.into()) != i64::from(is_unusable)
     }
 
     /// Counts a call with a message that may have arrived before.

@@ -164,6 +164,7 @@ fn backends(targets: &[Target<'_>], inputs: &DocumentInputs<'_>) -> Vec<document
 fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
     let DocumentMember { name, backend, is_standby, is_alternate, is_trial, part } = member;
     let (host, port) = host_and_port(backend);
+    let login = backend.secret.as_ref();
     document::Backend {
         name: (*name).to_owned(),
         percent,
@@ -178,7 +179,9 @@ fn backend(member: &DocumentMember<'_>, percent: u8) -> document::Backend {
         host: host.to_owned(),
         port,
         tls: tls(backend),
-        secret: backend.secret.as_deref().map(str::to_owned),
+        secret: login.map(|login| login.secret.to_string()),
+        username_key: login.and_then(|login| login.own_username_key()).map(str::to_owned),
+        password_key: login.and_then(|login| login.own_password_key()).map(str::to_owned),
         sender_domains: backend.sender_domains.iter().map(ToString::to_string).collect(),
         provider: backend.replies.provider.as_deref().map(str::to_owned),
         replies: backend.replies.rules.iter().map(Into::into).collect(),

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use mail_failover_core::model::{
-    DeliveryThresholds, Destination, EvidenceClass, Limits, Location, ObjectKey, ReplyRule, ReplyRules, ServicePort,
-    SmtpHost, Thresholds, Tls, Uid,
+    DeliveryThresholds, Destination, EvidenceClass, Limits, Location, LoginReference, ObjectKey, ReplyRule, ReplyRules,
+    ServicePort, SmtpHost, Thresholds, Tls, Uid,
 };
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n";
@@ -229,6 +229,19 @@ fn shares_keep_their_proportions() {
     ] {
         assert_eq!(to_hundred(shares), percents, "{shares:?}");
     }
+}
+
+#[test]
+fn agents_are_told_of_the_keys_of_a_login_if_they_are_not_the_usual_ones() {
+    let login = LoginReference::new("both", Some("ses-user"), None);
+    let keyed = Backend { secret: Some(login), ..backend("a.example", 587, TlsMode::StartTls) };
+    let usual = Backend { secret: Some("usual".into()), ..backend("b.example", 587, TlsMode::StartTls) };
+    let members = [("keyed", &keyed, true), ("usual", &usual, true)];
+    let (document, _) = rendered(&members, &[("keyed", &keyed, 100)], &Policy::default(), &[]).unwrap();
+    let told =
+        |at: usize| ["secret", "usernameKey", "passwordKey"].map(|field| document["backends"][at][field].as_str());
+    assert_eq!(told(0), [Some("both"), Some("ses-user"), None]);
+    assert_eq!(told(1), [Some("usual"), None, None]);
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn login(folder: &Path) -> ProbeLogin {
         Ok(login) => ProbeLogin::With(login),
         Err(error) => ProbeLogin::Missing {
             reason: reason::SECRET_MALFORMED,
-            message: format!("auth.secretRef: {error}; create the Secret with the keys username and password").into(),
+            message: format!("auth.secretRef: {error}; create the Secret with both keys, username and password unless it names others").into(),
         },
     }
 }

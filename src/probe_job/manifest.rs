@@ -17,7 +17,7 @@ use super::arguments::{CA_FILE, CA_FOLDER, LOGIN_FOLDER, arguments, logs_in};
 use crate::output::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::probe::FIRST_LOOKUP_DEADLINE;
 use mail_failover_api as api;
-use mail_failover_core::model::{Backend, ObjectKey, Probe};
+use mail_failover_core::model::{Backend, LoginReference, ObjectKey, Probe};
 use mail_failover_resolve::{CaKey, CaKind};
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_smtp::client::{QUIT_TIMEOUT, SessionTimeouts};
@@ -84,11 +84,14 @@ pub fn job(parameters: &JobParameters<'_>) -> Job {
     let labels = labels(key, &probe.name);
     let (mut volumes, mut mounts) = (vec![], vec![]);
     if let Some(secret) = backend.secret.as_ref().filter(|_| logs_in(backend, probe)) {
-        let items = ["username", "password"].map(|name| to_path(name, name));
+        let items = [
+            to_path(&secret.username_key, LoginReference::USERNAME_KEY),
+            to_path(&secret.password_key, LoginReference::PASSWORD_KEY),
+        ];
         volumes.push(Volume {
             name: "login".to_owned(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(secret.to_string()),
+                secret_name: Some(secret.secret.to_string()),
                 items: Some(items.into()),
                 default_mode: Some(0o440),
                 // Otherwise the pod would hang without the Secret; now it starts, and the probe reports what is

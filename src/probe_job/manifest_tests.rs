@@ -115,6 +115,18 @@ fn the_pod_is_guarded_as_the_operator_is() {
 }
 
 #[test]
+fn the_named_keys_of_a_login_are_mounted_under_the_usual_names() {
+    let mut spec = deep();
+    spec["smtp"]["auth"]["secretRef"] = json!({"name": "both", "usernameKey": "ses-user", "passwordKey": "ses-key"});
+    let (job, _) = made(&spec);
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    let login = pod.volumes.unwrap().into_iter().find_map(|volume| volume.secret).unwrap();
+    assert_eq!(login.secret_name.as_deref(), Some("both"));
+    let items: Vec<_> = login.items.unwrap().into_iter().map(|item| (item.key, item.path)).collect();
+    assert_eq!(items, [("ses-user", "username"), ("ses-key", "password")].map(|(key, path)| (key.into(), path.into())));
+}
+
+#[test]
 fn a_probe_that_does_not_log_in_has_no_login() {
     let mut spec = deep();
     spec["probes"][0]["smtp"] = json!({"depth": "StartTLS"});

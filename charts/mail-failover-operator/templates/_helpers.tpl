@@ -96,6 +96,33 @@ namespace={{ .Release.Namespace | quote }},pod=~{{ printf "%s-[a-z0-9]+-[a-z0-9]
 {{- $sum -}}
 {{- end -}}
 
+{{/* "true" if the text is an IP address as the program reads it. */}}
+{{- define "mail-failover-operator.isAddress" -}}
+{{- $octet := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" -}}
+{{- $v4 := printf "(%s[.]){3}%s" $octet $octet -}}
+{{- if contains ":" . -}}
+{{- $plain := regexReplaceAll (printf ":%s$" $v4) . ":0:0" -}}
+{{- $groups := splitList ":" $plain -}}
+{{- $are16bits := true -}}
+{{- range without $groups "" -}}{{- if not (regexMatch "^[0-9a-fA-F]{1,4}$" .) -}}{{- $are16bits = false -}}{{- end -}}{{- end -}}
+{{- $count := without $groups "" | len -}}
+{{- $isWhole := and (eq $count 8) (eq (len $groups) 8) -}}
+{{- $isShort := and (regexMatch "^[^:]*(:[^:]+)*::([^:]+:)*[^:]*$" $plain) (not (regexMatch "(^:[^:]|[^:]:$)" $plain)) (lt $count 8) -}}
+{{- if and $are16bits (or $isWhole $isShort) -}}true{{- end -}}
+{{- else if regexMatch (printf "^%s$" $v4) . -}}true
+{{- end -}}
+{{- end -}}
+
+{{/* "true" if the text is a network: an address with the length of its prefix. */}}
+{{- define "mail-failover-operator.isNetwork" -}}
+{{- $parts := splitList "/" . -}}
+{{- if eq (len $parts) 2 -}}
+{{- $longest := ternary 128 32 (contains ":" .) -}}
+{{- $length := last $parts -}}
+{{- if and (regexMatch "^[0-9]{1,3}$" $length) (le (atoi $length) $longest) (eq (include "mail-failover-operator.isAddress" (first $parts)) "true") -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Values that fit their schema and that the program would refuse at its start: its pods would end at once, again and again. */}}
 {{- define "mail-failover-operator.validate" -}}
 {{- $lease := include "mail-failover-operator.milliseconds" .Values.leaderElection.leaseDuration | float64 -}}
@@ -111,12 +138,18 @@ namespace={{ .Release.Namespace | quote }},pod=~{{ printf "%s-[a-z0-9]+-[a-z0-9]
 {{- fail (printf "leaderElection.retryPeriod is %s: it must be at least 100ms and at most half of leaderElection.renewDeadline, %s" .Values.leaderElection.retryPeriod .Values.leaderElection.renewDeadline) -}}
 {{- end -}}
 {{- range concat .Values.smtpDestinations.deny .Values.smtpDestinations.allow -}}
-{{- $longest := ternary 128 32 (contains ":" .) -}}
-{{- if and (contains "/" .) (gt (splitList "/" . | last | atoi) $longest) -}}
-{{- fail (printf "smtpDestinations: %s is no network: the prefix has at most %d bits" . $longest) -}}
+{{- if not (or (include "mail-failover-operator.isAddress" .) (include "mail-failover-operator.isNetwork" .)) -}}
+{{- fail (printf "smtpDestinations: %s is no network and no address: use one such as 10.0.0.0/8 or fd00::/8; the prefix has at most 32 or 128 bits" .) -}}
 {{- end -}}
 {{- end -}}
-{{- range concat .Values.smtpDestinations.ports .Values.webhooks.ports -}}
+{{- range .Values.smtpProbes.dnsServers -}}
+{{- $address := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+{{- $port := regexFind "[0-9]+$" . -}}
+{{- if or (not (include "mail-failover-operator.isAddress" $address)) (gt (len $port) 5) (lt (atoi $port) 1) (gt (atoi $port) 65535) -}}
+{{- fail (printf "smtpProbes.dnsServers: %s is no address with a port: use one such as 10.0.0.1:53 or [fd00::1]:53" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range concat .Values.smtpDestinations.ports .Values.webhooks.ports .Values.dns.ports -}}
 {{- $ends := splitList "-" (toString .) -}}
 {{- if or (lt (first $ends | atoi) 1) (gt (last $ends | atoi) 65535) (gt (first $ends | atoi) (last $ends | atoi)) -}}
 {{- fail (printf "ports: %v is no port and no range of ports from 1 to 65535, the lower one first" .) -}}

@@ -405,6 +405,11 @@ pub struct RequestStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub digest: Option<String>,
+    /// Program that wrote the request, as `metadata.managedFields` names it: kubectl-annotate, kubectl-edit. Absent if
+    /// the API server does not tell. The person is in the audit log of the API server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub asked_by: Option<String>,
     /// Time of the answer.
     #[schemars(schema_with = "super::micro_time_schema")]
     pub at: MicroTime,

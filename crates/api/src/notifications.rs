@@ -77,15 +77,16 @@ pub struct ReceiverSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<MailReceiverSpec>,
 
-    /// Occasions on which the receiver is told; 1 to 10. One that knows the end of something (`PagerDuty`, `Opsgenie`,
+    /// Occasions on which the receiver is told; 1 to 16. One that knows the end of something (`PagerDuty`, `Opsgenie`,
     /// `Alertmanager`) is told the end of each in any case. Default: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 10))]
+    #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub occasions: Option<Vec<OccasionSpec>>,
 
     /// Least severity of which the receiver is told. `Critical`: NoneHealthy and NotDelivering. `Warning`: Failover,
-    /// StandbyLost, ApprovalWanted, OperatorTrouble and DrillFailed. `Info`: Failback, Recovery and DrillPassed. Default: Info.
+    /// StandbyLost, ApprovalWanted, ObjectiveMissed, OperatorTrouble and DrillFailed. `Info`: Failback, Recovery and
+    /// DrillPassed. Default: Info.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<SeveritySpec>,
 }
@@ -134,6 +135,8 @@ pub enum OccasionSpec {
     StandbyLost,
     /// A person has to approve the return.
     ApprovalWanted,
+    /// An objective of the policy is missed.
+    ObjectiveMissed,
     /// The operator cannot do its work: an object is missing or refused, or an output cannot be written.
     OperatorTrouble,
     /// A drill has passed.
@@ -240,8 +243,8 @@ pub struct QueuedNotification {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub incident: Option<String>,
-    /// Occasion: Failover, Failback, Recovery, NoneHealthy, NotDelivering, StandbyLost, ApprovalWanted, OperatorTrouble,
-    /// DrillPassed, DrillFailed, or Test.
+    /// Occasion: Failover, Failback, Recovery, NoneHealthy, NotDelivering, StandbyLost, ApprovalWanted, ObjectiveMissed,
+    /// OperatorTrouble, DrillPassed, DrillFailed, or Test.
     #[schemars(length(max = 32))]
     pub occasion: String,
     /// Occasion of the message that began what it begins or ends.

@@ -399,6 +399,11 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         ),
         (
             "SendingBackend",
+            with(backend(), "/smtp/auth/secretRef", json!({"name": "relay", "passwordKey": "username"})),
+            "auth.secretRef.usernameKey and passwordKey must be two keys",
+        ),
+        (
+            "SendingBackend",
             with(backend(), "/smtp/tls", json!({"mode": "Opportunistic"})),
             "spec.smtp.auth needs tls.mode StartTLS or Implicit",
         ),

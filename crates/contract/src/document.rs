@@ -198,9 +198,17 @@ pub struct Backend {
     /// Settings of TLS.
     pub tls: Tls,
 
-    /// Name of the Secret with `username` and `password`. Absent if the backend asks for no login.
+    /// Name of the Secret with the login. Absent if the backend asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+
+    /// Key of the user name in the Secret. Absent for `username`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username_key: Option<String>,
+
+    /// Key of the password in the Secret. Absent for `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_key: Option<String>,
 
     /// Domains that it may send for. Empty for any domain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -234,6 +242,8 @@ impl Backend {
             port: NOWHERE_PORT,
             tls: Tls { mode: TlsMode::None, server_name: None, ca: None },
             secret: None,
+            username_key: None,
+            password_key: None,
             sender_domains: vec![],
             provider: None,
             replies: vec![],

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::document::{self, API_VERSION, Deliveries, Document, MAX_BYTES, Reflex};
-use mail_failover_core::model::{EvidenceClass, EvidenceClasses, Policy, ReplyRules, SharedError};
+use mail_failover_core::model::{EvidenceClass, EvidenceClasses, LoginReference, Policy, ReplyRules, SharedError};
 use mail_failover_replies::Rulebook;
 
 /// Destination of the mail, as the operator has decided, and the freedom of the agent to act by itself.
@@ -68,8 +68,8 @@ pub struct RouteBackend {
     pub next_hop: NextHop,
     /// Settings of TLS with it.
     pub tls: TlsPolicy,
-    /// The Secret with its credentials.
-    pub secret: Option<Arc<str>>,
+    /// The Secret with its login.
+    pub secret: Option<LoginReference>,
     /// Domains that it may send for, in lower case. Empty for any domain.
     pub sender_domains: Vec<Arc<str>>,
     /// Rules for its replies.
@@ -421,6 +421,8 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         port,
         tls,
         secret,
+        username_key,
+        password_key,
         sender_domains,
         provider,
         replies,
@@ -439,6 +441,14 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         && (secret.is_empty() || secret.starts_with('.') || !secret.chars().all(is_name_letter))
     {
         return Err(wrong(index, "secret", format!("{secret:?} is no name of a Secret")));
+    }
+    // A key becomes a file's name.
+    for (field, key) in [("usernameKey", &username_key), ("passwordKey", &password_key)] {
+        if let Some(key) = key
+            && (key.is_empty() || key.starts_with('.') || !key.chars().all(is_name_letter))
+        {
+            return Err(wrong(index, field, format!("{key:?} is no key of a Secret with a login")));
+        }
     }
     if messages_per_day == Some(0) {
         return Err(wrong(index, "messagesPerDay", "0 lets nothing through; leave it out for any number"));
@@ -465,7 +475,7 @@ fn backend(index: usize, backend: document::Backend, ignored: &mut Vec<Arc<str>>
         messages_per_connection,
         tls: tls_policy(index, tls, &host)?,
         next_hop: NextHop { host: host.to_ascii_lowercase().into(), port },
-        secret: secret.map(Into::into),
+        secret: secret.map(|secret| LoginReference::new(secret, username_key.as_deref(), password_key.as_deref())),
         sender_domains: lower_case(&sender_domains),
         rulebook: Arc::new(rulebook),
     })

@@ -10,7 +10,8 @@ fn document() -> Value {
         "route": { "namespace": "shop", "name": "orders", "uid": "u" },
         "decision": { "transition": 2, "summary": "" },
         "backends": [
-            { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null },
+            { "name": "a", "host": "a.example", "port": 25, "percent": 100, "standby": true, "tls": { "mode": "None" }, "secret": null,
+              "usernameKey": null, "passwordKey": null },
             { "name": "b", "host": "b.example", "port": 25, "percent": 0, "standby": true, "tls": { "mode": "None" }, "senderDomains": [], "rate": null, "messagesPerDay": null,
               "connections": null, "messagesPerConnection": null },
         ],
@@ -43,6 +44,14 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
             "backends[0].host: \"a]:1,b\" is neither a host name nor an address",
         ),
         (with("/backends/0/secret", json!("../x")), "backends[0].secret: \"../x\" is no name of a Secret"),
+        (
+            with("/backends/0/usernameKey", json!("../x")),
+            "backends[0].usernameKey: \"../x\" is no key of a Secret with a login",
+        ),
+        (
+            with("/backends/0/passwordKey", json!("")),
+            "backends[0].passwordKey: \"\" is no key of a Secret with a login",
+        ),
         (
             with("/backends/1/rate", json!({"messages": 0, "perMilliseconds": 1000})),
             "backends[1].rate.messages: it is 0; leave the rate out for any",

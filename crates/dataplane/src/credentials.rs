@@ -1,4 +1,4 @@
-//! Logins from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`.
+//! Logins from mounted Secrets: `FOLDER/SECRET/username` and `FOLDER/SECRET/password`, or the keys that the backend names.
 //!
 //! Each query looks at the files, so that a rotated login is used by the next session. While the files cannot be read,
 //! the last good login stays in use, in memory. Architecture invariants: a login is written nowhere, and nothing that
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mail_failover_core::model::{Login, LoginError};
+use mail_failover_core::model::{Login, LoginError, LoginReference};
 use mail_failover_runtime::telemetry::metrics::register;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -73,8 +73,8 @@ pub enum CredentialFileError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the login in Secret {secret} cannot be read: {source}")]
 pub struct LoginMissing {
-    /// Name of the Secret.
-    pub secret: Arc<str>,
+    /// Secret with the login.
+    pub secret: LoginReference,
     /// Error of the latest look at the files.
     pub source: Arc<CredentialError>,
 }
@@ -105,7 +105,7 @@ struct OfSecret {
 #[derive(Clone, Debug)]
 pub struct Credentials {
     folder: Arc<Path>,
-    cached: Arc<Mutex<BTreeMap<Arc<str>, CachedLogin>>>,
+    cached: Arc<Mutex<BTreeMap<LoginReference, CachedLogin>>>,
     looks: Arc<Semaphore>,
     usable: Family<OfSecret, Gauge>,
     current: Family<OfSecret, Gauge>,
@@ -154,10 +154,10 @@ impl Credentials {
     ///
     /// # Errors
     /// When it was never readable.
-    pub async fn login(&self, secret: &Arc<str>) -> Result<Arc<Login>, LoginMissing> {
+    pub async fn login(&self, secret: &LoginReference) -> Result<Arc<Login>, LoginMissing> {
         if timeout(LOOK_DEADLINE, self.look(secret)).await.is_err() {
             self.unanswered.inc();
-            self.note(secret, Err(CredentialError::Deadline(self.folder.join(&**secret))));
+            self.note(secret, Err(CredentialError::Deadline(self.folder.join(&*secret.secret))));
         }
         let cached = self.lock().get(secret).cloned().unwrap_or_default();
         let trouble = cached.trouble();
@@ -165,7 +165,7 @@ impl Credentials {
     }
 
     /// Looks at the files of these Secrets, so that their logins are known before mail needs them. Forgets all others.
-    pub async fn keep(&self, secrets: impl IntoIterator<Item = Arc<str>>) {
+    pub async fn keep(&self, secrets: impl IntoIterator<Item = LoginReference>) {
         let secrets: Vec<_> = secrets.into_iter().collect();
         let gone: Vec<_> = self.lock().keys().filter(|secret| !secrets.contains(secret)).cloned().collect();
         for secret in gone {
@@ -181,7 +181,7 @@ impl Credentials {
     }
 
     /// Returns the state of this login as of the last look.
-    pub fn state(&self, secret: &str) -> LoginState {
+    pub fn state(&self, secret: &LoginReference) -> LoginState {
         let cached = self.lock().get(secret).cloned().unwrap_or_default();
         match (&cached.login, &cached.error) {
             (Some(_), None) => LoginState::Loaded,
@@ -190,7 +190,7 @@ impl Credentials {
         }
     }
 
-    async fn look(&self, secret: &Arc<str>) {
+    async fn look(&self, secret: &LoginReference) {
         let Ok(permit) = self.looks.clone().acquire_owned().await else { return };
         let (folder, name) = (self.folder.clone(), secret.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -203,7 +203,7 @@ impl Credentials {
         }
     }
 
-    fn note(&self, secret: &Arc<str>, read: Result<Login, CredentialError>) {
+    fn note(&self, secret: &LoginReference, read: Result<Login, CredentialError>) {
         let mut all = self.lock();
         let cached = all.entry(secret.clone()).or_default();
         let error_before = cached.error.take();
@@ -231,34 +231,35 @@ impl Credentials {
         self.current.get_or_create(&label).set(i64::from(cached.error.is_none()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, CachedLogin>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LoginReference, CachedLogin>> {
         // Entries are replaced as a whole, so a panic leaves none half changed.
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads a login. Errors name the file, and quote nothing from it.
-fn read(folder: &Path, secret: &str) -> Result<Login, CredentialError> {
-    let mounted = folder.join(secret);
+fn read(folder: &Path, secret: &LoginReference) -> Result<Login, CredentialError> {
+    let mounted = folder.join(&*secret.secret);
     // The kubelet replaces a mounted Secret by pointing this link to another folder. Both files must come from the same
     // folder.
     let data = mounted.join("..data");
     let first = std::fs::read_link(&data).map(|target| mounted.join(target));
     match first {
-        Err(_) => read_in(&mounted, &mounted),
-        Ok(target) => read_in(&target, &mounted).or_else(|error| match std::fs::read_link(&data) {
+        Err(_) => read_in(&mounted, &mounted, secret),
+        Ok(target) => read_in(&target, &mounted, secret).or_else(|error| match std::fs::read_link(&data) {
             // It was replaced, and the old folder removed, in between.
-            Ok(now) if mounted.join(&now) != target => read_in(&mounted.join(now), &mounted),
+            Ok(now) if mounted.join(&now) != target => read_in(&mounted.join(now), &mounted, secret),
             Ok(_) | Err(_) => Err(error),
         }),
     }
 }
 
 /// Reads in one folder, and names the files by another.
-fn read_in(folder: &Path, shown: &Path) -> Result<Login, CredentialError> {
-    let login = Login::new(read_file(folder, shown, "username")?, read_file(folder, shown, "password")?);
+fn read_in(folder: &Path, shown: &Path, secret: &LoginReference) -> Result<Login, CredentialError> {
+    let LoginReference { secret: _, username_key, password_key } = secret;
+    let login = Login::new(read_file(folder, shown, username_key)?, read_file(folder, shown, password_key)?);
     if login.username().contains(':') {
-        return Err(CredentialError::Colon(shown.join("username")));
+        return Err(CredentialError::Colon(shown.join(&**username_key)));
     }
     Ok(login)
 }

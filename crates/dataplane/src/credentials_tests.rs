@@ -31,7 +31,7 @@ fn a_rotated_login_is_used_by_the_next_query() {
     assert_eq!(login(&credentials, "ses").unwrap(), "user:one:two three");
     write(&folder, "ses", "user", "other:two thre2\n");
     assert_eq!(login(&credentials, "ses").unwrap(), "user:other:two thre2");
-    assert_eq!(credentials.state("ses"), LoginState::Loaded);
+    assert_eq!(credentials.state(&"ses".into()), LoginState::Loaded);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_last_good_login_stays_whatever_becomes_of_the_files() {
     ] {
         write(&folder, "ses", username, password);
         assert_eq!(login(&credentials, "ses").unwrap(), "user:hunter2", "{trouble}");
-        let LoginState::LastGood { trouble: told } = credentials.state("ses") else { panic!("{trouble}") };
+        let LoginState::LastGood { trouble: told } = credentials.state(&"ses".into()) else { panic!("{trouble}") };
         assert!(told.contains(trouble), "{told}");
         assert!(!told.contains("hunter"), "{told}");
     }
@@ -81,7 +81,7 @@ fn a_missing_login_is_named_with_its_file() {
             file.display()
         )
     );
-    assert!(matches!(credentials.state("ses"), LoginState::Missing { .. }));
+    assert!(matches!(credentials.state(&"ses".into()), LoginState::Missing { .. }));
 }
 
 #[test]
@@ -124,8 +124,33 @@ fn what_is_not_needed_any_more_is_forgotten() {
     write(&folder, "new", "user", "hunter2");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(credentials.keep(["old".into()]));
-    assert_eq!(credentials.state("old"), LoginState::Loaded);
+    assert_eq!(credentials.state(&"old".into()), LoginState::Loaded);
     runtime.block_on(credentials.keep(["new".into()]));
-    assert!(matches!(credentials.state("old"), LoginState::Missing { .. }));
-    assert_eq!(credentials.state("new"), LoginState::Loaded);
+    assert!(matches!(credentials.state(&"old".into()), LoginState::Missing { .. }));
+    assert_eq!(credentials.state(&"new".into()), LoginState::Loaded);
+}
+
+#[test]
+fn the_keys_of_a_login_can_be_named_and_two_logins_share_a_secret() {
+    let folder = Folder::new();
+    let (credentials, _registry) = credentials(&folder);
+    let both = folder.path().join("both");
+    fs::create_dir_all(&both).unwrap();
+    for (name, value) in
+        [("ses-user", "a"), ("ses-key", "hunter2"), ("sendgrid-user", "b"), ("sendgrid-key", "hunter3")]
+    {
+        fs::write(both.join(name), value).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    for (user, key, expected) in [("ses-user", "ses-key", "a:hunter2"), ("sendgrid-user", "sendgrid-key", "b:hunter3")]
+    {
+        let reference = LoginReference::new("both", Some(user), Some(key));
+        let read = runtime.block_on(credentials.login(&reference)).unwrap();
+        assert_eq!(in_a_password_map(&read), expected);
+        assert_eq!(credentials.state(&reference), LoginState::Loaded);
+    }
+    let missing = LoginReference::new("both", Some("ses-user"), Some("nothing"));
+    let error = runtime.block_on(credentials.login(&missing)).unwrap_err().to_string();
+    assert!(error.starts_with("the login in Secret both (ses-user, nothing) cannot be read: "), "{error}");
+    assert!(error.contains("both/nothing: there is no such file"), "{error}");
 }

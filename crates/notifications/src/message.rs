@@ -125,11 +125,15 @@ fn title(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificati
         (Occasion::Recovery, Some(Occasion::ApprovalWanted)) => {
             format!("Recovery: {routes} waits for no approval any more")
         }
+        (Occasion::Recovery, Some(Occasion::ObjectiveMissed)) => {
+            format!("Recovery: {routes} meets its objectives again")
+        }
         (Occasion::Recovery, _) => format!("Recovery: mail of {routes} is delivered again"),
         (Occasion::NoneHealthy, _) => format!("No backend can deliver mail of {routes}"),
         (Occasion::NotDelivering, _) => format!("Mail of {routes} is not delivered"),
         (Occasion::StandbyLost, _) => format!("No other backend could take over mail of {routes}"),
         (Occasion::ApprovalWanted, _) => format!("The return of mail of {routes} waits for your approval"),
+        (Occasion::ObjectiveMissed, _) => format!("An objective of {routes} is missed"),
         (Occasion::OperatorTrouble, _) => format!("The operator cannot do its work for {routes}"),
         (Occasion::DrillPassed, _) => format!("A drill of {routes} has passed"),
         (Occasion::DrillFailed, _) => format!("A drill of {routes} has not passed"),
@@ -165,6 +169,10 @@ fn advice(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificat
         (Occasion::ApprovalWanted, _) => format!(
             "look if the backend that mail would return to is sound, then approve by the annotation \
              mailfailover.io/request with the action ApproveFailback. {look}, with the whole command."
+        ),
+        (Occasion::ObjectiveMissed, _) => format!(
+            "mail need not be affected now. See which transitions or messages took too long (`mail-failover report`), and \
+             lift what delays them, or change spec.objectives of the policy. {look}."
         ),
         (Occasion::OperatorTrouble, _) => {
             format!("mail goes where the last good decision led it. Correct what the reason names. {look}.")

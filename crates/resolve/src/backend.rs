@@ -3,15 +3,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    CaKey, Lookup, MAX_CONNECTIONS, MAX_PER_CONNECTION, MAX_PER_DAY, MAX_PER_SECOND, ReadProblem, Rejection,
-    ServiceProblem, Unresolved, ca_key, domains, duration, login_key, number, port_number, port_text,
+    CaKey, LoginKey, Lookup, MAX_CONNECTIONS, MAX_PER_CONNECTION, MAX_PER_DAY, MAX_PER_SECOND, ReadProblem, Rejection,
+    ServiceProblem, Unresolved, ca_key, domains, duration, login_key, login_reference, number, port_number, port_text,
 };
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{
-    Backend, Depth, Destination, Envelope, Limits, Location, ObjectKey, Probe, ProbeLogin, SmtpHost, Timestamp, Tls,
-    TlsMode, TrustAnchors, Vantage, WarmUp,
+    Backend, Depth, Destination, Envelope, Limits, Location, LoginReference, ObjectKey, Probe, ProbeLogin, SmtpHost,
+    Timestamp, Tls, TlsMode, TrustAnchors, Vantage, WarmUp,
 };
 
 const DEFAULT_PROBE_NAME: &str = "smtp";
@@ -165,15 +165,15 @@ fn tls(
 
 /// The name of the Secret with the credentials, unless they would travel where others can read them, and nobody has
 /// said that they may.
-fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<Arc<str>, Rejection> {
-    let api::AuthSpec { secret_ref: api::SecretReference { name }, allow_plaintext } = auth;
+fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<LoginReference, Rejection> {
+    let api::AuthSpec { secret_ref, allow_plaintext } = auth;
     let is_verified = match mode {
         TlsMode::None | TlsMode::Opportunistic => false,
         TlsMode::StartTls | TlsMode::Implicit => true,
     };
     // ADR-0046: A password needs verified TLS or an explicit permission.
     if is_verified || *allow_plaintext == Some(true) {
-        return Ok(name.as_str().into());
+        return Ok(login_reference(secret_ref));
     }
     let message = "whoever sits between reads the password; use tls.mode StartTLS or Implicit, or set allowPlaintext to true if that is meant";
     Err(Rejection::new(reason::INVALID_SPEC, &format!("{field}.auth"), message))
@@ -196,20 +196,20 @@ fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
 }
 
 /// The login of probes. If it is missing, only they are affected.
-fn login(secret: &ObjectKey, field: &str, lookup: &impl Lookup) -> Result<ProbeLogin, Unresolved> {
-    let (name, namespace) = (&secret.name, &secret.namespace);
-    let (reason, what) = match lookup.login(secret) {
+fn login(key: &LoginKey, field: &str, lookup: &impl Lookup) -> Result<ProbeLogin, Unresolved> {
+    let LoginKey { object: ObjectKey { namespace, name }, username_key, password_key } = key;
+    let (reason, what) = match lookup.login(key) {
         Ok(login) => return Ok(ProbeLogin::With(login)),
         Err(ReadProblem::Pending) => return Err(Unresolved::Pending),
         Err(ReadProblem::NotFound) => (
             reason::SECRET_NOT_FOUND,
             format!(
-                "Secret {name} does not exist in namespace {namespace}; create it with the keys username and password"
+                "Secret {name} does not exist in namespace {namespace}; create it with the keys {username_key} and {password_key}"
             ),
         ),
         Err(ReadProblem::Malformed(why)) => (
             reason::SECRET_MALFORMED,
-            format!("Secret {name} holds no login: {why}; give it the keys username and password"),
+            format!("Secret {name} holds no login: {why}; give it the keys {username_key} and {password_key}"),
         ),
         Err(ReadProblem::Unreadable(why)) => (
             reason::SECRET_UNREADABLE,

@@ -12,8 +12,8 @@ impl Lookup for Nothing {
         Err(ReadProblem::NotFound)
     }
 
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
-        match &*key.name {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
+        match &*key.object.name {
             "relay" => Ok(Login::new("shop", "hunter2")),
             "unread" => Err(ReadProblem::Pending),
             "broken" => Err(ReadProblem::Malformed("it has no key password".into())),
@@ -178,6 +178,22 @@ fn a_deep_probe_has_its_addresses_and_its_login() {
     // Where no probe logs in nothing is read.
     assert_eq!(probed("unread", &json!([{"name": "smtp", "smtp": {}}])).unwrap().login, ProbeLogin::None);
     assert_eq!(probed("unread", &json!([{"name": "deep", "smtp": {"depth": "Auth"}}])), Err(Unresolved::Pending));
+}
+
+#[test]
+fn the_keys_of_a_login_can_be_named() {
+    let spec = |secret: Value| {
+        let smtp = json!({"host": "mx.example", "port": 465, "auth": {"secretRef": secret}});
+        json!({"smtp": smtp, "probes": [{"name": "deep", "smtp": {"depth": "Auth"}}]})
+    };
+    let named = spec(json!({"name": "relay", "usernameKey": "ses-user", "passwordKey": "ses-key"}));
+    let expected = LoginReference::new("relay", Some("ses-user"), Some("ses-key"));
+    assert_eq!(parsed(&named).unwrap().secret, Some(expected.clone()));
+    let key = login_key(&ObjectKey::new("shop", "a"), &serde_json::from_value(named).unwrap());
+    assert_eq!(key, Some(LoginKey::beside(&ObjectKey::new("shop", "a"), &expected)));
+    let absent = parsed(&spec(json!({"name": "absent", "passwordKey": "ses-key"}))).unwrap();
+    let ProbeLogin::Missing { message, .. } = absent.login else { panic!() };
+    assert!(message.ends_with("create it with the keys username and ses-key"), "{message}");
 }
 
 #[test]

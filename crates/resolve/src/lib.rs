@@ -30,7 +30,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
-use mail_failover_core::model::{Depth, Login, ObjectKey, ServicePort, SharedError};
+use mail_failover_core::model::{Depth, Login, LoginReference, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
 pub use dns_provider::dns_ca_key;
@@ -127,7 +127,7 @@ pub trait Lookup {
     /// The PEM certificates of a CA, checked; the message of an error says what is wrong with them.
     fn ca(&self, key: &CaKey) -> Result<Arc<[u8]>, ReadProblem>;
     /// The login in a Secret, for probes; the message of an error says what is wrong with it.
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem>;
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem>;
     /// A port of a Service, with its ready endpoints.
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem>;
 }
@@ -141,7 +141,7 @@ impl Lookup for Presumed {
         Ok(Arc::from(&b""[..]))
     }
 
-    fn login(&self, _: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, _: &LoginKey) -> Result<Login, ReadProblem> {
         Ok(Login::new("", ""))
     }
 
@@ -204,15 +204,40 @@ pub fn ca_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<CaKey> 
     Some(CaKey { object: key.sibling(name.as_str()), kind, data_key })
 }
 
-/// The Secret whose login probes of this process need: that of `auth`, if one of them goes as far as AUTH.
-pub fn login_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<ObjectKey> {
+/// Place of a login.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoginKey {
+    /// Namespace and name of the Secret.
+    pub object: ObjectKey,
+    /// Key of the user name.
+    pub username_key: Arc<str>,
+    /// Key of the password.
+    pub password_key: Arc<str>,
+}
+
+impl LoginKey {
+    /// The place that an object of this key refers to: the Secret is beside it.
+    pub fn beside(key: &ObjectKey, login: &LoginReference) -> Self {
+        let LoginReference { secret, username_key, password_key } = login.clone();
+        Self { object: key.sibling(secret), username_key, password_key }
+    }
+}
+
+/// The reference as the domain has it.
+fn login_reference(reference: &api::SecretReference) -> LoginReference {
+    let api::SecretReference { name, username_key, password_key } = reference;
+    LoginReference::new(name.as_str(), username_key.as_deref(), password_key.as_deref())
+}
+
+/// The login that probes of this process need: that of `auth`, if one of them goes as far as AUTH.
+pub fn login_key(key: &ObjectKey, spec: &api::SendingBackendSpec) -> Option<LoginKey> {
     let auth = match (&spec.smtp, &spec.service) {
         (Some(smtp), _) => smtp.auth.as_ref(),
         (None, Some(service)) => service.auth.as_ref(),
         (None, None) => None,
     };
     let logs_in = spec.probes.iter().flatten().any(logs_in_here);
-    auth.filter(|_| logs_in).map(|auth| key.sibling(auth.secret_ref.name.as_str()))
+    auth.filter(|_| logs_in).map(|auth| LoginKey::beside(key, &login_reference(&auth.secret_ref)))
 }
 
 /// Returns true if this process makes a probe that goes as far as AUTH.

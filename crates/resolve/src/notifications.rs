@@ -127,6 +127,7 @@ fn occasion(occasion: api::OccasionSpec) -> Occasion {
         api::OccasionSpec::DrillPassed => Occasion::DrillPassed,
         api::OccasionSpec::DrillFailed => Occasion::DrillFailed,
         api::OccasionSpec::ApprovalWanted => Occasion::ApprovalWanted,
+        api::OccasionSpec::ObjectiveMissed => Occasion::ObjectiveMissed,
         api::OccasionSpec::OperatorTrouble => Occasion::OperatorTrouble,
     }
 }

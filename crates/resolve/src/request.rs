@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -24,6 +25,8 @@ pub const MAX_REQUEST: usize = 4096;
 const MAX_ID: usize = 64;
 /// The API's bound on `status.request.reason`, in bytes.
 const MAX_REASON: usize = 256;
+/// The API's bound on `status.request.askedBy`, in bytes.
+const MAX_MANAGER: usize = 128;
 /// Longest duration of a request; a longer one lasts as long.
 const LONGEST: Duration = Duration::from_hours(24 * 3660);
 const EXAMPLE: &str = r#"{"id":"2026-11-24-1","action":"Switch","to":"sendgrid","for":"2h"}"#;
@@ -91,7 +94,23 @@ fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
 
 /// The request to a route, if it has one.
 pub fn of(route: &MailRoute) -> Option<Request> {
-    route.annotations().get(REQUEST_ANNOTATION).map(|text| parse(text))
+    let text = route.annotations().get(REQUEST_ANNOTATION)?;
+    Some(Request { asked_by: manager_of(route), ..parse(text) })
+}
+
+/// The manager of the annotation with the request, if exactly one has it.
+fn manager_of(route: &MailRoute) -> Option<Arc<str>> {
+    let field = format!("f:{REQUEST_ANNOTATION}");
+    let has_it = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:annotations"));
+        fields.is_some_and(|annotations| annotations.get(&field).is_some())
+    };
+    let mut managers = route.metadata.managed_fields.iter().flatten().filter(has_it);
+    let manager = managers.next()?.manager.as_deref()?;
+    if managers.next().is_some() {
+        return None;
+    }
+    Some(super::text::truncated(&visible(manager), MAX_MANAGER).into())
 }
 
 /// The request in a text. A text that cannot be read is a request to be refused; without an id of its own the text is
@@ -345,6 +364,26 @@ mod tests {
         for text in ["", "h", "2", "2 moons", "2h!", "1..5h", "NaN h", "2 h 3"] {
             assert_eq!(duration(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn who_wrote_a_request_is_its_one_manager() {
+        let asked_by = |entries: Value| {
+            let route = serde_json::json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
+                "spec": {"policyRef": {"name": "p"}, "backends": [{"name": "a"}]},
+                "metadata": {"name": "orders", "annotations": {REQUEST_ANNOTATION: r#"{"id":"1","action":"Resume"}"#},
+                    "managedFields": entries}});
+            of(&serde_json::from_value(route).unwrap()).unwrap().asked_by
+        };
+        let entry = |manager: &str, annotation: &str| {
+            serde_json::json!({"manager": manager, "operation": "Update",
+            "fieldsV1": {"f:metadata": {"f:annotations": {".": {}, format!("f:{annotation}"): {}}}}})
+        };
+        let annotate = entry("kubectl-annotate", REQUEST_ANNOTATION);
+        let others = [entry("argocd-controller", "x"), annotate.clone()];
+        assert_eq!(asked_by(others.to_vec().into()).as_deref(), Some("kubectl-annotate"));
+        assert_eq!(asked_by(vec![annotate, entry("helm", REQUEST_ANNOTATION)].into()), None);
+        assert_eq!(asked_by(Value::Null), None);
     }
 
     #[test]

@@ -37,17 +37,18 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
             until: until.as_ref().map(timestamp),
         }),
         approved_at: status.approved_at.as_ref().map(timestamp),
-        request: status.request.as_ref().map(|RequestStatus { id, action, outcome, message, reason, digest, at }| {
-            RequestAnswer {
+        request: status.request.as_ref().map(
+            |RequestStatus { id, action, outcome, message, reason, digest, asked_by, at }| RequestAnswer {
                 id: id.as_str().into(),
                 action: action.as_str().into(),
                 is_done: *outcome == RequestOutcome::Done,
                 message: message.clone(),
                 reason: reason.as_deref().map(Into::into),
                 digest: digest.as_deref().unwrap_or_default().into(),
+                asked_by: asked_by.as_deref().map(Into::into),
                 at: timestamp(at),
-            }
-        }),
+            },
+        ),
         answered: status.earlier_request_ids.iter().map(|id| id.as_str().into()).collect(),
         drill,
         drills,
@@ -95,14 +96,17 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
     status.approved_at = approved_at.map(micro_time);
     status.earlier_request_ids = answered.iter().map(ToString::to_string).collect();
     status.request =
-        request.as_ref().map(|RequestAnswer { id, action, is_done, message, reason, digest, at }| RequestStatus {
-            id: id.to_string(),
-            action: action.to_string(),
-            outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
-            message: truncated(message, MAX_MESSAGE),
-            reason: reason.as_deref().map(str::to_owned),
-            digest: Some(digest.to_string()).filter(|digest| !digest.is_empty()),
-            at: micro_time(*at),
+        request.as_ref().map(|RequestAnswer { id, action, is_done, message, reason, digest, asked_by, at }| {
+            RequestStatus {
+                id: id.to_string(),
+                action: action.to_string(),
+                outcome: if *is_done { RequestOutcome::Done } else { RequestOutcome::Refused },
+                message: truncated(message, MAX_MESSAGE),
+                reason: reason.as_deref().map(str::to_owned),
+                digest: Some(digest.to_string()).filter(|digest| !digest.is_empty()),
+                asked_by: asked_by.as_deref().map(str::to_owned),
+                at: micro_time(*at),
+            }
         });
 }
 

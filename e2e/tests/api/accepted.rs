@@ -58,6 +58,11 @@ const CASES: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Backend,
+        "with a login under keys of its own",
+        "{smtp: {host: mx.example, port: 465, auth: {secretRef: {name: mail, usernameKey: ses_user.1, passwordKey: SES-KEY}}}}",
+    ),
+    (
+        Kind::Backend,
         "with a login that others may read",
         "{service: {name: relay, port: 25, auth: {secretRef: {name: relay}, allowPlaintext: true}}}",
     ),

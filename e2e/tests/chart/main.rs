@@ -165,6 +165,15 @@ fn values_that_the_program_would_refuse_are_refused_by_the_chart() -> Result<()>
         (json!({ "smtpDestinations": { "allow": ["fd00::/129"] } }), "fd00::/129 is no network"),
         (json!({ "smtpDestinations": { "ports": ["2000-1000"] } }), "2000-1000 is no port"),
         (json!({ "webhooks": { "ports": ["8000-70000"] } }), "8000-70000 is no port"),
+        (json!({ "dns": { "ports": ["53-70000"] } }), "53-70000 is no port"),
+        (json!({ "smtpDestinations": { "deny": ["300.0.0.1"] } }), "300.0.0.1 is no network and no address"),
+        (json!({ "smtpDestinations": { "deny": ["10.0.0.1.2/8"] } }), "10.0.0.1.2/8 is no network and no address"),
+        (json!({ "smtpDestinations": { "allow": ["fd00::1::2"] } }), "fd00::1::2 is no network and no address"),
+        (json!({ "smtpDestinations": { "allow": ["fd00:1:2/64"] } }), "fd00:1:2/64 is no network and no address"),
+        (json!({ "smtpProbes": { "dnsServers": ["10.0.0.300:53"] } }), "10.0.0.300:53 is no address with a port"),
+        (json!({ "smtpProbes": { "dnsServers": ["10.0.0.1:70000"] } }), "10.0.0.1:70000 is no address with a port"),
+        (json!({ "smtpProbes": { "dnsServers": ["[fd00::g]:53"] } }), "dnsServers"),
+        (json!({ "log": { "level": "info,mail_failover_operator=loud" } }), "at '/log/level'"),
         (json!({ "reports": { "port": 8080 } }), "/reports/port"),
         (json!({ "smtpProbes": { "dnsServers": ["dns.example:53"] } }), "dnsServers"),
     ] {
@@ -175,6 +184,8 @@ fn values_that_the_program_would_refuse_are_refused_by_the_chart() -> Result<()>
         json!({ "leaderElection": { "leaseDuration": "1m", "renewDeadline": "40s", "retryPeriod": "2.5s" } }),
         json!({ "leaderElection": { "renewDeadline": "12s" } }),
         json!({ "smtpProbes": { "dnsServers": ["10.0.0.1:53", "[fd00::1]:53"] } }),
+        json!({ "smtpDestinations": { "deny": ["0.0.0.0/0", "::/0", "::1", "fd00::/8", "1:2:3:4:5:6:7:8", "::ffff:10.0.0.1"] } }),
+        json!({ "log": { "level": "info,mail_failover_operator::leader=debug,off" } }),
     ] {
         render(&values)?;
     }

@@ -121,6 +121,17 @@ fn what_could_not_work_is_refused_in_words() -> Result<()> {
             json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "service": { "smtpPort": 0, "submissionPort": 0 } }),
             "would have no port",
         ),
+        (json!({ "configMap": "a", "clients": { "networks": ["10.0.0.0/33"] } }), "10.0.0.0/33 is no network"),
+        (
+            json!({ "configMap": "a", "clients": { "networks": ["::/0"], "proxies": ["10.0.0.256/8"] } }),
+            "10.0.0.256/8 is",
+        ),
+        (
+            json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "transactionTimeout": "14s" }),
+            "transactionTimeout is 14s: it must be 15s at least",
+        ),
+        (json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "clusterDomain": "a b" }), "is no host name"),
+        (json!({ "configMap": "a", "log": { "level": "a=loud" } }), "at '/log/level'"),
         (json!({ "configMap": "a", "whenAmbiguous": "guess" }), "at '/whenAmbiguous'"),
     ] {
         match HELM.template_of(RELAY_CHART, "mail", "shop", &values) {

@@ -4,6 +4,7 @@
 
 mod control_plane;
 mod crd_upgrade;
+mod drills;
 mod least_privilege;
 mod outages;
 mod replicas;
@@ -59,6 +60,7 @@ const PARTS: [Part; 4] =
 fn tenants() -> Vec<Trial> {
     let trials = [
         outages::trials(),
+        drills::trials(),
         rollouts::of_postfix(),
         service_output::trials(),
         secrecy::trials(),

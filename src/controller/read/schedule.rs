@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::jittered;
 use mail_failover_core::model::{ObjectKey, SharedError};
-use mail_failover_resolve::{CaKey, ReadProblem};
+use mail_failover_resolve::{CaKey, LoginKey, ReadProblem};
 use mail_failover_runtime::backoff::Backoff;
 
 // ADR-0032: Read CAs and logins by name every 30 s.
@@ -35,6 +35,12 @@ impl Namespaced for ObjectKey {
 }
 
 impl Namespaced for CaKey {
+    fn namespace(&self) -> &Arc<str> {
+        &self.object.namespace
+    }
+}
+
+impl Namespaced for LoginKey {
     fn namespace(&self) -> &Arc<str> {
         &self.object.namespace
     }

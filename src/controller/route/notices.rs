@@ -127,6 +127,9 @@ impl Notices<'_> {
         if waits_for == Some(HoldReason::ManualFailback.as_str()) {
             add(Occasion::ApprovalWanted, None, message);
         }
+        if let Some((_, why)) = unmet(after, condition::OBJECTIVES_MET) {
+            add(Occasion::ObjectiveMissed, None, why);
+        }
         if let Some(why) = trouble(after) {
             add(Occasion::OperatorTrouble, None, why);
         }

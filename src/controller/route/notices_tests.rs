@@ -96,6 +96,21 @@ fn a_second_failover_is_told_under_the_same_incident_and_a_partial_return_ends_n
 }
 
 #[test]
+fn a_missed_objective_is_told_once_until_it_is_met_again() {
+    let mut missed = sound();
+    let conditions = missed["conditions"].as_array_mut().unwrap();
+    conditions.push(condition("ObjectivesMet", "False", "ObjectiveMissed"));
+    let mut at_risk = sound();
+    let conditions = at_risk["conditions"].as_array_mut().unwrap();
+    conditions.push(condition("ObjectivesMet", "True", "ObjectiveAtRisk"));
+    let (all, last) = told(vec![at_risk.clone(), missed.clone(), missed, at_risk]);
+    let expected: [&[&str]; 4] =
+        [&[], &["ObjectiveMissed: ObjectiveMissed -"], &[], &["Recovery ends: ObjectiveMissed -"]];
+    assert_eq!(all, expected);
+    assert!(last.ongoing.is_empty());
+}
+
+#[test]
 fn what_is_over_before_it_was_told_is_not_told_and_a_delay_is_kept() {
     let mut lost = sound();
     lost["conditions"][1] = condition("Redundant", "False", "NoStandby");

@@ -493,7 +493,8 @@ impl StatusBuilder<'_> {
                 let answer = decision.memory.request.as_ref()?;
                 let reason = if answer.is_done { EventReason::RequestDone } else { EventReason::RequestRefused };
                 let why = answer.reason.as_ref().map_or_else(String::new, |why| format!(" (reason given: {why})"));
-                (reason, None, format!("{} ({}): {}{why}", answer.action, answer.id, answer.message))
+                let by = answer.asked_by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
+                (reason, None, format!("{} ({}{by}): {}{why}", answer.action, answer.id, answer.message))
             }
             Notice::DrillBegan => {
                 let drill = decision.memory.drill.as_ref()?;

@@ -47,7 +47,7 @@ fn agents_are_told_where_mail_goes_and_who_could_take_over() {
     let Routing { route, transition, summary, deliveries, backends: first, .. } = parse(&document(&env)).unwrap();
     assert_eq!((&*route, transition, &*summary), ("shop/orders", 0, ""));
     assert_eq!((deliveries.consecutive, deliveries.lasting.as_secs(), deliveries.cooldown.as_secs()), (4, 2, 20));
-    assert_eq!(first[0].secret.as_deref(), Some("primary-login"));
+    assert_eq!(first[0].secret, Some("primary-login".into()));
 
     // Who could take over changes without a decision.
     env.answer("standby", EvidenceClass::NoAnswer);

@@ -11,7 +11,7 @@ use crate::controller::input::Input;
 use crate::observers::PeerEvent;
 use mail_failover_api::{Health, SendingBackend, SendingBackendStatus};
 use mail_failover_core::model::{EvidenceClass, Login, NotAfter, ObjectKey, ProbeLogin};
-use mail_failover_resolve::ReadProblem;
+use mail_failover_resolve::{LoginKey, ReadProblem};
 
 const PASSWORD: &str = "correct-horse-battery";
 
@@ -26,8 +26,8 @@ fn with_login() -> Vec<(&'static str, Value)> {
     objects
 }
 
-fn secret() -> ObjectKey {
-    ObjectKey::new("shop", "relay")
+fn secret() -> LoginKey {
+    LoginKey::beside(&ObjectKey::new("shop", "primary"), &"relay".into())
 }
 
 fn read(env: &mut TestEnv, answer: Result<Login, ReadProblem>) {

@@ -93,7 +93,7 @@ use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBa
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::{ClockDrift, ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
-use mail_failover_resolve::{self as resolve, CaKey};
+use mail_failover_resolve::{self as resolve, CaKey, LoginKey};
 use mail_failover_runtime::dial_guard::DialGuard;
 
 /// Change of the wall clock's drift that is taken into account, in microseconds.
@@ -130,7 +130,7 @@ pub struct Effects {
     /// Certificates to read or not to read any more.
     pub cas: Vec<ReadChange<CaKey>>,
     /// Logins to read or not to read any more.
-    pub logins: Vec<ReadChange<ObjectKey>>,
+    pub logins: Vec<ReadChange<LoginKey>>,
     /// Secrets of outputs and receivers to read or not to read any more.
     pub secrets: Vec<ReadChange<SecretKey>>,
     /// Receivers to tell; each call is answered with [`Input::Notification`].
@@ -536,6 +536,7 @@ impl ControllerState {
         for key in self.policies.keys().cloned().collect::<Vec<_>>() {
             self.refresh_receivers(&key);
         }
+        self.note_default_notifications();
     }
 
     /// Restores the verdicts about a backend from status.

@@ -19,7 +19,7 @@ use mail_failover_notifications::format::OngoingAlert;
 use mail_failover_notifications::group::test_message;
 use mail_failover_notifications::secret::NotificationSecret;
 use mail_failover_resolve::time::timestamp;
-use mail_failover_resolve::{Lookup, receiver_ca_key};
+use mail_failover_resolve::{LoginKey, Lookup, receiver_ca_key};
 
 /// Bound on the calls under way, over all namespaces.
 pub(super) const MAX_CALLS: usize = 32;
@@ -45,6 +45,26 @@ impl ControllerState {
         let default = self.settings.default_notifications.clone();
         let notifies = |key: &ObjectKey| self.policies.get(key).is_some_and(PolicyEntry::notifies);
         own.filter(notifies).or(default.filter(notifies))
+    }
+
+    /// Says if the policy that the installation names for all cannot be used: then nobody hears of routes without
+    /// receivers of their own.
+    // There is no object that could have a condition.
+    pub(super) fn note_default_notifications(&self) {
+        let Some(key) = self.settings.default_notifications.as_ref().filter(|_| self.is_synced()) else { return };
+        let policy = self.policies.get(key);
+        let is_unusable = !policy.is_some_and(PolicyEntry::notifies);
+        if !self.metrics.notifications.set_default_unusable(is_unusable) {
+            return;
+        }
+        let ObjectKey { namespace, name } = key;
+        if !is_unusable {
+            tracing::info!(%namespace, %name, "the policy of --default-notifications has receivers again");
+        } else if policy.is_some() {
+            tracing::warn!(%namespace, %name, "the policy of --default-notifications has no receivers: nobody is told of routes without their own; give it spec.notifications");
+        } else {
+            tracing::warn!(%namespace, %name, "the policy of --default-notifications does not exist: nobody is told of routes without their own; create it, or name another one");
+        }
     }
 
     /// Takes note of what a route has to tell now.
@@ -93,7 +113,7 @@ impl ControllerState {
             for backend in backends {
                 let usable = self.backends.get(&key.sibling(backend.clone())).and_then(|entry| entry.usable.as_deref());
                 let login = usable.and_then(|usable| usable.secret.clone());
-                references.extend(login.map(|name| Reference::Login(key.sibling(name))));
+                references.extend(login.map(|login| Reference::Login(LoginKey::beside(key, &login))));
             }
         }
         self.set_references(&resource, references);
@@ -265,7 +285,7 @@ impl ControllerState {
         let mut entries =
             backends.iter().filter_map(|name| Some((name, self.backends.get(&policy.sibling(name.clone()))?)));
         let (name, usable) = entries.find_map(|(name, entry)| Some((name, in_service(entry)?)))?;
-        let login = usable.secret.as_ref().map(|secret| self.dependencies.login(&policy.sibling(secret.clone())));
+        let login = usable.secret.as_ref().map(|secret| self.dependencies.login(&LoginKey::beside(policy, secret)));
         Some(MailWay { backend: name.clone(), destination: usable.destination.clone(), tls: usable.tls.clone(), login })
     }
 

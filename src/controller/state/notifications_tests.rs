@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
@@ -367,6 +368,40 @@ fn a_policy_without_receivers_uses_those_of_the_installation() {
     assert_eq!(titles(&calls), ["Failover: mail of route shop/orders leaves primary for standby"]);
     assert_eq!(calls[0].policy, ObjectKey::new("ops", "everybody"));
     assert!(notifications_of(&env, "everybody").queue.is_empty());
+}
+
+#[test]
+fn a_default_policy_that_is_missing_or_tells_nobody_is_a_metric() {
+    let mut registry = Registry::default();
+    let mut env = TestEnv::new();
+    env.state = state_of(&mut registry, Some(ObjectKey::new("ops", "everybody")));
+    for (kind, object) in quickstart() {
+        env.store.create(kind, object);
+    }
+    assert!(!is_default_unusable(&registry), "it is not known before everything is listed");
+    env.sync();
+    env.run(1.0);
+    assert!(is_default_unusable(&registry));
+    let policy = |spec: Value| {
+        json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy",
+        "metadata": {"name": "everybody", "namespace": "ops"}, "spec": spec})
+    };
+    env.store.create("FailoverPolicy", policy(json!({})));
+    env.watch();
+    assert!(is_default_unusable(&registry), "it has no receivers");
+    env.edit("FailoverPolicy", "everybody", |policy| {
+        policy["spec"] = json!({"notifications": {"receivers": [chat()]}});
+        policy["metadata"]["generation"] = json!(2);
+    });
+    env.watch();
+    env.run(1.0);
+    assert!(!is_default_unusable(&registry));
+}
+
+fn is_default_unusable(registry: &Registry) -> bool {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text.lines().any(|line| line == "mail_failover_notification_default_policy_unusable 1")
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl ControllerState {
         }
         if self.is_synced() {
             self.refresh_receivers(&key);
+            self.note_default_notifications();
             if self.settings.default_notifications.as_ref() == Some(&key) {
                 self.queue.extend(self.routes.keys().map(ResourceRef::route));
             }

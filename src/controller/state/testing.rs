@@ -30,6 +30,7 @@ use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, NotAfter, ObjectKey, Outcome, ProbeDelay, ProbeKey, ProbeLogin,
     ProbeReport, Resolution, ResourceVersion, SharedError, Timestamp,
 };
+use mail_failover_resolve::LoginKey;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::kubernetes::identity;
 
@@ -304,7 +305,7 @@ pub(super) struct TestEnv {
     /// The watch shows what a write has changed before the write is answered.
     pub(super) is_echo_first: bool,
     /// The logins that were requested and released.
-    pub(super) logins: Vec<ReadChange<ObjectKey>>,
+    pub(super) logins: Vec<ReadChange<LoginKey>>,
     /// The calls of webhooks that have begun.
     pub(super) webhook_calls: Vec<WebhookCall>,
     /// The attempts to lead zones that have begun.
@@ -331,7 +332,7 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
     state_of(registry, None)
 }
 
-fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
+pub(super) fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
         cluster_domain: "cluster.local".to_owned(),

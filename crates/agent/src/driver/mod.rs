@@ -547,7 +547,7 @@ impl Driver {
     }
 
     fn with_files(&self, status: BackendStatus, backend: &RouteBackend, published: &SocketmapView) -> BackendStatus {
-        let credentials = backend.secret.as_deref();
+        let credentials = backend.secret.as_ref();
         let authority = authorities::of(std::iter::once(backend)).into_iter().next();
         let file = authority.and_then(|pem| published.authorities.get(&pem).cloned());
         BackendStatus {

@@ -21,6 +21,7 @@ use super::reply::MapReply;
 use crate::authorities::AuthorityFiles;
 use crate::shield::{ReplyLines, passed_on};
 use crate::supervise::Intake;
+use mail_failover_core::model::LoginReference;
 use mail_failover_dataplane::answers::Answers;
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
@@ -129,7 +130,7 @@ pub enum MapAnswer {
     /// Complete answer, without a login.
     Reply(MapReply),
     /// The login in this Secret.
-    Login(Arc<str>),
+    Login(LoginReference),
 }
 
 impl From<MapReply> for MapAnswer {

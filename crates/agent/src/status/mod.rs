@@ -6,7 +6,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mail_failover_core::model::{QueuedMail, Timestamp};
+use mail_failover_core::model::{LoginReference, QueuedMail, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use mail_failover_dataplane::core::{BackendView, BreakerView, DrillView, KeptView, SwitchView};
@@ -247,7 +247,7 @@ pub struct FailingStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsStatus {
-    /// Name of the Secret.
+    /// Name of the Secret, with the keys if they are not the usual ones.
     pub secret: String,
     /// State of the login.
     pub state: CredentialsState,
@@ -406,13 +406,13 @@ impl BackendStatus {
 }
 
 impl CredentialsStatus {
-    pub(super) fn of(secret: &str, state: LoginState) -> Self {
+    pub(super) fn of(secret: &LoginReference, state: LoginState) -> Self {
         let (state, message) = match state {
             LoginState::Loaded => (CredentialsState::Loaded, String::new()),
             LoginState::LastGood { trouble } => (CredentialsState::LastGood, trouble),
             LoginState::Missing { trouble } => (CredentialsState::Missing, trouble),
         };
-        Self { secret: secret.to_owned(), state, message }
+        Self { secret: secret.to_string(), state, message }
     }
 }
 

@@ -201,14 +201,25 @@ pub struct AuthSpec {
     pub allow_plaintext: Option<bool>,
 }
 
-/// A Secret of the same namespace, of type `kubernetes.io/basic-auth` or any other with the keys `username` and `password`. It is
+/// A Secret of the same namespace, of type `kubernetes.io/basic-auth` or any other with a key each for user name and password. It is
 /// mounted where the agent runs. The operator reads it, by name, only if a probe of this backend has depth `Auth`, `MailFrom` or `RcptTo`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("(has(self.usernameKey) ? self.usernameKey : 'username') != (has(self.passwordKey) ? self.passwordKey : 'password')").message("auth.secretRef.usernameKey and passwordKey must be two keys"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretReference {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+
+    /// Key of the user name. Several backends may have their logins in one Secret. Default: `username`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-_A-Za-z0-9][-._A-Za-z0-9]*$"))]
+    pub username_key: Option<String>,
+
+    /// Key of the password. Default: `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-_A-Za-z0-9][-._A-Za-z0-9]*$"))]
+    pub password_key: Option<String>,
 }
 
 /// Use of TLS with a backend.

@@ -230,6 +230,7 @@ impl<'a> DecisionBuilder<'a> {
             message,
             reason: request.reason.clone(),
             digest: request.digest.clone(),
+            asked_by: request.asked_by.clone(),
             at: now,
         });
         order

@@ -322,12 +322,14 @@ pub struct Request {
     pub reason: Option<Arc<str>>,
     /// Digest of all that was written; empty if none is known. Two requests of one id differ if their digests do.
     pub digest: Arc<str>,
+    /// Program by which it was written, as the API server tells it (`metadata.managedFields`).
+    pub asked_by: Option<Arc<str>>,
 }
 
 impl Request {
     /// Makes a request without a reason or a digest.
     pub fn new(id: impl Into<Arc<str>>, action: RequestAction) -> Self {
-        Self { id: id.into(), action, reason: None, digest: "".into() }
+        Self { id: id.into(), action, reason: None, digest: "".into(), asked_by: None }
     }
 }
 
@@ -397,6 +399,8 @@ pub struct RequestAnswer {
     pub reason: Option<Arc<str>>,
     /// Digest of the request; empty if none is known.
     pub digest: Arc<str>,
+    /// Program by which it was written.
+    pub asked_by: Option<Arc<str>>,
     /// Time of the answer.
     pub at: Timestamp,
 }

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Login, ReplyRules, Stage, Timestamp};
+use super::{Login, LoginReference, ReplyRules, Stage, Timestamp};
 
 /// One way out for mail, checked and with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,9 +11,8 @@ pub struct Backend {
     pub destination: Destination,
     /// Use of TLS with the backend.
     pub tls: Tls,
-    /// Name of the Secret in the backend's namespace with `username` and `password`; `None` if the backend asks for no
-    /// login.
-    pub secret: Option<Arc<str>>,
+    /// Secret in the backend's namespace with its login; `None` if the backend asks for none.
+    pub secret: Option<LoginReference>,
     /// Credentials of this process's own probes.
     pub login: ProbeLogin,
     /// True during planned maintenance: no new mail here, and no alarm about it.

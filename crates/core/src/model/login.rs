@@ -52,6 +52,61 @@ impl Login {
     }
 }
 
+/// Name of a Secret with a login, and the keys of its parts. The namespace is that of who names it.
+///
+/// Displayed as the name of the Secret, with the keys if they are not the usual ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LoginReference {
+    /// Name of the Secret.
+    pub secret: Arc<str>,
+    /// Key of the user name.
+    pub username_key: Arc<str>,
+    /// Key of the password.
+    pub password_key: Arc<str>,
+}
+
+impl LoginReference {
+    /// Key of the user name if none is named, as in a Secret of the type `kubernetes.io/basic-auth`.
+    pub const USERNAME_KEY: &'static str = "username";
+    /// Key of the password if none is named.
+    pub const PASSWORD_KEY: &'static str = "password";
+
+    /// Creates a reference; keys that are not named are the usual ones.
+    pub fn new(secret: impl Into<Arc<str>>, username_key: Option<&str>, password_key: Option<&str>) -> Self {
+        Self {
+            secret: secret.into(),
+            username_key: username_key.unwrap_or(Self::USERNAME_KEY).into(),
+            password_key: password_key.unwrap_or(Self::PASSWORD_KEY).into(),
+        }
+    }
+
+    /// The key of the user name, if it is not the usual one.
+    pub fn own_username_key(&self) -> Option<&str> {
+        Some(&*self.username_key).filter(|key| *key != Self::USERNAME_KEY)
+    }
+
+    /// The key of the password, if it is not the usual one.
+    pub fn own_password_key(&self) -> Option<&str> {
+        Some(&*self.password_key).filter(|key| *key != Self::PASSWORD_KEY)
+    }
+}
+
+impl From<&str> for LoginReference {
+    fn from(secret: &str) -> Self {
+        Self::new(secret, None, None)
+    }
+}
+
+impl fmt::Display for LoginReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secret, username_key, password_key } = self;
+        if self.own_username_key().is_none() && self.own_password_key().is_none() {
+            return f.write_str(secret);
+        }
+        write!(f, "{secret} ({username_key}, {password_key})")
+    }
+}
+
 /// Defect of a user name or password; holds nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {

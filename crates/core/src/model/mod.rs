@@ -43,7 +43,7 @@ pub use evidence::{
 };
 pub use identity::{MissingIdentity, ObjectIdentity, ResourceVersion, Uid};
 pub use key::{ObjectKey, ProbeKey};
-pub use login::{Login, LoginError};
+pub use login::{Login, LoginError, LoginReference};
 pub use notification::{Notifications, Occasion, Receiver, ReceiverKind, Severity};
 pub use policy::{
     Breaker, Budget, DeliveryThresholds, EvidenceClasses, Failback, FailbackMode, FailureWindow, HoldPolicy,

@@ -119,6 +119,8 @@ pub enum Occasion {
     StandbyLost,
     /// A person has to approve the return.
     ApprovalWanted,
+    /// An objective of the policy is missed.
+    ObjectiveMissed,
     /// The operator cannot do its work.
     OperatorTrouble,
     /// A drill has passed.
@@ -145,9 +147,12 @@ impl Occasion {
     pub fn severity(self) -> Severity {
         match self {
             Self::NoneHealthy | Self::NotDelivering => Severity::Critical,
-            Self::Failover | Self::StandbyLost | Self::ApprovalWanted | Self::OperatorTrouble | Self::DrillFailed => {
-                Severity::Warning
-            }
+            Self::Failover
+            | Self::StandbyLost
+            | Self::ApprovalWanted
+            | Self::ObjectiveMissed
+            | Self::OperatorTrouble
+            | Self::DrillFailed => Severity::Warning,
             Self::Failback | Self::Recovery | Self::DrillPassed | Self::Test => Severity::Info,
         }
     }

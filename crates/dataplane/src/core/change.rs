@@ -186,7 +186,7 @@ fn shares_mark(answers: &Answers) -> String {
         } = backend;
         // Writing to a String cannot fail.
         let _ = write!(mark, " {name}={next_hop}={percent}");
-        hash = hash_of_tls(hash, tls).optional(secret.as_deref());
+        hash = hash_of_tls(hash, tls).optional(secret.as_ref().map(ToString::to_string).as_deref());
         hash = sender_domains.iter().fold(hash, |hash, domain| hash.part(domain.as_bytes())).part(b"");
     }
     let _ = write!(mark, " {:016x}", hash.finish());

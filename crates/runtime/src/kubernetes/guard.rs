@@ -6,7 +6,8 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::{
-    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
 use serde_json::{Map, Value};
 
@@ -18,12 +19,17 @@ const OURS: &str = "mailfailover.io/";
 const LABELS: [&str; 3] =
     ["app.kubernetes.io/managed-by", "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by"];
 
+/// Field of `fieldsV1` that an annotation with a request is.
+const REQUEST_FIELD: &str = "f:mailfailover.io/request";
+/// Bound on the managers that are kept. One manager at a time owns an annotation, or several that agree.
+const MAX_MANAGERS: usize = 4;
+
 /// Object, or its metadata and the error of the rest.
 ///
 /// Unlike kube's `DeserializeGuard`, the error names the path: without it, "invalid type: string, expected i32" leaves
 /// the user to guess. Of the metadata, annotations and labels of others, managed fields and
 /// finalizers are skipped while they are read, so that nobody fills the memory with them
-/// (ADR-0092).
+/// (ADR-0092). Of the managed fields stay the managers of an annotation with a request.
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Invalid>);
 
@@ -64,6 +70,11 @@ enum Level {
     Metadata,
     Annotations,
     Labels,
+    ManagedFields,
+    Manager,
+    Fields,
+    FieldsOfMetadata,
+    FieldsOfAnnotations,
 }
 
 impl Level {
@@ -71,9 +82,14 @@ impl Level {
     fn skips(self, key: &str) -> bool {
         match self {
             Self::Object => false,
-            Self::Metadata => matches!(key, "managedFields" | "finalizers"),
+            Self::Metadata => key == "finalizers",
             Self::Annotations => !key.starts_with(OURS),
             Self::Labels => !key.starts_with(OURS) && !LABELS.contains(&key),
+            Self::ManagedFields => true,
+            Self::Manager => !matches!(key, "manager" | "fieldsV1"),
+            Self::Fields => key != "f:metadata",
+            Self::FieldsOfMetadata => key != "f:annotations",
+            Self::FieldsOfAnnotations => key != REQUEST_FIELD,
         }
     }
 
@@ -83,6 +99,10 @@ impl Level {
             (Self::Object, "metadata") => Some(Self::Metadata),
             (Self::Metadata, "annotations") => Some(Self::Annotations),
             (Self::Metadata, "labels") => Some(Self::Labels),
+            (Self::Metadata, "managedFields") => Some(Self::ManagedFields),
+            (Self::Manager, "fieldsV1") => Some(Self::Fields),
+            (Self::Fields, "f:metadata") => Some(Self::FieldsOfMetadata),
+            (Self::FieldsOfMetadata, "f:annotations") => Some(Self::FieldsOfAnnotations),
             _ => None,
         }
     }
@@ -114,9 +134,26 @@ impl<'de> Visitor<'de> for Level {
                 Some(below) => map.next_value_seed(below)?,
                 None => map.next_value()?,
             };
-            kept.insert(key, value);
+            // Managed fields that nothing reads are none.
+            if value.as_array().is_none_or(|list| !list.is_empty() || key != "managedFields") {
+                kept.insert(key, value);
+            }
         }
         Ok(Value::Object(kept))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        if !matches!(self, Self::ManagedFields) {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        }
+        let mut kept = vec![];
+        while let Some(entry) = list.next_element_seed(Self::Manager)? {
+            let annotations = entry.pointer("/fieldsV1/f:metadata/f:annotations").and_then(Value::as_object);
+            if annotations.is_some_and(|fields| !fields.is_empty()) && kept.len() < MAX_MANAGERS {
+                kept.push(entry);
+            }
+        }
+        Ok(Value::Array(kept))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -217,6 +254,20 @@ mod tests {
         assert_eq!(metadata.owner_references.as_ref().map(Vec::len), Some(1));
         let nothing: Guarded<SendingBackend> = serde_json::from_value(with_nothing).expect("an object");
         assert_eq!(nothing.meta().annotations, None);
+    }
+
+    #[test]
+    fn of_the_managed_fields_stays_who_set_a_request() {
+        let fields = |annotation: &str| json!({"f:metadata": {"f:annotations": {".": {}, annotation: {}}, "f:labels": {"f:x": {}}}, "f:spec": {}});
+        let object = json!({"metadata": {"namespace": "mail", "name": "relay", "managedFields": [
+            {"manager": "kubectl-client-side-apply", "operation": "Update", "fieldsV1": fields("f:x")},
+            {"manager": "kubectl-annotate", "operation": "Update", "time": "2026-11-30T12:00:00Z", "fieldsV1": fields(REQUEST_FIELD)},
+            {"manager": "mail-failover-status", "subresource": "status", "fieldsV1": {"f:status": {}}}]}});
+        let backend: Guarded<SendingBackend> = serde_json::from_value(object).expect("an object");
+        let kept = serde_json::to_value(backend.meta().managed_fields.as_ref().expect("one")).expect("JSON");
+        let expected = json!([{"manager": "kubectl-annotate",
+            "fieldsV1": {"f:metadata": {"f:annotations": {REQUEST_FIELD: {}}}}}]);
+        assert_eq!(kept, expected);
     }
 
     #[test]

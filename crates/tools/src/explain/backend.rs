@@ -7,7 +7,7 @@ use super::text::{ago, section};
 use mail_failover_api::{Health, MailRoute, ProbeStatus, SendingBackend, SendingBackendStatus};
 use mail_failover_core::engine::DELIVERIES;
 use mail_failover_core::model::text::visible;
-use mail_failover_core::model::{EvidenceClass, ObjectKey, Timestamp};
+use mail_failover_core::model::{EvidenceClass, LoginReference, ObjectKey, Timestamp};
 use mail_failover_resolve::request::Remedy;
 use mail_failover_resolve::time::timestamp;
 
@@ -162,8 +162,10 @@ fn commands(
     if let Some(auth) = auth.filter(|_| reason == EvidenceClass::AuthenticationRefused.as_str()) {
         commands.push(format!(
             "renew the login: kubectl -n {namespace} create secret generic {} --type kubernetes.io/basic-auth \
-             --from-literal=username=USER --from-literal=password=PASSWORD --dry-run=client -o yaml | kubectl apply -f -",
-            auth.secret_ref.name
+             --from-literal={}=USER --from-literal={}=PASSWORD --dry-run=client -o yaml | kubectl apply -f -",
+            auth.secret_ref.name,
+            auth.secret_ref.username_key.as_deref().unwrap_or(LoginReference::USERNAME_KEY),
+            auth.secret_ref.password_key.as_deref().unwrap_or(LoginReference::PASSWORD_KEY),
         ));
     }
     if let Some(smtp) = object.spec.smtp.as_ref().filter(|_| reason == EvidenceClass::CertificateInvalid.as_str()) {

@@ -17,7 +17,8 @@ use mail_failover_core::model::{
     Backend, Login, Member, ObjectKey, Policy, Probe, Route, ServicePort, SharedError, Timestamp,
 };
 use mail_failover_resolve::{
-    self as resolve, CaKey, CaKind, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved, certificates,
+    self as resolve, CaKey, CaKind, LoginKey, Lookup, Presumed, ReadProblem, Rejection, ServiceProblem, Unresolved,
+    certificates,
 };
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -248,7 +249,7 @@ impl<'a> CoreObjects<'a> {
 struct UnreadableObject(#[source] serde_json::Error);
 
 impl Lookup for CoreObjects<'_> {
-    fn login(&self, key: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, key: &LoginKey) -> Result<Login, ReadProblem> {
         // Whether the Secret is there, and whole, is `SecretWithoutLogin`'s to say: agents need it as well.
         Presumed.login(key)
     }

@@ -6,7 +6,9 @@ use kube::ResourceExt;
 
 use crate::manifests::Objects;
 use mail_failover_core::model::{Backend, Login, ObjectKey, Policy, Route, ServicePort, Thresholds};
-use mail_failover_resolve::{self as resolve, CaKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved};
+use mail_failover_resolve::{
+    self as resolve, CaKey, LoginKey, Lookup, ReadProblem, Rejection, ServiceProblem, Unresolved,
+};
 
 /// Backends and routes of a simulation, checked, with every reference resolved.
 #[derive(Clone, Debug, Default)]
@@ -248,7 +250,7 @@ impl Lookup for AsGiven {
         Ok(Arc::from([]))
     }
 
-    fn login(&self, _: &ObjectKey) -> Result<Login, ReadProblem> {
+    fn login(&self, _: &LoginKey) -> Result<Login, ReadProblem> {
         Ok(Login::new("", ""))
     }
 

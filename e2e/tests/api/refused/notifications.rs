@@ -79,9 +79,9 @@ pub const NOTIFICATIONS: &[(&str, &str, &str)] = &[
         "spec.notifications.receivers[0].occasions in body should have at least 1 items",
     ),
     (
-        "with a receiver of 9 occasions",
-        "{notifications: {receivers: [{name: a, type: Slack, secretRef: {name: s}, occasions: [Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover]}]}}",
-        "spec.notifications.receivers[0].occasions: Too many: 9: must have at most 8 items",
+        "with a receiver of 17 occasions",
+        "{notifications: {receivers: [{name: a, type: Slack, secretRef: {name: s}, occasions: [Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover, Failover]}]}}",
+        "spec.notifications.receivers[0].occasions: Too many: 17: must have at most 16 items",
     ),
     (
         "with an occasion that stands there twice",

@@ -4,7 +4,7 @@ use crate::lint::finding::ManifestFindings;
 use crate::lint::set::{ObjectSet, UsableRoute};
 use crate::manifests::Manifest;
 use mail_failover_api as api;
-use mail_failover_core::model::{Destination, ObjectKey, TlsMode};
+use mail_failover_core::model::{Destination, LoginReference, ObjectKey, TlsMode};
 use mail_failover_resolve::login_key;
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -182,10 +182,14 @@ fn auth(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
             findings.add(&AUTH_UNUSED, entry.manifest, field, message, remedy);
         }
         if let Some(secret) = set.core("Secret", &key.sibling(auth.secret_ref.name.as_str())) {
-            for part in ["username", "password"].into_iter().filter(|part| !has_key(secret, part)) {
+            let username = auth.secret_ref.username_key.as_deref().unwrap_or(LoginReference::USERNAME_KEY);
+            let password = auth.secret_ref.password_key.as_deref().unwrap_or(LoginReference::PASSWORD_KEY);
+            for part in [username, password].into_iter().filter(|part| !has_key(secret, part)) {
                 let message = format!("Secret {} has no key {part}", auth.secret_ref.name);
-                let remedy = "give it the keys username and password";
-                findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, remedy);
+                let remedy = format!(
+                    "give it the keys {username} and {password}, or name others by usernameKey and passwordKey"
+                );
+                findings.add(&SECRET_WITHOUT_LOGIN, entry.manifest, &format!("{field}.secretRef"), message, &remedy);
             }
         }
         let Some(backend) = &entry.model else { continue };

@@ -58,7 +58,7 @@ fn identities(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     let Some(index) = view.spec.outputs.iter().position(|output| output.service.is_some()) else { return };
     let field = format!("spec.outputs[{index}].service");
     let remedy = "use the output `agent`, with the agent beside Postfix or with `mail-failover relay`: both know each backend's login and name";
-    let logins: BTreeSet<_> = view.in_service().map(|placed| placed.backend.secret.as_deref()).collect();
+    let logins: BTreeSet<_> = view.in_service().map(|placed| placed.backend.secret.as_ref()).collect();
     if logins.len() > 1 {
         let logins: Vec<_> =
             logins.iter().map(|login| login.map_or("none".to_owned(), |name| format!("Secret {name}"))).collect();

@@ -1,0 +1,233 @@
+//! `make demo-drill`: the primary is refused although it works, and mail flows on.
+//!
+//! Two providers, a real API server, the operator, and `mail-failover relay` between them and an application that sends
+//! all the time. Three drills: one that goes as it should, one whose operator dies in the middle, and one in which the
+//! standby turns out to be broken. The exit code is 0 only if the application was never refused a message, each of its
+//! messages is at one provider exactly once, and each drill ended as it must. It leaves nothing running, also after
+//! Ctrl-C.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mail_failover_e2e::control_plane::install_crds;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, wait_active};
+use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Stored};
+use mail_failover_e2e::mail::server::{Fault, Options, SmtpServer};
+use mail_failover_e2e::mail::statistics::human;
+use mail_failover_e2e::operator;
+use mail_failover_e2e::process::Process;
+use mail_failover_e2e::standalone;
+use mail_failover_e2e::story::Ink;
+use mail_failover_e2e::test_env::TestEnv;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+const ROUTE: &str = "orders";
+const CONFIG_MAP: &str = "orders-agent";
+const FIRST: (&str, Ipv4Addr) = ("ses-eu", Ipv4Addr::new(192, 0, 2, 11));
+const SECOND: (&str, Ipv4Addr) = ("sendgrid", Ipv4Addr::new(192, 0, 2, 12));
+/// The address at which the relay takes mail.
+const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 2525);
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 8026);
+const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 8028);
+/// Messages sent per second.
+const PACE: u32 = 20;
+/// More messages than the demonstration has time for.
+const ENOUGH: usize = 100_000;
+/// Messages that a provider gets before the next step.
+const MEANWHILE: usize = 25;
+/// The time limit of each step.
+const WITHIN: Duration = Duration::from_mins(2);
+
+fn main() -> ExitCode {
+    standalone::run("the demo", async |env| demonstrate(env).await)
+}
+
+async fn demonstrate(env: Arc<TestEnv>) -> Result<()> {
+    let (first, second) = (provider(FIRST).await?, provider(SECOND).await?);
+    println!("Two providers: {} at {} and {} at {}.", FIRST.0, first.address(), SECOND.0, second.address());
+    install_crds(&env.client()).await?;
+    let operator = env.start_operator("demo", &QUICK_LEASE)?;
+    println!("{}", Ink::Command.on("$ mail-failover run"));
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    env.apply(&manifests(&first, &second)).await?;
+    wait_active(&env, ROUTE, FIRST.0).await?;
+    let relay = start_relay(&env)?;
+    eventually(WAIT_TIMEOUT, "the relay to be ready", async || Ok(operator::get(HEALTH, "/readyz").await.ok()))
+        .await
+        .with_context(|| relay.log_tail(15))?;
+    let mut options = LoadOptions::new(RELAY, ENOUGH, "app@shop.example");
+    options.per_second = Some(PACE);
+    let load = Load::start(options);
+    load.wait_accepted(MEANWHILE, WITHIN).await?;
+    println!("The relay is ready, and the application sends {PACE} messages a second.\n");
+
+    println!("{}", Ink::Heading.on("A drill"));
+    let before = last_passed(&env).await?;
+    let begun = begin(&env, "demo-1", "5m", &first, &second).await?;
+    let at = passed_after(&env, before.as_deref()).await?;
+    wait_active(&env, ROUTE, FIRST.0).await?;
+    wait_refusing(false).await?;
+    first.wait_for_received(first.received_count() + MEANWHILE, WITHIN).await?;
+    println!("  over after {}, and mail leaves by {} again; passed at {at}", human(begun.elapsed()), FIRST.0);
+
+    println!("{}", Ink::Heading.on("A drill whose operator dies"));
+    let begun = begin(&env, "demo-2", "20s", &first, &second).await?;
+    operator.kill();
+    println!("{}", Ink::Bad.on("  the operator is gone, and nobody takes the drill away"));
+    wait_refusing(false).await?;
+    println!("  the relay has ended it by itself, {} after it began", human(begun.elapsed()));
+    let operator = env.start_operator("demo-again", &QUICK_LEASE)?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
+    wait_active(&env, ROUTE, FIRST.0).await?;
+    wait_idle(&env).await?;
+
+    println!("{}", Ink::Heading.on("A drill that finds a broken standby"));
+    begin(&env, "demo-3", "5m", &first, &second).await?;
+    let count = first.received_count();
+    second.set_fault(Fault::Refuse).await?;
+    second.retire_sessions();
+    let broken = Instant::now();
+    println!("{}", Ink::Bad.on(&format!("  {}: the process is gone: connections are refused", SECOND.0)));
+    first.wait_for_received(count + 1, WITHIN).await.context("no mail by the refused provider")?;
+    println!("  the next message leaves by {} after {}, drill or not", FIRST.0, human(broken.elapsed()));
+    wait_refusing(false).await?;
+    second.repair().await?;
+    wait_active(&env, ROUTE, FIRST.0).await?;
+    first.wait_for_received(first.received_count() + MEANWHILE, WITHIN).await?;
+    let failed = latest(&env).await?;
+    println!("  the operator says: {}", failed["message"].as_str().unwrap_or("nothing"));
+
+    sleep(Duration::from_millis(500)).await;
+    let sent = load.stop(WITHIN).await?;
+    let nothing = std::collections::BTreeSet::new();
+    let account = Account::of(&sent.accepted, &Stored::by(&[&first, &second]), &nothing, &nothing);
+    println!("\n{}", Ink::Heading.on("Messages"));
+    println!("  accepted    {:>6}   each with the answer of a provider", account.accepted);
+    println!("  refused     {:>6}   {}", sent.refusals, sent.last_refusal.unwrap_or_default());
+    println!("  lost        {:>6}", account.lost.len());
+    println!("  twice       {:>6}", account.duplicated);
+    for (server, count) in &account.by_server {
+        println!("  {server:<10}  {count:>6}   received");
+    }
+    for line in
+        operator::get(METRICS, "/metrics").await?.lines().filter(|line| line.starts_with("mail_failover_relay_drill"))
+    {
+        println!("  {line}");
+    }
+    ensure!(sent.refusals == 0, "the application was refused {} messages", sent.refusals);
+    ensure!(account.lost.is_empty() && account.duplicated == 0, "{account:?}");
+    relay.signal(rustix::process::Signal::TERM)?;
+    ensure!(relay.wait(WAIT_TIMEOUT).await?.success(), "the relay did not end in order: {}", relay.log_tail(15));
+    operator.terminate(WAIT_TIMEOUT).await?;
+    println!(
+        "\n{}",
+        Ink::Good
+            .on("Three drills, and the application has seen none of them. Everything started here is stopped again.")
+    );
+    Ok(())
+}
+
+/// Asks for a drill, and returns when mail leaves by the second provider and the first one gets none.
+async fn begin(env: &TestEnv, id: &str, lasting: &str, first: &SmtpServer, second: &SmtpServer) -> Result<Instant> {
+    let request = json!({"id": id, "action": "Drill", "mode": "Blocked", "for": lasting, "force": true}).to_string();
+    let annotation = format!("mailfailover.io/request={request}");
+    println!("{}", Ink::Command.on(&format!("$ kubectl annotate --overwrite mailroute {ROUTE} '{annotation}'")));
+    env.kubectl(&["annotate", "--overwrite", "mailroute", ROUTE, &annotation]).await?;
+    let asked = Instant::now();
+    wait_refusing(true).await?;
+    println!("  the relay refuses {} after {}, although it works", FIRST.0, human(asked.elapsed()));
+    let begun = Instant::now();
+    // What was on its way ends where it was going.
+    sleep(Duration::from_millis(500)).await;
+    let (none, some) = (first.received_count(), second.received_count());
+    second.wait_for_received(some + MEANWHILE, WITHIN).await.context("no mail by the standby")?;
+    let by_first = first.received_count() - none;
+    ensure!(by_first == 0, "{} got {by_first} messages during the drill", FIRST.0);
+    println!("  {MEANWHILE} messages have left by {}, and none by {}", SECOND.0, FIRST.0);
+    Ok(begun)
+}
+
+/// Waits until the relay refuses the first provider, or does no longer.
+async fn wait_refusing(is_refusing: bool) -> Result<()> {
+    let line = format!("mail_failover_relay_drill_refusing{{backend=\"{}\"}} {}", FIRST.0, u8::from(is_refusing));
+    eventually(WITHIN, &line, async || {
+        let metrics = operator::get(METRICS, "/metrics").await?;
+        Ok(metrics.lines().any(|have| have == line).then_some(()))
+    })
+    .await
+}
+
+async fn drills(env: &TestEnv) -> Result<Value> {
+    let text = env.kubectl(&["get", "mailroute", ROUTE, "--output=json"]).await?;
+    let route: Value = serde_json::from_str(&text)?;
+    Ok(route["status"]["drills"].clone())
+}
+
+/// The latest drill that is over.
+async fn latest(env: &TestEnv) -> Result<Value> {
+    wait_idle(env).await?;
+    Ok(drills(env).await?["history"][0].clone())
+}
+
+async fn last_passed(env: &TestEnv) -> Result<Option<String>> {
+    Ok(drills(env).await?["lastPassedAt"].as_str().map(str::to_owned))
+}
+
+async fn wait_idle(env: &TestEnv) -> Result<()> {
+    eventually(WITHIN, "the drill to be over", async || Ok(drills(env).await?["running"].is_null().then_some(()))).await
+}
+
+/// Waits until a drill has passed after the one that passed at this time. Returns the time.
+async fn passed_after(env: &TestEnv, before: Option<&str>) -> Result<String> {
+    wait_idle(env).await?;
+    let status = drills(env).await?;
+    match status["lastPassedAt"].as_str().filter(|at| Some(*at) != before) {
+        Some(at) => Ok(at.to_owned()),
+        None => bail!("the drill has not passed: {status}"),
+    }
+}
+
+async fn provider((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
+    Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
+}
+
+fn manifests(first: &SmtpServer, second: &SmtpServer) -> String {
+    let kind = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let backend = |server: &SmtpServer| {
+        let smtp = json!({"host": server.address().ip().to_string(), "port": server.address().port(), "tls": {"mode": "None"}});
+        let probe = json!({"name": "smtp", "interval": "1s", "timeout": "900ms", "smtp": {}});
+        kind("SendingBackend", server.name(), json!({"smtp": smtp, "probes": [probe]}))
+    };
+    let policy = json!({"failure": {"consecutive": 3}, "recovery": {"consecutive": 3},
+        "hold": {"cooldown": "0s", "minimumStay": "0s", "budget": {"switches": 10, "per": "1s"}}, "failback": {"after": "1s"},
+        "drills": {"mode": "Blocked", "stay": "5s", "budget": {"drills": 5, "per": "1m"}}});
+    let route = json!({"policyRef": {"name": "quick"}, "backends": [{"name": FIRST.0}, {"name": SECOND.0}],
+        "outputs": [{"agent": {"configMap": CONFIG_MAP}}]});
+    let objects =
+        [backend(first), backend(second), kind("FailoverPolicy", "quick", policy), kind("MailRoute", ROUTE, route)];
+    objects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
+}
+
+fn start_relay(env: &TestEnv) -> Result<Process> {
+    let folder = env.folder().join("relay");
+    std::fs::create_dir_all(&folder)?;
+    let mut command = Command::new(operator::program()?);
+    command
+        .args(["relay", "run", "--allow-network", "192.0.2.0/24", "--hostname", "mail-relay.shop.example"])
+        .args(["--config-map", &format!("{}/{CONFIG_MAP}", env.namespace()), "--smtp-address", &RELAY.to_string()])
+        .args(["--listen-address", &METRICS.to_string(), "--health-listen-address", &HEALTH.to_string()])
+        .arg("--kubeconfig")
+        .arg(env.kubeconfig())
+        .arg("--state-directory")
+        .arg(folder.join("state"));
+    println!(
+        "{}",
+        Ink::Command.on(&format!("$ mail-failover relay run --config-map {}/{CONFIG_MAP} …", env.namespace()))
+    );
+    Process::start("the relay", &mut command, &folder.join("relay.log"))
+}

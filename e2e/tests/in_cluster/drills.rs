@@ -1,0 +1,87 @@
+//! Trials of drills on a real node: mail flows through Postfix and the agent while the primary is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mail_failover_e2e::environment::exhaustive;
+use mail_failover_e2e::eventually::eventually;
+use mail_failover_e2e::in_cluster::installation::ensure_installed;
+use mail_failover_e2e::in_cluster::shop::Shop;
+use mail_failover_e2e::suite::{Trial, trial};
+use mail_failover_e2e::test_env::TestEnv;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// Drills in a row: as many in `make test-all`.
+const DRILLS: (usize, usize) = (1, 20);
+/// Messages sent per second.
+const PER_SECOND: u32 = 25;
+/// Messages that the standby carries in each drill, and the primary between two.
+const MEANWHILE: usize = 50;
+/// A time limit for all of one drill.
+const WITHIN: Duration = Duration::from_mins(3);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "an application's mail leaves through Postfix and the agent while drills refuse the primary: each passes, and no message is refused or lost",
+            drills,
+        )
+        .needs_own_node(),
+    ]
+}
+
+async fn drills(env: Arc<TestEnv>) -> Result<()> {
+    ensure_installed(&env).await?;
+    let shop = Shop::open_with(env, |object| {
+        if object["kind"] == "FailoverPolicy" {
+            let budget = json!({ "drills": 5, "per": "1s" });
+            object["spec"]["drills"] = json!({ "mode": "Blocked", "stay": "5s", "budget": budget });
+        }
+    })
+    .await?;
+    let application = shop.start_application(PER_SECOND).await?;
+    for number in 1..=exhaustive(DRILLS.0, DRILLS.1) {
+        let what = || format!("drill {number}");
+        shop.wait_stored("a", MEANWHILE).await.with_context(what)?;
+        let before = status(&shop).await?["lastPassedAt"].clone();
+        let request = json!({ "id": format!("drill-{number}"), "action": "Drill", "mode": "Blocked", "for": "5m", "force": true });
+        let annotation = format!("mailfailover.io/request={request}");
+        shop.env.kubectl(&["annotate", "--overwrite", "mailroute", "orders", &annotation]).await?;
+        wait(&shop, "the drill to begin", |drills| !drills["running"].is_null()).await.with_context(what)?;
+        shop.wait_stored("b", MEANWHILE).await.with_context(what)?;
+        // From the decision on the primary gets nothing either. What was on its way has ended long ago.
+        let none = shop.record("a")?.len();
+        let is_running = !status(&shop).await?["running"].is_null();
+        let by_primary = shop.record("a")?.len() - none;
+        ensure!(!is_running || by_primary == 0, "drill {number}: the primary got {by_primary} messages");
+        wait(&shop, "the drill to be over", |drills| drills["running"].is_null()).await.with_context(what)?;
+        let drills = status(&shop).await?;
+        ensure!(!drills["lastPassedAt"].is_null() && drills["lastPassedAt"] != before, "drill {number}: {drills}");
+        shop.wait_active("a").await.with_context(what)?;
+    }
+    shop.wait_stored("a", MEANWHILE).await?;
+    let said = application.finish(0).await?;
+    shop.wait_drained().await?;
+    // Providers record a message before they acknowledge it.
+    sleep(Duration::from_secs(1)).await;
+    let account = shop.account()?;
+    eprintln!("{said:?}; {account:?}");
+    ensure!(said.is_smooth(), "{said:?}");
+    ensure!(account.accepted == said.accepted && account.delivered == said.accepted, "{account:?}");
+    ensure!(account.lost.is_empty(), "{account:?}");
+    // Both providers work: nothing ends in the middle of a message.
+    ensure!(account.extra_copies == 0, "{account:?}");
+    Ok(())
+}
+
+async fn status(shop: &Shop) -> Result<Value> {
+    let text = shop.env.kubectl(&["get", "mailroute", "orders", "--output=json"]).await?;
+    let route: Value = serde_json::from_str(&text)?;
+    Ok(route["status"]["drills"].clone())
+}
+
+async fn wait(shop: &Shop, what: &str, is_so: fn(&Value) -> bool) -> Result<()> {
+    eventually(WITHIN, what, async || Ok(is_so(&status(shop).await?).then_some(()))).await
+}
