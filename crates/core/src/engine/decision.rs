@@ -503,6 +503,10 @@ impl<'a> DecisionBuilder<'a> {
         self.memory.held_by = self.hold.map(|hold| hold.reason);
         self.memory.held_until = self.hold.and_then(|hold| hold.until);
         drill::begin_due(&mut self);
+        if let Some(begun) = self.memory.drill.as_mut().filter(|_| self.before.drill.is_none()) {
+            // It was asked for before this decision was made: mail returns to where this decision leads.
+            (begun.shares, begun.since) = (self.memory.shares.clone(), self.memory.since);
+        }
         let ends = [
             self.hold.and_then(|hold| hold.until),
             self.memory.pause.as_ref().and_then(|pause| pause.until),

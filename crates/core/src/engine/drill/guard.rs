@@ -215,6 +215,9 @@ fn sound(
         }
     }
     let lead = memory.lead().ok_or(DrillRefused::NotPreferred(State::Unknown.as_str()))?;
+    if !ranked.iter().any(|candidate| candidate.name == *lead && candidate.is_sound()) {
+        return Err(DrillRefused::Unhealthy { name: lead.clone(), state: "out of service" });
+    }
     let others: Vec<&Candidate> =
         ranked.iter().copied().filter(|candidate| candidate.is_sound() && candidate.name != *lead).collect();
     let standby = others.first().ok_or(DrillRefused::NoStandby)?;
