@@ -307,7 +307,7 @@ mod tests {
             assert!(!text.advice.is_empty() && titles.insert(text.title.clone()), "{}", text.title);
             assert!(!text.plain().contains(['\u{202e}', '\u{1b}']));
         }
-        assert_eq!(titles.len(), 10);
+        assert_eq!(titles.len(), 11);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn a_defect_names_its_field() {
         (json!({ "schedule": "0 4 * * 1", "timeZone": "Europe/Atlantis" }), "spec.drills.timeZone", "Europe/Berlin"),
         (json!({ "stay": "10m" }), "spec.drills.stay", "not shorter"),
         (json!({ "schedule": "0 4 * * 1", "within": "5m" }), "spec.drills.longest", "within its window"),
-        (json!({ "longest": "2h" }), "spec.drills.longest", "1h"),
+        (json!({ "longest": "2h" }), "spec.drills.longest", "3600s"),
         (json!({ "budget": { "drills": 6, "per": "1h" } }), "spec.drills.budget.drills", "5"),
     ] {
         let Rejection { message, .. } = resolved(spec).unwrap_err();

@@ -157,7 +157,7 @@ mod tests {
     fn a_receiver_has_the_providers_address_and_all_occasions_by_default() {
         let pager = resolved(&json!({"name": "a", "type": "PagerDuty", "secretRef": {"name": "s"}})).unwrap();
         assert_eq!(pager.kind, ReceiverKind::PagerDuty { url: PAGER_DUTY.into() });
-        assert_eq!((pager.occasions.len(), pager.minimum), (8, Severity::Info));
+        assert_eq!((pager.occasions.len(), pager.minimum), (11, Severity::Info));
         let eu = json!({"name": "a", "type": "Opsgenie", "secretRef": {"name": "s"}, "url": "https://api.eu.opsgenie.com/",
             "occasions": ["NoneHealthy"], "minimum": "Critical"});
         let eu = resolved(&eu).unwrap();
