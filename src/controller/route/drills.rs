@@ -10,6 +10,7 @@ use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::time::{micro_time, timestamp};
 
 use super::{RouteContext, RouteEntry};
+use crate::controller::backend::BackendEntry;
 use crate::controller::events::EventReason;
 
 /// Reason of transitions that drills make, in `status.history`.
@@ -60,7 +61,7 @@ impl RouteEntry {
         let verdict = standby.and_then(|entry| entry.evidence.verdict(self.thresholds(), cx.now));
         DrillSights {
             times: times.collect(),
-            rounds: standby.map(|entry| entry.whole_rounds()).unwrap_or_default(),
+            rounds: standby.map(BackendEntry::whole_rounds).unwrap_or_default(),
             observers: verdict.map(|verdict| verdict.observers).unwrap_or_default(),
         }
     }

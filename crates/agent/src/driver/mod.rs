@@ -485,7 +485,7 @@ impl Driver {
         match cause {
             Cause::Opened { .. } => tracing::warn!(number, %cause, ?gained, ?lost, "{text}"),
             Cause::Start | Cause::Operator | Cause::Drill { .. } => {
-                tracing::info!(number, %cause, ?gained, ?lost, "{text}")
+                tracing::info!(number, %cause, ?gained, ?lost, "{text}");
             }
         }
         self.outputs.metrics.ordered(&order);

@@ -202,13 +202,12 @@ fn sound(
     for candidate in ranked.iter().filter(|candidate| !is_excluded(candidate)) {
         let name = candidate.name.clone();
         match (candidate.eligibility, candidate.health) {
-            // Out of service by a person: planned, and no trouble.
-            (Eligibility::Suspended | Eligibility::Excluded(_), _) => {}
             (Eligibility::Unusable, _) => return Err(DrillRefused::Unhealthy { name, state: "missing or unusable" }),
             (Eligibility::InService, Health::Healthy) if candidate.is_throttled => {
                 return Err(DrillRefused::Throttled(name));
             }
-            (Eligibility::InService, Health::Healthy) => {}
+            // Out of service by a person is planned, and no trouble.
+            (Eligibility::Suspended | Eligibility::Excluded(_), _) | (Eligibility::InService, Health::Healthy) => {}
             (Eligibility::InService, Health::Degraded | Health::Unknown | Health::Unhealthy) => {
                 return Err(DrillRefused::Unhealthy { name, state: candidate.health.as_str() });
             }

@@ -151,7 +151,7 @@ pub(super) enum Advance {
     Goes(Box<Decision>),
     /// The ordinary decision follows, with this memory.
     Rests {
-        memory: Memory,
+        memory: Box<Memory>,
         /// True if a drill has ended just now.
         is_over: bool,
         timeout: Option<Timestamp>,
@@ -186,7 +186,7 @@ impl Memory {
 /// Advances the drill under way, if there is one.
 pub(super) fn advance(situation: &Situation<'_>, memory: &Memory) -> Advance {
     match &memory.drill {
-        None => Advance::Rests { memory: memory.clone(), is_over: false, timeout: None },
+        None => Advance::Rests { memory: Box::new(memory.clone()), is_over: false, timeout: None },
         Some(Drill { ending: Some(ending), .. }) => restore(situation, memory, ending),
         Some(drill) => go_on(situation, memory, drill.clone()),
     }
@@ -194,7 +194,7 @@ pub(super) fn advance(situation: &Situation<'_>, memory: &Memory) -> Advance {
 
 /// Waits until every output leads back.
 fn restore(situation: &Situation<'_>, memory: &Memory, ending: &DrillEnding) -> Advance {
-    let (mut memory, deadline) = (memory.clone(), ending.at + RESTORE_LIMIT);
+    let (mut memory, deadline) = (Box::new(memory.clone()), ending.at + RESTORE_LIMIT);
     let Some(inputs) = situation.drill else { return Advance::Rests { memory, is_over: false, timeout: None } };
     let restored_at = inputs.times_of(ending.transition).and_then(|times| times.applied_at);
     let is_overtaken = memory.last_transition().is_some_and(|last| last.id > ending.transition);
@@ -221,7 +221,7 @@ fn go_on(situation: &Situation<'_>, memory: &Memory, mut drill: Drill) -> Advanc
     }
     (drill.shares, drill.since) = (real.memory.shares.clone(), real.memory.since);
     if drill.mode == DrillMode::Shadow {
-        return shadow(&inputs, memory, drill, real, now);
+        return shadow(&inputs, memory, &drill, real, now);
     }
     let policy = situation.policy;
     let interval = situation.candidate(&drill.backend).and_then(|candidate| candidate.probe_interval);
@@ -273,19 +273,19 @@ fn decide_as_if_failed(
 }
 
 /// Waits for a whole round of every probe of the standby.
-fn shadow(inputs: &DrillInputs<'_>, memory: &Memory, drill: Drill, real: Decision, now: Timestamp) -> Advance {
+fn shadow(inputs: &DrillInputs<'_>, memory: &Memory, drill: &Drill, real: Decision, now: Timestamp) -> Advance {
     let period = inputs.rounds.iter().map(|round| round.period).max().unwrap_or_default();
     // Every other replica has made a round by then, and its verdict is here.
     let settled_at = drill.started_at + period;
-    match record::judge_shadow(&drill, inputs, now >= settled_at) {
-        Some((outcome, reason, message)) => end(memory, &drill, outcome, reason, message, now),
+    match record::judge_shadow(drill, inputs, now >= settled_at) {
+        Some((outcome, reason, message)) => end(memory, drill, outcome, reason, message, now),
         None if now >= drill.until => {
             let message = format!("not every probe of {} has ended a whole round in time", drill.standby);
-            end(memory, &drill, DrillOutcome::Failed, "NotObserved", message, now)
+            end(memory, drill, DrillOutcome::Failed, "NotObserved", message, now)
         }
         None => {
             let timeout = [settled_at, drill.until].into_iter().filter(|at| *at > now).min();
-            led(&drill, real, memory, None, timeout)
+            led(drill, real, memory, None, timeout)
         }
     }
 }
@@ -301,18 +301,15 @@ fn led(
     let mut decision = real;
     let memory = &mut decision.memory;
     memory.drill = Some(drill.clone());
-    let transition = match moved {
-        Some((transition, shares)) => {
-            memory.shares = shares;
-            memory.remember(transition.clone());
-            Some(transition)
+    let transition = if let Some((transition, shares)) = moved {
+        memory.shares = shares;
+        memory.remember(transition.clone());
+        Some(transition)
+    } else {
+        if drill.transition.is_some() {
+            memory.shares.clone_from(&before.shares);
         }
-        None => {
-            if drill.transition.is_some() {
-                memory.shares.clone_from(&before.shares);
-            }
-            None
-        }
+        None
     };
     if let Some(decided_at) = drill.times.decided_at.filter(|_| drill.transition.is_some()) {
         memory.since = decided_at;
@@ -358,7 +355,7 @@ fn end(
     restored.drill = Some(drill.clone());
     if drill.transition.is_none() {
         record::conclude(&mut restored, outcome, reason, message, None, now);
-        return Advance::Rests { memory: restored, is_over: true, timeout: None };
+        return Advance::Rests { memory: Box::new(restored), is_over: true, timeout: None };
     }
     let transition = restored.next_transition_id();
     restored.remember(Transition {
@@ -372,7 +369,7 @@ fn end(
     });
     let ending = DrillEnding { outcome, reason: reason.into(), message, at: now, transition };
     restored.drill = Some(Drill { ending: Some(ending), ..drill.clone() });
-    Advance::Rests { memory: restored, is_over: false, timeout: Some(now + RESTORE_LIMIT) }
+    Advance::Rests { memory: Box::new(restored), is_over: false, timeout: Some(now + RESTORE_LIMIT) }
 }
 
 /// Begins the drill that is due by the policy's schedule, once the rest of the decision is made.
@@ -411,10 +408,10 @@ pub(super) fn begin_due(builder: &mut DecisionBuilder<'_>) {
         }
         Err(refused) => {
             builder.set_timeout(drift.at_wall(until));
-            match &refused {
-                DrillRefused::BudgetSpent(until) => builder.set_timeout(*until),
-                refused if refused.is_elsewhere() => builder.set_timeout(now + ASK_AGAIN),
-                _ => {}
+            if let DrillRefused::BudgetSpent(until) = &refused {
+                builder.set_timeout(*until);
+            } else if refused.is_elsewhere() {
+                builder.set_timeout(now + ASK_AGAIN);
             }
             let (reason, message) = (refused.reason().into(), refused.to_string());
             builder.memory.drills.waiting = Some(DrillWait { opened_at, until, reason, message });
