@@ -366,3 +366,12 @@ fn recipients_are_no_idle_commands() {
     }
     panic!("idle commands have a bound");
 }
+#[test]
+fn a_nul_in_content_is_refused_and_the_session_goes_on() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert_eq!(dialogue.codes("DATA\r\nx\r\n.\0\r\nMAIL FROM:<e@x.example>\r\n.\r\nNOOP\r\n"), ["354", "550", "250"]);
+    assert_eq!(dialogue.rejections, [Rejection::Content(ContentFault::Nul)]);
+    assert!(dialogue.messages.is_empty());
+}
+
