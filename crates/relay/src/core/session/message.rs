@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::answer::Answer;
 use super::super::command::{MailCommand, RecipientCommand};
 use super::super::content::{ContentFault, ContentReader};
+use super::super::trace::MAX_TRACE;
 use super::super::transaction::{Operation, Transaction, TransactionAction, TransactionInput, Way};
 use super::{Chunk, Rejection, Session, SessionAction, State, TransactionEnd};
 
@@ -12,7 +13,7 @@ use super::{Chunk, Rejection, Session, SessionAction, State, TransactionEnd};
 const GOOD_CHUNK: u64 = 1024;
 
 impl Session {
-    pub(super) fn mail(&mut self, now: Instant, mail: MailCommand) {
+    pub(super) fn mail(&mut self, now: Instant, mut mail: MailCommand) {
         if self.hello.is_none() {
             self.out_of_order(now, "5.5.1 EHLO comes first");
         } else if self.transaction.is_some() {
@@ -28,6 +29,8 @@ impl Session {
             self.say(code, text);
         } else {
             let domain = mail.domain();
+            // So much more may come to a backend than the application has said.
+            mail.needs.size = mail.needs.size.map(|size| size.saturating_add(MAX_TRACE));
             self.mail = Some(mail);
             self.begun_at = Some(now);
             self.state = State::Waiting;
