@@ -20,7 +20,7 @@ use super::command::MailCommand;
 use super::content::{ContentFault, ContentReader};
 use super::transaction::{Evidence, Operation, OperationResult, Transaction, TransactionBounds, TransactionInput, Way};
 
-/// Most commands that the server does not understand or refuses for their form.
+/// Most commands that the server does not understand or refuses for their form, since the last accepted message.
 const MAX_ERRORS: u32 = 20;
 /// Most refused logins.
 const MAX_LOGINS: u32 = 3;
@@ -239,6 +239,8 @@ pub struct Session {
     errors: u32,
     logins: u32,
     idle_commands: u32,
+    /// Recipients of the present message that were refused.
+    refused: u32,
 }
 
 impl Session {
@@ -268,6 +270,7 @@ impl Session {
             errors: 0,
             logins: 0,
             idle_commands: 0,
+            refused: 0,
         };
         if is_allowed || session.settings.has_logins {
             let greeting = format!("{} ESMTP mail-failover relay", session.settings.hostname);

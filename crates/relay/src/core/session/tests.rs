@@ -376,6 +376,62 @@ fn recipients_are_no_idle_commands() {
 }
 
 #[test]
+fn refused_recipients_are_no_idle_commands_either() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    for number in 0..500 {
+        assert_eq!(dialogue.codes(format!("RCPT TO:<nobody{number}@example.net>\r\n")), ["550"], "{number}");
+    }
+    // Nor are those beyond the bound on recipients.
+    dialogue.say("RCPT TO:<c@example.net>\r\n");
+    for number in 0..500 {
+        assert_eq!(dialogue.codes(format!("RCPT TO:<d{number}@example.net>\r\n")), ["452"], "{number}");
+    }
+    assert_eq!(dialogue.codes("DATA\r\nx\r\n.\r\n"), ["354", "250"]);
+    // They have a bound all the same.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\n");
+    let closed = (0..20_000).find(|_| dialogue.codes("RCPT TO:<nobody@example.net>\r\n") == ["421"]);
+    assert!(closed.is_some_and(|number| number > 5000), "{closed:?}");
+}
+
+#[test]
+fn small_chunks_of_a_message_are_no_idle_commands_and_empty_ones_are() {
+    let mut dialogue = Dialogue::with(SessionSettings { max_message: 10_000, ..settings() }, true);
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    for number in 0..1000 {
+        assert_eq!(dialogue.codes("BDAT 3\r\nx\r\n"), ["250"], "{number}");
+    }
+    assert_eq!(dialogue.codes("BDAT 0 LAST\r\n"), ["250"]);
+    assert_eq!(dialogue.messages[0].len(), 3000);
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert!((0..500).any(|_| dialogue.codes("BDAT 0\r\n") == ["421"]));
+    // Those that are refused are idle, too.
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\n");
+    assert!((0..500).any(|_| dialogue.codes("BDAT 3\r\nx\r\n") == ["421"]));
+}
+
+#[test]
+fn an_accepted_message_makes_good_for_errors_before_it() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\n");
+    for _ in 0..10 {
+        assert_eq!(dialogue.codes("FOO\r\n".repeat(15)).last().map(String::as_str), Some("500"));
+        dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+        assert_eq!(dialogue.codes("DATA\r\nx\r\n.\r\n"), ["354", "250"]);
+    }
+    // One that is begun and not sent does not.
+    for number in 0..10 {
+        dialogue.say("MAIL FROM:<a@shop.example>\r\nRSET\r\n");
+        if dialogue.codes("FOO\r\n".repeat(15)).last().map(String::as_str) == Some("421") {
+            assert_eq!(number, 1);
+            return;
+        }
+    }
+    panic!("errors have a bound");
+}
+
+#[test]
 fn a_nul_in_content_is_refused_and_the_session_goes_on() {
     let mut dialogue = Dialogue::new();
     dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
