@@ -234,6 +234,8 @@ pub struct ServerMetrics {
     pub turned_away: Counter,
     /// Connections that were closed because the application was silent or slow.
     pub timed_out: Counter,
+    /// Files of users that nobody can log in with.
+    pub unusable_users: Gauge,
     /// Octets of messages in memory.
     pub buffered_memory: Gauge,
     /// Octets of messages in files.
@@ -257,6 +259,11 @@ impl ServerMetrics {
             gave_way: register(registry, "connections_gave_way", "Idle connections that were closed for a new one"),
             turned_away: register(registry, "connections_turned_away", "Connections without a place for them"),
             timed_out: register(registry, "connections_timed_out", "Connections of applications that were silent"),
+            unusable_users: register(
+                registry,
+                "unusable_users",
+                "Files of --users-directory that hold no password; these users cannot log in",
+            ),
             buffered_memory: register(registry, "buffered_memory_bytes", "Messages under way in memory"),
             buffered_disk: register(registry, "buffered_disk_bytes", "Messages under way in files"),
             answers: register(registry, "transactions", "Transactions by the code of the last answer"),

@@ -28,6 +28,7 @@ use mail_failover_runtime::telemetry::{
     self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
 };
 use mail_failover_smtp::tls::TlsSetups;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -35,7 +36,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::{Accounts, AccountsError};
+use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
 use crate::buffer::{BufferBounds, Buffers};
@@ -58,6 +59,7 @@ const LOGINS_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds on waiting for applications.
 const CLIENT_BOUNDS: ClientBounds =
     ClientBounds { command: Duration::from_mins(5), pause: Duration::from_mins(1), content: Duration::from_mins(10) };
+
 
 const DRIVER: &str = "the driver";
 const STATE_WRITER: &str = "the writer of the state";
@@ -200,8 +202,10 @@ pub async fn serve(
     };
     let accounts = match arguments.users_directory.clone() {
         Some(folder) => {
-            let (sender, accounts) = watch::channel(Arc::new(Accounts::read(&folder)?));
-            tasks.spawn("the follower of users", follow_users(folder, sender));
+            let (sender, accounts) = watch::channel(Arc::default());
+            let mut users = Users::new(folder, sender, server_metrics.unusable_users.clone());
+            users.take(Accounts::read(&users.folder)?);
+            tasks.spawn("the follower of users", users.follow());
             Some(accounts)
         }
         None => None,
@@ -381,33 +385,85 @@ async fn look_at_logins(
     }
 }
 
-/// Reads the users again and again. While they cannot be read, the last good ones stay.
-async fn follow_users(folder: PathBuf, users: watch::Sender<Arc<Accounts>>) {
-    let mut told = String::new();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOGINS_PAUSE) => {}
-            () = users.closed() => return,
+/// Follower of the users, who are read again and again.
+struct Users {
+    folder: PathBuf,
+    known: watch::Sender<Arc<Accounts>>,
+    unusable: Gauge,
+    /// Trouble that the log has.
+    told: String,
+}
+
+impl Users {
+    fn new(folder: PathBuf, known: watch::Sender<Arc<Accounts>>, unusable: Gauge) -> Self {
+        Self { folder, known, unusable, told: String::new() }
+    }
+
+    fn take(&mut self, read: ReadAccounts) {
+        let ReadAccounts { accounts, unusable } = read;
+        self.unusable.set(i64::try_from(unusable.len()).unwrap_or(i64::MAX));
+        let trouble = if unusable.is_empty() && accounts.is_empty() {
+            format!("{} has no users", self.folder.display())
+        } else {
+            unusable.iter().map(UserError::to_string).collect::<Vec<_>>().join("; ")
+        };
+        if !trouble.is_empty() && trouble != self.told {
+            tracing::warn!(trouble, "these users cannot log in");
         }
-        let looked_at = folder.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || Accounts::read(&looked_at)).await else { return };
-        match read {
-            Ok(read) => {
-                told.clear();
-                users.send_if_modified(|known| {
-                    let is_new = **known != read;
-                    if is_new {
-                        tracing::info!("the users have changed");
-                        *known = Arc::new(read);
-                    }
-                    is_new
-                });
+        self.told = trouble;
+        self.known.send_if_modified(|known| {
+            let is_new = **known != accounts;
+            if is_new {
+                tracing::info!("the users have changed");
+                *known = Arc::new(accounts);
             }
-            Err(error) if error.to_string() != told => {
-                told = error.to_string();
-                tracing::warn!(%error, "the users cannot be read; the last good ones stay");
+            is_new
+        });
+    }
+
+    /// Follows them for as long as somebody asks. While the folder cannot be read, the last ones stay.
+    async fn follow(mut self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOGINS_PAUSE) => {}
+                () = self.known.closed() => return,
             }
-            Err(_) => {}
+            let looked_at = self.folder.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || Accounts::read(&looked_at)).await else { return };
+            match read {
+                Ok(read) => self.take(read),
+                Err(error) if error.to_string() != self.told => {
+                    self.told = error.to_string();
+                    tracing::warn!(%error, "the users cannot be read; the last ones stay");
+                }
+                Err(_) => {}
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_failover_core::model::Login;
+
+    use super::*;
+
+    #[test]
+    fn the_last_user_whose_file_is_gone_is_known_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, seen) = watch::channel(Arc::default());
+        let mut users = Users::new(folder.path().to_owned(), known, Gauge::default());
+        let is_known = || seen.borrow().knows(&Login::new("shop", "hunter2"));
+        std::fs::write(folder.path().join("shop"), "hunter2").unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        users.take(Accounts::read(folder.path()).unwrap());
+        assert_eq!((is_known(), users.unusable.get()), (true, 1));
+        assert!(users.told.contains("/empty: it is empty"), "{}", users.told);
+        for name in ["shop", "empty"] {
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        users.take(Accounts::read(folder.path()).unwrap());
+        assert_eq!((is_known(), users.unusable.get()), (false, 0));
+        assert!(users.told.contains("has no users"), "{}", users.told);
     }
 }
