@@ -29,8 +29,10 @@ impl Transaction {
         };
         let reply = refusal.map(|reply| (mail_failover_smtp::dialogue::answered(session_stage(stage)), reply));
         let evidence = Evidence { is_ambiguous, ..self.evidence(class, stage, reply, summary.clone()) };
-        // Of who had no time nobody knows if it would have answered.
-        let is_own = is_own || (self.is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
+        // Of who had no time nobody knows if it would have answered. Content that comes slowly is cut off by the bound on
+        // all waits together, and each of its pauses was short.
+        let is_cut = self.is_cut || (step == Step::Content && now >= self.deadline);
+        let is_own = is_own || (is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
         let evidence = (!is_own).then_some(evidence);
         if is_ambiguous && self.bounds.ambiguity == Ambiguity::Refuse {
             self.push_evidence(evidence, Fate::Deferred);

@@ -236,6 +236,8 @@ pub struct Transaction {
     capabilities: Capabilities,
     /// True while a connection is held.
     is_connected: bool,
+    /// Time at which the present operation has failed.
+    deadline: Instant,
     /// True if the connection was not used for a while and has not replied since.
     is_untried: bool,
     /// Number of recipients that the present server has accepted.
@@ -271,6 +273,7 @@ impl Transaction {
             recipients: vec![],
             capabilities: Capabilities::default(),
             is_connected: false,
+            deadline: now,
             is_untried: false,
             accepted_here: 0,
             pending: None,
@@ -412,6 +415,7 @@ impl Transaction {
             Step::Connect | Step::Mail | Step::Recipient(_) | Step::Data => (now + self.bounds.stage).min(reserved),
         };
         self.is_cut = deadline < now + self.bounds.stage;
+        self.deadline = deadline;
         self.pending = Some((target, step));
         let operation = match step {
             Step::Connect => Operation::Connect { way: self.at, is_fresh: self.is_untried },
@@ -443,8 +447,10 @@ impl Transaction {
             (Step::Mail | Step::Recipient(_) | Step::Data | Step::End, OperationResult::Reply(reply)) => {
                 self.replied(now, target, step, reply);
             }
-            // The server has refused the content before its end.
+            // The server has refused the content before its end. It would take RSET for a part of it. An acceptance
+            // before the end is none: the server may say something else of the whole message.
             (Step::Content, OperationResult::Reply(reply)) if reply.code >= 400 => {
+                self.release(false);
                 self.replied(now, target, Step::End, reply);
             }
             (_, OperationResult::Failed(failure)) => self.operation_failed(now, target, step, failure),
@@ -460,6 +466,8 @@ impl Transaction {
         self.answered_at = now;
         self.pending = None;
         self.actions.push(TransactionAction::Answer(answer));
+    }
+
     }
 
     fn evidence(

@@ -41,6 +41,8 @@ struct Server {
     content: Option<Act>,
     end: Option<Act>,
     is_idle_closed: bool,
+    /// True if it takes content for ever, a little at a time.
+    is_slow: bool,
     capabilities: Capabilities,
     /// Recipients of each message that it took.
     taken: Vec<Vec<String>>,
@@ -54,6 +56,8 @@ struct Trial {
     servers: Vec<Server>,
     answers: Vec<Answer>,
     evidence: Vec<Evidence>,
+    /// True for each connection that was given back in step.
+    released: Vec<bool>,
     at: usize,
     performed: usize,
 }
@@ -86,7 +90,16 @@ impl Trial {
     fn on(ways: Vec<Way>, servers: Vec<Server>, bounds: TransactionBounds, line: &str) -> Self {
         let now = Instant::now();
         let transaction = Transaction::new(now, bounds, ways, mail(line));
-        let mut trial = Self { now, transaction, servers, answers: vec![], evidence: vec![], at: 0, performed: 0 };
+        let mut trial = Self {
+            now,
+            transaction,
+            servers,
+            answers: vec![],
+            evidence: vec![],
+            released: vec![],
+            at: 0,
+            performed: 0,
+        };
         trial.work();
         trial
     }
@@ -136,7 +149,10 @@ impl Trial {
                 match action {
                     TransactionAction::Answer(answer) => self.answers.push(answer),
                     TransactionAction::Evidence(evidence) => self.evidence.push(evidence),
-                    TransactionAction::Release { .. } => self.servers[self.at].open.clear(),
+                    TransactionAction::Release { is_in_step } => {
+                        self.released.push(is_in_step);
+                        self.servers[self.at].open.clear();
+                    }
                     TransactionAction::Perform { operation, deadline } => {
                         self.performed += 1;
                         assert!(self.performed < 500, "it ends");
@@ -183,6 +199,7 @@ impl Trial {
                 assert_eq!(line, "DATA");
                 Some(server.data.clone().unwrap_or(Act::Reply(354, "go")))
             }
+            Operation::Content if server.is_slow => return self.act(&Act::Hang, deadline),
             Operation::Content => match server.content.clone() {
                 None => return OperationResult::Sent,
                 // No pause may be longer than a stage.
@@ -416,6 +433,44 @@ fn all_waits_together_stay_within_the_bound() {
     trial.recipient("0@x");
     trial.now += Duration::from_mins(10);
     assert_eq!(trial.content().code, 250);
+}
+
+#[test]
+fn an_acceptance_before_the_final_dot_is_none() {
+    for early in [Act::Reply(250, "2.0.0 ok"), Act::Reply(354, "go on")] {
+        let mut trial = Trial::of(vec![broken_at(5, early), Server::default()]);
+        assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+        assert_eq!(trial.evidence[0].class, EvidenceClass::ProtocolError);
+        assert!(!trial.evidence[0].is_ambiguous, "it has not had the whole message");
+    }
+    let mut trial = Trial::of(vec![broken_at(5, Act::Reply(250, "2.0.0 ok"))]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 451], vec![0]));
+    // A refusal before it is one, and the connection is of no use: RSET would be a part of the content.
+    for (early, codes) in [
+        (Act::Reply(552, "5.3.4 message too big"), [250, 250, 552]),
+        (Act::Reply(421, "4.3.2 bye"), [250, 250, 250]),
+        (BUSY, [250, 250, 250]),
+    ] {
+        let mut trial = Trial::of(vec![broken_at(5, early), Server::default()]);
+        assert_eq!(trial.send(&["0@x"]), codes);
+        assert!(!trial.released[0], "not in step");
+    }
+}
+
+#[test]
+fn content_that_the_bound_on_all_waits_cuts_off_accuses_nobody() {
+    // Steady and slow: no pause of a stage, and no end in time.
+    let slow = || Server { is_slow: true, ..Server::default() };
+    let start = Instant::now();
+    let mut trial = Trial::of(vec![slow(), Server::default()]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 451], vec![0, 0]));
+    assert!(trial.answers[2].text.contains("no backend took the message in time"), "{:?}", trial.answers);
+    assert_eq!(trial.evidence, []);
+    assert!(trial.now - start <= Duration::from_secs(16));
+    // A pause of a stage does accuse.
+    let mut trial = Trial::of(vec![broken_at(5, Act::Hang), Server::default()]);
+    trial.send(&["0@x"]);
+    assert_eq!(trial.evidence[0].class, EvidenceClass::NoAnswer);
 }
 
 fn act() -> impl Strategy<Value = Option<Act>> {

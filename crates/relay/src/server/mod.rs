@@ -1,5 +1,7 @@
 //! Driver of each connection of an application.
 
+mod content;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,13 +27,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use self::content::Content;
 use crate::accounts::Accounts;
 use crate::backend::{CheckedOut, Learnt, Pool, Target};
-use crate::buffer::{BufferError, Buffers, MessageBuffer};
+use crate::buffer::{BufferError, Buffers};
 use crate::core::answer::Answer;
 use crate::core::choice::{self, Rotation};
 use crate::core::session::{Session, SessionAction, SessionInput, SessionSettings, SubmittedLogin, TransactionEnd};
-use crate::core::trace::Trace;
 use crate::core::transaction::{Evidence, Operation, OperationFailure, OperationResult, Way};
 use crate::driver::EvidenceOf;
 use crate::metrics::{BackendMetrics, ServerMetrics};
@@ -118,13 +120,6 @@ pub(crate) async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<
             None
         }
     }
-}
-
-/// Content that is being received or carried.
-struct Content {
-    buffer: MessageBuffer,
-    trace: u64,
-    error: Option<BufferError>,
 }
 
 /// Connection to the backend that carries the message now.
@@ -446,28 +441,6 @@ impl Application {
         answers.routing.backends.iter().find(|backend| *backend.name == *name).cloned()
     }
 
-    /// Sends the content without its end.
-    async fn carry(&mut self, deadline: Instant) -> Result<OperationResult, OperationFailure> {
-        let pause = self.relay.settings.bounds.stage;
-        let (Some(carrier), Some(content)) = (&mut self.backend, &self.content) else { return Ok(lost()) };
-        let connection = &mut carrier.checked_out.connection;
-        let mut at = 0;
-        while at < content.buffer.len() {
-            let part = content.buffer.part(at).await.map_err(|error| own_failure(Stage::Mail, &error.to_string()))?;
-            if part.is_empty() {
-                return Err(own_failure(Stage::Mail, "the content is shorter than it was"));
-            }
-            at += part.len() as u64;
-            if let Some(reply) = connection.content(&part, pause, deadline, &carrier.way.rulebook).await? {
-                return Ok(OperationResult::Reply(reply));
-            }
-        }
-        match connection.flush(pause, deadline, &carrier.way.rulebook).await? {
-            Some(reply) => Ok(OperationResult::Reply(reply)),
-            None => Ok(OperationResult::Sent),
-        }
-    }
-
     fn release(&mut self, is_in_step: bool) {
         if let Some(Carrier { checked_out, .. }) = self.backend.take() {
             self.relay.pool.give_back(checked_out, is_in_step);
@@ -492,38 +465,6 @@ impl Application {
         };
         if self.relay.evidence.try_send(told).is_err() {
             self.relay.backend_metrics.lost();
-        }
-    }
-
-    async fn begin_content(&mut self) {
-        let now = self.relay.clock.now();
-        let date = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or_default();
-        let date = jiff::fmt::rfc2822::to_string(&date.to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default();
-        let (client_name, is_extended) = self.session.client_name().unwrap_or(("unknown", false));
-        let trace = Trace {
-            client_name,
-            client: self.peer,
-            hostname: &self.relay.settings.hostname,
-            is_extended,
-            is_encrypted: self.session.is_encrypted(),
-            is_authenticated: self.session.user().is_some(),
-            is_utf8: self.session.uses_utf8(),
-            id: &self.message,
-            date: &date,
-        };
-        let trace = trace.line();
-        self.content = Some(Content { buffer: self.relay.buffers.message(), trace: trace.len() as u64, error: None });
-        self.store(trace.as_bytes()).await;
-    }
-
-    async fn store(&mut self, part: &[u8]) {
-        let Some(content) = self.content.as_mut().filter(|content| content.error.is_none()) else { return };
-        if let Err(error) = content.buffer.append(part).await {
-            self.relay.server_metrics.unbuffered(error.as_str());
-            tracing::warn!(id = self.message, %error, "a message is refused with 452");
-            // Its room is free again while the rest of it comes.
-            content.buffer = self.relay.buffers.message();
-            content.error = Some(error);
         }
     }
 
