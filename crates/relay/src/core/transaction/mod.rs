@@ -236,6 +236,10 @@ pub struct Transaction {
     capabilities: Capabilities,
     /// True while a connection is held.
     is_connected: bool,
+    /// Position of the way that goes on with the others if nobody takes the recipient under way.
+    fallback: Option<usize>,
+    /// Name of the backend that may have accepted the message, if one may have.
+    doubt: Option<Arc<str>>,
     /// Time at which the present operation has failed.
     deadline: Instant,
     /// True if the connection was not used for a while and has not replied since.
@@ -273,6 +277,8 @@ impl Transaction {
             recipients: vec![],
             capabilities: Capabilities::default(),
             is_connected: false,
+            fallback: None,
+            doubt: None,
             deadline: now,
             is_untried: false,
             accepted_here: 0,
@@ -376,6 +382,8 @@ impl Transaction {
                 self.actions.push(TransactionAction::Answer(Answer::own(code, text)));
                 return;
             }
+            // If nobody takes it, the others stay where they are.
+            self.fallback = Some(self.at);
             self.needs = needs;
             self.recipients.push(recipient);
             self.waits_since = now;
@@ -462,12 +470,35 @@ impl Transaction {
     }
 
     fn answer(&mut self, now: Instant, answer: Answer) {
+        let answer = match &self.doubt {
+            // Whatever others say of their copy, this one may arrive, and a bounce would be false.
+            Some(backend) if answer.code >= 400 => {
+                let text = format!(
+                    "4.4.2 {backend} may have accepted the message and has not said so; after that: {} {}",
+                    answer.code,
+                    answer.text.replace('\n', " ")
+                );
+                Answer::own(451, text)
+            }
+            Some(_) | None => answer,
+        };
+        self.fallback = None;
         self.spent += now.saturating_duration_since(self.waits_since);
         self.answered_at = now;
         self.pending = None;
         self.actions.push(TransactionAction::Answer(answer));
     }
 
+    /// Consequence of a refusal that the application is told.
+    fn fate(&self, code: u16) -> Fate {
+        if code >= 500 && self.doubt.is_none() { Fate::Refused } else { Fate::Deferred }
+    }
+
+    /// Forgets the recipient that the application waits for, with what only it needs.
+    fn drop_recipient(&mut self) {
+        drop(self.recipients.pop());
+        self.needs.notifications =
+            self.mail.needs.notifications || self.recipients.iter().any(|recipient| recipient.needs_notifications);
     }
 
     fn evidence(

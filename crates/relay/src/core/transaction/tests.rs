@@ -473,6 +473,77 @@ fn content_that_the_bound_on_all_waits_cuts_off_accuses_nobody() {
     assert_eq!(trial.evidence[0].class, EvidenceClass::NoAnswer);
 }
 
+#[test]
+fn a_recipient_that_no_backend_takes_with_its_wishes_is_refused_alone() {
+    let able = Capabilities { notifications: true, ..Capabilities::default() };
+    let wish = |trial: &mut Trial| {
+        let wanted = recipient("RCPT TO:<1@x> NOTIFY=NEVER");
+        trial.transaction.handle(trial.now, TransactionInput::Recipient(wanted));
+        trial.work();
+        trial.answers.last().unwrap().clone()
+    };
+    for servers in [vec![Server::default()], vec![Server::default(), Server::default(), Server::default()]] {
+        let mut trial = Trial::of(servers);
+        trial.recipient("0@x");
+        for _ in 0..2 {
+            let answer = wish(&mut trial);
+            assert!(answer.code == 555 && answer.text.starts_with("5.5.4 no backend"), "{answer:?}");
+        }
+        assert_eq!((trial.recipient("2@x").code, trial.transaction.answer_to_data().code), (250, 354));
+        assert_eq!((trial.content().code, trial.taken()[0]), (250, 1));
+        assert_eq!(trial.servers[0].taken, [["0@x", "2@x"]]);
+    }
+    // Another one could, and is down: later perhaps.
+    let down = Server { connect: Some(Act::Close), capabilities: able, ..Server::default() };
+    let mut trial = Trial::of(vec![Server::default(), down]);
+    trial.recipient("0@x");
+    let answer = wish(&mut trial);
+    assert_eq!((answer.code, trial.content().code), (451, 250));
+    // Another one could, and does not take a recipient that was accepted before.
+    let other = Server { recipients: vec![Some(NO_USER)], capabilities: able, ..Server::default() };
+    let mut trial = Trial::of(vec![Server::default(), other]);
+    trial.recipient("0@x");
+    assert_eq!((wish(&mut trial).code, trial.content().code, trial.taken()), (451, 250, vec![1, 0]));
+    // Another one takes it, and the others with it.
+    let mut trial = Trial::of(vec![Server::default(), Server { capabilities: able, ..Server::default() }]);
+    trial.recipient("0@x");
+    assert_eq!((wish(&mut trial).code, trial.content().code, trial.taken()), (250, 250, vec![0, 1]));
+}
+
+#[test]
+fn one_code_is_told_of_a_transaction_that_is_broken() {
+    let first = Server { recipients: vec![None, Some(Act::Close)], ..Server::default() };
+    let mut trial = Trial::of(vec![first, broken_at(1, Act::Reply(550, "5.7.1 relaying denied"))]);
+    trial.send(&["0@x", "1@x"]);
+    let text = trial.transaction.answer_to_data().text;
+    assert!(text.starts_with("4.") && !text[6..].starts_with("5."), "{text}");
+    assert_eq!(failures::without_enhanced("5.5.4 no backend"), "no backend");
+    for text in ["no backend", "5.5 x", "a.b.c x", "..", "5.5.4"] {
+        assert_eq!(failures::without_enhanced(text), text);
+    }
+}
+
+#[test]
+fn doubt_is_told_whatever_the_next_backend_says() {
+    for act in [NO_USER, PAUSED, BUSY, Act::Reply(552, "5.3.4 message too big"), Act::Close, Act::Hang] {
+        for step in [0, 1, 2, 4, 6] {
+            if step == 0 && matches!(act, Act::Reply(..)) {
+                continue;
+            }
+            let servers = vec![broken_at(6, Act::TakeAndClose), broken_at(step, act.clone())];
+            let mut trial = Trial::new(servers, bounds(Ambiguity::Retry), "MAIL FROM:<a@example.net>");
+            assert_eq!(trial.send(&["0@x"]), [250, 250, 451], "{step} {act:?}");
+            let text = &trial.answers[2].text;
+            assert!(text.starts_with("4.4.2 b0 may have accepted the message"), "{text}");
+            assert!(trial.evidence.iter().all(|evidence| evidence.fate != Fate::Refused), "no bounce");
+        }
+    }
+    let servers = vec![broken_at(6, Act::Close), broken_at(6, NO_USER)];
+    let mut trial = Trial::new(servers, bounds(Ambiguity::Retry), "MAIL FROM:<a@example.net>");
+    trial.send(&["0@x"]);
+    assert!(trial.answers[2].text.contains("after that: 550 5.1.1 no such user"), "{:?}", trial.answers[2]);
+}
+
 fn act() -> impl Strategy<Value = Option<Act>> {
     prop_oneof![
         6 => Just(None),
