@@ -57,6 +57,7 @@ pub struct BackendMetrics {
     reuses: Family<OfBackend, Counter>,
     closed: Family<OfBackend, Counter>,
     waits: Family<OfBackend, Counter>,
+    yielded: Counter,
     paced: Family<OfBackend, Counter>,
     out_of_turn: Family<OfBackend, Counter>,
     full: Family<OfBackend, Counter>,
@@ -104,6 +105,11 @@ impl BackendMetrics {
             closed: register(registry, "backend_idle_closed", "Idle connections that the server had closed"),
             waits: register(registry, "backend_waits", "Messages that waited for a connection because all were in use"),
             full: register(registry, "backend_full", "Messages that got no connection in time because all were in use"),
+            yielded: register(
+                registry,
+                "backend_yields",
+                "Connections that a silent application's message gave to one that waited; it goes on over another one",
+            ),
             paced: register(
                 registry,
                 "backend_paced",
@@ -154,6 +160,10 @@ impl BackendMetrics {
 
     pub(crate) fn waited(&self, backend: &str) {
         self.waits.get_or_create(&of(backend)).inc();
+    }
+
+    pub(crate) fn yielded(&self) {
+        self.yielded.inc();
     }
 
     pub(crate) fn paced(&self, backend: &str) {

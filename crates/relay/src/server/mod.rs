@@ -141,6 +141,8 @@ struct Application {
     answers: Option<Arc<Answers>>,
     ways: Vec<Way>,
     backend: Option<Carrier>,
+    /// Time for which the application was silent while it had the present connection to a backend.
+    silence: Duration,
     attempts: u32,
     /// Number of the present message.
     number: u64,
@@ -166,6 +168,7 @@ pub(crate) async fn drive(
         answers: None,
         ways: vec![],
         backend: None,
+        silence: Duration::ZERO,
         attempts: 0,
         number: 0,
         message: String::new(),
@@ -175,6 +178,17 @@ pub(crate) async fn drive(
 
 /// The connection is over.
 struct Gone;
+
+impl Relay {
+    /// Waits until another message waits for a connection of this backend, and the application has been silent for long
+    /// enough to give it. For ever without a backend.
+    async fn wanted(self: Arc<Self>, backend: Option<Arc<str>>, silence: Duration) {
+        let Some(backend) = backend else { return std::future::pending().await };
+        // A part of the time for which the other message waits, and longer than the pauses of a sound application.
+        tokio::time::sleep((self.settings.bounds.stage / 4).saturating_sub(silence)).await;
+        self.pool.wanted(&backend).await;
+    }
+}
 
 impl Application {
     async fn run(mut self, drain: CancellationToken) {
@@ -219,6 +233,11 @@ impl Application {
             self.place.release();
             let gives_way = self.place.gives_way().clone();
             let size = if is_in_content { READ_CONTENT } else { READ };
+            let wanted = self
+                .relay
+                .clone()
+                .wanted(self.backend.as_ref().map(|carrier| carrier.way.backend.clone()), self.silence);
+            let silent_since = Instant::now();
             let Some(stream) = &mut self.stream else { return Err(Gone) };
             let received = tokio::select! {
                 biased;
@@ -232,7 +251,14 @@ impl Application {
                     continue;
                 }
                 received = timeout_at(deadline.into(), read(stream, &mut buffer, size)) => received,
+                () = wanted => {
+                    self.relay.backend_metrics.yielded();
+                    self.silence = Duration::ZERO;
+                    self.session.handle(Instant::now(), SessionInput::ConnectionWanted);
+                    continue;
+                }
             };
+            self.silence += silent_since.elapsed();
             self.place.keep();
             match received {
                 Ok(Ok(0) | Err(_)) => return Err(Gone),
@@ -367,7 +393,9 @@ impl Application {
     async fn perform(&mut self, operation: Operation, deadline: Instant) -> OperationResult {
         let begun = Instant::now();
         let (stage, result) = match operation {
-            Operation::Connect { way, is_fresh } => return self.connect(way, is_fresh, deadline).await,
+            Operation::Connect { way, is_fresh, is_again } => {
+                return self.connect(way, (is_fresh, is_again), deadline).await;
+            }
             Operation::Command(line) => {
                 let Some(carrier) = &mut self.backend else { return lost() };
                 let reply = carrier.checked_out.connection.command(&line, deadline, &carrier.way.rulebook).await;
@@ -386,10 +414,11 @@ impl Application {
         result.unwrap_or_else(OperationResult::Failed)
     }
 
-    async fn connect(&mut self, way: usize, is_fresh: bool, deadline: Instant) -> OperationResult {
+    async fn connect(&mut self, way: usize, (is_fresh, is_again): (bool, bool), deadline: Instant) -> OperationResult {
         self.backend = None;
+        self.silence = Duration::ZERO;
         let Some(way) = self.ways.get(way).cloned() else { return lost() };
-        if !is_fresh {
+        if !is_again {
             self.attempts += 1;
             if self.attempts > 1 {
                 self.relay.backend_metrics.replayed(&way.backend);
@@ -400,7 +429,7 @@ impl Application {
             Ok(target) => target,
             Err(failure) => return OperationResult::Failed(failure),
         };
-        if !is_fresh && let Some(failure) = self.await_turn(&backend, deadline).await {
+        if !is_again && let Some(failure) = self.await_turn(&backend, deadline).await {
             return OperationResult::Failed(failure);
         }
         match self.relay.pool.check_out(&backend, &target, is_fresh, deadline).await {

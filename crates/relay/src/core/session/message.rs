@@ -219,7 +219,7 @@ impl Session {
         for action in actions {
             match action {
                 TransactionAction::Perform { operation, deadline } => {
-                    self.attempts += u32::from(matches!(operation, Operation::Connect { is_fresh: false, .. }));
+                    self.attempts += u32::from(matches!(operation, Operation::Connect { is_again: false, .. }));
                     self.actions.push_back(SessionAction::Perform { operation, deadline });
                 }
                 TransactionAction::Release { is_in_step } => {
@@ -245,6 +245,18 @@ impl Session {
         }
     }
 
+    /// Gives the backend's connection back while the application is silent. The message goes on over another one.
+    pub(super) fn yield_connection(&mut self) {
+        let Some(mut transaction) = self.transaction.take() else { return };
+        transaction.yield_connection();
+        self.take_releases(&mut transaction);
+        self.transaction = Some(transaction);
+    }
+
+    fn take_releases(&mut self, transaction: &mut Transaction) {
+        for action in transaction.poll() {
+            if let TransactionAction::Release { is_in_step } = action {
+                self.actions.push_back(SessionAction::Release { is_in_step });
             }
         }
     }
@@ -257,11 +269,7 @@ impl Session {
             if !transaction.is_over() {
                 transaction.abort();
             }
-            for action in transaction.poll() {
-                if let TransactionAction::Release { is_in_step } = action {
-                    self.actions.push_back(SessionAction::Release { is_in_step });
-                }
-            }
+            self.take_releases(&mut transaction);
         }
         if let Some(content) = self.content.take() {
             size = content.size();

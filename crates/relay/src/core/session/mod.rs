@@ -66,6 +66,8 @@ pub enum SessionInput<'a> {
     /// The content up to [`SessionAction::EndContent`] is kept, with a header of ours of so many octets, or it could not
     /// be kept.
     ContentKept(Result<u64, Answer>),
+    /// Another message waits for the backend's connection, which this one has while its application is silent.
+    ConnectionWanted,
     /// The server ends: nothing new begins.
     Drain,
 }
@@ -368,6 +370,7 @@ impl Session {
                 self.take_transaction_actions(now);
             }
             SessionInput::ContentKept(Err(answer)) => self.refuse_content(now, answer),
+            SessionInput::ConnectionWanted => self.yield_connection(),
             SessionInput::Drain => {
                 self.is_draining = true;
             }

@@ -12,11 +12,15 @@
 //! have accepted it no other one gets it unless the user wants that. Pure: it has no timers of its own, for each
 //! operation carries its deadline.
 //!
+//! While the application is silent, its backend's connection may go to another message. The next command then replays the
+//! message over another one.
+//!
 //! A wait for the application costs nothing of the bound on the transaction; all waits for backends together do.
 
 mod failures;
 mod replies;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +90,8 @@ pub enum Operation {
         way: usize,
         /// True if it must not be one that was used before.
         is_fresh: bool,
+        /// True if this way has had the message before: it is no new attempt.
+        is_again: bool,
     },
     /// Send a command and wait for its reply.
     Command(String),
@@ -236,6 +242,8 @@ pub struct Transaction {
     capabilities: Capabilities,
     /// True while a connection is held.
     is_connected: bool,
+    /// Positions of the ways that have had the message.
+    visited: BTreeSet<usize>,
     /// Position of the way that goes on with the others if nobody takes the recipient under way.
     fallback: Option<usize>,
     /// Name of the backend that may have accepted the message, if one may have.
@@ -277,6 +285,7 @@ impl Transaction {
             recipients: vec![],
             capabilities: Capabilities::default(),
             is_connected: false,
+            visited: BTreeSet::new(),
             fallback: None,
             doubt: None,
             deadline: now,
@@ -343,6 +352,13 @@ impl Transaction {
         self.release(true);
     }
 
+    /// Gives the connection back while nothing is under way. The next input goes on over another one.
+    pub fn yield_connection(&mut self) {
+        if !self.is_busy() && !self.is_over {
+            self.release(true);
+        }
+    }
+
     /// Takes an input.
     pub fn handle(&mut self, now: Instant, input: TransactionInput) {
         match input {
@@ -398,6 +414,15 @@ impl Transaction {
     }
 
     fn begin(&mut self, now: Instant, target: Target, step: Step) {
+        if !self.is_connected {
+            // The connection went to another message meanwhile.
+            self.since = now;
+            self.is_untried = false;
+            self.accepted_here = 0;
+            self.waits_since = now;
+            self.perform(now, target, Step::Connect);
+            return;
+        }
         // The server may have closed the connection meanwhile, as is its right.
         self.is_untried |= now.saturating_duration_since(self.answered_at) >= IDLE;
         self.waits_since = now;
@@ -426,7 +451,11 @@ impl Transaction {
         self.deadline = deadline;
         self.pending = Some((target, step));
         let operation = match step {
-            Step::Connect => Operation::Connect { way: self.at, is_fresh: self.is_untried },
+            Step::Connect => Operation::Connect {
+                way: self.at,
+                is_fresh: self.is_untried,
+                is_again: self.visited.contains(&self.at),
+            },
             Step::Mail => Operation::Command(self.mail.line(&self.capabilities)),
             Step::Recipient(at) => Operation::Command(self.recipients[at].line()),
             Step::Data => Operation::Command("DATA".to_owned()),
@@ -440,6 +469,7 @@ impl Transaction {
         match (step, result) {
             (Step::Connect, OperationResult::Ready { capabilities, is_reused }) => {
                 self.is_connected = true;
+                self.visited.insert(self.at);
                 self.is_untried = is_reused;
                 self.capabilities = capabilities;
                 self.accepted_here = 0;

@@ -165,7 +165,7 @@ impl Trial {
     }
 
     fn perform(&mut self, operation: &Operation, deadline: Instant) -> OperationResult {
-        if let Operation::Connect { way, is_fresh } = operation {
+        if let Operation::Connect { way, is_fresh, .. } = operation {
             self.at = *way;
             let server = &mut self.servers[*way];
             server.open.clear();
@@ -544,6 +544,30 @@ fn doubt_is_told_whatever_the_next_backend_says() {
     assert!(trial.answers[2].text.contains("after that: 550 5.1.1 no such user"), "{:?}", trial.answers[2]);
 }
 
+#[test]
+fn a_connection_that_was_given_away_is_replaced_where_the_message_is() {
+    let mut trial = Trial::of(vec![Server::default(), Server::default()]);
+    let give = |trial: &mut Trial| {
+        trial.transaction.yield_connection();
+        trial.work();
+        trial.now += Duration::from_mins(3);
+    };
+    give(&mut trial);
+    assert_eq!(trial.recipient("0@x").code, 250);
+    give(&mut trial);
+    assert_eq!(trial.recipient("1@x").code, 250);
+    give(&mut trial);
+    assert_eq!((trial.content().code, trial.taken()), (250, vec![1, 0]));
+    assert_eq!(trial.servers[0].taken, [["0@x", "1@x"]]);
+    assert_eq!(trial.evidence.len(), 1);
+    // It is replayed on the next way if that one fails meanwhile.
+    let mut trial = Trial::of(vec![Server::default(), Server::default()]);
+    trial.recipient("0@x");
+    give(&mut trial);
+    trial.servers[0].connect = Some(Act::Close);
+    assert_eq!((trial.content().code, trial.taken()), (250, vec![0, 1]));
+}
+
 fn act() -> impl Strategy<Value = Option<Act>> {
     prop_oneof![
         6 => Just(None),
@@ -563,8 +587,7 @@ fn server() -> impl Strategy<Value = Server> {
     let end = prop_oneof![4 => act(), 1 => Just(Some(Act::TakeAndClose))];
     let recipients =
         prop::collection::vec(act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(250, _)))), 3);
-    let content = act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(..))));
-    (connect, act(), recipients, act(), content, end, any::<bool>()).prop_map(
+    (connect, act(), recipients, act(), act(), end, any::<bool>()).prop_map(
         |(connect, mail, recipients, data, content, end, is_idle_closed)| Server {
             connect,
             mail,
@@ -582,6 +605,7 @@ proptest! {
     #[test]
     fn an_accepted_message_is_at_one_backend_for_the_recipients_that_were_told_so(
         servers in prop::collection::vec(server(), 1..5),
+        yields in prop::collection::vec(any::<bool>(), 4),
     ) {
         let start = Instant::now();
         let mut trial = Trial::of(servers);
@@ -589,13 +613,21 @@ proptest! {
         let mut told = BTreeSet::new();
         let mut is_accepted = false;
         if !trial.transaction.is_over() {
-            for name in names {
+            for (name, yields) in names.into_iter().zip(&yields) {
+                if *yields {
+                    trial.transaction.yield_connection();
+                    trial.work();
+                }
                 let answer = trial.recipient(name);
                 if answer.code < 300 {
                     told.insert(name.to_owned());
                 }
             }
             prop_assert_eq!(trial.transaction.recipients(), told.len());
+            if yields[3] {
+                trial.transaction.yield_connection();
+                trial.work();
+            }
             if trial.transaction.answer_to_data().code == 354 {
                 is_accepted = trial.content().code < 300;
                 prop_assert!(trial.transaction.is_over());
