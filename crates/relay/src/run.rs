@@ -1,7 +1,7 @@
 //! Wiring of `mail-failover relay run`, and the order in which its parts end:
 //!
 //! 1. It is not ready any more. New connections are still taken for a while, until nobody leads to it.
-//! 2. The ports are closed. Transactions end; every other command gets 421.
+//! 2. The ports are closed. Transactions end; every other command gets 421, and at last every application that is silent.
 //! 3. Idle connections to backends get QUIT. The driver ends, then the writer of the state and HTTP.
 
 use std::io;
@@ -48,7 +48,7 @@ use crate::driver::{Driver, DriverOutputs};
 use crate::listener::SmtpListener;
 use crate::metrics::{BackendMetrics, PREFIX, ServerMetrics};
 use crate::scout::{FIRST_ATTEMPT, Scout};
-use crate::server::{ClientBounds, Relay};
+use crate::server::{ClientBounds, Endings, Relay};
 
 /// Results that wait for the driver.
 const RESULT_QUEUE: usize = 8192;
@@ -60,6 +60,8 @@ const LOGINS_PAUSE: Duration = Duration::from_secs(5);
 const CLIENT_BOUNDS: ClientBounds =
     ClientBounds { command: Duration::from_mins(5), pause: Duration::from_mins(1), content: Duration::from_mins(10) };
 
+/// Time for the last answers to applications that are silent within a transaction at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 const DRIVER: &str = "the driver";
 const STATE_WRITER: &str = "the writer of the state";
@@ -315,10 +317,16 @@ pub async fn serve(
     tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
 
     let places = Arc::new(Places::new(arguments.max_connections, server_metrics.gave_way.clone()));
-    let (connections, closing, drain) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let (connections, closing, endings) = (TaskTracker::new(), CancellationToken::new(), Endings::default());
     let mut ports = tokio::task::JoinSet::new();
     for listener in listeners {
-        ports.spawn(listener.serve(relay.clone(), places.clone(), connections.clone(), closing.clone(), drain.clone()));
+        ports.spawn(listener.serve(
+            relay.clone(),
+            places.clone(),
+            connections.clone(),
+            closing.clone(),
+            endings.clone(),
+        ));
     }
     drop(relay);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
@@ -333,10 +341,12 @@ pub async fn serve(
     tokio::time::sleep(arguments.drain_delay).await;
     closing.cancel();
     ports.join_all().await;
-    drain.cancel();
+    endings.drain.cancel();
     connections.close();
     if timeout(arguments.drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "transactions were under way for longer than --drain-timeout");
+        endings.last.cancel();
+        drop(timeout(FAREWELL, connections.wait()).await);
     }
     pool.close().await;
     tasks.stop(&shutdown, &[DRIVER]).await;

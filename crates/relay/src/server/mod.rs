@@ -156,7 +156,7 @@ pub(crate) async fn drive(
     stream: ClientStream,
     session: Session,
     (peer, place): (IpAddr, Place),
-    drain: CancellationToken,
+    endings: Endings,
 ) {
     let application = Application {
         relay,
@@ -173,7 +173,16 @@ pub(crate) async fn drive(
         number: 0,
         message: String::new(),
     };
-    application.run(drain).await;
+    application.run(&endings).await;
+}
+
+/// Tokens that tell connections of the relay's end.
+#[derive(Clone, Debug, Default)]
+pub struct Endings {
+    /// Transactions go on, and nothing new begins.
+    pub drain: CancellationToken,
+    /// Applications that are silent now lose their transactions, too.
+    pub last: CancellationToken,
 }
 
 /// The connection is over.
@@ -191,8 +200,8 @@ impl Relay {
 }
 
 impl Application {
-    async fn run(mut self, drain: CancellationToken) {
-        if self.work(&drain).await.is_err() {
+    async fn run(mut self, endings: &Endings) {
+        if self.work(endings).await.is_err() {
             self.session.hang_up(Instant::now());
             // What is left to note: the end of a transaction.
             while let Some(action) = self.session.poll(Instant::now()) {
@@ -205,7 +214,7 @@ impl Application {
         }
     }
 
-    async fn work(&mut self, drain: &CancellationToken) -> Result<(), Gone> {
+    async fn work(&mut self, endings: &Endings) -> Result<(), Gone> {
         let mut is_drained = false;
         let mut begun_content: Option<Instant> = None;
         let mut waits_since = Instant::now();
@@ -245,7 +254,11 @@ impl Application {
                     self.session.close_with(Instant::now(), "4.3.2 too many connections; this one was idle");
                     continue;
                 }
-                () = drain.cancelled(), if !is_drained => {
+                () = endings.last.cancelled() => {
+                    self.session.close_with(Instant::now(), "4.3.2 the relay is shutting down; try again");
+                    continue;
+                }
+                () = endings.drain.cancelled(), if !is_drained => {
                     is_drained = true;
                     self.session.handle(Instant::now(), SessionInput::Drain);
                     continue;
@@ -271,6 +284,21 @@ impl Application {
         }
     }
 
+    /// The TLS handshake, for which the place is not kept: who takes none gives way to others.
+    async fn start_tls(&mut self) -> Result<(), Gone> {
+        let Some(Either::Left(stream)) = self.stream.take() else { return Err(Gone) };
+        self.place.release();
+        let gives_way = self.place.gives_way().clone();
+        let stream = tokio::select! {
+            () = gives_way.cancelled() => None,
+            stream = shake_hands(&self.relay, stream) => stream,
+        };
+        self.stream = Some(Either::Right(stream.ok_or(Gone)?));
+        self.place.keep();
+        self.session.handle(Instant::now(), SessionInput::TlsEstablished);
+        Ok(())
+    }
+
     fn offered(&self) -> crate::core::capabilities::Capabilities {
         let answers = self.relay.answers.borrow();
         answers.as_deref().map(|answers| self.relay.learnt.common(answers)).unwrap_or_default()
@@ -279,12 +307,7 @@ impl Application {
     async fn act(&mut self, action: SessionAction) -> Result<(), Gone> {
         match action {
             SessionAction::Send(bytes) => self.send(&bytes).await?,
-            SessionAction::StartTls => {
-                let Some(Either::Left(stream)) = self.stream.take() else { return Err(Gone) };
-                let stream = shake_hands(&self.relay, stream).await.ok_or(Gone)?;
-                self.stream = Some(Either::Right(stream));
-                self.session.handle(Instant::now(), SessionInput::TlsEstablished);
-            }
+            SessionAction::StartTls => self.start_tls().await?,
             SessionAction::CheckLogin(SubmittedLogin(login)) => {
                 let is_right = self.relay.accounts.as_ref().is_some_and(|accounts| accounts.borrow().knows(&login));
                 if !is_right {
