@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
-use crate::buffer::{BufferBounds, Buffers};
+use crate::buffer::{BufferBounds, BufferError, Buffers};
 use crate::certificate::{CertificateError, CertificateFollower};
 use crate::core::choice::Rotation;
 use crate::core::session::SessionSettings;
@@ -102,6 +102,14 @@ pub enum RunError {
     /// The users cannot be read.
     #[error("--users-directory: {0}")]
     Accounts(#[from] AccountsError),
+    /// No content can be kept in files.
+    #[error("--buffer-directory {folder}: {source}; name a folder in which the relay may write")]
+    Buffer {
+        /// The folder.
+        folder: String,
+        /// Error of a file in it.
+        source: BufferError,
+    },
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -261,6 +269,9 @@ pub async fn serve(
         disk: arguments.buffer_disk,
         folder: arguments.buffer_directory.clone(),
     };
+    buffer_bounds
+        .check()
+        .map_err(|source| RunError::Buffer { folder: arguments.buffer_directory.display().to_string(), source })?;
     let relay = Arc::new(Relay {
         settings: Arc::new(SessionSettings {
             hostname: name,

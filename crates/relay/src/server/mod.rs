@@ -404,7 +404,16 @@ impl Application {
         if self.ways.is_empty() {
             let text = match domain {
                 _ if answers.routing.is_withdrawn => "4.3.2 nobody may carry the mail of this route now".to_owned(),
-                Some(domain) => format!("4.7.1 no backend of this route may send for {domain}"),
+                Some(domain) => {
+                    let without_share = choice::without_share(&answers, domain);
+                    match without_share.as_slice() {
+                        [] => format!("4.7.1 no backend of this route may send for {domain}"),
+                        names => format!(
+                            "4.7.1 no backend that mail goes to now may send for {domain}; {} may, without a share of it",
+                            names.join(", ")
+                        ),
+                    }
+                }
                 None => "4.3.2 no backend may carry the mail of this route now".to_owned(),
             };
             return Err(Answer::own(451, text));
@@ -565,7 +574,8 @@ pub async fn target(credentials: &Credentials, backend: &RouteBackend) -> Result
     let login = match &backend.secret {
         Some(secret) => {
             let login = credentials.login(secret).await;
-            Some(login.map_err(|error| own_failure(Stage::Auth, &error.to_string()))?)
+            // Applications are told this, and no path of ours. The log has it.
+            Some(login.map_err(|_| own_failure(Stage::Auth, "its login cannot be read; the relay's log says why"))?)
         }
         None => None,
     };
