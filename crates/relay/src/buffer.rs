@@ -27,6 +27,17 @@ pub struct BufferBounds {
     pub folder: PathBuf,
 }
 
+impl BufferBounds {
+    /// Makes a file, as the content of a large message needs one. Blocks.
+    ///
+    /// # Errors
+    /// [`BufferError::File`]
+    pub fn check(&self) -> Result<(), BufferError> {
+        drop(tempfile::tempfile_in(&self.folder)?);
+        Ok(())
+    }
+}
+
 /// Room for the content of messages. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Buffers(Arc<Room>);
@@ -226,6 +237,14 @@ mod tests {
             drop(buffer);
             assert_eq!((buffers.0.memory.load(Ordering::Relaxed), buffers.0.disk.load(Ordering::Relaxed)), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_found_at_the_start() {
+        let bounds = BufferBounds { message: 1, memory: 1, disk: 1, folder: std::env::temp_dir() };
+        assert!(bounds.check().is_ok());
+        let nowhere = BufferBounds { folder: "/nowhere/at/all".into(), ..bounds };
+        assert!(matches!(nowhere.check(), Err(BufferError::File(_))));
     }
 
     #[tokio::test]

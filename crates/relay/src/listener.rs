@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::core::session::{Rejection, Session};
 use crate::proxy;
-use crate::server::{ClientStream, Relay, drive, shake_hands};
+use crate::server::{ClientStream, Endings, Relay, drive, shake_hands};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -53,7 +53,7 @@ impl SmtpListener {
         places: Arc<Places>,
         under_way: TaskTracker,
         closing: CancellationToken,
-        drain: CancellationToken,
+        endings: Endings,
     ) {
         loop {
             let accepted = tokio::select! {
@@ -65,7 +65,7 @@ impl SmtpListener {
                     let peer = peer.ip().to_canonical();
                     let Some(place) = take_place(&relay, &places, peer, &stream) else { continue };
                     let accepted = Accepted { stream, peer, place, is_implicit: self.is_implicit };
-                    under_way.spawn(serve_one(relay.clone(), places.clone(), accepted, drain.clone()));
+                    under_way.spawn(serve_one(relay.clone(), places.clone(), accepted, endings.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -96,14 +96,14 @@ fn take_place(relay: &Relay, places: &Arc<Places>, peer: IpAddr, stream: &TcpStr
     place
 }
 
-async fn serve_one(relay: Arc<Relay>, places: Arc<Places>, accepted: Accepted, drain: CancellationToken) {
+async fn serve_one(relay: Arc<Relay>, places: Arc<Places>, accepted: Accepted, endings: Endings) {
     relay.server_metrics.connections.inc();
     let metrics = relay.server_metrics.clone();
-    serve(relay, &places, accepted, drain).await;
+    serve(relay, &places, accepted, endings).await;
     metrics.connections.dec();
 }
 
-async fn serve(relay: Arc<Relay>, places: &Arc<Places>, accepted: Accepted, drain: CancellationToken) {
+async fn serve(relay: Arc<Relay>, places: &Arc<Places>, accepted: Accepted, endings: Endings) {
     let Accepted { mut stream, mut peer, mut place, is_implicit } = accepted;
     let _ = stream.set_nodelay(true);
     if contains(&relay.proxies, peer) {
@@ -140,7 +140,7 @@ async fn serve(relay: Arc<Relay>, places: &Arc<Places>, accepted: Accepted, drai
     };
     let Some(stream) = stream else { return };
     let session = Session::new(relay.settings.clone(), contains(&relay.networks, peer), is_implicit);
-    drive(relay, stream, session, (peer, place), drain).await;
+    drive(relay, stream, session, (peer, place), endings).await;
 }
 
 fn contains(networks: &[ipnet::IpNet], address: IpAddr) -> bool {

@@ -57,6 +57,7 @@ pub struct BackendMetrics {
     reuses: Family<OfBackend, Counter>,
     closed: Family<OfBackend, Counter>,
     waits: Family<OfBackend, Counter>,
+    yielded: Counter,
     paced: Family<OfBackend, Counter>,
     out_of_turn: Family<OfBackend, Counter>,
     full: Family<OfBackend, Counter>,
@@ -104,6 +105,11 @@ impl BackendMetrics {
             closed: register(registry, "backend_idle_closed", "Idle connections that the server had closed"),
             waits: register(registry, "backend_waits", "Messages that waited for a connection because all were in use"),
             full: register(registry, "backend_full", "Messages that got no connection in time because all were in use"),
+            yielded: register(
+                registry,
+                "backend_yields",
+                "Connections that a silent application's message gave to one that waited; it goes on over another one",
+            ),
             paced: register(
                 registry,
                 "backend_paced",
@@ -154,6 +160,10 @@ impl BackendMetrics {
 
     pub(crate) fn waited(&self, backend: &str) {
         self.waits.get_or_create(&of(backend)).inc();
+    }
+
+    pub(crate) fn yielded(&self) {
+        self.yielded.inc();
     }
 
     pub(crate) fn paced(&self, backend: &str) {
@@ -234,6 +244,8 @@ pub struct ServerMetrics {
     pub turned_away: Counter,
     /// Connections that were closed because the application was silent or slow.
     pub timed_out: Counter,
+    /// Files of users that nobody can log in with.
+    pub unusable_users: Gauge,
     /// Octets of messages in memory.
     pub buffered_memory: Gauge,
     /// Octets of messages in files.
@@ -257,6 +269,11 @@ impl ServerMetrics {
             gave_way: register(registry, "connections_gave_way", "Idle connections that were closed for a new one"),
             turned_away: register(registry, "connections_turned_away", "Connections without a place for them"),
             timed_out: register(registry, "connections_timed_out", "Connections of applications that were silent"),
+            unusable_users: register(
+                registry,
+                "unusable_users",
+                "Files of --users-directory that hold no password; these users cannot log in",
+            ),
             buffered_memory: register(registry, "buffered_memory_bytes", "Messages under way in memory"),
             buffered_disk: register(registry, "buffered_disk_bytes", "Messages under way in files"),
             answers: register(registry, "transactions", "Transactions by the code of the last answer"),

@@ -1,7 +1,7 @@
 //! Wiring of `mail-failover relay run`, and the order in which its parts end:
 //!
 //! 1. It is not ready any more. New connections are still taken for a while, until nobody leads to it.
-//! 2. The ports are closed. Transactions end; every other command gets 421.
+//! 2. The ports are closed. Transactions end; every other command gets 421, and at last every application that is silent.
 //! 3. Idle connections to backends get QUIT. The driver ends, then the writer of the state and HTTP.
 
 use std::io;
@@ -28,6 +28,7 @@ use mail_failover_runtime::telemetry::{
     self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
 };
 use mail_failover_smtp::tls::TlsSetups;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -35,10 +36,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::{Accounts, AccountsError};
+use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
-use crate::buffer::{BufferBounds, Buffers};
+use crate::buffer::{BufferBounds, BufferError, Buffers};
 use crate::certificate::{CertificateError, CertificateFollower};
 use crate::core::choice::Rotation;
 use crate::core::session::SessionSettings;
@@ -47,7 +48,7 @@ use crate::driver::{Driver, DriverOutputs};
 use crate::listener::SmtpListener;
 use crate::metrics::{BackendMetrics, PREFIX, ServerMetrics};
 use crate::scout::{FIRST_ATTEMPT, Scout};
-use crate::server::{ClientBounds, Relay};
+use crate::server::{ClientBounds, Endings, Relay};
 
 /// Results that wait for the driver.
 const RESULT_QUEUE: usize = 8192;
@@ -58,6 +59,9 @@ const LOGINS_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds on waiting for applications.
 const CLIENT_BOUNDS: ClientBounds =
     ClientBounds { command: Duration::from_mins(5), pause: Duration::from_mins(1), content: Duration::from_mins(10) };
+
+/// Time for the last answers to applications that are silent within a transaction at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 const DRIVER: &str = "the driver";
 const STATE_WRITER: &str = "the writer of the state";
@@ -98,6 +102,14 @@ pub enum RunError {
     /// The users cannot be read.
     #[error("--users-directory: {0}")]
     Accounts(#[from] AccountsError),
+    /// No content can be kept in files.
+    #[error("--buffer-directory {folder}: {source}; name a folder in which the relay may write")]
+    Buffer {
+        /// The folder.
+        folder: String,
+        /// Error of a file in it.
+        source: BufferError,
+    },
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -200,8 +212,10 @@ pub async fn serve(
     };
     let accounts = match arguments.users_directory.clone() {
         Some(folder) => {
-            let (sender, accounts) = watch::channel(Arc::new(Accounts::read(&folder)?));
-            tasks.spawn("the follower of users", follow_users(folder, sender));
+            let (sender, accounts) = watch::channel(Arc::default());
+            let mut users = Users::new(folder, sender, server_metrics.unusable_users.clone());
+            users.take(Accounts::read(&users.folder)?);
+            tasks.spawn("the follower of users", users.follow());
             Some(accounts)
         }
         None => None,
@@ -255,6 +269,9 @@ pub async fn serve(
         disk: arguments.buffer_disk,
         folder: arguments.buffer_directory.clone(),
     };
+    buffer_bounds
+        .check()
+        .map_err(|source| RunError::Buffer { folder: arguments.buffer_directory.display().to_string(), source })?;
     let relay = Arc::new(Relay {
         settings: Arc::new(SessionSettings {
             hostname: name,
@@ -311,10 +328,16 @@ pub async fn serve(
     tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
 
     let places = Arc::new(Places::new(arguments.max_connections, server_metrics.gave_way.clone()));
-    let (connections, closing, drain) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+    let (connections, closing, endings) = (TaskTracker::new(), CancellationToken::new(), Endings::default());
     let mut ports = tokio::task::JoinSet::new();
     for listener in listeners {
-        ports.spawn(listener.serve(relay.clone(), places.clone(), connections.clone(), closing.clone(), drain.clone()));
+        ports.spawn(listener.serve(
+            relay.clone(),
+            places.clone(),
+            connections.clone(),
+            closing.clone(),
+            endings.clone(),
+        ));
     }
     drop(relay);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the relay has started");
@@ -329,10 +352,12 @@ pub async fn serve(
     tokio::time::sleep(arguments.drain_delay).await;
     closing.cancel();
     ports.join_all().await;
-    drain.cancel();
+    endings.drain.cancel();
     connections.close();
     if timeout(arguments.drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "transactions were under way for longer than --drain-timeout");
+        endings.last.cancel();
+        drop(timeout(FAREWELL, connections.wait()).await);
     }
     pool.close().await;
     tasks.stop(&shutdown, &[DRIVER]).await;
@@ -381,33 +406,85 @@ async fn look_at_logins(
     }
 }
 
-/// Reads the users again and again. While they cannot be read, the last good ones stay.
-async fn follow_users(folder: PathBuf, users: watch::Sender<Arc<Accounts>>) {
-    let mut told = String::new();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOGINS_PAUSE) => {}
-            () = users.closed() => return,
+/// Follower of the users, who are read again and again.
+struct Users {
+    folder: PathBuf,
+    known: watch::Sender<Arc<Accounts>>,
+    unusable: Gauge,
+    /// Trouble that the log has.
+    told: String,
+}
+
+impl Users {
+    fn new(folder: PathBuf, known: watch::Sender<Arc<Accounts>>, unusable: Gauge) -> Self {
+        Self { folder, known, unusable, told: String::new() }
+    }
+
+    fn take(&mut self, read: ReadAccounts) {
+        let ReadAccounts { accounts, unusable } = read;
+        self.unusable.set(i64::try_from(unusable.len()).unwrap_or(i64::MAX));
+        let trouble = if unusable.is_empty() && accounts.is_empty() {
+            format!("{} has no users", self.folder.display())
+        } else {
+            unusable.iter().map(UserError::to_string).collect::<Vec<_>>().join("; ")
+        };
+        if !trouble.is_empty() && trouble != self.told {
+            tracing::warn!(trouble, "these users cannot log in");
         }
-        let looked_at = folder.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || Accounts::read(&looked_at)).await else { return };
-        match read {
-            Ok(read) => {
-                told.clear();
-                users.send_if_modified(|known| {
-                    let is_new = **known != read;
-                    if is_new {
-                        tracing::info!("the users have changed");
-                        *known = Arc::new(read);
-                    }
-                    is_new
-                });
+        self.told = trouble;
+        self.known.send_if_modified(|known| {
+            let is_new = **known != accounts;
+            if is_new {
+                tracing::info!("the users have changed");
+                *known = Arc::new(accounts);
             }
-            Err(error) if error.to_string() != told => {
-                told = error.to_string();
-                tracing::warn!(%error, "the users cannot be read; the last good ones stay");
+            is_new
+        });
+    }
+
+    /// Follows them for as long as somebody asks. While the folder cannot be read, the last ones stay.
+    async fn follow(mut self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOGINS_PAUSE) => {}
+                () = self.known.closed() => return,
             }
-            Err(_) => {}
+            let looked_at = self.folder.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || Accounts::read(&looked_at)).await else { return };
+            match read {
+                Ok(read) => self.take(read),
+                Err(error) if error.to_string() != self.told => {
+                    self.told = error.to_string();
+                    tracing::warn!(%error, "the users cannot be read; the last ones stay");
+                }
+                Err(_) => {}
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_failover_core::model::Login;
+
+    use super::*;
+
+    #[test]
+    fn the_last_user_whose_file_is_gone_is_known_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, seen) = watch::channel(Arc::default());
+        let mut users = Users::new(folder.path().to_owned(), known, Gauge::default());
+        let is_known = || seen.borrow().knows(&Login::new("shop", "hunter2"));
+        std::fs::write(folder.path().join("shop"), "hunter2").unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        users.take(Accounts::read(folder.path()).unwrap());
+        assert_eq!((is_known(), users.unusable.get()), (true, 1));
+        assert!(users.told.contains("/empty: it is empty"), "{}", users.told);
+        for name in ["shop", "empty"] {
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        users.take(Accounts::read(folder.path()).unwrap());
+        assert_eq!((is_known(), users.unusable.get()), (false, 0));
+        assert!(users.told.contains("has no users"), "{}", users.told);
     }
 }

@@ -166,6 +166,10 @@ fn run(bytes: &[u8], random: &mut Rng) -> u32 {
         turns += 1;
         assert!(turns < 100_000, "it ends");
         let Some(action) = session.poll(now) else {
+            if random.u8(..8) == 0 {
+                session.handle(now, SessionInput::ConnectionWanted);
+                continue;
+            }
             let Some(piece) = pieces.next() else {
                 session.hang_up(now);
                 break;

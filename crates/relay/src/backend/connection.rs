@@ -336,7 +336,7 @@ impl BackendConnection {
                 Ok(Ok(0)) => return self.last_words(&io::ErrorKind::WriteZero.into(), rulebook).await,
                 Ok(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
                 Ok(Err(error)) => return self.last_words(&error, rulebook).await,
-                Err(_elapsed) => return Err(self.silent(pause, rulebook)),
+                Err(_elapsed) => return Err(self.stalled(pause, deadline, rulebook)),
             }
         }
         Ok(None)
@@ -356,7 +356,33 @@ impl BackendConnection {
         match timeout_at(until.into(), stream.flush()).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(error)) => self.last_words(&error, rulebook).await,
-            Err(_elapsed) => Err(self.silent(pause, rulebook)),
+            Err(_elapsed) => Err(self.stalled(pause, deadline, rulebook)),
+        }
+    }
+
+    /// A reply that the server has given before the final dot. It is none to the whole message, and would be taken for
+    /// that after the dot: an acceptance where a refusal follows.
+    pub async fn early_reply(&mut self, rulebook: &Rulebook) -> Result<Option<Reply>, OperationFailure> {
+        if !self.client.is_in_step() {
+            return Err(self.told(Failure::Session(SessionError::OutOfTurn), rulebook));
+        }
+        // What the kernel has is only seen after a turn of the runtime's reactor.
+        tokio::task::yield_now().await;
+        let Some(stream) = &mut self.stream else {
+            return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
+        };
+        self.buffer.clear();
+        self.buffer.reserve(READ);
+        match timeout(Duration::ZERO, stream.read_buf(&mut self.buffer)).await {
+            Err(_nothing) => Ok(None),
+            Ok(Ok(0)) => Err(self.told(Failure::Session(SessionError::Closed), rulebook)),
+            Ok(Err(error)) => Err(self.broken(&error, rulebook)),
+            Ok(Ok(_)) => {
+                let now = Instant::now();
+                self.client.await_reply(now, LAST_WORDS);
+                self.client.handle(now, ClientInput::Received(&self.buffer));
+                self.reply(rulebook).await.map(Some)
+            }
         }
     }
 
@@ -366,6 +392,7 @@ impl BackendConnection {
         let Some(stream) = &mut self.stream else {
             return Err(self.told(Failure::Session(SessionError::Closed), rulebook));
         };
+        let begun = Instant::now();
         let sent = timeout_at(deadline.into(), async {
             stream.write_all(b".\r\n").await?;
             stream.flush().await
@@ -378,7 +405,7 @@ impl BackendConnection {
                 }
                 return Err(self.broken(&error, rulebook));
             }
-            Err(_elapsed) => return Err(self.silent(Duration::ZERO, rulebook)),
+            Err(_elapsed) => return Err(self.silent(begun.elapsed(), rulebook)),
         }
         let now = Instant::now();
         self.client.await_reply(now, deadline.saturating_duration_since(now));
@@ -419,6 +446,21 @@ impl BackendConnection {
     fn broken(&self, error: &io::Error, rulebook: &Rulebook) -> OperationFailure {
         let (class, what) = classify_io(error);
         self.told(Failure::Io { class, what }, rulebook)
+    }
+
+    /// A server that takes no more of the content: for the length of a pause, or until all its time was spent.
+    fn stalled(&self, pause: Duration, deadline: Instant, rulebook: &Rulebook) -> OperationFailure {
+        if Instant::now() < deadline {
+            return self.silent(pause, rulebook);
+        }
+        OperationFailure {
+            class: EvidenceClass::NoAnswer,
+            stage: self.client.stage(),
+            refusal: None,
+            summary: "content: --transaction-timeout leaves no more time for a message of this size".into(),
+            // It may be our own link that is slow.
+            is_own: true,
+        }
     }
 
     fn silent(&self, bound: Duration, rulebook: &Rulebook) -> OperationFailure {

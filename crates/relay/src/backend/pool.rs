@@ -2,6 +2,8 @@
 //!
 //! A connection is used for one message after the other, with RSET between them. What comes back is reset at once, so
 //! that the next message finds it ready. Idle ones are looked at: a server may close them, or say 421.
+//!
+//! A message that finds all of them in use waits. Who holds one and does not need it now is told so by [`Pool::wanted`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use mail_failover_contract::routing::RouteBackend;
 use mail_failover_core::model::{EvidenceClass, Stage};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout_at;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{BackendConnection, Connector, Target, TlsMemory};
@@ -53,6 +54,7 @@ struct Slot {
     /// Number of connections at a time, the smaller one of ours and of the backend's limit.
     limit: usize,
     places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     /// Places that are to go as soon as they are free, because the limit has become smaller.
     surplus: usize,
     /// Messages over one connection.
@@ -60,6 +62,31 @@ struct Slot {
     /// TLS sessions with that server by that login.
     tls: Arc<TlsMemory>,
     idle: Vec<Idle>,
+}
+
+/// Messages that wait for a connection of one backend.
+#[derive(Default)]
+struct Queue {
+    /// Number of the messages.
+    waiting: watch::Sender<usize>,
+    /// Told of each connection that has come back and may be used again.
+    returned: Notify,
+}
+
+/// Counts as one that waits until dropped.
+struct Waiting<'a>(&'a Queue);
+
+impl<'a> Waiting<'a> {
+    fn begin(queue: &'a Queue) -> Self {
+        queue.waiting.send_modify(|waiting| *waiting += 1);
+        Self(queue)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 struct Idle {
@@ -78,6 +105,13 @@ pub struct CheckedOut {
     backend: Arc<str>,
     place: OwnedSemaphorePermit,
     messages: u32,
+}
+
+/// Result of a look for a connection.
+enum Found {
+    Connection(Box<CheckedOut>),
+    /// A place for a connection that is to be made.
+    Place(OwnedSemaphorePermit),
 }
 
 impl Slot {
@@ -114,35 +148,14 @@ impl Pool {
         deadline: Instant,
     ) -> Result<CheckedOut, OperationFailure> {
         let (backend, rulebook) = (&of.name, &*of.rulebook);
-        let (places, tls) = self.places(of, target);
-        while let Some(mut idle) = if is_fresh { None } else { self.take_idle(backend) } {
-            if idle.connection.is_alive() {
-                let Idle { connection, place, messages, .. } = idle;
-                self.0.metrics.reused(backend);
-                return Ok(CheckedOut { connection, is_reused: true, backend: backend.clone(), place, messages });
-            }
-            self.0.metrics.closed_by_server(backend);
-        }
-        let place = match places.clone().try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => {
-                if let Some(place) = self.make_room(backend) {
-                    place
-                } else {
-                    self.0.metrics.waited(backend);
-                    let Ok(Ok(place)) = timeout_at(deadline.into(), places.acquire_owned()).await else {
-                        self.0.metrics.full(backend);
-                        return Err(OperationFailure {
-                            class: EvidenceClass::Inconclusive,
-                            stage: Stage::Connect,
-                            refusal: None,
-                            summary: format!("all {} connections to it are in use", self.limit(of)).into(),
-                            is_own: true,
-                        });
-                    };
-                    place
-                }
-            }
+        let (places, tls, queue) = self.places(of, target);
+        let place = match self.connection_or_place(of, &places, is_fresh) {
+            Some(found) => found,
+            None => self.wait(of, &places, &queue, is_fresh, deadline).await?,
+        };
+        let place = match place {
+            Found::Connection(checked_out) => return Ok(*checked_out),
+            Found::Place(place) => place,
         };
         let begun = Instant::now();
         match self.0.connector.connect(target, &tls, rulebook, deadline).await {
@@ -159,6 +172,64 @@ impl Pool {
                 Err(failure)
             }
         }
+    }
+
+    /// An idle connection, unless it must be fresh, or else a place for one. `None` if all are in use.
+    fn connection_or_place(&self, of: &RouteBackend, places: &Arc<Semaphore>, is_fresh: bool) -> Option<Found> {
+        let backend = &of.name;
+        while let Some(mut idle) = if is_fresh { None } else { self.take_idle(backend) } {
+            if idle.connection.is_alive() {
+                let Idle { connection, place, messages, .. } = idle;
+                self.0.metrics.reused(backend);
+                let checked_out = CheckedOut { connection, is_reused: true, backend: backend.clone(), place, messages };
+                return Some(Found::Connection(Box::new(checked_out)));
+            }
+            self.0.metrics.closed_by_server(backend);
+        }
+        places.clone().try_acquire_owned().ok().or_else(|| self.make_room(backend)).map(Found::Place)
+    }
+
+    /// Waits until a connection comes back, or one may be made.
+    async fn wait(
+        &self,
+        of: &RouteBackend,
+        places: &Arc<Semaphore>,
+        queue: &Queue,
+        is_fresh: bool,
+        deadline: Instant,
+    ) -> Result<Found, OperationFailure> {
+        self.0.metrics.waited(&of.name);
+        let _waiting = Waiting::begin(queue);
+        loop {
+            let mut returned = std::pin::pin!(queue.returned.notified());
+            // From here on nothing that comes back is missed.
+            returned.as_mut().enable();
+            if let Some(found) = self.connection_or_place(of, places, is_fresh) {
+                return Ok(found);
+            }
+            tokio::select! {
+                () = returned => {}
+                Ok(place) = places.clone().acquire_owned() => return Ok(Found::Place(place)),
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.0.metrics.full(&of.name);
+                    return Err(OperationFailure {
+                        class: EvidenceClass::Inconclusive,
+                        stage: Stage::Connect,
+                        refusal: None,
+                        summary: format!("this relay has all its {} connections to it in use", self.limit(of)).into(),
+                        is_own: true,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits until a message waits for a connection of this backend.
+    pub async fn wanted(&self, backend: &str) {
+        let queue = self.slots().get(backend).map(|slot| slot.queue.clone());
+        let Some(queue) = queue else { return std::future::pending().await };
+        // The sender is held here, so this cannot fail.
+        drop(queue.waiting.subscribe().wait_for(|waiting| *waiting > 0).await);
     }
 
     /// Takes a connection back. It is used again if the server `is_in_step` and accepts RSET.
@@ -246,14 +317,16 @@ impl Pool {
         farewells.join_all().await;
     }
 
-    /// The places of a backend, and its TLS sessions. Idle connections to another server or by another login are closed.
-    fn places(&self, of: &RouteBackend, target: &Target) -> (Arc<Semaphore>, Arc<TlsMemory>) {
+    /// The places of a backend, its TLS sessions and those who wait. Idle connections to another server or by another
+    /// login are closed.
+    fn places(&self, of: &RouteBackend, target: &Target) -> (Arc<Semaphore>, Arc<TlsMemory>, Arc<Queue>) {
         let limit = self.limit(of);
         let mut slots = self.slots();
         let slot = slots.entry(of.name.clone()).or_insert_with(|| Slot {
             target: target.clone(),
             limit,
             places: Arc::new(Semaphore::new(limit)),
+            queue: Arc::default(),
             surplus: 0,
             messages: self.0.bounds.messages,
             tls: Arc::default(),
@@ -271,7 +344,7 @@ impl Pool {
                 });
             }
         }
-        (slot.places.clone(), slot.tls.clone())
+        (slot.places.clone(), slot.tls.clone(), slot.queue.clone())
     }
 
     /// The connection that was used last: the others may grow old.
@@ -307,6 +380,7 @@ impl Pool {
             && slot.target == *idle.connection.target()
         {
             slot.idle.push(idle);
+            slot.queue.returned.notify_one();
         }
     }
 

@@ -30,16 +30,16 @@ impl Capabilities {
         }
     }
 
-    /// The extensions that all of these servers have, with the smallest limit. None for no server.
+    /// The extensions that all of these servers have, with the smallest limit that one of them names. None for no server.
     pub fn common(all: impl IntoIterator<Item = Self>) -> Self {
         all.into_iter().reduce(Self::and).unwrap_or_default()
     }
 
     fn and(self, other: Self) -> Self {
         let size = match (self.size, other.size) {
-            (Some(0), limit) | (limit, Some(0)) => limit,
+            // Who names no limit may have one, and the others' hold all the same.
+            (Some(0) | None, limit) | (limit, Some(0) | None) => limit,
             (Some(one), Some(other)) => Some(one.min(other)),
-            (None, _) | (_, None) => None,
         };
         Self {
             size,
@@ -132,10 +132,12 @@ mod tests {
         assert_eq!(common, Capabilities { size: Some(500), eight_bit: true, ..Capabilities::default() });
         assert_eq!(Capabilities::common([one, unlimited]).size, Some(1000));
         assert_eq!(Capabilities::common([unlimited, unlimited]).size, Some(0));
-        assert_eq!(Capabilities::common([one, offering("PIPELINING")]), Capabilities::default());
         assert_eq!(Capabilities::common([]), Capabilities::default());
-        // A server that was never seen offers nothing.
-        assert_eq!(Capabilities::common([one, Capabilities::default()]), Capabilities::default());
+        // A server without extensions, or that was never seen, offers nothing, and the other one's limit holds.
+        let limited = Capabilities { size: Some(1000), ..Capabilities::default() };
+        assert_eq!(Capabilities::common([one, offering("PIPELINING")]), limited);
+        assert_eq!(Capabilities::common([Capabilities::default(), one]), limited);
+        assert_eq!(Capabilities::common([unlimited, Capabilities::default(), one]), limited);
     }
 
     #[test]

@@ -70,6 +70,13 @@ pub fn ways(answers: &Answers, rotation: &mut Rotation, domain: Option<&str>, me
     ways
 }
 
+/// Names of the backends that may send for this domain and have no share of the mail now.
+pub fn without_share(answers: &Answers, domain: &str) -> Vec<String> {
+    let with_percent = answers.routing.backends.iter().zip(&answers.percents);
+    let without = with_percent.filter(|(backend, percent)| **percent == 0 && may_send(backend, Some(domain)));
+    without.map(|(backend, _)| backend.name.to_string()).collect()
+}
+
 /// Adds those of the backends that are no way yet.
 fn add(ways: &mut Vec<Way>, backends: &[&RouteBackend], after_refusal: bool) {
     for backend in backends {
@@ -148,6 +155,15 @@ mod tests {
         let answers = self::answers(&[backend("a", 100, &shop)], &json!({}));
         assert_eq!(names(&answers, &mut rotation, Some("other.example")), Vec::<String>::new());
         assert_eq!(names(&answers, &mut rotation, None), ["a"]);
+    }
+
+    #[test]
+    fn a_backend_without_a_share_that_could_send_for_a_domain_is_named() {
+        let (x, y) = (json!({"senderDomains": ["x.example"]}), json!({"senderDomains": ["y.example"]}));
+        let answers = answers(&[backend("a", 100, &x), backend("b", 0, &y)], &json!({}));
+        assert_eq!(names(&answers, &mut Rotation::default(), Some("y.example")), Vec::<String>::new());
+        assert_eq!(without_share(&answers, "y.example"), ["b"]);
+        assert_eq!(without_share(&answers, "z.example"), Vec::<String>::new());
     }
 
     #[test]

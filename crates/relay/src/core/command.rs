@@ -169,8 +169,11 @@ pub fn parse(line: &[u8], has_utf8: bool) -> Result<Command, CommandError> {
     let terminated = [text.trim_end().as_bytes(), b"\r\n"].concat();
     let request = match Request::parse(&mut terminated.iter()) {
         Ok(request) => request,
-        // The parser knows no address literals (RFC 5321 §4.1.3); our own form is as strict.
-        Err(smtp_proto::Error::InvalidSenderAddress) => return mail(text).map(Command::Mail),
+        // The parser knows no address literals (RFC 5321 §4.1.3), and no size of twenty digits (RFC 1870 §3); our own
+        // form is as strict.
+        Err(smtp_proto::Error::InvalidSenderAddress | smtp_proto::Error::InvalidParameter { param: "SIZE" }) => {
+            return mail(text).map(Command::Mail);
+        }
         Err(smtp_proto::Error::InvalidRecipientAddress) => return recipient(text, has_utf8).map(Command::Recipient),
         Err(error) => return Err(unreadable(&error, text)),
     };
@@ -226,7 +229,7 @@ fn mail(text: &str) -> Result<MailCommand, CommandError> {
         let (name, value) = parameter_parts(parameter).ok_or(CommandError::Syntax(MAIL_FORM))?;
         match (name.to_ascii_uppercase().as_str(), value) {
             ("SIZE", Some(value)) => {
-                command.needs.size = Some(value.parse().map_err(|_| CommandError::Syntax("SIZE=octets"))?);
+                command.needs.size = Some(octets(value).ok_or(CommandError::Syntax("SIZE=octets"))?);
             }
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => command.needs.eight_bit = true,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => command.is_seven_bit = true,
@@ -247,6 +250,12 @@ fn mail(text: &str) -> Result<MailCommand, CommandError> {
         return Err(CommandError::NeedsUtf8);
     }
     Ok(command)
+}
+
+/// The number of octets, of which there may be twenty digits (RFC 1870 §3). What is beyond any number is the largest.
+fn octets(value: &str) -> Option<u64> {
+    let is_number = (1..=20).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
 fn recipient(text: &str, has_utf8: bool) -> Result<RecipientCommand, CommandError> {
@@ -416,6 +425,27 @@ mod tests {
         ] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.reply().0, code, "{line}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_has_twenty_digits_and_is_too_large_in_time() {
+        for (line, size) in [
+            ("MAIL FROM:<a@example.net> SIZE=99999999999999999999", Some(u64::MAX)),
+            ("MAIL FROM:<a@example.net> SIZE=18446744073709551615", Some(u64::MAX)),
+            ("MAIL FROM:<a@[192.0.2.1]> SIZE=00000000000000000007", Some(7)),
+            ("MAIL FROM:<a@example.net> SIZE=999999999999999999999", None),
+            ("MAIL FROM:<a@example.net> SIZE=-1", None),
+            ("MAIL FROM:<a@example.net> SIZE=", None),
+        ] {
+            let found = match parsed(line) {
+                Ok(Command::Mail(mail)) => mail.needs.size,
+                other => {
+                    assert_eq!(other.unwrap_err().reply().0, 501, "{line}");
+                    None
+                }
+            };
+            assert_eq!(found, size, "{line}");
         }
     }
 

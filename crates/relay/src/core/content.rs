@@ -21,6 +21,8 @@ pub enum ContentFault {
     BareLineFeed,
     /// A carriage return without a line feed after it.
     BareCarriageReturn,
+    /// A NUL, which no message holds without BINARYMIME (RFC 5321 §4.1.1.4, RFC 3030).
+    Nul,
     /// A line of more than [`MAX_LINE`] octets.
     LineTooLong,
     /// A header section of more than [`MAX_HEADER`] octets.
@@ -37,6 +39,7 @@ impl ContentFault {
         match self {
             Self::BareLineFeed => (550, "5.6.0 a bare LF in the message; end each line with CRLF"),
             Self::BareCarriageReturn => (550, "5.6.0 a bare CR in the message; end each line with CRLF"),
+            Self::Nul => (550, "5.6.0 a NUL in the message; encode what is no text"),
             Self::LineTooLong => (550, "5.6.0 a line of more than 65536 octets"),
             Self::HeaderTooLarge => (552, "5.3.4 a header section of more than 512 KiB"),
             Self::Loop => (554, "5.4.6 too many hops: the message goes in a circle"),
@@ -49,6 +52,7 @@ impl ContentFault {
         match self {
             Self::BareLineFeed => "bare_lf",
             Self::BareCarriageReturn => "bare_cr",
+            Self::Nul => "nul",
             Self::LineTooLong => "line_too_long",
             Self::HeaderTooLarge => "header_too_large",
             Self::Loop => "loop",
@@ -131,6 +135,7 @@ impl ContentReader {
     pub fn read_chunk(&mut self, bytes: &[u8], content: &mut Vec<u8>) {
         content.reserve(bytes.len());
         for byte in bytes {
+            self.look_for_nul(*byte);
             if (self.place, *byte) == (Place::LineStart, b'.') {
                 self.emit(b"..", content);
                 self.place = Place::Line;
@@ -155,6 +160,7 @@ impl ContentReader {
 
     /// Takes an octet. Returns true if it ends the content.
     fn take(&mut self, byte: u8, content: &mut Vec<u8>) -> bool {
+        self.look_for_nul(byte);
         match (self.place, byte) {
             (Place::LineStart, b'.') => self.place = Place::Dot,
             (Place::Dot, b'\r') => self.place = Place::DotReturn,
@@ -162,6 +168,13 @@ impl ContentReader {
             _ => self.take_within(byte, content),
         }
         false
+    }
+
+    // Servers drop it, cut the line there, or see another end of the message: `<CRLF>.<NUL><CRLF>`.
+    fn look_for_nul(&mut self, byte: u8) {
+        if byte == 0 {
+            self.fail(ContentFault::Nul);
+        }
     }
 
     fn take_within(&mut self, byte: u8, content: &mut Vec<u8>) {
@@ -296,6 +309,30 @@ mod tests {
                 assert_eq!((found, end.as_deref()), (Some(fault), Some(&b"NOOP\r\n"[..])), "{shown:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_nul_is_refused_wherever_it_stands() {
+        for given in [
+            &b"a\0b\r\n"[..],
+            b"\0\r\n",
+            b"x\r\n.\0\r\n",
+            b"x\r\n\0.\r\n",
+            b"x\r\0\n.\r\n",
+            b"x\r\n.\r\0\n",
+            b"a: \0\r\n",
+        ] {
+            let whole = [given, b"\r\n.\r\nNOOP\r\n"].concat();
+            for piece in [1, 2, whole.len()] {
+                let (content, fault, end) = read(&whole, piece);
+                let shown = String::from_utf8_lossy(given);
+                assert!(fault == Some(ContentFault::Nul) || shown.contains("\r\0"), "{shown:?}: {fault:?}");
+                assert!(fault.is_some() && !content.contains(&0), "{shown:?}");
+                assert_eq!(end.as_deref(), Some(&b"NOOP\r\n"[..]), "{shown:?}");
+            }
+            assert!(chunked(given, 2).1.is_some());
+        }
+        assert_eq!(chunked(b"a\0\r\n", 1).1, Some(ContentFault::Nul));
     }
 
     #[test]

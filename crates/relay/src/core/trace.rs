@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use mail_failover_smtp::client::address_literal;
 
+/// Most octets of the line, its end included.
+pub const MAX_TRACE: u64 = 1000;
+
 /// Facts of a `Received` line.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<'a> {
@@ -64,6 +67,23 @@ fn is_name_letter(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_stays_within_its_bound() {
+        let (client_name, hostname) = ("x".repeat(2000), "y".repeat(253));
+        let trace = Trace {
+            client_name: &client_name,
+            client: "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap(),
+            hostname: &hostname,
+            is_extended: true,
+            is_encrypted: true,
+            is_authenticated: true,
+            is_utf8: true,
+            id: "k3j2k3j2k3j2",
+            date: "Mon, 30 Nov 2026 04:27:00 +0000",
+        };
+        assert!(trace.line().len() as u64 <= MAX_TRACE, "{}", trace.line().len());
+    }
 
     #[test]
     fn the_line_says_who_by_whom_and_how() {

@@ -142,7 +142,7 @@ pub enum ClientAction {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// The peer took longer than the bound.
-    #[error("no answer within {bound:?}{}", shown(begun.as_ref()))]
+    #[error("no answer within {:?}{}", rounded(*bound), shown(begun.as_ref()))]
     Timeout {
         /// The bound on the step, or on the session.
         bound: Duration,
@@ -199,6 +199,16 @@ pub struct BegunReply {
 }
 
 /// The begun reply for people, as the end of a message.
+/// The bound as it is told: what was left of a longer one has nanoseconds.
+fn rounded(bound: Duration) -> Duration {
+    let milliseconds = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    match milliseconds {
+        0 => Duration::from_millis(1).min(bound),
+        1..1000 => Duration::from_millis(milliseconds),
+        _ => Duration::from_millis(milliseconds.saturating_add(50) / 100 * 100),
+    }
+}
+
 fn shown(begun: Option<&BegunReply>) -> String {
     begun.map_or_else(String::new, |BegunReply { kind, text }| format!("; {kind} begun: {text}"))
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::super::answer::Answer;
 use super::super::command::{Command, CommandError, MAX_COMMAND, parse};
+use super::super::trace::MAX_TRACE;
 use super::super::transaction::Transaction;
 use super::{FOREIGN_VERBS, MAX_ERRORS, MAX_IDLE_COMMANDS, Rejection, Session, SessionAction, State};
 
@@ -100,7 +101,8 @@ impl Session {
         let mut lines = vec![self.settings.hostname.to_string(), "PIPELINING".to_owned(), "CHUNKING".to_owned()];
         let limit = match self.offered.size {
             Some(0) | None => self.settings.max_message,
-            Some(limit) => limit.min(self.settings.max_message),
+            // A backend gets our Received line besides. 0 would stand for no limit.
+            Some(limit) => limit.saturating_sub(MAX_TRACE).max(1).min(self.settings.max_message),
         };
         lines.push(format!("SIZE {limit}"));
         let optional = [

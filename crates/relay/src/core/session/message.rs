@@ -5,14 +5,17 @@ use std::time::Instant;
 use super::super::answer::Answer;
 use super::super::command::{MailCommand, RecipientCommand};
 use super::super::content::{ContentFault, ContentReader};
+use super::super::trace::MAX_TRACE;
 use super::super::transaction::{Operation, Transaction, TransactionAction, TransactionInput, Way};
 use super::{Chunk, Rejection, Session, SessionAction, State, TransactionEnd};
 
-/// Octets of a chunk from which on it is no idle command.
+/// Octets from which on a chunk that is refused is no idle command.
 const GOOD_CHUNK: u64 = 1024;
+/// Most recipients of a message that are refused and are no idle commands.
+const MAX_REFUSED: u32 = 10_000;
 
 impl Session {
-    pub(super) fn mail(&mut self, now: Instant, mail: MailCommand) {
+    pub(super) fn mail(&mut self, now: Instant, mut mail: MailCommand) {
         if self.hello.is_none() {
             self.out_of_order(now, "5.5.1 EHLO comes first");
         } else if self.transaction.is_some() {
@@ -28,6 +31,8 @@ impl Session {
             self.say(code, text);
         } else {
             let domain = mail.domain();
+            // So much more may come to a backend than the application has said.
+            mail.needs.size = mail.needs.size.map(|size| size.saturating_add(MAX_TRACE));
             self.mail = Some(mail);
             self.begun_at = Some(now);
             self.state = State::Waiting;
@@ -64,12 +69,21 @@ impl Session {
             return;
         }
         if transaction.recipients() >= self.settings.max_recipients {
+            self.refused_recipient();
             self.say(452, "4.5.3 too many recipients; send the rest in another message");
             return;
         }
         self.pending_recipient = Some(recipient.path.clone());
         transaction.handle(now, TransactionInput::Recipient(recipient));
         self.take_transaction_actions(now);
+    }
+
+    /// A refused recipient is no idle command: those that were accepted must not be lost by it.
+    fn refused_recipient(&mut self) {
+        if self.refused < MAX_REFUSED {
+            self.refused += 1;
+            self.idle_commands = self.idle_commands.saturating_sub(1);
+        }
     }
 
     pub(super) fn data(&mut self, now: Instant) {
@@ -123,15 +137,15 @@ impl Session {
 
     /// Begins a chunk of the content. Its octets come whatever its answer is (RFC 3030 §2).
     pub(super) fn chunk(&mut self, now: Instant, octets: u64, is_last: bool) {
-        // Many small ones are as idle as any other command.
-        if octets >= GOOD_CHUNK {
-            self.idle_commands = self.idle_commands.saturating_sub(1);
-        }
         let refusal = match &self.transaction {
             None => Some(Answer::own(503, "5.5.1 MAIL comes first")),
             Some(_) if self.content.is_some() => None,
             Some(transaction) => Some(transaction.answer_to_data()).filter(|answer| answer.code != 354),
         };
+        // The bound on the message holds for those with content, and those that are refused are as idle as any command.
+        if octets >= GOOD_CHUNK || (refusal.is_none() && octets > 0) {
+            self.idle_commands = self.idle_commands.saturating_sub(1);
+        }
         if refusal.is_none() && self.content.is_none() {
             self.content = Some(ContentReader::new(self.settings.max_message));
             self.actions.push_back(SessionAction::BeginContent);
@@ -205,7 +219,7 @@ impl Session {
         for action in actions {
             match action {
                 TransactionAction::Perform { operation, deadline } => {
-                    self.attempts += u32::from(matches!(operation, Operation::Connect { is_fresh: false, .. }));
+                    self.attempts += u32::from(matches!(operation, Operation::Connect { is_again: false, .. }));
                     self.actions.push_back(SessionAction::Perform { operation, deadline });
                 }
                 TransactionAction::Release { is_in_step } => {
@@ -213,17 +227,36 @@ impl Session {
                 }
                 TransactionAction::Evidence(evidence) => self.actions.push_back(SessionAction::Evidence(evidence)),
                 TransactionAction::Answer(answer) => {
-                    let recipient = self.pending_recipient.take().filter(|_| answer.code < 300);
-                    if recipient.is_some() {
-                        // Their number has a bound of its own.
-                        self.idle_commands = self.idle_commands.saturating_sub(1);
+                    match self.pending_recipient.take() {
+                        Some(recipient) if answer.code < 300 => {
+                            // Their number has a bound of its own.
+                            self.idle_commands = self.idle_commands.saturating_sub(1);
+                            self.recipients.push(recipient);
+                        }
+                        Some(_) => self.refused_recipient(),
+                        None => {}
                     }
-                    self.recipients.extend(recipient);
                     self.tell(&answer);
                     if is_over {
                         self.end_transaction(now, Some(answer));
                     }
                 }
+            }
+        }
+    }
+
+    /// Gives the backend's connection back while the application is silent. The message goes on over another one.
+    pub(super) fn yield_connection(&mut self) {
+        let Some(mut transaction) = self.transaction.take() else { return };
+        transaction.yield_connection();
+        self.take_releases(&mut transaction);
+        self.transaction = Some(transaction);
+    }
+
+    fn take_releases(&mut self, transaction: &mut Transaction) {
+        for action in transaction.poll() {
+            if let TransactionAction::Release { is_in_step } = action {
+                self.actions.push_back(SessionAction::Release { is_in_step });
             }
         }
     }
@@ -236,11 +269,7 @@ impl Session {
             if !transaction.is_over() {
                 transaction.abort();
             }
-            for action in transaction.poll() {
-                if let TransactionAction::Release { is_in_step } = action {
-                    self.actions.push_back(SessionAction::Release { is_in_step });
-                }
-            }
+            self.take_releases(&mut transaction);
         }
         if let Some(content) = self.content.take() {
             size = content.size();
@@ -250,6 +279,11 @@ impl Session {
         self.pending_recipient = None;
         let Some(mail) = self.mail.take() else { return };
         self.idle_commands = 0;
+        self.refused = 0;
+        if answer.as_ref().is_some_and(Answer::is_positive) {
+            // An application that sends mail over one connection all day long may err now and then.
+            self.errors = 0;
+        }
         let since = self.begun_at.take().unwrap_or(now);
         let attempts = self.attempts;
         self.actions.push_back(SessionAction::Ended(TransactionEnd {

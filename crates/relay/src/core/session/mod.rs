@@ -20,7 +20,7 @@ use super::command::MailCommand;
 use super::content::{ContentFault, ContentReader};
 use super::transaction::{Evidence, Operation, OperationResult, Transaction, TransactionBounds, TransactionInput, Way};
 
-/// Most commands that the server does not understand or refuses for their form.
+/// Most commands that the server does not understand or refuses for their form, since the last accepted message.
 const MAX_ERRORS: u32 = 20;
 /// Most refused logins.
 const MAX_LOGINS: u32 = 3;
@@ -66,6 +66,8 @@ pub enum SessionInput<'a> {
     /// The content up to [`SessionAction::EndContent`] is kept, with a header of ours of so many octets, or it could not
     /// be kept.
     ContentKept(Result<u64, Answer>),
+    /// Another message waits for the backend's connection, which this one has while its application is silent.
+    ConnectionWanted,
     /// The server ends: nothing new begins.
     Drain,
 }
@@ -239,6 +241,8 @@ pub struct Session {
     errors: u32,
     logins: u32,
     idle_commands: u32,
+    /// Recipients of the present message that were refused.
+    refused: u32,
 }
 
 impl Session {
@@ -268,6 +272,7 @@ impl Session {
             errors: 0,
             logins: 0,
             idle_commands: 0,
+            refused: 0,
         };
         if is_allowed || session.settings.has_logins {
             let greeting = format!("{} ESMTP mail-failover relay", session.settings.hostname);
@@ -365,6 +370,7 @@ impl Session {
                 self.take_transaction_actions(now);
             }
             SessionInput::ContentKept(Err(answer)) => self.refuse_content(now, answer),
+            SessionInput::ConnectionWanted => self.yield_connection(),
             SessionInput::Drain => {
                 self.is_draining = true;
             }

@@ -31,6 +31,9 @@ struct Dialogue {
     messages: Vec<Vec<u8>>,
     ends: Vec<TransactionEnd>,
     rejections: Vec<Rejection>,
+    capabilities: Capabilities,
+    connections: usize,
+    releases: usize,
     is_full: bool,
     is_closed: bool,
 }
@@ -45,6 +48,9 @@ impl Dialogue {
             messages: vec![],
             ends: vec![],
             rejections: vec![],
+            capabilities: Capabilities::default(),
+            connections: 0,
+            releases: 0,
             is_full: false,
             is_closed: false,
         };
@@ -102,7 +108,8 @@ impl Dialogue {
                 SessionAction::Ended(end) => self.ends.push(end),
                 SessionAction::Rejected(rejection) => self.rejections.push(rejection),
                 SessionAction::Close => self.is_closed = true,
-                SessionAction::Release { .. } | SessionAction::Evidence(_) | SessionAction::DropContent => {}
+                SessionAction::Release { .. } => self.releases += 1,
+                SessionAction::Evidence(_) | SessionAction::DropContent => {}
             }
         }
     }
@@ -111,7 +118,8 @@ impl Dialogue {
         let reply = |code: u16, text: &str| OperationResult::Reply(Reply { code, text: text.to_owned() });
         match operation {
             Operation::Connect { .. } => {
-                OperationResult::Ready { capabilities: Capabilities::default(), is_reused: false }
+                self.connections += 1;
+                OperationResult::Ready { capabilities: self.capabilities, is_reused: false }
             }
             Operation::Command(line) if line == "DATA" => reply(354, "go"),
             Operation::Command(line) => {
@@ -365,4 +373,125 @@ fn recipients_are_no_idle_commands() {
         }
     }
     panic!("idle commands have a bound");
+}
+
+#[test]
+fn refused_recipients_are_no_idle_commands_either() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    for number in 0..500 {
+        assert_eq!(dialogue.codes(format!("RCPT TO:<nobody{number}@example.net>\r\n")), ["550"], "{number}");
+    }
+    // Nor are those beyond the bound on recipients.
+    dialogue.say("RCPT TO:<c@example.net>\r\n");
+    for number in 0..500 {
+        assert_eq!(dialogue.codes(format!("RCPT TO:<d{number}@example.net>\r\n")), ["452"], "{number}");
+    }
+    assert_eq!(dialogue.codes("DATA\r\nx\r\n.\r\n"), ["354", "250"]);
+    // They have a bound all the same.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\n");
+    let closed = (0..20_000).find(|_| dialogue.codes("RCPT TO:<nobody@example.net>\r\n") == ["421"]);
+    assert!(closed.is_some_and(|number| number > 5000), "{closed:?}");
+}
+
+#[test]
+fn small_chunks_of_a_message_are_no_idle_commands_and_empty_ones_are() {
+    let mut dialogue = Dialogue::with(SessionSettings { max_message: 10_000, ..settings() }, true);
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    for number in 0..1000 {
+        assert_eq!(dialogue.codes("BDAT 3\r\nx\r\n"), ["250"], "{number}");
+    }
+    assert_eq!(dialogue.codes("BDAT 0 LAST\r\n"), ["250"]);
+    assert_eq!(dialogue.messages[0].len(), 3000);
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert!((0..500).any(|_| dialogue.codes("BDAT 0\r\n") == ["421"]));
+    // Those that are refused are idle, too.
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\n");
+    assert!((0..500).any(|_| dialogue.codes("BDAT 3\r\nx\r\n") == ["421"]));
+}
+
+#[test]
+fn an_accepted_message_makes_good_for_errors_before_it() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\n");
+    for _ in 0..10 {
+        assert_eq!(dialogue.codes("FOO\r\n".repeat(15)).last().map(String::as_str), Some("500"));
+        dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+        assert_eq!(dialogue.codes("DATA\r\nx\r\n.\r\n"), ["354", "250"]);
+    }
+    // One that is begun and not sent does not.
+    for number in 0..10 {
+        dialogue.say("MAIL FROM:<a@shop.example>\r\nRSET\r\n");
+        if dialogue.codes("FOO\r\n".repeat(15)).last().map(String::as_str) == Some("421") {
+            assert_eq!(number, 1);
+            return;
+        }
+    }
+    panic!("errors have a bound");
+}
+
+#[test]
+fn a_nul_in_content_is_refused_and_the_session_goes_on() {
+    let mut dialogue = Dialogue::new();
+    dialogue.say("EHLO shop.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\n");
+    assert_eq!(dialogue.codes("DATA\r\nx\r\n.\0\r\nMAIL FROM:<e@x.example>\r\n.\r\nNOOP\r\n"), ["354", "550", "250"]);
+    assert_eq!(dialogue.rejections, [Rejection::Content(ContentFault::Nul)]);
+    assert!(dialogue.messages.is_empty());
+}
+
+#[test]
+fn a_message_of_the_offered_size_has_room_for_our_line_at_the_backend() {
+    let limited = |size| {
+        let mut dialogue = Dialogue::with(SessionSettings { max_message: 10_000, ..settings() }, true);
+        dialogue.capabilities = Capabilities { size: Some(size), ..Capabilities::default() };
+        dialogue.session.offer(dialogue.capabilities);
+        let hello = dialogue.say("EHLO shop.example\r\n");
+        (dialogue, hello)
+    };
+    let (mut dialogue, hello) = limited(5000);
+    assert!(hello.contains("250-SIZE 4000\r\n"), "{hello}");
+    assert_eq!(dialogue.codes("MAIL FROM:<a@shop.example> SIZE=4001\r\n"), ["552"]);
+    assert_eq!(dialogue.codes("MAIL FROM:<a@shop.example> SIZE=99999999999999999999\r\n"), ["552"]);
+    assert_eq!(dialogue.codes("MAIL FROM:<a@shop.example> SIZE=4000\r\nRCPT TO:<b@example.net>\r\n"), ["250", "250"]);
+    assert_eq!(dialogue.commands[0], "MAIL FROM:<a@shop.example> SIZE=5000");
+    let content = "0123456\r\n".repeat(444);
+    assert_eq!(dialogue.codes(format!("DATA\r\n{content}.\r\n")), ["354", "250"]);
+    // Our own bound is one on what the application sends.
+    assert!(limited(0).1.contains("250-SIZE 10000\r\n") && limited(11_000).1.contains("250-SIZE 10000\r\n"));
+    assert!(limited(500).1.contains("250-SIZE 1\r\n"), "0 would be no limit");
+}
+
+#[test]
+fn a_silent_application_gives_its_backends_connection_to_others_and_loses_nothing() {
+    let mut dialogue = Dialogue::new();
+    let want = |dialogue: &mut Dialogue| {
+        let before = dialogue.releases;
+        dialogue.session.handle(Instant::now(), SessionInput::ConnectionWanted);
+        dialogue.work();
+        dialogue.releases - before
+    };
+    dialogue.say("EHLO shop.example\r\n");
+    assert_eq!(want(&mut dialogue), 0, "there is none");
+    dialogue.say("MAIL FROM:<a@shop.example>\r\n");
+    assert_eq!((want(&mut dialogue), want(&mut dialogue)), (1, 0));
+    assert_eq!(dialogue.say("RCPT TO:<b@example.net>\r\n"), "250 2.1.0 fine by me\r\n");
+    assert_eq!(dialogue.connections, 2);
+    assert_eq!(want(&mut dialogue), 1);
+    assert_eq!(dialogue.codes("DATA\r\nhel"), ["354"]);
+    assert_eq!((want(&mut dialogue), dialogue.connections), (0, 2), "none is needed for that");
+    assert_eq!(dialogue.codes("lo\r\n.\r\n"), ["250"]);
+    assert_eq!((dialogue.connections, &dialogue.messages[..]), (3, &[b"hello\r\n".to_vec()][..]));
+    let mail = ["MAIL FROM:<a@shop.example>", "RCPT TO:<b@example.net>"];
+    assert_eq!(dialogue.commands, [&mail[..1], &mail, &mail].concat());
+    assert_eq!(dialogue.ends[0].attempts, 1, "it is one backend all the time");
+    // In the middle of the content, too.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nx");
+    assert_eq!(want(&mut dialogue), 1);
+    assert_eq!(dialogue.codes("\r\n.\r\n"), ["250"]);
+    // Of one that is given up nothing is left to give back.
+    dialogue.say("MAIL FROM:<a@shop.example>\r\n");
+    assert_eq!(want(&mut dialogue), 1);
+    let before = dialogue.releases;
+    assert_eq!((dialogue.codes("RSET\r\n"), dialogue.releases), (vec!["250".to_owned()], before));
 }

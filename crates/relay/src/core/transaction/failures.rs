@@ -29,8 +29,10 @@ impl Transaction {
         };
         let reply = refusal.map(|reply| (mail_failover_smtp::dialogue::answered(session_stage(stage)), reply));
         let evidence = Evidence { is_ambiguous, ..self.evidence(class, stage, reply, summary.clone()) };
-        // Of who had no time nobody knows if it would have answered.
-        let is_own = is_own || (self.is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
+        // Of who had no time nobody knows if it would have answered. Content that comes slowly is cut off by the bound on
+        // all waits together, and each of its pauses was short.
+        let is_cut = self.is_cut || (step == Step::Content && now >= self.deadline);
+        let is_own = is_own || (is_cut && class == EvidenceClass::NoAnswer && !is_ambiguous);
         let evidence = (!is_own).then_some(evidence);
         if is_ambiguous && self.bounds.ambiguity == Ambiguity::Refuse {
             self.push_evidence(evidence, Fate::Deferred);
@@ -39,6 +41,9 @@ impl Transaction {
             self.is_over = true;
             self.answer(now, Answer::own(451, text));
             return;
+        }
+        if is_ambiguous {
+            self.doubt.get_or_insert_with(|| self.ways[self.at].backend.clone());
         }
         self.failed(now, WayFailure::Unavailable(summary), evidence);
     }
@@ -78,10 +83,10 @@ impl Transaction {
             return;
         }
         let answer = self.exhausted(has_time);
-        self.push_evidence(evidence, if answer.code >= 500 { Fate::Refused } else { Fate::Deferred });
+        self.push_evidence(evidence, self.fate(answer.code));
         if target == Target::Recipient && self.is_connected {
             // Only this recipient was refused; the backend goes on with the others.
-            drop(self.recipients.pop());
+            self.drop_recipient();
             self.answer(now, answer);
         } else {
             self.fail(now, answer);
@@ -95,9 +100,17 @@ impl Transaction {
         match target {
             Target::Mail | Target::Content => self.is_over = true,
             Target::Recipient => {
-                drop(self.recipients.pop());
-                if !self.recipients.is_empty() || answer.code < 500 {
-                    let text = if answer.code < 500 { answer.text.clone() } else { format!("4.3.0 {}", answer.text) };
+                self.drop_recipient();
+                if let Some(at) = self.fallback {
+                    // Only this recipient is refused: that backend has taken the others.
+                    self.release(true);
+                    self.at = at;
+                    self.failures.retain(|(failed, _)| *failed < at);
+                } else if !self.recipients.is_empty() || answer.code < 500 {
+                    let text = match answer.code {
+                        ..500 => answer.text.clone(),
+                        _ => format!("4.3.0 {}", without_enhanced(&answer.text)),
+                    };
                     self.broken = Some(Answer::own(451, text));
                 } else {
                     self.broken = Some(answer.clone());
@@ -143,4 +156,16 @@ impl Transaction {
         let why = if has_time { "no backend takes the message now" } else { "no backend took the message in time" };
         Answer::own(451, format!("4.4.1 {why} ({})", reasons.join("; ")))
     }
+}
+
+/// The text without an enhanced code (RFC 3463) at its beginning.
+pub(super) fn without_enhanced(text: &str) -> &str {
+    match text.split_once(' ') {
+        Some((code, rest)) if code.split('.').count() == 3 && code.split('.').all(is_number) => rest,
+        Some(_) | None => text,
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -12,11 +12,15 @@
 //! have accepted it no other one gets it unless the user wants that. Pure: it has no timers of its own, for each
 //! operation carries its deadline.
 //!
+//! While the application is silent, its backend's connection may go to another message. The next command then replays the
+//! message over another one.
+//!
 //! A wait for the application costs nothing of the bound on the transaction; all waits for backends together do.
 
 mod failures;
 mod replies;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +90,8 @@ pub enum Operation {
         way: usize,
         /// True if it must not be one that was used before.
         is_fresh: bool,
+        /// True if this way has had the message before: it is no new attempt.
+        is_again: bool,
     },
     /// Send a command and wait for its reply.
     Command(String),
@@ -236,6 +242,14 @@ pub struct Transaction {
     capabilities: Capabilities,
     /// True while a connection is held.
     is_connected: bool,
+    /// Positions of the ways that have had the message.
+    visited: BTreeSet<usize>,
+    /// Position of the way that goes on with the others if nobody takes the recipient under way.
+    fallback: Option<usize>,
+    /// Name of the backend that may have accepted the message, if one may have.
+    doubt: Option<Arc<str>>,
+    /// Time at which the present operation has failed.
+    deadline: Instant,
     /// True if the connection was not used for a while and has not replied since.
     is_untried: bool,
     /// Number of recipients that the present server has accepted.
@@ -271,6 +285,10 @@ impl Transaction {
             recipients: vec![],
             capabilities: Capabilities::default(),
             is_connected: false,
+            visited: BTreeSet::new(),
+            fallback: None,
+            doubt: None,
+            deadline: now,
             is_untried: false,
             accepted_here: 0,
             pending: None,
@@ -334,6 +352,13 @@ impl Transaction {
         self.release(true);
     }
 
+    /// Gives the connection back while nothing is under way. The next input goes on over another one.
+    pub fn yield_connection(&mut self) {
+        if !self.is_busy() && !self.is_over {
+            self.release(true);
+        }
+    }
+
     /// Takes an input.
     pub fn handle(&mut self, now: Instant, input: TransactionInput) {
         match input {
@@ -373,6 +398,8 @@ impl Transaction {
                 self.actions.push(TransactionAction::Answer(Answer::own(code, text)));
                 return;
             }
+            // If nobody takes it, the others stay where they are.
+            self.fallback = Some(self.at);
             self.needs = needs;
             self.recipients.push(recipient);
             self.waits_since = now;
@@ -387,6 +414,15 @@ impl Transaction {
     }
 
     fn begin(&mut self, now: Instant, target: Target, step: Step) {
+        if !self.is_connected {
+            // The connection went to another message meanwhile.
+            self.since = now;
+            self.is_untried = false;
+            self.accepted_here = 0;
+            self.waits_since = now;
+            self.perform(now, target, Step::Connect);
+            return;
+        }
         // The server may have closed the connection meanwhile, as is its right.
         self.is_untried |= now.saturating_duration_since(self.answered_at) >= IDLE;
         self.waits_since = now;
@@ -412,9 +448,14 @@ impl Transaction {
             Step::Connect | Step::Mail | Step::Recipient(_) | Step::Data => (now + self.bounds.stage).min(reserved),
         };
         self.is_cut = deadline < now + self.bounds.stage;
+        self.deadline = deadline;
         self.pending = Some((target, step));
         let operation = match step {
-            Step::Connect => Operation::Connect { way: self.at, is_fresh: self.is_untried },
+            Step::Connect => Operation::Connect {
+                way: self.at,
+                is_fresh: self.is_untried,
+                is_again: self.visited.contains(&self.at),
+            },
             Step::Mail => Operation::Command(self.mail.line(&self.capabilities)),
             Step::Recipient(at) => Operation::Command(self.recipients[at].line()),
             Step::Data => Operation::Command("DATA".to_owned()),
@@ -428,6 +469,7 @@ impl Transaction {
         match (step, result) {
             (Step::Connect, OperationResult::Ready { capabilities, is_reused }) => {
                 self.is_connected = true;
+                self.visited.insert(self.at);
                 self.is_untried = is_reused;
                 self.capabilities = capabilities;
                 self.accepted_here = 0;
@@ -443,8 +485,10 @@ impl Transaction {
             (Step::Mail | Step::Recipient(_) | Step::Data | Step::End, OperationResult::Reply(reply)) => {
                 self.replied(now, target, step, reply);
             }
-            // The server has refused the content before its end.
+            // The server has refused the content before its end. It would take RSET for a part of it. An acceptance
+            // before the end is none: the server may say something else of the whole message.
             (Step::Content, OperationResult::Reply(reply)) if reply.code >= 400 => {
+                self.release(false);
                 self.replied(now, target, Step::End, reply);
             }
             (_, OperationResult::Failed(failure)) => self.operation_failed(now, target, step, failure),
@@ -456,10 +500,35 @@ impl Transaction {
     }
 
     fn answer(&mut self, now: Instant, answer: Answer) {
+        let answer = match &self.doubt {
+            // Whatever others say of their copy, this one may arrive, and a bounce would be false.
+            Some(backend) if answer.code >= 400 => {
+                let text = format!(
+                    "4.4.2 {backend} may have accepted the message and has not said so; after that: {} {}",
+                    answer.code,
+                    answer.text.replace('\n', " ")
+                );
+                Answer::own(451, text)
+            }
+            Some(_) | None => answer,
+        };
+        self.fallback = None;
         self.spent += now.saturating_duration_since(self.waits_since);
         self.answered_at = now;
         self.pending = None;
         self.actions.push(TransactionAction::Answer(answer));
+    }
+
+    /// Consequence of a refusal that the application is told.
+    fn fate(&self, code: u16) -> Fate {
+        if code >= 500 && self.doubt.is_none() { Fate::Refused } else { Fate::Deferred }
+    }
+
+    /// Forgets the recipient that the application waits for, with what only it needs.
+    fn drop_recipient(&mut self) {
+        drop(self.recipients.pop());
+        self.needs.notifications =
+            self.mail.needs.notifications || self.recipients.iter().any(|recipient| recipient.needs_notifications);
     }
 
     fn evidence(

@@ -92,7 +92,7 @@ impl Transaction {
 
     /// The backend has refused the sender, a recipient or the message itself.
     fn refused(&mut self, now: Instant, target: Target, step: Step, answered: Answered, reply: &Reply) {
-        let fate = if reply.code >= 500 { Fate::Refused } else { Fate::Deferred };
+        let fate = self.fate(reply.code);
         let evidence = self.evidence(
             EvidenceClass::RecipientLevel,
             stage_of(step),
@@ -102,7 +102,7 @@ impl Transaction {
         self.actions.push(TransactionAction::Evidence(Evidence { fate, ..evidence }));
         if self.is_of_this_command(target, step) {
             match target {
-                Target::Recipient => drop(self.recipients.pop()),
+                Target::Recipient => self.drop_recipient(),
                 Target::Mail | Target::Content => {
                     self.release(true);
                     self.is_over = true;

@@ -41,6 +41,8 @@ struct Server {
     content: Option<Act>,
     end: Option<Act>,
     is_idle_closed: bool,
+    /// True if it takes content for ever, a little at a time.
+    is_slow: bool,
     capabilities: Capabilities,
     /// Recipients of each message that it took.
     taken: Vec<Vec<String>>,
@@ -54,6 +56,8 @@ struct Trial {
     servers: Vec<Server>,
     answers: Vec<Answer>,
     evidence: Vec<Evidence>,
+    /// True for each connection that was given back in step.
+    released: Vec<bool>,
     at: usize,
     performed: usize,
 }
@@ -86,7 +90,16 @@ impl Trial {
     fn on(ways: Vec<Way>, servers: Vec<Server>, bounds: TransactionBounds, line: &str) -> Self {
         let now = Instant::now();
         let transaction = Transaction::new(now, bounds, ways, mail(line));
-        let mut trial = Self { now, transaction, servers, answers: vec![], evidence: vec![], at: 0, performed: 0 };
+        let mut trial = Self {
+            now,
+            transaction,
+            servers,
+            answers: vec![],
+            evidence: vec![],
+            released: vec![],
+            at: 0,
+            performed: 0,
+        };
         trial.work();
         trial
     }
@@ -136,7 +149,10 @@ impl Trial {
                 match action {
                     TransactionAction::Answer(answer) => self.answers.push(answer),
                     TransactionAction::Evidence(evidence) => self.evidence.push(evidence),
-                    TransactionAction::Release { .. } => self.servers[self.at].open.clear(),
+                    TransactionAction::Release { is_in_step } => {
+                        self.released.push(is_in_step);
+                        self.servers[self.at].open.clear();
+                    }
                     TransactionAction::Perform { operation, deadline } => {
                         self.performed += 1;
                         assert!(self.performed < 500, "it ends");
@@ -149,7 +165,7 @@ impl Trial {
     }
 
     fn perform(&mut self, operation: &Operation, deadline: Instant) -> OperationResult {
-        if let Operation::Connect { way, is_fresh } = operation {
+        if let Operation::Connect { way, is_fresh, .. } = operation {
             self.at = *way;
             let server = &mut self.servers[*way];
             server.open.clear();
@@ -183,6 +199,7 @@ impl Trial {
                 assert_eq!(line, "DATA");
                 Some(server.data.clone().unwrap_or(Act::Reply(354, "go")))
             }
+            Operation::Content if server.is_slow => return self.act(&Act::Hang, deadline),
             Operation::Content => match server.content.clone() {
                 None => return OperationResult::Sent,
                 // No pause may be longer than a stage.
@@ -418,6 +435,139 @@ fn all_waits_together_stay_within_the_bound() {
     assert_eq!(trial.content().code, 250);
 }
 
+#[test]
+fn an_acceptance_before_the_final_dot_is_none() {
+    for early in [Act::Reply(250, "2.0.0 ok"), Act::Reply(354, "go on")] {
+        let mut trial = Trial::of(vec![broken_at(5, early), Server::default()]);
+        assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+        assert_eq!(trial.evidence[0].class, EvidenceClass::ProtocolError);
+        assert!(!trial.evidence[0].is_ambiguous, "it has not had the whole message");
+    }
+    let mut trial = Trial::of(vec![broken_at(5, Act::Reply(250, "2.0.0 ok"))]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 451], vec![0]));
+    // A refusal before it is one, and the connection is of no use: RSET would be a part of the content.
+    for (early, codes) in [
+        (Act::Reply(552, "5.3.4 message too big"), [250, 250, 552]),
+        (Act::Reply(421, "4.3.2 bye"), [250, 250, 250]),
+        (BUSY, [250, 250, 250]),
+    ] {
+        let mut trial = Trial::of(vec![broken_at(5, early), Server::default()]);
+        assert_eq!(trial.send(&["0@x"]), codes);
+        assert!(!trial.released[0], "not in step");
+    }
+}
+
+#[test]
+fn content_that_the_bound_on_all_waits_cuts_off_accuses_nobody() {
+    // Steady and slow: no pause of a stage, and no end in time.
+    let slow = || Server { is_slow: true, ..Server::default() };
+    let start = Instant::now();
+    let mut trial = Trial::of(vec![slow(), Server::default()]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 451], vec![0, 0]));
+    assert!(trial.answers[2].text.contains("no backend took the message in time"), "{:?}", trial.answers);
+    assert_eq!(trial.evidence, []);
+    assert!(trial.now - start <= Duration::from_secs(16));
+    // A pause of a stage does accuse.
+    let mut trial = Trial::of(vec![broken_at(5, Act::Hang), Server::default()]);
+    trial.send(&["0@x"]);
+    assert_eq!(trial.evidence[0].class, EvidenceClass::NoAnswer);
+}
+
+#[test]
+fn a_recipient_that_no_backend_takes_with_its_wishes_is_refused_alone() {
+    let able = Capabilities { notifications: true, ..Capabilities::default() };
+    let wish = |trial: &mut Trial| {
+        let wanted = recipient("RCPT TO:<1@x> NOTIFY=NEVER");
+        trial.transaction.handle(trial.now, TransactionInput::Recipient(wanted));
+        trial.work();
+        trial.answers.last().unwrap().clone()
+    };
+    for servers in [vec![Server::default()], vec![Server::default(), Server::default(), Server::default()]] {
+        let mut trial = Trial::of(servers);
+        trial.recipient("0@x");
+        for _ in 0..2 {
+            let answer = wish(&mut trial);
+            assert!(answer.code == 555 && answer.text.starts_with("5.5.4 no backend"), "{answer:?}");
+        }
+        assert_eq!((trial.recipient("2@x").code, trial.transaction.answer_to_data().code), (250, 354));
+        assert_eq!((trial.content().code, trial.taken()[0]), (250, 1));
+        assert_eq!(trial.servers[0].taken, [["0@x", "2@x"]]);
+    }
+    // Another one could, and is down: later perhaps.
+    let down = Server { connect: Some(Act::Close), capabilities: able, ..Server::default() };
+    let mut trial = Trial::of(vec![Server::default(), down]);
+    trial.recipient("0@x");
+    let answer = wish(&mut trial);
+    assert_eq!((answer.code, trial.content().code), (451, 250));
+    // Another one could, and does not take a recipient that was accepted before.
+    let other = Server { recipients: vec![Some(NO_USER)], capabilities: able, ..Server::default() };
+    let mut trial = Trial::of(vec![Server::default(), other]);
+    trial.recipient("0@x");
+    assert_eq!((wish(&mut trial).code, trial.content().code, trial.taken()), (451, 250, vec![1, 0]));
+    // Another one takes it, and the others with it.
+    let mut trial = Trial::of(vec![Server::default(), Server { capabilities: able, ..Server::default() }]);
+    trial.recipient("0@x");
+    assert_eq!((wish(&mut trial).code, trial.content().code, trial.taken()), (250, 250, vec![0, 1]));
+}
+
+#[test]
+fn one_code_is_told_of_a_transaction_that_is_broken() {
+    let first = Server { recipients: vec![None, Some(Act::Close)], ..Server::default() };
+    let mut trial = Trial::of(vec![first, broken_at(1, Act::Reply(550, "5.7.1 relaying denied"))]);
+    trial.send(&["0@x", "1@x"]);
+    let text = trial.transaction.answer_to_data().text;
+    assert!(text.starts_with("4.") && !text[6..].starts_with("5."), "{text}");
+    assert_eq!(failures::without_enhanced("5.5.4 no backend"), "no backend");
+    for text in ["no backend", "5.5 x", "a.b.c x", "..", "5.5.4"] {
+        assert_eq!(failures::without_enhanced(text), text);
+    }
+}
+
+#[test]
+fn doubt_is_told_whatever_the_next_backend_says() {
+    for act in [NO_USER, PAUSED, BUSY, Act::Reply(552, "5.3.4 message too big"), Act::Close, Act::Hang] {
+        for step in [0, 1, 2, 4, 6] {
+            if step == 0 && matches!(act, Act::Reply(..)) {
+                continue;
+            }
+            let servers = vec![broken_at(6, Act::TakeAndClose), broken_at(step, act.clone())];
+            let mut trial = Trial::new(servers, bounds(Ambiguity::Retry), "MAIL FROM:<a@example.net>");
+            assert_eq!(trial.send(&["0@x"]), [250, 250, 451], "{step} {act:?}");
+            let text = &trial.answers[2].text;
+            assert!(text.starts_with("4.4.2 b0 may have accepted the message"), "{text}");
+            assert!(trial.evidence.iter().all(|evidence| evidence.fate != Fate::Refused), "no bounce");
+        }
+    }
+    let servers = vec![broken_at(6, Act::Close), broken_at(6, NO_USER)];
+    let mut trial = Trial::new(servers, bounds(Ambiguity::Retry), "MAIL FROM:<a@example.net>");
+    trial.send(&["0@x"]);
+    assert!(trial.answers[2].text.contains("after that: 550 5.1.1 no such user"), "{:?}", trial.answers[2]);
+}
+
+#[test]
+fn a_connection_that_was_given_away_is_replaced_where_the_message_is() {
+    let mut trial = Trial::of(vec![Server::default(), Server::default()]);
+    let give = |trial: &mut Trial| {
+        trial.transaction.yield_connection();
+        trial.work();
+        trial.now += Duration::from_mins(3);
+    };
+    give(&mut trial);
+    assert_eq!(trial.recipient("0@x").code, 250);
+    give(&mut trial);
+    assert_eq!(trial.recipient("1@x").code, 250);
+    give(&mut trial);
+    assert_eq!((trial.content().code, trial.taken()), (250, vec![1, 0]));
+    assert_eq!(trial.servers[0].taken, [["0@x", "1@x"]]);
+    assert_eq!(trial.evidence.len(), 1);
+    // It is replayed on the next way if that one fails meanwhile.
+    let mut trial = Trial::of(vec![Server::default(), Server::default()]);
+    trial.recipient("0@x");
+    give(&mut trial);
+    trial.servers[0].connect = Some(Act::Close);
+    assert_eq!((trial.content().code, trial.taken()), (250, vec![0, 1]));
+}
+
 fn act() -> impl Strategy<Value = Option<Act>> {
     prop_oneof![
         6 => Just(None),
@@ -437,8 +587,7 @@ fn server() -> impl Strategy<Value = Server> {
     let end = prop_oneof![4 => act(), 1 => Just(Some(Act::TakeAndClose))];
     let recipients =
         prop::collection::vec(act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(250, _)))), 3);
-    let content = act().prop_map(|act| act.filter(|act| !matches!(act, Act::Reply(..))));
-    (connect, act(), recipients, act(), content, end, any::<bool>()).prop_map(
+    (connect, act(), recipients, act(), act(), end, any::<bool>()).prop_map(
         |(connect, mail, recipients, data, content, end, is_idle_closed)| Server {
             connect,
             mail,
@@ -456,6 +605,7 @@ proptest! {
     #[test]
     fn an_accepted_message_is_at_one_backend_for_the_recipients_that_were_told_so(
         servers in prop::collection::vec(server(), 1..5),
+        yields in prop::collection::vec(any::<bool>(), 4),
     ) {
         let start = Instant::now();
         let mut trial = Trial::of(servers);
@@ -463,13 +613,21 @@ proptest! {
         let mut told = BTreeSet::new();
         let mut is_accepted = false;
         if !trial.transaction.is_over() {
-            for name in names {
+            for (name, yields) in names.into_iter().zip(&yields) {
+                if *yields {
+                    trial.transaction.yield_connection();
+                    trial.work();
+                }
                 let answer = trial.recipient(name);
                 if answer.code < 300 {
                     told.insert(name.to_owned());
                 }
             }
             prop_assert_eq!(trial.transaction.recipients(), told.len());
+            if yields[3] {
+                trial.transaction.yield_connection();
+                trial.work();
+            }
             if trial.transaction.answer_to_data().code == 354 {
                 is_accepted = trial.content().code < 300;
                 prop_assert!(trial.transaction.is_over());

@@ -1,5 +1,7 @@
 //! Driver of each connection of an application.
 
+mod content;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,13 +27,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use self::content::Content;
 use crate::accounts::Accounts;
 use crate::backend::{CheckedOut, Learnt, Pool, Target};
-use crate::buffer::{BufferError, Buffers, MessageBuffer};
+use crate::buffer::{BufferError, Buffers};
 use crate::core::answer::Answer;
 use crate::core::choice::{self, Rotation};
 use crate::core::session::{Session, SessionAction, SessionInput, SessionSettings, SubmittedLogin, TransactionEnd};
-use crate::core::trace::Trace;
 use crate::core::transaction::{Evidence, Operation, OperationFailure, OperationResult, Way};
 use crate::driver::EvidenceOf;
 use crate::metrics::{BackendMetrics, ServerMetrics};
@@ -120,13 +122,6 @@ pub(crate) async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<
     }
 }
 
-/// Content that is being received or carried.
-struct Content {
-    buffer: MessageBuffer,
-    trace: u64,
-    error: Option<BufferError>,
-}
-
 /// Connection to the backend that carries the message now.
 struct Carrier {
     checked_out: CheckedOut,
@@ -146,6 +141,8 @@ struct Application {
     answers: Option<Arc<Answers>>,
     ways: Vec<Way>,
     backend: Option<Carrier>,
+    /// Time for which the application was silent while it had the present connection to a backend.
+    silence: Duration,
     attempts: u32,
     /// Number of the present message.
     number: u64,
@@ -159,7 +156,7 @@ pub(crate) async fn drive(
     stream: ClientStream,
     session: Session,
     (peer, place): (IpAddr, Place),
-    drain: CancellationToken,
+    endings: Endings,
 ) {
     let application = Application {
         relay,
@@ -171,19 +168,40 @@ pub(crate) async fn drive(
         answers: None,
         ways: vec![],
         backend: None,
+        silence: Duration::ZERO,
         attempts: 0,
         number: 0,
         message: String::new(),
     };
-    application.run(drain).await;
+    application.run(&endings).await;
+}
+
+/// Tokens that tell connections of the relay's end.
+#[derive(Clone, Debug, Default)]
+pub struct Endings {
+    /// Transactions go on, and nothing new begins.
+    pub drain: CancellationToken,
+    /// Applications that are silent now lose their transactions, too.
+    pub last: CancellationToken,
 }
 
 /// The connection is over.
 struct Gone;
 
+impl Relay {
+    /// Waits until another message waits for a connection of this backend, and the application has been silent for long
+    /// enough to give it. For ever without a backend.
+    async fn wanted(self: Arc<Self>, backend: Option<Arc<str>>, silence: Duration) {
+        let Some(backend) = backend else { return std::future::pending().await };
+        // A part of the time for which the other message waits, and longer than the pauses of a sound application.
+        tokio::time::sleep((self.settings.bounds.stage / 4).saturating_sub(silence)).await;
+        self.pool.wanted(&backend).await;
+    }
+}
+
 impl Application {
-    async fn run(mut self, drain: CancellationToken) {
-        if self.work(&drain).await.is_err() {
+    async fn run(mut self, endings: &Endings) {
+        if self.work(endings).await.is_err() {
             self.session.hang_up(Instant::now());
             // What is left to note: the end of a transaction.
             while let Some(action) = self.session.poll(Instant::now()) {
@@ -196,7 +214,7 @@ impl Application {
         }
     }
 
-    async fn work(&mut self, drain: &CancellationToken) -> Result<(), Gone> {
+    async fn work(&mut self, endings: &Endings) -> Result<(), Gone> {
         let mut is_drained = false;
         let mut begun_content: Option<Instant> = None;
         let mut waits_since = Instant::now();
@@ -224,6 +242,11 @@ impl Application {
             self.place.release();
             let gives_way = self.place.gives_way().clone();
             let size = if is_in_content { READ_CONTENT } else { READ };
+            let wanted = self
+                .relay
+                .clone()
+                .wanted(self.backend.as_ref().map(|carrier| carrier.way.backend.clone()), self.silence);
+            let silent_since = Instant::now();
             let Some(stream) = &mut self.stream else { return Err(Gone) };
             let received = tokio::select! {
                 biased;
@@ -231,13 +254,24 @@ impl Application {
                     self.session.close_with(Instant::now(), "4.3.2 too many connections; this one was idle");
                     continue;
                 }
-                () = drain.cancelled(), if !is_drained => {
+                () = endings.last.cancelled() => {
+                    self.session.close_with(Instant::now(), "4.3.2 the relay is shutting down; try again");
+                    continue;
+                }
+                () = endings.drain.cancelled(), if !is_drained => {
                     is_drained = true;
                     self.session.handle(Instant::now(), SessionInput::Drain);
                     continue;
                 }
                 received = timeout_at(deadline.into(), read(stream, &mut buffer, size)) => received,
+                () = wanted => {
+                    self.relay.backend_metrics.yielded();
+                    self.silence = Duration::ZERO;
+                    self.session.handle(Instant::now(), SessionInput::ConnectionWanted);
+                    continue;
+                }
             };
+            self.silence += silent_since.elapsed();
             self.place.keep();
             match received {
                 Ok(Ok(0) | Err(_)) => return Err(Gone),
@@ -250,6 +284,21 @@ impl Application {
         }
     }
 
+    /// The TLS handshake, for which the place is not kept: who takes none gives way to others.
+    async fn start_tls(&mut self) -> Result<(), Gone> {
+        let Some(Either::Left(stream)) = self.stream.take() else { return Err(Gone) };
+        self.place.release();
+        let gives_way = self.place.gives_way().clone();
+        let stream = tokio::select! {
+            () = gives_way.cancelled() => None,
+            stream = shake_hands(&self.relay, stream) => stream,
+        };
+        self.stream = Some(Either::Right(stream.ok_or(Gone)?));
+        self.place.keep();
+        self.session.handle(Instant::now(), SessionInput::TlsEstablished);
+        Ok(())
+    }
+
     fn offered(&self) -> crate::core::capabilities::Capabilities {
         let answers = self.relay.answers.borrow();
         answers.as_deref().map(|answers| self.relay.learnt.common(answers)).unwrap_or_default()
@@ -258,12 +307,7 @@ impl Application {
     async fn act(&mut self, action: SessionAction) -> Result<(), Gone> {
         match action {
             SessionAction::Send(bytes) => self.send(&bytes).await?,
-            SessionAction::StartTls => {
-                let Some(Either::Left(stream)) = self.stream.take() else { return Err(Gone) };
-                let stream = shake_hands(&self.relay, stream).await.ok_or(Gone)?;
-                self.stream = Some(Either::Right(stream));
-                self.session.handle(Instant::now(), SessionInput::TlsEstablished);
-            }
+            SessionAction::StartTls => self.start_tls().await?,
             SessionAction::CheckLogin(SubmittedLogin(login)) => {
                 let is_right = self.relay.accounts.as_ref().is_some_and(|accounts| accounts.borrow().knows(&login));
                 if !is_right {
@@ -360,7 +404,16 @@ impl Application {
         if self.ways.is_empty() {
             let text = match domain {
                 _ if answers.routing.is_withdrawn => "4.3.2 nobody may carry the mail of this route now".to_owned(),
-                Some(domain) => format!("4.7.1 no backend of this route may send for {domain}"),
+                Some(domain) => {
+                    let without_share = choice::without_share(&answers, domain);
+                    match without_share.as_slice() {
+                        [] => format!("4.7.1 no backend of this route may send for {domain}"),
+                        names => format!(
+                            "4.7.1 no backend that mail goes to now may send for {domain}; {} may, without a share of it",
+                            names.join(", ")
+                        ),
+                    }
+                }
                 None => "4.3.2 no backend may carry the mail of this route now".to_owned(),
             };
             return Err(Answer::own(451, text));
@@ -372,7 +425,9 @@ impl Application {
     async fn perform(&mut self, operation: Operation, deadline: Instant) -> OperationResult {
         let begun = Instant::now();
         let (stage, result) = match operation {
-            Operation::Connect { way, is_fresh } => return self.connect(way, is_fresh, deadline).await,
+            Operation::Connect { way, is_fresh, is_again } => {
+                return self.connect(way, (is_fresh, is_again), deadline).await;
+            }
             Operation::Command(line) => {
                 let Some(carrier) = &mut self.backend else { return lost() };
                 let reply = carrier.checked_out.connection.command(&line, deadline, &carrier.way.rulebook).await;
@@ -391,10 +446,11 @@ impl Application {
         result.unwrap_or_else(OperationResult::Failed)
     }
 
-    async fn connect(&mut self, way: usize, is_fresh: bool, deadline: Instant) -> OperationResult {
+    async fn connect(&mut self, way: usize, (is_fresh, is_again): (bool, bool), deadline: Instant) -> OperationResult {
         self.backend = None;
+        self.silence = Duration::ZERO;
         let Some(way) = self.ways.get(way).cloned() else { return lost() };
-        if !is_fresh {
+        if !is_again {
             self.attempts += 1;
             if self.attempts > 1 {
                 self.relay.backend_metrics.replayed(&way.backend);
@@ -405,7 +461,7 @@ impl Application {
             Ok(target) => target,
             Err(failure) => return OperationResult::Failed(failure),
         };
-        if !is_fresh && let Some(failure) = self.await_turn(&backend, deadline).await {
+        if !is_again && let Some(failure) = self.await_turn(&backend, deadline).await {
             return OperationResult::Failed(failure);
         }
         match self.relay.pool.check_out(&backend, &target, is_fresh, deadline).await {
@@ -446,28 +502,6 @@ impl Application {
         answers.routing.backends.iter().find(|backend| *backend.name == *name).cloned()
     }
 
-    /// Sends the content without its end.
-    async fn carry(&mut self, deadline: Instant) -> Result<OperationResult, OperationFailure> {
-        let pause = self.relay.settings.bounds.stage;
-        let (Some(carrier), Some(content)) = (&mut self.backend, &self.content) else { return Ok(lost()) };
-        let connection = &mut carrier.checked_out.connection;
-        let mut at = 0;
-        while at < content.buffer.len() {
-            let part = content.buffer.part(at).await.map_err(|error| own_failure(Stage::Mail, &error.to_string()))?;
-            if part.is_empty() {
-                return Err(own_failure(Stage::Mail, "the content is shorter than it was"));
-            }
-            at += part.len() as u64;
-            if let Some(reply) = connection.content(&part, pause, deadline, &carrier.way.rulebook).await? {
-                return Ok(OperationResult::Reply(reply));
-            }
-        }
-        match connection.flush(pause, deadline, &carrier.way.rulebook).await? {
-            Some(reply) => Ok(OperationResult::Reply(reply)),
-            None => Ok(OperationResult::Sent),
-        }
-    }
-
     fn release(&mut self, is_in_step: bool) {
         if let Some(Carrier { checked_out, .. }) = self.backend.take() {
             self.relay.pool.give_back(checked_out, is_in_step);
@@ -492,38 +526,6 @@ impl Application {
         };
         if self.relay.evidence.try_send(told).is_err() {
             self.relay.backend_metrics.lost();
-        }
-    }
-
-    async fn begin_content(&mut self) {
-        let now = self.relay.clock.now();
-        let date = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or_default();
-        let date = jiff::fmt::rfc2822::to_string(&date.to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default();
-        let (client_name, is_extended) = self.session.client_name().unwrap_or(("unknown", false));
-        let trace = Trace {
-            client_name,
-            client: self.peer,
-            hostname: &self.relay.settings.hostname,
-            is_extended,
-            is_encrypted: self.session.is_encrypted(),
-            is_authenticated: self.session.user().is_some(),
-            is_utf8: self.session.uses_utf8(),
-            id: &self.message,
-            date: &date,
-        };
-        let trace = trace.line();
-        self.content = Some(Content { buffer: self.relay.buffers.message(), trace: trace.len() as u64, error: None });
-        self.store(trace.as_bytes()).await;
-    }
-
-    async fn store(&mut self, part: &[u8]) {
-        let Some(content) = self.content.as_mut().filter(|content| content.error.is_none()) else { return };
-        if let Err(error) = content.buffer.append(part).await {
-            self.relay.server_metrics.unbuffered(error.as_str());
-            tracing::warn!(id = self.message, %error, "a message is refused with 452");
-            // Its room is free again while the rest of it comes.
-            content.buffer = self.relay.buffers.message();
-            content.error = Some(error);
         }
     }
 
@@ -572,7 +574,8 @@ pub async fn target(credentials: &Credentials, backend: &RouteBackend) -> Result
     let login = match &backend.secret {
         Some(secret) => {
             let login = credentials.login(secret).await;
-            Some(login.map_err(|error| own_failure(Stage::Auth, &error.to_string()))?)
+            // Applications are told this, and no path of ours. The log has it.
+            Some(login.map_err(|_| own_failure(Stage::Auth, "its login cannot be read; the relay's log says why"))?)
         }
         None => None,
     };
