@@ -124,18 +124,23 @@ impl Peer {
 
 /// A backend that says this to DATA and that to the final dot, and counts the messages.
 async fn backend(data: &'static str, end: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    hasty_backend(data, "", end).await
+}
+
+/// A backend that says something else a moment after its answer to DATA, before it reads the content.
+async fn hasty_backend(data: &'static str, early: &'static str, end: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (address, messages) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = messages.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve_backend(Peer(BufReader::new(stream)), data, end, counted.clone()));
+            tokio::spawn(serve_backend(Peer(BufReader::new(stream)), [data, early, end], counted.clone()));
         }
     });
     (address, messages)
 }
 
-async fn serve_backend(mut peer: Peer, data: &str, end: &str, messages: Arc<AtomicUsize>) {
+async fn serve_backend(mut peer: Peer, [data, early, end]: [&str; 3], messages: Arc<AtomicUsize>) {
     peer.say("220 a.example\r\n").await;
     let mut is_in_content = false;
     loop {
@@ -153,6 +158,10 @@ async fn serve_backend(mut peer: Peer, data: &str, end: &str, messages: Arc<Atom
             "DATA" => {
                 is_in_content = true;
                 peer.say(data).await;
+                if !early.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    peer.say(early).await;
+                }
             }
             _ => peer.say("250 ok\r\n").await,
         }
@@ -239,6 +248,22 @@ async fn what_a_backend_says_before_the_final_dot_is_no_acceptance() {
     let codes = application.codes(&["RCPT TO:<b@example.net>", "DATA", "x\r\n."]).await;
     assert_eq!(codes, ["250", "354", "451"]);
     assert_eq!(messages.load(Ordering::Relaxed), 0, "it was not given the final dot");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backend_says_while_content_comes_is_a_refusal_or_nothing() {
+    // More than the kernel takes while the backend does not read.
+    let content = format!("\r\n{}", format!("{}\r\n", "x".repeat(998)).repeat(20_000));
+    for (early, told) in [("250 2.0.0 accepted\r\n", "451"), ("552 5.3.4 message too big\r\n", "552")] {
+        let (address, messages) = hasty_backend(GO, early, "554 5.6.0 no\r\n").await;
+        let relay = Relay::start(address, "").await;
+        let mut application = begin(&relay).await;
+        assert_eq!(application.codes(&["RCPT TO:<b@example.net>", "DATA"]).await, ["250", "354"]);
+        let answer = application.ask(&format!("{content}.")).await;
+        assert!(answer.starts_with(told), "{answer}");
+        assert!(told != "451" || answer.contains("250 before the end of the content"), "{answer}");
+        assert_eq!(messages.load(Ordering::Relaxed), 0, "it was not given the final dot");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

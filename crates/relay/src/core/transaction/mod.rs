@@ -491,6 +491,9 @@ impl Transaction {
                 self.release(false);
                 self.replied(now, target, Step::End, reply);
             }
+            (Step::Content, OperationResult::Reply(reply)) => {
+                self.out_of_step(now, target, step, &format!("{} before the end of the content", reply.code));
+            }
             (_, OperationResult::Failed(failure)) => self.operation_failed(now, target, step, failure),
             // By a mistake of the driver: never taken for an acceptance.
             (_, OperationResult::Ready { .. } | OperationResult::Reply(_) | OperationResult::Sent) => {
