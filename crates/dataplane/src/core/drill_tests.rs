@@ -248,7 +248,7 @@ fn without_another_way_nothing_is_refused_and_it_begins_when_there_is_one() {
     assert_eq!((order(&core), state(&core)), ("bc".to_owned(), DrillState::Refusing));
     // Standbys that have their messages of the day.
     let mut spent = started(with(|routing| {
-        routing.backends[1..].iter_mut().for_each(|backend| backend.messages_per_day = Some(1))
+        routing.backends[1..].iter_mut().for_each(|backend| backend.messages_per_day = Some(1));
     }));
     assert_eq!(state(&spent), DrillState::Refusing);
     deliver(&mut spent, 1.0, 1, EvidenceClass::Ok);
