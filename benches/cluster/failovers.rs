@@ -34,7 +34,7 @@ pub async fn through_kube_proxy(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
     let profile = std::env::var(PROFILE).context("no profile of the image, as `make bench-cluster` sets it")?;
     println!("{}; the image compiled with the profile {profile}; load {}", machine(), load());
-    let shop = Shop::without_mta(env).await?;
+    let shop = Shop::without_mta(env, "200ms", "500ms").await?;
     return_soon(&shop, "fast").await?;
     let peer = start_peer(&shop).await?;
     let service = shop.service().await?;

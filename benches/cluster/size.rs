@@ -25,7 +25,7 @@ const SETTLING: Duration = Duration::from_mins(5);
 
 pub async fn measure(env: Arc<TestEnv>) -> Result<()> {
     ensure_installed(&env).await?;
-    let shop = Shop::without_mta(Arc::clone(&env)).await?;
+    let shop = Shop::without_mta(Arc::clone(&env), "200ms", "500ms").await?;
     let servers = [shop.address("a").await?, shop.address("b").await?];
     let routes = rounds(500, 100);
     let begun = Instant::now();

@@ -89,7 +89,7 @@ fn tls_follows_the_port_where_a_spec_leaves_it_out() {
     assert_eq!(mode(&plain), Ok(TlsMode::None), "a mode that is written counts");
     let auth = json!({"secretRef": {"name": "relay"}});
     let login = json!({"smtp": {"host": "mx.example", "port": 587, "auth": auth}});
-    assert_eq!(parsed(&login).map(|backend| backend.secret), Ok(Some("relay".into())));
+    assert_eq!(parsed(&login).map(|backend| backend.secret), Ok(Some(LoginReference::new("relay", None, None))));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_password_goes_where_others_can_read_it_only_if_that_is_said() {
     let secret = |fields: &Value| parsed(fields).map(|backend| backend.secret);
     assert_eq!(secret(&json!({})), Ok(None));
     for (tls, auth) in [("StartTLS", &auth), ("Implicit", &auth), ("None", &readable), ("Opportunistic", &readable)] {
-        assert_eq!(secret(&smtp(tls, auth)), Ok(Some("relay".into())), "{tls}");
+        assert_eq!(secret(&smtp(tls, auth)), Ok(Some(LoginReference::new("relay", None, None))), "{tls}");
     }
     let expected = "spec.smtp.auth: whoever sits between reads the password; use tls.mode StartTLS or Implicit, or set allowPlaintext to true if that is meant";
     for tls in ["None", "Opportunistic"] {
