@@ -7,15 +7,15 @@ use super::*;
 use crate::policy;
 use crate::route_memory::{memory, remember};
 
-fn resolved(spec: serde_json::Value) -> Result<Drills, Rejection> {
+fn resolved(spec: &serde_json::Value) -> Result<Drills, Rejection> {
     policy(&serde_json::from_value(json!({ "drills": spec })).unwrap()).map(|policy| policy.drills)
 }
 
 #[test]
 fn drills_have_the_documented_defaults_and_what_is_written() {
-    assert_eq!(resolved(json!({})).unwrap(), Drills::default());
+    assert_eq!(resolved(&json!({})).unwrap(), Drills::default());
     assert_eq!(policy(&api::FailoverPolicySpec::default()).unwrap().drills, Drills::default());
-    let written = resolved(json!({
+    let written = resolved(&json!({
         "schedule": "0 4 * * 1", "timeZone": "Europe/Berlin", "within": "2h", "mode": "Blocked", "stay": "30s",
         "longest": "5m", "budget": { "drills": 2, "per": "168h" },
     }));
@@ -43,7 +43,7 @@ fn a_defect_names_its_field() {
         (json!({ "longest": "2h" }), "spec.drills.longest", "3600s"),
         (json!({ "budget": { "drills": 6, "per": "1h" } }), "spec.drills.budget.drills", "5"),
     ] {
-        let Rejection { message, .. } = resolved(spec).unwrap_err();
+        let Rejection { message, .. } = resolved(&spec).unwrap_err();
         assert!(message.contains(field) && message.contains(words), "{message}");
     }
 }

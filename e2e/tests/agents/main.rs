@@ -145,6 +145,7 @@ impl ReportingAgent {
             last_switch,
             kept: None,
             queue: None,
+            drill: None,
         });
     }
 }

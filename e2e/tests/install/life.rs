@@ -201,6 +201,7 @@ async fn report(env: &TestEnv) -> Result<()> {
         last_switch: None,
         kept: None,
         queue: None,
+        drill: None,
     });
     wait_used(env, "create", "authentication.k8s.io", "tokenreviews").await
 }
