@@ -370,7 +370,7 @@ mod tests {
     fn who_wrote_a_request_is_its_one_manager() {
         let asked_by = |entries: Value| {
             let route = serde_json::json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute",
-                "spec": {"policyRef": {"name": "p"}, "backends": [{"name": "a"}]},
+                "spec": {"backends": [{"name": "a"}], "outputs": [{"configMap": {"name": "c", "format": "Env"}}]},
                 "metadata": {"name": "orders", "annotations": {REQUEST_ANNOTATION: r#"{"id":"1","action":"Resume"}"#},
                     "managedFields": entries}});
             of(&serde_json::from_value(route).unwrap()).unwrap().asked_by

@@ -53,7 +53,11 @@ async fn switch(env: Arc<TestEnv>) -> Result<()> {
     let told = notes(&env, "orders", "RequestDone").await?;
     ensure!(
         told.len() == 1
-            && told[0].1 == format!("Switch (2026-11-24-1): {} (reason given: maintenance)", answer.message),
+            && told[0].1
+                == format!(
+                    "Switch (2026-11-24-1, by kubectl-annotate): {} (reason given: maintenance)",
+                    answer.message
+                ),
         "{told:?}"
     );
 
@@ -99,7 +103,7 @@ async fn force(env: Arc<TestEnv>) -> Result<()> {
     let says = ["standby is Unhealthy (ConnectionRefused)", "\"force\": true"];
     let answer = fixture.refused(json!({ "id": "1", "action": "Switch", "to": "standby" }), &says).await?;
     let told = notes(&env, "orders", "RequestRefused").await?;
-    ensure!(told.len() == 1 && told[0].1 == format!("Switch (1): {}", answer.message), "{told:?}");
+    ensure!(told.len() == 1 && told[0].1 == format!("Switch (1, by somebody): {}", answer.message), "{told:?}");
     let status = fixture.status().await?;
     ensure!(shares(&status) == [("primary", 100)] && status.switch.is_none(), "{status:?}");
 
@@ -281,7 +285,7 @@ async fn malformed(env: Arc<TestEnv>) -> Result<()> {
     let _operator = fixture.begin("primary").await?;
     let cases: [(Value, &str, &str); 5] = [
         (json!({ "id": "1", "action": "Switch" }), "1", "a Switch needs \"to\""),
-        (json!({ "id": "2", "action": "Drill" }), "2", "use Switch, Failback, Pause, Resume or ApproveFailback"),
+        (json!({ "id": "2", "action": "Move" }), "2", "use Switch, Failback, Pause, Resume, ApproveFailback or Drill"),
         (json!({ "id": "3", "action": "Pause", "for": "-1h" }), "3", "\"for\" is \"-1h\", which is no duration"),
         (json!({ "id": "", "action": "Pause" }), "", "\"id\" must have 1 to 64 bytes"),
         (json!("not an object"), "\"not an object\"", "write it like {\"id\":"),

@@ -58,7 +58,8 @@ fn an_object_is_led_to_each_choice_without_a_secret() {
 #[test]
 fn the_api_of_a_provider_gets_the_credentials_of_its_secret() {
     let mut objects = with_endpoint();
-    let dns = objects[3].1.pointer_mut("/spec/outputs/1/dns").unwrap().as_object_mut().unwrap();
+    let output = objects[3].1["spec"]["outputs"].as_array_mut().unwrap().last_mut().unwrap();
+    let dns = output["dns"].as_object_mut().unwrap();
     dns.remove("dnsEndpoint");
     dns.insert("api".to_owned(), json!({"cloudflare": {"zoneId": "z1"}, "secretRef": {"name": "cloudflare"}}));
     let mut env = TestEnv::with(&objects);

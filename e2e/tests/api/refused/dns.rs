@@ -496,6 +496,41 @@ pub const DNS: &[(&str, &str, &str)] = &[
         "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [ns], tsigSecretRef: {name: other/s}}}}]}",
         "spec.outputs[0].dns.rfc2136.tsigSecretRef.name in body should match",
     ),
+    (
+        "with an empty ConfigMap's name of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {configMap: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.configMap in body should be at least 1 chars long",
+    ),
+    (
+        "with a ConfigMap's name of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {configMap: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.configMap: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty Secret's name of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.secret in body should be at least 1 chars long",
+    ),
+    (
+        "with a Secret's name of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.secret: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty key of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key in body should be at least 1 chars long",
+    ),
+    (
+        "with a key of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key: Too long: may not be more than 253",
+    ),
+    (
+        "with a slash in the key of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: tls/ca.crt}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key in body should match",
+    ),
 ];
 
 /// Lists with one entry more than allowed.

@@ -2,6 +2,7 @@
 
 mod backends;
 mod dns;
+mod drills;
 mod limits;
 mod notifications;
 mod policies;
@@ -14,6 +15,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use super::object::{Kind, create, object};
 use backends::{BACKENDS, auth, tls};
 use dns::{DNS, long_lists};
+use drills::DRILLS;
 use limits::LIMITS;
 use notifications::NOTIFICATIONS;
 use policies::POLICIES;
@@ -52,6 +54,7 @@ pub fn cases() -> Vec<Case> {
         (Kind::Backend, LIMITS),
         (Kind::Backend, REPLIES),
         (Kind::Policy, POLICIES),
+        (Kind::Policy, DRILLS),
         (Kind::Policy, NOTIFICATIONS),
         (Kind::Route, ROUTES),
         (Kind::Route, DNS),
