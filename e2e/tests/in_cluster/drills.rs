@@ -45,7 +45,7 @@ async fn drills(env: Arc<TestEnv>) -> Result<()> {
     for number in 1..=exhaustive(DRILLS.0, DRILLS.1) {
         let what = || format!("drill {number}");
         shop.wait_stored("a", MEANWHILE).await.with_context(what)?;
-        let before = status(&shop).await?["lastPassedAt"].clone();
+        let before = status(&shop).await?["passedAt"].clone();
         let request = json!({ "id": format!("drill-{number}"), "action": "Drill", "mode": "Blocked", "for": "5m", "force": true });
         let annotation = format!("mailfailover.io/request={request}");
         shop.env.kubectl(&["annotate", "--overwrite", "mailroute", "orders", &annotation]).await?;
@@ -58,7 +58,7 @@ async fn drills(env: Arc<TestEnv>) -> Result<()> {
         ensure!(!is_running || by_primary == 0, "drill {number}: the primary got {by_primary} messages");
         wait(&shop, "the drill to be over", |drills| drills["running"].is_null()).await.with_context(what)?;
         let drills = status(&shop).await?;
-        ensure!(!drills["lastPassedAt"].is_null() && drills["lastPassedAt"] != before, "drill {number}: {drills}");
+        ensure!(!drills["passedAt"].is_null() && drills["passedAt"] != before, "drill {number}: {drills}");
         shop.wait_active("a").await.with_context(what)?;
     }
     shop.wait_stored("a", MEANWHILE).await?;

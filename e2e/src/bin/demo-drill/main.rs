@@ -175,7 +175,7 @@ async fn latest(env: &TestEnv) -> Result<Value> {
 }
 
 async fn last_passed(env: &TestEnv) -> Result<Option<String>> {
-    Ok(drills(env).await?["lastPassedAt"].as_str().map(str::to_owned))
+    Ok(drills(env).await?["passedAt"].as_str().map(str::to_owned))
 }
 
 async fn wait_idle(env: &TestEnv) -> Result<()> {
@@ -186,7 +186,7 @@ async fn wait_idle(env: &TestEnv) -> Result<()> {
 async fn passed_after(env: &TestEnv, before: Option<&str>) -> Result<String> {
     wait_idle(env).await?;
     let status = drills(env).await?;
-    match status["lastPassedAt"].as_str().filter(|at| Some(*at) != before) {
+    match status["passedAt"].as_str().filter(|at| Some(*at) != before) {
         Some(at) => Ok(at.to_owned()),
         None => bail!("the drill has not passed: {status}"),
     }

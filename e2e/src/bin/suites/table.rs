@@ -51,7 +51,7 @@ const fn suite(target: &'static str, kind: SuiteKind, weight: usize, waits_for: 
 }
 
 /// All suites in the order of their start: the longest first.
-static SUITES: [SuiteEntry; 26] = [
+static SUITES: [SuiteEntry; 27] = [
     SuiteEntry {
         target: "in_cluster",
         parts: &["leader", "tenants", "upgrades", "vantage"],
@@ -62,6 +62,7 @@ static SUITES: [SuiteEntry; 26] = [
     suite("gitops", SuiteKind::Node, 1, "three reconciliations of Flux (30 s each)"),
     suite("node", SuiteKind::Node, 1, "pods that start"),
     suite("cluster", SuiteKind::Node, 1, "a node that starts twice"),
+    suite("dns", SuiteKind::Control, 1, "looks at zones (a minute apart), and half a minute until a failure is told"),
     suite("postfix", SuiteKind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
     suite("replicas", SuiteKind::Control, 1, "Leases (3 s) and operators that start"),
     suite("outages", SuiteKind::Control, 1, "an API server that is away, twice"),
@@ -70,7 +71,6 @@ static SUITES: [SuiteEntry; 26] = [
     suite("deciding", SuiteKind::Control, 1, "probes, soaks and ramps of seconds"),
     suite("failover", SuiteKind::Control, 1, "probes and Events"),
     suite("webhooks", SuiteKind::Control, 1, "pauses between calls, and half a minute until a failure is told"),
-    suite("dns", SuiteKind::Control, 1, "looks at zones (a minute apart), and half a minute until a failure is told"),
     suite("notifications", SuiteKind::Control, 1, "alerts that are told again and operators that start"),
     suite("install", SuiteKind::Control, 1, "Leases of production (15 s)"),
     suite("garbage", SuiteKind::Control, 1, "Kubernetes' garbage collector (30 s for a new kind)"),
@@ -83,6 +83,7 @@ static SUITES: [SuiteEntry; 26] = [
     suite("mail", SuiteKind::Control, 1, "timeouts of SMTP sessions"),
     suite("api", SuiteKind::Control, 1, "the API server"),
     suite("chart", SuiteKind::Control, 1, "Helm"),
+    suite("applications", SuiteKind::Pure, 1, "bounds on applications that are silent"),
     suite("health", SuiteKind::Control, 1, "scripts of Argo CD and Flux"),
 ];
 

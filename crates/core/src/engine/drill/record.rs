@@ -188,7 +188,11 @@ pub(super) fn judge(
         // Writing to a String cannot fail.
         let _ = write!(message, "; {} messages left by other backends", blocked.carried);
         if blocked.let_through > 0 {
-            let _ = write!(message, ", and {} that only {} may carry by it", blocked.let_through, drill.backend);
+            let _ = write!(
+                message,
+                ", and {} by {}: under way at its start, or what nobody else may carry",
+                blocked.let_through, drill.backend
+            );
         }
     }
     let exceeds =
