@@ -44,11 +44,11 @@ pub struct DnsRequest {
     pub backend: Arc<str>,
     /// Owner that the marks in the zone name.
     pub owner: Owner,
-    /// Who publishes the records, with what is needed to make it do so.
+    /// Publisher of the records, with what is needed to make it do so.
     pub access: DnsAccess,
 }
 
-/// Who publishes records, with the credentials for it. No printable form holds one.
+/// Publisher of records, with the credentials for it. No printable form holds one.
 #[derive(Clone, Debug)]
 pub enum DnsAccess {
     /// Servers that take dynamic updates, and the key that signs.

@@ -41,7 +41,7 @@ pub struct DnsEndpointSpec {
     pub authorities: Vec<String>,
 }
 
-/// What becomes of records when their route is deleted.
+/// Fate of records when their route is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(transform = super::without_description)]
 pub enum DnsOnDeleteSpec {

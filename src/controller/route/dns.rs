@@ -418,7 +418,7 @@ fn destination(output: &DnsOutput) -> String {
     }
 }
 
-/// Who publishes the records of an output, with the credentials for it; `None` while an object that it needs has not been
+/// Publisher of the records of an output, with the credentials for it; `None` while an object that it needs has not been
 /// read yet.
 fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option<DnsAccess>, Rejection> {
     match &output.provider {

@@ -19,7 +19,7 @@ pub struct DnsOutput {
     pub backends: Vec<DnsBackendRecords>,
     /// Time for which caches may keep a record, in seconds.
     pub ttl: u32,
-    /// Who publishes the records.
+    /// Publisher of the records.
     pub provider: DnsProvider,
     /// Servers that have to answer with the records. If empty: those of the zone's NS records, and none with external-dns.
     pub authorities: Vec<DnsServer>,
