@@ -265,7 +265,9 @@ pub fn build() -> Result<()> {
     let mut command = Command::new(cargo);
     hide_package(&mut command);
     let status = command
-        .args(["build", "--quiet", "--workspace", "--bin", "mail-failover", "--profile", profile])
+        // By a test of its package, so that dependencies have the features that tests and benches unite: `cargo build`
+        // would compile all of them again without these.
+        .args(["test", "--quiet", "--workspace", "--no-run", "--test", "agent_process", "--profile", profile])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .arg("--target-dir")

@@ -13,6 +13,7 @@
 //! | `server` | the driver of each connection of an application | no |
 //! | `buffer` | the content of messages under way | no |
 //! | `driver` | the loop that owns the order of backends and its breakers: documents, evidence, reports | no |
+//! | `at_once` | a look without waiting | no |
 //! | `scout` | learns what backends offer before a message needs it | no |
 //! | `accounts`, `certificate` | logins of applications, and our certificate, from mounted Secrets | no |
 //! | `run`, `arguments`, `metrics` | all wiring; the command line; metrics | no |
@@ -26,6 +27,7 @@
 mod accounts;
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
+mod at_once;
 mod backend;
 mod buffer;
 mod certificate;

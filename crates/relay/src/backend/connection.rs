@@ -26,6 +26,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
 use super::resolver::{LookUpError, Resolver};
+use crate::at_once::at_once;
 use crate::core::capabilities::Capabilities;
 use crate::core::transaction::OperationFailure;
 
@@ -373,11 +374,11 @@ impl BackendConnection {
         };
         self.buffer.clear();
         self.buffer.reserve(READ);
-        match timeout(Duration::ZERO, stream.read_buf(&mut self.buffer)).await {
-            Err(_nothing) => Ok(None),
-            Ok(Ok(0)) => Err(self.told(Failure::Session(SessionError::Closed), rulebook)),
-            Ok(Err(error)) => Err(self.broken(&error, rulebook)),
-            Ok(Ok(_)) => {
+        match at_once(stream.read_buf(&mut self.buffer)).await {
+            None => Ok(None),
+            Some(Ok(0)) => Err(self.told(Failure::Session(SessionError::Closed), rulebook)),
+            Some(Err(error)) => Err(self.broken(&error, rulebook)),
+            Some(Ok(_)) => {
                 let now = Instant::now();
                 self.client.await_reply(now, LAST_WORDS);
                 self.client.handle(now, ClientInput::Received(&self.buffer));

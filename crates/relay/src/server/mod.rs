@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::content::Content;
 use crate::accounts::Accounts;
+use crate::at_once::at_once;
 use crate::backend::{CheckedOut, Learnt, Pool, Target};
 use crate::buffer::{BufferError, Buffers};
 use crate::core::answer::Answer;
@@ -379,14 +380,15 @@ impl Application {
     async fn is_client_gone(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return true };
         let mut buffer = vec![];
-        let looked = timeout(Duration::ZERO, read(stream, &mut buffer, AHEAD)).await;
-        match looked {
-            Ok(Ok(0) | Err(_)) => true,
-            Ok(Ok(_)) => {
+        // What the kernel has is only seen after a turn of the runtime's reactor.
+        tokio::task::yield_now().await;
+        match at_once(read(stream, &mut buffer, AHEAD)).await {
+            Some(Ok(0) | Err(_)) => true,
+            Some(Ok(_)) => {
                 self.session.handle(Instant::now(), SessionInput::Received(&buffer));
                 false
             }
-            Err(_nothing) => false,
+            None => false,
         }
     }
 
