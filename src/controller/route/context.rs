@@ -8,9 +8,12 @@ use crate::controller::action::ResourceRef;
 use crate::controller::backend::BackendEntry;
 use crate::controller::dependencies::DependencyCache;
 use crate::controller::reconcile::Publishing;
+use crate::controller::secrets::TypedSecret;
 use crate::output::{Observed, OutputKey, Senders};
+use mail_failover_api::conditions::reason;
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::model::{Backend, ClockDrift, DnsOutput, ObjectKey, Timestamp};
+use mail_failover_core::model::{Backend, ClockDrift, DnsOutput, ObjectKey, Timestamp, TrustAnchors};
+use mail_failover_resolve::{CaKey, ReadProblem, Rejection};
 use mail_failover_runtime::dial_guard::DialGuard;
 
 /// Everything beside its own entry that the reconcile of a route depends on.
@@ -61,6 +64,48 @@ impl<'a> RouteContext<'a> {
     pub(super) fn usable_backend(&self, name: &Arc<str>) -> Option<(&'a BackendEntry, &'a Backend)> {
         let entry = self.backend(name)?;
         Some((entry, entry.usable.as_deref()?))
+    }
+
+    /// The content of a Secret beside the route, which `field` names; `None` while it has not been read yet.
+    pub(super) fn secret<S: TypedSecret>(&self, name: &Arc<str>, field: &str) -> Result<Option<S>, Rejection> {
+        let problem = match self.dependencies.secret(&self.resource.key.sibling(name.clone())) {
+            Ok(secret) => return Ok(Some(secret)),
+            Err(problem) => problem,
+        };
+        let reason = match problem {
+            ReadProblem::Pending => return Ok(None),
+            ReadProblem::NotFound => reason::SECRET_NOT_FOUND,
+            ReadProblem::Malformed(_) => reason::SECRET_MALFORMED,
+            ReadProblem::Unreadable(_) => reason::SECRET_UNREADABLE,
+        };
+        Err(Rejection::new(reason, field, &format!("Secret {name}: {}", self.with_remedy(&problem))))
+    }
+
+    /// The authorities that an output trusts: those of `ca`, which `field` names, or the public ones. `None` while they
+    /// have not been read yet.
+    pub(super) fn trust(&self, ca: Option<CaKey>, field: &str) -> Result<Option<TrustAnchors>, Rejection> {
+        let Some(ca) = ca else { return Ok(Some(TrustAnchors::WellKnown)) };
+        let problem = match self.dependencies.webhook_ca(&ca) {
+            Ok(pem) => return Ok(Some(TrustAnchors::Pem(pem))),
+            Err(problem) => problem,
+        };
+        let reason = match problem {
+            ReadProblem::Pending => return Ok(None),
+            ReadProblem::NotFound => reason::CA_NOT_FOUND,
+            ReadProblem::Malformed(_) => reason::CA_MALFORMED,
+            ReadProblem::Unreadable(_) => reason::CA_UNREADABLE,
+        };
+        let problem = self.with_remedy(&problem);
+        let message = format!("key {} of {} {}: {problem}", ca.data_key, ca.kind.as_str(), ca.object.name);
+        Err(Rejection::new(reason, field, &message))
+    }
+
+    fn with_remedy(&self, problem: &ReadProblem) -> String {
+        match problem {
+            ReadProblem::NotFound => format!("{problem}; create it in namespace {}", self.resource.key.namespace),
+            // They say what is wrong with it.
+            ReadProblem::Pending | ReadProblem::Malformed(_) | ReadProblem::Unreadable(_) => problem.to_string(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod kept;
 mod notices;
 mod objectives;
 mod outputs;
+mod progress;
 mod status;
 mod webhooks;
 
@@ -37,14 +38,15 @@ use mail_failover_resolve::{self as resolve, Rejection};
 pub(super) use context::{Claimed, RouteContext};
 use decide::Decided;
 pub(super) use dns::PlannedDnsCall;
-use dns::{DnsRecords, DnsState};
+use dns::{DnsFreshness, DnsRecords};
 pub(super) use drills::{DRILL, DrillContext, ended_drill};
 pub(super) use kept::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
+use progress::ProgressState;
 use status::{OutputsState, StatusBuilder};
 pub(super) use webhooks::PlannedCall;
-use webhooks::{Webhooks, WebhooksState};
+use webhooks::Webhooks;
 
 /// Age below which a route counts as new.
 // The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
@@ -392,16 +394,11 @@ impl RouteEntry {
         if matches!(outputs.state, OutputsState::Complete) {
             self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
             // ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
-            outputs.state = match (self.webhooks.state(route, cx.now, true), self.dns.state(route, cx.now, true)) {
-                (WebhooksState::Failing(mut rejections), DnsState::Failing(more)) => {
-                    rejections.extend(more);
-                    OutputsState::Unanswered(rejections)
-                }
-                (WebhooksState::Failing(rejections), _) | (_, DnsState::Failing(rejections)) => {
-                    OutputsState::Unanswered(rejections)
-                }
-                (WebhooksState::Pending(_), _) | (_, DnsState::Pending(_)) => OutputsState::Waiting,
-                (WebhooksState::Applied, DnsState::Applied { .. }) => OutputsState::Complete,
+            let webhooks = self.webhooks.state(route, cx.now, true);
+            outputs.state = match webhooks.and(self.dns.state(route, cx.now, true)) {
+                ProgressState::Failing(rejections) => OutputsState::Unanswered(rejections),
+                ProgressState::Pending(_) => OutputsState::Waiting,
+                ProgressState::Applied => OutputsState::Complete,
             };
         }
         self.note_applied(cx, &outputs.state);
@@ -535,7 +532,7 @@ impl RouteEntry {
             dns: decided.and(self.usable.as_ref()).map(|route| self.dns.statuses(route)),
             dns_state: (self.usable.as_ref())
                 .filter(|route| decided.is_some() && !route.dns.is_empty())
-                .map(|route| self.dns.state(route, cx.now, false)),
+                .map(|route| (self.dns.state(route, cx.now, false), DnsFreshness::of(route))),
             bypassed_by_agents: cx.bypassed_by_agents,
             is_mail_stuck: cx.is_mail_stuck,
             uid: cached.uid(),

@@ -7,11 +7,11 @@ mod agents;
 #[cfg(test)]
 mod agents_tests;
 mod call_places;
+mod calls;
 #[cfg(test)]
 mod delays_tests;
 #[cfg(test)]
 mod deliveries_tests;
-mod dns;
 mod dns_claims;
 #[cfg(test)]
 mod dns_endpoint_tests;
@@ -54,7 +54,6 @@ mod results;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod webhooks;
 #[cfg(test)]
 mod webhooks_tests;
 mod work_queue;
@@ -155,6 +154,13 @@ impl ControllerState {
     /// The state of a process that has just begun.
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
         let agents = Agents::new(settings.reports.clone());
+        let (load, limit) = (metrics.webhook_calls_under_way.clone(), metrics.webhook_limit_reached.clone());
+        let webhook_calls = CallPlaces::new(calls::MAX_WEBHOOK_CALLS, load, limit);
+        let (load, limit) = (metrics.dns_calls_under_way.clone(), metrics.dns_limit_reached.clone());
+        let dns_calls = CallPlaces::new(calls::MAX_DNS_CALLS, load, limit);
+        let told = &metrics.notifications;
+        let notification_calls =
+            CallPlaces::new(notifications::MAX_CALLS, told.calls_under_way.clone(), told.limit_reached.clone());
         Self {
             random: fastrand::Rng::with_seed(seed(&settings.instance)),
             dependencies: DependencyCache::new(&settings.cluster_domain),
@@ -176,9 +182,9 @@ impl ControllerState {
             agents,
             jobs: Jobs::default(),
             drills: Drills::default(),
-            webhook_calls: CallPlaces::new(webhooks::MAX_CALLS),
-            dns_calls: CallPlaces::new(dns::MAX_CALLS),
-            notification_calls: CallPlaces::new(notifications::MAX_CALLS),
+            webhook_calls,
+            dns_calls,
+            notification_calls,
             routes_to_tell: BTreeSet::new(),
             reported: BTreeMap::new(),
             pending: Effects::default(),

@@ -258,7 +258,6 @@ impl ControllerState {
                 }
             };
             let Some(number) = self.notification_calls.begin(resource) else {
-                self.metrics.notifications.limit_reached.inc();
                 self.notification_calls.wait(resource);
                 waits = true;
                 break;
@@ -276,7 +275,6 @@ impl ControllerState {
         if !waits {
             self.notification_calls.leave(resource);
         }
-        self.metrics.notifications.calls_under_way.set(self.notification_calls.under_way());
         next_timeout
     }
 
@@ -299,7 +297,6 @@ impl ControllerState {
             self.metrics.notifications.dropped(deliveries.ended(now, random, *number, receiver, outcome));
         }
         self.queue.add(policy);
-        self.metrics.notifications.calls_under_way.set(self.notification_calls.under_way());
     }
 }
 

@@ -4,9 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{OutputsState, StatusBuilder, kept_note, time_of_failover};
 use crate::controller::route::LongKept;
-use crate::controller::route::dns::DnsState;
+use crate::controller::route::dns::DnsFreshness;
 use crate::controller::route::objectives;
-use crate::controller::route::webhooks::WebhooksState;
+use crate::controller::route::progress::ProgressState;
 use crate::controller::status::{Conditions, condition_message, is_true, joined};
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{MailRouteStatus, RouteState};
@@ -161,52 +161,65 @@ impl StatusBuilder<'_> {
     }
 
     fn set_webhooks_applied(&self, conditions: &mut Conditions<'_>) {
+        let type_ = condition::WEBHOOKS_APPLIED;
         match &self.webhooks_state {
-            Some(WebhooksState::Applied) => {
+            Some(ProgressState::Applied) => {
                 let message = "every receiver has accepted where the route leads";
-                conditions.set(condition::WEBHOOKS_APPLIED, Some(true), reason::APPLIED, message);
+                conditions.set(type_, Some(true), reason::APPLIED, message);
             }
-            Some(WebhooksState::Pending(names)) => {
+            Some(ProgressState::Pending(names)) => {
                 let message = format!("not accepted yet: {}", names.join(", "));
-                conditions.set(condition::WEBHOOKS_APPLIED, None, reason::WEBHOOK_PENDING, &message);
+                conditions.set(type_, None, reason::WEBHOOK_PENDING, &message);
             }
-            Some(WebhooksState::Failing(rejections)) => {
-                let reason = rejections.first().map_or(reason::WEBHOOK_FAILING, |rejection| rejection.reason);
-                conditions.set(condition::WEBHOOKS_APPLIED, Some(false), reason, &joined(rejections));
+            Some(ProgressState::Failing(rejections)) => {
+                set_failing(conditions, type_, rejections, reason::WEBHOOK_FAILING);
             }
-            None if self.decision.is_none() => conditions.keep(condition::WEBHOOKS_APPLIED),
-            None => {}
+            None => self.keep_without_decision(conditions, type_),
         }
     }
 
     fn set_dns_applied(&self, conditions: &mut Conditions<'_>) {
+        let type_ = condition::DNS_APPLIED;
         match &self.dns_state {
-            Some(DnsState::Applied { ttl, is_seen }) => {
-                let ttl = ttl.as_secs_f64();
-                let longer =
-                    self.recovery_time.map(|objective| objective.as_secs_f64()).filter(|objective| *objective < ttl);
-                let longer = longer.map_or_else(String::new, |objective| {
-                    format!(", which is longer than objectives.recoveryTime ({objective} s): set a shorter ttl")
-                });
-                let seen = if *is_seen {
-                    "every authority answers with the records of the active backend"
-                } else {
-                    "external-dns has the records of the active backend; name authorities to have it seen that it publishes them"
-                };
-                let message =
-                    format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}");
-                conditions.set(condition::DNS_APPLIED, Some(true), reason::APPLIED, &message);
+            Some((ProgressState::Applied, freshness)) => {
+                conditions.set(type_, Some(true), reason::APPLIED, &self.dns_applied(*freshness));
             }
-            Some(DnsState::Pending(names)) => {
+            Some((ProgressState::Pending(names), _)) => {
                 let message = format!("not seen at every authority yet: {}", names.join(", "));
-                conditions.set(condition::DNS_APPLIED, None, reason::DNS_PENDING, &message);
+                conditions.set(type_, None, reason::DNS_PENDING, &message);
             }
-            Some(DnsState::Failing(rejections)) => {
-                let reason = rejections.first().map_or(reason::DNS_FAILING, |rejection| rejection.reason);
-                conditions.set(condition::DNS_APPLIED, Some(false), reason, &joined(rejections));
+            Some((ProgressState::Failing(rejections), _)) => {
+                set_failing(conditions, type_, rejections, reason::DNS_FAILING);
             }
-            None if self.decision.is_none() => conditions.keep(condition::DNS_APPLIED),
-            None => {}
+            None => self.keep_without_decision(conditions, type_),
         }
     }
+
+    /// Message for DNS records that are applied.
+    fn dns_applied(&self, DnsFreshness { ttl, is_seen }: DnsFreshness) -> String {
+        let longer = self.recovery_time.filter(|objective| *objective < ttl).map_or_else(String::new, |objective| {
+            let objective = objective.as_secs_f64();
+            format!(", which is longer than objectives.recoveryTime ({objective} s): set a shorter ttl")
+        });
+        let seen = if is_seen {
+            "every authority answers with the records of the active backend"
+        } else {
+            "external-dns has the records of the active backend; name authorities to have it seen that it publishes them"
+        };
+        let ttl = ttl.as_secs_f64();
+        format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}")
+    }
+
+    /// Keeps a condition of outputs that the route has, while nothing can be decided.
+    fn keep_without_decision(&self, conditions: &mut Conditions<'_>, type_: &str) {
+        if self.decision.is_none() {
+            conditions.keep(type_);
+        }
+    }
+}
+
+/// Sets a condition of outputs whose calls have failed for a while.
+fn set_failing(conditions: &mut Conditions<'_>, type_: &str, rejections: &[Rejection], otherwise: &'static str) {
+    let reason = rejections.first().map_or(otherwise, |rejection| rejection.reason);
+    conditions.set(type_, Some(false), reason, &joined(rejections));
 }

@@ -3,9 +3,8 @@
 use super::{OutputsState, StatusBuilder, kept_note};
 use crate::controller::events::{self, EventReason};
 use crate::controller::route::LongKept;
-use crate::controller::route::dns::DnsState;
 use crate::controller::route::drills;
-use crate::controller::route::webhooks::WebhooksState;
+use crate::controller::route::progress::ProgressState;
 use crate::controller::status::{condition_message, is_true, joined};
 use mail_failover_api::conditions::condition;
 use mail_failover_api::{MailRouteStatus, PendingEvent, RouteState};
@@ -62,22 +61,15 @@ impl StatusBuilder<'_> {
                 events::push(&mut pending, self.event(EventReason::OutputRefused, None, &refused));
             }
         }
-        if let Some(WebhooksState::Failing(rejections)) = &self.webhooks_state {
-            let was_failing = self
-                .before
-                .conditions
-                .iter()
-                .any(|one| one.type_ == condition::WEBHOOKS_APPLIED && one.status == "False");
-            if !was_failing {
-                events::push(&mut pending, self.event(EventReason::WebhookFailing, None, &joined(rejections)));
-            }
+        if let Some(ProgressState::Failing(rejections)) = &self.webhooks_state
+            && !self.was_failing(condition::WEBHOOKS_APPLIED)
+        {
+            events::push(&mut pending, self.event(EventReason::WebhookFailing, None, &joined(rejections)));
         }
-        if let Some(DnsState::Failing(rejections)) = &self.dns_state {
-            let conditions = &self.before.conditions;
-            let was_failing = conditions.iter().any(|one| one.type_ == condition::DNS_APPLIED && one.status == "False");
-            if !was_failing {
-                events::push(&mut pending, self.event(EventReason::DnsFailing, None, &joined(rejections)));
-            }
+        if let Some((ProgressState::Failing(rejections), _)) = &self.dns_state
+            && !self.was_failing(condition::DNS_APPLIED)
+        {
+            events::push(&mut pending, self.event(EventReason::DnsFailing, None, &joined(rejections)));
         }
         if let Some(LongKept::Messages { about, backend }) = self.kept
             && !is_true(&self.before.conditions, condition::MAIL_KEPT)
@@ -157,6 +149,11 @@ impl StatusBuilder<'_> {
                 (EventReason::Recovered, None, format!("mail can leave again, by {by}"))
             }
         })
+    }
+
+    /// Returns true if a condition was False before.
+    fn was_failing(&self, type_: &str) -> bool {
+        self.before.conditions.iter().any(|one| one.type_ == type_ && one.status == "False")
     }
 
     /// Returns true if a condition that is not True has this message already.

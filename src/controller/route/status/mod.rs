@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dns::{DnsState, KIND as DNS};
+use super::dns::{DnsFreshness, KIND as DNS};
 use super::drills::{self, DRILL};
 use super::held::HeldMail;
 use super::notices::Notices;
 use super::objectives::{self, Measurement};
-use super::webhooks::{KIND as WEBHOOK, WebhooksState};
+use super::progress::ProgressState;
+use super::webhooks::KIND as WEBHOOK;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::route::{KEPT_FOR_LONG, LongKept};
@@ -81,11 +82,11 @@ pub(super) struct StatusBuilder<'a> {
     /// The webhooks' entries of `status.outputs`; `None` if they stay as they were.
     pub(super) webhooks: Option<Vec<OutputStatus>>,
     /// State of the webhooks; `None` without any.
-    pub(super) webhooks_state: Option<WebhooksState>,
+    pub(super) webhooks_state: Option<ProgressState>,
     /// The DNS records' entries of `status.outputs`; `None` if they stay as they were.
     pub(super) dns: Option<Vec<OutputStatus>>,
-    /// State of the DNS records; `None` without any.
-    pub(super) dns_state: Option<DnsState>,
+    /// State of the DNS records, and their freshness; `None` without any.
+    pub(super) dns_state: Option<(ProgressState, DnsFreshness)>,
     /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
     pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
     /// True if mail has waited for long beside an agent, and none has left there meanwhile.
