@@ -149,3 +149,7 @@ impl Program {
         tasks.spawn(HEALTH_SERVER, self.health.serve(state, end.clone()));
     }
 }
+
+#[cfg(test)]
+#[path = "program_tests.rs"]
+mod tests;
