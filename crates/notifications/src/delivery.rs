@@ -213,7 +213,7 @@ impl Deliveries {
         self.queue.push(message);
     }
 
-    /// Gives the oldest message up that is not on its way if there is no room for a further one. Returns the reason if
+    /// Gives up the oldest message that is not under way if there is no room for another one. Returns the reason if
     /// one was given up.
     pub fn make_room(&mut self) -> Option<DropReason> {
         if !self.is_full() {

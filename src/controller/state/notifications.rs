@@ -26,13 +26,13 @@ pub(super) const MAX_CALLS: usize = 32;
 /// Routes that an alert which is told again names.
 const MAX_ROUTES: usize = 20;
 
-/// What the routes of a policy have to tell, and what lasts for them.
+/// Pending notifications and ongoing alerts of the routes of a policy.
 #[derive(Debug, Default)]
 pub(super) struct ToTell {
     /// Outstanding notifications of routes, with true for one that was read afresh.
     pending: Vec<(ObjectKey, bool, Vec<PendingNotification>)>,
     ongoing: Vec<OngoingAlert>,
-    /// What lasts for any route, told or not.
+    /// Ongoing alerts of any route, told or not.
     lasting: BTreeSet<(String, Option<String>)>,
     /// Time that mail of each of these routes has waited at its latest transition.
     waited: BTreeMap<ObjectKey, Duration>,
@@ -120,7 +120,7 @@ impl ControllerState {
         self.queue.add(resource);
     }
 
-    /// What the routes of a policy have to tell. What lasts is left out if no receiver knows that anything does.
+    /// The pending notifications of the routes of a policy, and their ongoing alerts, if a receiver can be told of those.
     pub(super) fn to_tell(&self, policy: &ObjectKey) -> ToTell {
         let mut to_tell = ToTell::default();
         for key in &self.routes_to_tell {
