@@ -332,7 +332,7 @@ pub async fn serve(
 
 /// The logins at backends that messages may need.
 fn logins_of(answers: Option<&Answers>) -> Vec<LoginReference> {
-    let backends = answers.iter().flat_map(|answers| &answers.routing.backends);
+    let backends = answers.into_iter().flat_map(|answers| &answers.routing.backends);
     backends.filter_map(|backend| backend.secret.clone()).collect()
 }
 
