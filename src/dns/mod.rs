@@ -31,7 +31,7 @@ pub struct DnsCall {
     pub number: u64,
     /// The route.
     pub route: ObjectKey,
-    /// What is wanted.
+    /// The records that are wanted.
     pub request: DnsRequest,
 }
 

@@ -573,7 +573,7 @@ impl<R: Runner> Scheduler<R> {
     }
 }
 
-/// What a subscriber takes from the target that it leaves.
+/// State that a subscriber takes from the target that it leaves.
 struct LeftTarget {
     identity: Arc<ProbeIdentity>,
     known: KnownAddresses,

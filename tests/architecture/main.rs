@@ -91,6 +91,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "delivery_counters",
             "drill_metrics",
             "source",
+            "program",
         ],
     ),
     (

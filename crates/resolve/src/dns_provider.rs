@@ -1,4 +1,4 @@
-//! Who publishes the records of an output `dns`.
+//! Publishers of the records of an output `dns`.
 
 use super::dns::invalid;
 use super::webhook::{ca, ca_place};

@@ -267,7 +267,7 @@ fn unmet<'a>(status: &'a MailRouteStatus, type_: &str) -> Option<(&'a str, &'a s
     Some((found.reason.as_str(), found.message.as_str()))
 }
 
-/// What keeps the operator from its work.
+/// Defect that keeps the operator from its work.
 fn trouble(status: &MailRouteStatus) -> Option<&str> {
     let defects = [
         reason::INVALID_SPEC,

@@ -10,7 +10,7 @@ use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::webhook::{WebhookCall, WebhookError, WebhookResult};
 use mail_failover_api::OutputStatus;
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
-use mail_failover_resolve::ReadProblem;
+use mail_failover_resolve::{CaKey, CaKind, ReadProblem};
 use mail_failover_webhook::secret::{SECRET_TYPE, WebhookSecret, signing_secret_text};
 
 fn with_webhook(webhook: &Value) -> Vec<(&'static str, Value)> {
@@ -289,6 +289,19 @@ fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
     answer(&mut env, &first, Ok(()));
     env.run(3.0);
     assert_eq!(env.condition("WebhooksApplied").0, "True");
+}
+
+#[test]
+fn certificates_that_are_missing_are_not_called_a_secret() {
+    let mut env = started(&json!({"caRef": {"configMap": "receiver-ca"}}));
+    let ca =
+        CaKey { object: ObjectKey::new("shop", "receiver-ca"), kind: CaKind::ConfigMap, data_key: "ca.crt".into() };
+    env.state.handle(env.now, Input::Ca(ca, Err(ReadProblem::NotFound)));
+    env.run(40.0);
+    assert_eq!(env.webhook_calls.len(), 0);
+    assert_eq!(env.condition("WebhooksApplied"), ("False".into(), "CANotFound".into()));
+    let message = status(&env).failure.unwrap().message;
+    assert!(message.starts_with("caRef: key ca.crt of ConfigMap receiver-ca: it does not exist"), "{message}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who publishes the records of an output `dns`.
+//! Publishers of the records of an output `dns`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

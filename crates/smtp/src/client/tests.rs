@@ -1,3 +1,4 @@
+use mail_failover_core::model::Login;
 use proptest::prelude::*;
 
 use super::*;

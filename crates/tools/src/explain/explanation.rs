@@ -409,7 +409,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
     }
 }
 
-/// What keeps people from hearing of the route.
+/// Reason for which nobody hears of the route.
 fn untold(snapshot: &Snapshot) -> Option<String> {
     let conditions = &snapshot.policy.as_ref()?.status.as_ref()?.conditions;
     let delivered = conditions.iter().find(|one| one.type_ == condition::NOTIFICATIONS_DELIVERED)?;

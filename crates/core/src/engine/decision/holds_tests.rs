@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::RequestAction;
 use crate::engine::testing::{Fleet, at, transition};
+use crate::engine::{RequestAction, State};
 use crate::model::{Budget, CronWindow, EvidenceClass, FailbackMode, RampStep};
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::testing::{Fleet, at};
-use crate::engine::{Pause, RequestAction, Switch};
+use crate::engine::{Pause, RequestAction, State, Switch};
 
 #[test]
 fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
