@@ -102,6 +102,12 @@ impl About {
         matches!(self, Self::Recipient | Self::Message | Self::Destination)
     }
 
+    /// True if only a reply to AUTH, or within a mail transaction, can have this subject: before that no sender is
+    /// named.
+    pub(crate) fn needs_a_sender(self) -> bool {
+        self == Self::Identity
+    }
+
     /// Class of the evidence that a refusal with this subject and code, at this stage, is.
     pub fn class(self, stage: Option<Answered>, code: u16) -> EvidenceClass {
         let is_temporary = code < 500;

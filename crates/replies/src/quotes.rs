@@ -44,6 +44,8 @@ const INTRODUCERS: [&str; 30] = [
     "callout to",
     TAKEN_OUT,
 ];
+/// End of the line after which Exim repeats its own words, and no other server's.
+const OWN_WORDS_AGAIN: &str = "commands were rejected with this error:";
 /// Words beside which a number of three digits is a number: a limit's, or one of a thing that is counted.
 const LIMITS: [&str; 30] = [
     "limit",
@@ -285,6 +287,10 @@ impl Lines {
             self == Self::Several && token.ends_with('"') && before.matches('"').count().is_multiple_of(2);
         let ends_open =
             !ends_quotation && token.ends_with([':', '(', '[', '{', '"', '\'', '`', '=', '|', '<', '>', '»', '→']);
+        // Exim answers DATA with what it answered each RCPT with.
+        if self == Self::Several && before.ends_with(OWN_WORDS_AGAIN) {
+            return false;
+        }
         // `550-unrouteable mail domain "localhost" 550 Sender verify failed`.
         let is_name = self == Self::Several && is_quoted_name(token);
         if (ends_open && !is_address && !is_name) || self == Self::Last {

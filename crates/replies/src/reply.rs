@@ -40,6 +40,11 @@ impl Answered {
         matches!(self, Self::Connection | Self::Hello | Self::StartTls | Self::Auth)
     }
 
+    /// True before AUTH and MAIL, when neither a user nor a sender is known.
+    pub(crate) fn is_before_login(self) -> bool {
+        matches!(self, Self::Connection | Self::Hello | Self::StartTls)
+    }
+
     /// Name in rules, output and tables.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -375,12 +375,18 @@ fn push_words(target: &mut String, token: &str) {
         push_words_beyond_ascii(target, token);
         return;
     }
+    let mut previous = "";
     for word in token.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        if previous == "e" && word.starts_with("mail") {
+            // `e-mail` is `email`.
+            target.pop();
+        }
         match word.split_once("thoris") {
             // `authorised` is `authorized`, and so on.
             Some((start, end)) => target.extend([start, "thoriz", end, " "]),
             None => target.extend([word, " "]),
         }
+        previous = word;
     }
 }
 

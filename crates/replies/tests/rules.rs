@@ -174,6 +174,10 @@ fn a_number_that_names_something_and_the_own_code_again_begin_no_quotation() {
     ] {
         assert_eq!(subject(&parse(reply), None).0, About::Account, "{reply}");
     }
+    // Exim repeats to DATA what it said to each RCPT.
+    let own = "DATA 503-All RCPT commands were rejected with this error: 503-Your account has been suspended 503 Valid RCPT \
+               command must precede DATA";
+    assert_eq!(subject(&parse(own), None).0, About::Account);
     // What leads to somebody else's code does.
     for reply in [
         "RCPT 550 Verify failed, error 550: Your account has been suspended",

@@ -99,6 +99,9 @@ impl Rule {
         if self.about.needs_a_transaction() && reply.stage.is_some_and(Answered::is_before_mail) {
             return false;
         }
+        if self.about.needs_a_sender() && reply.stage.is_some_and(Answered::is_before_login) {
+            return false;
+        }
         let stage_fits = self.stages.is_empty() || reply.stage.is_some_and(|stage| self.stages.contains(&stage));
         stage_fits
             && (!self.quotes || found.quotes)

@@ -34,7 +34,8 @@ fn regex_of(phrase: &str) -> String {
 
 fn regex_of_words(words: &str) -> String {
     let (stem, is_open) = words.strip_suffix('*').map_or((words, false), |stem| (stem, true));
-    let inner = stem.replace(' ', "[^a-z0-9]+");
+    // `e-mail` is `email`, as the automaton reads it.
+    let inner = stem.replace(' ', "[^a-z0-9]+").replace("email", "e[^a-z0-9]?mail");
     let end = if is_open { "" } else { "([^a-z0-9]|$)" };
     format!("(^|[^a-z0-9]){inner}{end}")
 }
