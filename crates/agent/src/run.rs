@@ -156,6 +156,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
             agent: arguments.name.clone().unwrap_or_else(hostname),
             token_file: arguments.token_file.clone(),
             heartbeat: reporter::HEARTBEAT,
+            tells_accounts_apart: false,
         },
         clock,
         reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),

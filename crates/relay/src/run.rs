@@ -230,6 +230,8 @@ pub async fn serve(
             agent: arguments.name.clone().unwrap_or_else(hostname),
             token_file: arguments.token_file.clone(),
             heartbeat: reporter::HEARTBEAT,
+            // ADR-0157: The relay is told of every account.
+            tells_accounts_apart: true,
         },
         clock,
         reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),

@@ -142,6 +142,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) operators: &'a [OperatorEndpoint],
     /// Number of the route's agents among which limits are divided.
     pub(super) agents: u32,
+    /// True if only relays read the route's documents.
+    pub(super) has_only_relays: bool,
     /// Agents of other routes that may send to each backend with limits.
     pub(super) senders: &'a BTreeMap<Arc<str>, Senders>,
     /// Backends of the route that lead back to it.
