@@ -125,6 +125,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "certificate",
             "proxy",
             "buffer",
+            "awaited",
             "backend",
             "driver",
             "server",

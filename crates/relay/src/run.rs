@@ -38,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
+use crate::awaited::AwaitedAnswers;
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
 use crate::buffer::{BufferBounds, BufferError, Buffers};
 use crate::certificate::{CertificateError, CertificateFollower};
@@ -249,7 +250,8 @@ pub async fn serve(
         metrics: backend_metrics.clone(),
         drills: DrillMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
     };
-    let mut driver = Driver::new(AgentCore::new(memory(&saved)), clock, outputs);
+    let awaited = AwaitedAnswers::new(arguments.answer_timeout);
+    let mut driver = Driver::new(AgentCore::new(memory(&saved)), clock, awaited.clone(), outputs);
     if let Some(document) = saved.get(&StateRecord::Document) {
         driver.begin_with(&DocumentSource::Disk(store.path(StateRecord::Document).display().to_string()), document);
     }
@@ -296,6 +298,7 @@ pub async fn serve(
         pool: pool.clone(),
         paces: Paces::new(end.clone()),
         learnt: learnt.clone(),
+        awaited,
         buffers: Buffers::new(buffer_bounds, server_metrics.clone()),
         credentials: credentials.clone(),
         accounts,
