@@ -126,6 +126,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "certificate",
             "proxy",
             "buffer",
+            "awaited",
             "backend",
             "driver",
             "server",

@@ -106,6 +106,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         health_listen_address: arguments.health_listen_address,
         name: arguments.name.clone(),
         token_file: arguments.token_file.clone(),
+        tells_accounts_apart: false,
     };
     let mut program = Program::begin(settings, &end).await?;
     let (clock, credentials, readiness) = (program.clock, program.credentials.clone(), program.readiness.clone());

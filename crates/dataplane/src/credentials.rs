@@ -166,6 +166,11 @@ impl Credentials {
         cached.login.ok_or_else(|| LoginMissing { secret: secret.clone(), source: trouble })
     }
 
+    /// Returns the login as the latest look has found it; `None` if that has failed. Nothing is looked at.
+    pub fn known(&self, secret: &LoginReference) -> Option<Arc<Login>> {
+        self.lock().get(secret).filter(|cached| cached.error.is_none())?.login.clone()
+    }
+
     /// Looks at the files of these Secrets, so that their logins are known before mail needs them. Forgets all others.
     pub async fn keep(&self, secrets: impl IntoIterator<Item = LoginReference>) {
         let secrets: Vec<_> = secrets.into_iter().collect();

@@ -48,6 +48,8 @@ pub struct ProgramSettings {
     pub name: Option<String>,
     /// File with the token for reports. Without one nothing is reported.
     pub token_file: Option<PathBuf>,
+    /// True if two accounts at one host and port are told apart.
+    pub tells_accounts_apart: bool,
 }
 
 /// Servers and tasks of a program that has begun and does not serve yet.
@@ -91,6 +93,7 @@ impl Program {
             health_listen_address,
             name,
             token_file,
+            tells_accounts_apart,
         } = settings;
         let (mut registry, clock) = (telemetry::registry(), Clock::system());
         let credentials = Credentials::new(credentials_directory, registry.sub_registry_with_prefix(prefix));
@@ -105,7 +108,7 @@ impl Program {
         let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), state_metrics, end.clone());
         let agent = name.unwrap_or_else(hostname);
         let (reporter, reporting) = Reporter::start(
-            reporter::Settings { agent, token_file, heartbeat: reporter::HEARTBEAT },
+            reporter::Settings { agent, token_file, heartbeat: reporter::HEARTBEAT, tells_accounts_apart },
             clock,
             ReporterMetrics::new(registry.sub_registry_with_prefix(prefix)),
             end.clone(),

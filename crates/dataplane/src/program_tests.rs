@@ -13,6 +13,7 @@ fn settings(folder: &Folder) -> ProgramSettings {
         health_listen_address: any_port,
         name: None,
         token_file: None,
+        tells_accounts_apart: false,
     }
 }
 

@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
+use crate::awaited::AwaitedAnswers;
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
 use crate::buffer::{BufferBounds, BufferError, Buffers};
 use crate::certificate::{CertificateError, CertificateFollower};
@@ -154,6 +155,8 @@ pub async fn serve(
         health_listen_address: arguments.health_listen_address,
         name: arguments.name.clone(),
         token_file: arguments.token_file.clone(),
+        // ADR-0157: The relay is told of every account.
+        tells_accounts_apart: true,
     };
     let mut program = Program::begin(settings, &end).await?;
     let (clock, credentials, readiness) = (program.clock, program.credentials.clone(), program.readiness.clone());
@@ -216,7 +219,8 @@ pub async fn serve(
         metrics: backend_metrics.clone(),
         drills: DrillMetrics::new(program.registry.sub_registry_with_prefix(PREFIX)),
     };
-    let mut driver = Driver::new(AgentCore::new(program.memory()), clock, outputs);
+    let awaited = AwaitedAnswers::new(arguments.answer_timeout);
+    let mut driver = Driver::new(AgentCore::new(program.memory()), clock, awaited.clone(), outputs);
     if let Some((source, document)) = program.saved_document() {
         driver.begin_with(&source, document);
     }
@@ -263,6 +267,7 @@ pub async fn serve(
         pool: pool.clone(),
         paces: Paces::new(end.clone()),
         learnt: learnt.clone(),
+        awaited,
         buffers: Buffers::new(buffer_bounds, server_metrics.clone()),
         credentials: credentials.clone(),
         accounts,

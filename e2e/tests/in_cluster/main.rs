@@ -7,6 +7,7 @@ mod crd_upgrade;
 mod drills;
 mod least_privilege;
 mod outages;
+mod relays;
 mod replicas;
 mod rollouts;
 mod secrecy;
@@ -61,6 +62,7 @@ fn tenants() -> Vec<Trial> {
     let trials = [
         outages::trials(),
         drills::trials(),
+        relays::trials(),
         rollouts::of_postfix(),
         service_output::trials(),
         secrecy::trials(),

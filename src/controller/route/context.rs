@@ -36,6 +36,8 @@ pub(in crate::controller) struct RouteContext<'a> {
     pub(in crate::controller) operators: &'a [OperatorEndpoint],
     /// Number of the route's agents among which limits are divided.
     pub(in crate::controller) agents: u32,
+    /// True if only relays read the route's documents.
+    pub(in crate::controller) has_only_relays: bool,
     /// Agents of other routes that may send to each backend with limits.
     pub(in crate::controller) senders: &'a BTreeMap<Arc<str>, Senders>,
     /// Backends of the route that lead back to it.

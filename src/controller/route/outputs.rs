@@ -127,6 +127,7 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
             agents: cx.agents,
+            has_only_relays: cx.has_only_relays,
             drill: drill.clone(),
             now: cx.drift.wall(cx.now),
         };

@@ -98,6 +98,7 @@ impl ControllerState {
         let is_mail_stuck = self.is_mail_stuck(now, resource);
         let drill = self.drill_context(now, &resource.key, &entry);
         let (agents, senders) = self.senders(now, &resource.key, &entry);
+        let has_only_relays = self.has_only_relays(now, &resource.key, &entry);
         let notifying = self.notifying_policy(&resource.key, &entry).and_then(|key| self.policies.get(&key));
         let is_taken = |id: &str| notifying.is_some_and(|policy| policy.has_taken(id));
         let reconciled = entry.reconcile(&RouteContext {
@@ -113,6 +114,7 @@ impl ControllerState {
             is_storm: self.peers.is_storm(&resource.key.namespace, entry.thresholds()),
             operators: self.agents.operators(),
             agents,
+            has_only_relays,
             senders: &senders,
             loops: &loops,
             bypassed_by_agents: &bypassed_by_agents,
