@@ -136,11 +136,11 @@ pub mod reason {
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
     /// The Service that a backend names is an alias (`ExternalName`).
     pub const SERVICE_IS_EXTERNAL_NAME: &str = "ServiceIsExternalName";
-    /// The certificates that a backend names do not exist.
+    /// The certificates that a backend, or the API of a DNS provider, is to be trusted by do not exist.
     pub const CA_NOT_FOUND: &str = "CANotFound";
-    /// The certificates that a backend names are no usable PEM.
+    /// The certificates that a backend, or the API of a DNS provider, is to be trusted by are no usable PEM.
     pub const CA_MALFORMED: &str = "CAMalformed";
-    /// The certificates that a backend names cannot be read.
+    /// The certificates that a backend, or the API of a DNS provider, is to be trusted by cannot be read.
     pub const CA_UNREADABLE: &str = "CAUnreadable";
     /// The Secret of a probe's login, of a webhook, or of DNS updates, does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";

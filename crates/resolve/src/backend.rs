@@ -180,11 +180,17 @@ fn secret(auth: &api::AuthSpec, mode: TlsMode, field: &str) -> Result<LoginRefer
 }
 
 fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
-    let field = format!("{field}.tls.caRef");
+    match problem {
+        ReadProblem::Pending => Unresolved::Pending,
+        problem => Unresolved::Rejected(ca_rejection(ca, &format!("{field}.tls.caRef"), &problem)),
+    }
+}
+
+/// Defect of the certificates that a field names.
+pub fn ca_rejection(ca: &CaKey, field: &str, problem: &ReadProblem) -> Rejection {
     let place = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
     let (reason, message) = match problem {
-        ReadProblem::Pending => return Unresolved::Pending,
-        ReadProblem::NotFound => {
+        ReadProblem::Pending | ReadProblem::NotFound => {
             (reason::CA_NOT_FOUND, format!("{place} does not exist in namespace {}; create it", ca.object.namespace))
         }
         ReadProblem::Malformed(why) => {
@@ -192,7 +198,7 @@ fn ca_unresolved(ca: &CaKey, field: &str, problem: ReadProblem) -> Unresolved {
         }
         ReadProblem::Unreadable(why) => (reason::CA_UNREADABLE, format!("{place} cannot be read: {why}")),
     };
-    Unresolved::Rejected(Rejection::new(reason, &field, &message))
+    Rejection::new(reason, field, &message)
 }
 
 /// The login of probes. If it is missing, only they are affected.

@@ -32,7 +32,7 @@ use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, LoginReference, ObjectKey, ServicePort, SharedError};
 
-pub use backend::backend;
+pub use backend::{backend, ca_rejection};
 pub use dns_provider::dns_ca_key;
 pub use drills::schedule_of as drill_schedule;
 pub use effective::{effective, words};

@@ -18,7 +18,7 @@ use mail_failover_dns::mark::Owner;
 use mail_failover_dns::plan::summary;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
-use mail_failover_resolve::{ReadProblem, Rejection, dns_ca_key};
+use mail_failover_resolve::{ReadProblem, Rejection, ca_rejection, dns_ca_key};
 use mail_failover_runtime::backoff::Backoff;
 
 /// The `kind` of DNS records in `status.outputs`.
@@ -117,6 +117,8 @@ pub(super) enum DnsState {
         ttl: Duration,
         /// True if every authority has been seen to answer with them; what external-dns publishes is not always looked at.
         is_seen: bool,
+        /// Names of outputs whose records stay when the route is deleted.
+        staying: Vec<String>,
     },
     /// Names of outputs of which that has not been seen.
     Pending(Vec<String>),
@@ -366,9 +368,13 @@ impl DnsRecords {
     /// The state of all outputs, or of those that are awaited only.
     pub(super) fn state(&self, route: &Route, now: Timestamp, is_awaited_only: bool) -> DnsState {
         let (mut pending, mut failing, mut ttl, mut is_seen) = (vec![], vec![], 0, true);
+        let mut staying = vec![];
         for output in route.dns.iter().filter(|output| output.is_awaited || !is_awaited_only) {
             ttl = ttl.max(output.ttl);
             is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
+            if !matches!(&output.provider, DnsProvider::ExternalDns(object) if object.goes_with_route) {
+                staying.push(output.name.to_string());
+            }
             let Some(progress) = self.progress.get(&output.name) else { continue };
             if progress.is_settled() || (is_awaited_only && progress.is_applied()) {
                 continue;
@@ -386,7 +392,7 @@ impl DnsRecords {
         match (failing.is_empty(), pending.is_empty()) {
             (false, _) => DnsState::Failing(failing),
             (true, false) => DnsState::Pending(pending),
-            (true, true) => DnsState::Applied { ttl: Duration::from_secs(u64::from(ttl)), is_seen },
+            (true, true) => DnsState::Applied { ttl: Duration::from_secs(u64::from(ttl)), is_seen, staying },
         }
     }
 }
@@ -446,8 +452,7 @@ fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option
                     Ok(pem) => TrustAnchors::Pem(pem),
                     Err(ReadProblem::Pending) => return Ok(None),
                     Err(problem) => {
-                        let object = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
-                        return Err(unreadable("api.caRef", &object, &problem));
+                        return Err(ca_rejection(&ca, "api.caRef", &problem));
                     }
                 },
             };

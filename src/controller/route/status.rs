@@ -344,7 +344,7 @@ impl StatusBuilder<'_> {
 
     fn set_dns_applied(&self, conditions: &mut Conditions<'_>) {
         match &self.dns_state {
-            Some(DnsState::Applied { ttl, is_seen }) => {
+            Some(DnsState::Applied { ttl, is_seen, staying }) => {
                 let ttl = ttl.as_secs_f64();
                 let longer =
                     self.recovery_time.map(|objective| objective.as_secs_f64()).filter(|objective| *objective < ttl);
@@ -356,8 +356,14 @@ impl StatusBuilder<'_> {
                 } else {
                     "external-dns has the records of the active backend; name authorities to have it seen that it publishes them"
                 };
+                // ADR-0141: Records outlive the route, and a route that nobody may carry.
+                let staying = if staying.is_empty() {
+                    String::new()
+                } else {
+                    format!("; when the route is deleted the records of {} stay in the zone", staying.join(", "))
+                };
                 let message =
-                    format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}");
+                    format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}{staying}");
                 conditions.set(condition::DNS_APPLIED, Some(true), reason::APPLIED, &message);
             }
             Some(DnsState::Pending(names)) => {
