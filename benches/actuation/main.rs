@@ -2,8 +2,10 @@
 //! dynamic updates (RFC 2136), one of a PowerDNS by its API, and the receiver of a webhook.
 //!
 //! Each move is a `Switch` that a person requests. Its decision is the `decidedAt` of the transition. The operator runs as
-//! in production; servers, receiver and operator are on this machine, so that a round trip takes next to nothing.
+//! in production; servers, receiver and operator are on this machine, so that a round trip takes next to nothing. One API is
+//! farther away, by a proxy.
 
+mod afar;
 mod followers;
 
 use std::process::ExitCode;

@@ -1,6 +1,9 @@
 """Route 53 as moto imitates it, with one hosted zone that a name server publishes.
 
 Each change that moto has accepted is sent to the name server by nsupdate, as Route 53 publishes what its API has taken.
+
+moto compares a deletion with all that ever was in the zone, and a creation with what was before its batch. Route 53 takes
+what is there, in the order of the batch. So moto's journal is cut down to what is there after each batch.
 """
 
 import argparse
@@ -22,7 +25,9 @@ parser.add_argument("--tsig", required=True, help="algorithm:name:secret")
 arguments = parser.parse_args()
 sys.path.insert(0, arguments.library)
 
+from moto.core import DEFAULT_ACCOUNT_ID  # noqa: E402
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: E402
+from moto.route53.models import ChangeList, route53_backends  # noqa: E402
 from werkzeug.serving import run_simple  # noqa: E402
 from werkzeug.test import Client  # noqa: E402
 
@@ -64,6 +69,15 @@ def record_sets(zone_id):
                 yield name, record_type, texts(found, "TTL")[0], texts(found, "Value")
 
 
+def forget_what_was(zone_id):
+    zone = route53_backends[DEFAULT_ACCOUNT_ID]["aws"].zones[zone_id]
+    zone.rr_changes = ChangeList()
+    for one in zone.rrsets:
+        values = [{"Value": value} for value in one.records]
+        record_set = {"Name": one.name, "Type": one.type, "TTL": one.ttl, "ResourceRecords": values}
+        zone.rr_changes.append({"Action": "CREATE", "ResourceRecordSet": record_set})
+
+
 def publish(zone_id):
     lines = [f"server {arguments.name_server}", f"zone {arguments.zone}"]
     sets = list(record_sets(zone_id))
@@ -83,6 +97,7 @@ def route53(environ, start_response):
         return api(environ, start_response)
     with turn:
         answer = list(api(environ, start_response))
+        forget_what_was(zone_id)
         publish(zone_id)
     return answer
 
