@@ -341,7 +341,8 @@ impl Operator {
         let metrics = dns::Metrics::new(&mut self.registry);
         let OperatorArguments { dial_guard, call_ports, dns_servers, .. } = &self.arguments;
         let (guard, api_guard) = (dial_guard.for_dns(call_ports), dial_guard.for_webhooks(call_ports));
-        Ok(DnsClient::new(dns_servers, guard, api_guard, clients.call.clone(), leadership, metrics)?)
+        let settings = dns::Settings { dns_servers: dns_servers.clone(), guard, api_guard };
+        Ok(DnsClient::new(settings, clients.call.clone(), leadership, metrics)?)
     }
 
     fn notification_client(

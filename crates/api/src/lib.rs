@@ -24,7 +24,8 @@ mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
 pub use dns_api::{
-    CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec, PowerDnsSpec, Route53Spec,
+    AzureCloudSpec, AzureDnsSpec, CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec,
+    GoogleDnsSpec, HetznerSpec, OvhEndpointSpec, OvhSpec, PowerDnsSpec, Route53Spec,
 };
 pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,

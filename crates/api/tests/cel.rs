@@ -641,7 +641,7 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "MailRoute",
             with(with_dns("/api", json!({"secretRef": {"name": "s"}})), "/outputs/3/dns/rfc2136", Value::Null),
-            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
         ),
         (
             "MailRoute",
@@ -650,7 +650,16 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
                 "/outputs/3/dns/rfc2136",
                 Value::Null,
             ),
-            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
+            with(
+                with_dns("/api", json!({"hetzner": {}, "ovh": {}, "secretRef": {"name": "s"}})),
+                "/outputs/3/dns/rfc2136",
+                Value::Null,
+            ),
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
         ),
         (
             "MailRoute",

@@ -128,6 +128,16 @@ const CASES: &[(Kind, &str, &str)] = &[
          {dns: {zone: other.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], \
          dnsEndpoint: {name: other.example, labels: {team: mail}, annotations: {a.example/b: c}, onDelete: Remove, authorities: [ns1]}}}]}",
     ),
+    (
+        Kind::Route,
+        "whose records are led by the APIs of providers",
+        "{backends: [{name: a}, {name: b}], outputs: [\
+         {dns: {zone: g.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {google: {project: 'example.com:mail', managedZone: shop-example, url: 'https://dns-mail.p.googleapis.com'}, secretRef: {name: s}}}}, \
+         {dns: {zone: z.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {azure: {tenantId: 00000000-0000-0000-0000-000000000000, subscriptionId: 00000000-0000-0000-0000-000000000000, resourceGroup: 'mail_(eu).dns', cloud: China}, secretRef: {name: s}}}}, \
+         {dns: {zone: h.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {hetzner: {}, secretRef: {name: s}}}}, \
+         {dns: {zone: o.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {ovh: {}, secretRef: {name: s}}}}, \
+         {dns: {zone: u.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {ovh: {endpoint: US}, secretRef: {name: s}}}}]}",
+    ),
 ];
 
 pub fn trials() -> Vec<Trial> {

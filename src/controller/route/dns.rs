@@ -79,12 +79,14 @@ pub(in crate::controller) struct PlannedDnsCall {
 }
 
 /// Freshness of the records that senders see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DnsFreshness {
     /// Longest time for which caches may keep the records before.
     pub(super) ttl: Duration,
     /// True if every authority has been seen to answer with them; what external-dns publishes is not always looked at.
     pub(super) is_seen: bool,
+    /// Names of outputs whose records stay when the route is deleted.
+    pub(super) staying: Vec<String>,
 }
 
 impl DesiredState for DesiredRecords {
@@ -100,12 +102,15 @@ impl DesiredState for DesiredRecords {
 impl DnsFreshness {
     /// The freshness of all records of a route once they are applied.
     pub(super) fn of(route: &Route) -> Self {
-        let (mut ttl, mut is_seen) = (0, true);
+        let (mut ttl, mut is_seen, mut staying) = (0, true, vec![]);
         for output in &route.dns {
             ttl = ttl.max(output.ttl);
             is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
+            if !matches!(&output.provider, DnsProvider::ExternalDns(object) if object.goes_with_route) {
+                staying.push(output.name.to_string());
+            }
         }
-        Self { ttl: Duration::from_secs(u64::from(ttl)), is_seen }
+        Self { ttl: Duration::from_secs(u64::from(ttl)), is_seen, staying }
     }
 }
 

@@ -182,7 +182,7 @@ impl StatusBuilder<'_> {
         let type_ = condition::DNS_APPLIED;
         match &self.dns_state {
             Some((ProgressState::Applied, freshness)) => {
-                conditions.set(type_, Some(true), reason::APPLIED, &self.dns_applied(*freshness));
+                conditions.set(type_, Some(true), reason::APPLIED, &self.dns_applied(freshness));
             }
             Some((ProgressState::Pending(names), _)) => {
                 let message = format!("not seen at every authority yet: {}", names.join(", "));
@@ -196,18 +196,24 @@ impl StatusBuilder<'_> {
     }
 
     /// Message for DNS records that are applied.
-    fn dns_applied(&self, DnsFreshness { ttl, is_seen }: DnsFreshness) -> String {
-        let longer = self.recovery_time.filter(|objective| *objective < ttl).map_or_else(String::new, |objective| {
+    fn dns_applied(&self, DnsFreshness { ttl, is_seen, staying }: &DnsFreshness) -> String {
+        let longer = self.recovery_time.filter(|objective| objective < ttl).map_or_else(String::new, |objective| {
             let objective = objective.as_secs_f64();
             format!(", which is longer than objectives.recoveryTime ({objective} s): set a shorter ttl")
         });
-        let seen = if is_seen {
+        let seen = if *is_seen {
             "every authority answers with the records of the active backend"
         } else {
             "external-dns has the records of the active backend; name authorities to have it seen that it publishes them"
         };
+        // ADR-0141: Records outlive the route, and a route that nobody may carry.
+        let staying = if staying.is_empty() {
+            String::new()
+        } else {
+            format!("; when the route is deleted the records of {} stay in the zone", staying.join(", "))
+        };
         let ttl = ttl.as_secs_f64();
-        format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}")
+        format!("{seen}; after a failover caches may keep the records before for {ttl} s{longer}{staying}")
     }
 
     /// Keeps a condition of outputs that the route has, while nothing can be decided.
