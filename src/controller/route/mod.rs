@@ -4,6 +4,7 @@
 mod dns;
 mod drills;
 mod held;
+mod installations;
 mod notices;
 mod objectives;
 mod outputs;
@@ -42,6 +43,7 @@ pub(super) use dns::PlannedDnsCall;
 use dns::{DnsRecords, DnsState};
 use drills::DrillSights;
 pub(super) use drills::{DRILL, DrillContext, ended_drill};
+pub(super) use installations::{InstallationContext, rivals, yields};
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use status::{OutputsState, StatusBuilder};
@@ -154,6 +156,8 @@ pub(super) struct RouteContext<'a> {
     pub(super) is_mail_stuck: bool,
     /// Knowledge of drills outside the route.
     pub(super) drill: &'a DrillContext,
+    /// Knowledge of other installations that lead the route.
+    pub(super) installations: &'a InstallationContext,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
     /// Looks up another route that has the better right to an output.
@@ -333,7 +337,8 @@ impl RouteEntry {
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
         let evidence_at = self.next_change_of_evidence(cx);
-        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at)
+        let reconciled = reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at);
+        reconciled.and_at(cx.installations.next)
     }
 
     fn measure(&mut self, now: Timestamp) {
@@ -481,7 +486,7 @@ impl RouteEntry {
                 is_storm: cx.is_storm,
                 request: request.as_ref(),
                 drill: Some(DrillInputs {
-                    elsewhere: elsewhere.as_ref(),
+                    elsewhere,
                     times: &times,
                     has_agents: *has_agents,
                     blocked: *blocked,
@@ -681,6 +686,8 @@ impl RouteEntry {
         let cached = self.object.as_ref()?;
         let object = cached.readable()?;
         let before = object.status.clone().unwrap_or_default();
+        let is_another_to_write =
+            lane == Lane::RouteStatus && yields(&before.installations, &cx.installations.own);
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),
@@ -715,8 +722,9 @@ impl RouteEntry {
             is_mail_stuck: cx.is_mail_stuck,
             uid: cached.uid(),
             is_taken: cx.is_taken,
+            installations: cx.installations,
         };
-        let status = builder.build();
+        let status = if is_another_to_write { builder.build_sign_of_life() } else { builder.build() };
         cached.status_write(lane, &before, status)
     }
 }

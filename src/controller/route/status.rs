@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::dns::{DnsState, KIND as DNS};
 use super::drills::{self, DRILL};
 use super::held::HeldMail;
+use super::installations::{self, InstallationContext, rivals};
 use super::notices::Notices;
 use super::objectives::{self, Measurement};
 use super::webhooks::{KIND as WEBHOOK, WebhooksState};
@@ -98,6 +99,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) uid: &'a Uid,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
+    /// Knowledge of other installations that lead the route.
+    pub(super) installations: &'a InstallationContext,
 }
 
 impl StatusBuilder<'_> {
@@ -125,6 +128,7 @@ impl StatusBuilder<'_> {
         status.diverted = self.diverted();
         status.active_summary = summary_of(&status.active, &status.diverted);
         status.outputs = self.outputs_status();
+        status.installations = self.listed_installations();
         if self.held().is_some() {
             status.state = Some(RouteState::Holding);
         }
@@ -147,6 +151,23 @@ impl StatusBuilder<'_> {
             (status.pending_notifications, status.ongoing) = notices.build();
         }
         status
+    }
+
+    /// The status as another installation has written it, with our sign of life.
+    pub(super) fn build_sign_of_life(&self) -> MailRouteStatus {
+        let mut status = MailRouteStatus { installations: self.listed_installations(), ..self.before.clone() };
+        let existing = status.conditions.clone();
+        let mut conditions = Conditions::new(&existing, self.generation, self.now);
+        for other in existing.iter().filter(|one| one.type_ != condition::INSTALLATION_CONFLICT) {
+            conditions.keep(&other.type_);
+        }
+        self.set_installation_conflict(&mut conditions, &status);
+        status.conditions = conditions.build();
+        status
+    }
+
+    fn listed_installations(&self) -> Vec<api::InstallationStatus> {
+        installations::listed(&self.before.installations, self.installations, self.now)
     }
 
     /// The entries of `status.outputs`: objects, then webhooks, then DNS records.
@@ -193,6 +214,7 @@ impl StatusBuilder<'_> {
         self.set_mail_kept(&mut conditions);
         self.set_webhooks_applied(&mut conditions);
         self.set_dns_applied(&mut conditions);
+        self.set_installation_conflict(&mut conditions, status);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -323,6 +345,14 @@ impl StatusBuilder<'_> {
         }
     }
 
+    fn set_installation_conflict(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let rivals = rivals(&status.installations);
+        if !rivals.is_empty() {
+            let message = installations::words(&rivals, &self.resource.key);
+            conditions.set(condition::INSTALLATION_CONFLICT, Some(true), reason::SEVERAL_INSTALLATIONS, &message);
+        }
+    }
+
     fn set_webhooks_applied(&self, conditions: &mut Conditions<'_>) {
         match &self.webhooks_state {
             Some(WebhooksState::Applied) => {
@@ -444,6 +474,11 @@ impl StatusBuilder<'_> {
         {
             let note = kept_note(about, backend);
             events::push(&mut pending, self.event(EventReason::MailKept, Some(&**backend), &note));
+        }
+        let rivals = rivals(&status.installations);
+        if !rivals.is_empty() && !is_true(&self.before.conditions, condition::INSTALLATION_CONFLICT) {
+            let note = installations::words(&rivals, &self.resource.key);
+            events::push(&mut pending, self.event(EventReason::InstallationConflict, None, &note));
         }
         pending
     }

@@ -24,6 +24,9 @@ mod drills_tests;
 mod flood_tests;
 #[cfg(test)]
 mod guard_tests;
+mod installations;
+#[cfg(test)]
+mod installations_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;
@@ -63,7 +66,7 @@ use std::time::Duration;
 use agents::Agents;
 use call_places::CallPlaces;
 use dns_claims::DnsClaims;
-use drills::Drills;
+use installations::Installations;
 use jobs::Jobs;
 use peers::Peers;
 use results::ReportedUnreadable;
@@ -91,7 +94,7 @@ use crate::watch::{Change, Source};
 use crate::webhook::WebhookCall;
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
 use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::DELIVERIES;
+use mail_failover_core::engine::{DELIVERIES, DrillTurns};
 use mail_failover_core::model::{ClockDrift, ObjectKey, ProbeReport, ResourceVersion, Timestamp, Uid};
 use mail_failover_resolve::{self as resolve, CaKey, LoginKey};
 use mail_failover_runtime::dial_guard::DialGuard;
@@ -104,6 +107,8 @@ const DRIFT_STEP: u64 = 1_000_000;
 pub struct Settings {
     /// Name of this replica in Events.
     pub instance: String,
+    /// Name of the installation in the statuses of routes: namespace and name of its Lease.
+    pub installation: Arc<str>,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
     /// Duration of the replicas' Lease.
@@ -205,7 +210,8 @@ pub struct ControllerState {
     peers: Peers,
     agents: Agents,
     jobs: Jobs,
-    drills: Drills,
+    drills: DrillTurns,
+    installations: Installations,
     webhook_calls: CallPlaces,
     dns_calls: CallPlaces,
     notification_calls: CallPlaces,
@@ -240,7 +246,8 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
-            drills: Drills::default(),
+            drills: DrillTurns::default(),
+            installations: Installations::default(),
             webhook_calls: CallPlaces::new(webhooks::MAX_CALLS),
             dns_calls: CallPlaces::new(dns::MAX_CALLS),
             notification_calls: CallPlaces::new(notifications::MAX_CALLS),
@@ -365,6 +372,9 @@ impl ControllerState {
     }
 
     fn reconcile_policy(&mut self, now: Timestamp, resource: &ResourceRef) {
+        if self.yields_in(&resource.key.namespace) {
+            return;
+        }
         let to_tell = self.to_tell(&resource.key);
         // Taken out of the map, so that it may change while the rest of the state is read.
         let Some(mut entry) = self.policies.remove(&resource.key) else { return };
@@ -387,14 +397,18 @@ impl ControllerState {
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let is_another_to_write = self.yields_in(&resource.key.namespace);
         let Some(entry) = self.backends.get(&resource.key) else { return };
         let before = entry.health();
-        let reconciled = entry.reconcile(&BackendContext {
+        let mut reconciled = entry.reconcile(&BackendContext {
             now,
             resource,
             instance: &self.settings.instance,
             publishing: self.publishing(now, resource),
         });
+        if is_another_to_write {
+            reconciled.action = None;
+        }
         let is_idle = reconciled.action.is_none();
         self.begin_next(now, resource, reconciled, |after| PendingStatus::Backend { before, after });
         if let Some(until) = self.queue.paused_until(now, resource, Slot::Job) {
@@ -418,6 +432,11 @@ impl ControllerState {
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
         let is_mail_stuck = self.is_mail_stuck(now, resource);
         let drill = self.drill_context(now, &resource.key, &entry);
+        let yielded = self.yields_in(&resource.key.namespace);
+        let installations = self.look_at_installations(now, &resource.key, &entry);
+        if yielded && !self.yields_in(&resource.key.namespace) {
+            self.requeue_namespace(&resource.key.namespace);
+        }
         let (agents, senders) = self.senders(now, &resource.key, &entry);
         let notifying = self.notifying_policy(&resource.key, &entry).and_then(|key| self.policies.get(&key));
         let is_taken = |id: &str| notifying.is_some_and(|policy| policy.has_taken(id));
@@ -440,6 +459,7 @@ impl ControllerState {
             dependencies: &self.dependencies,
             is_mail_stuck,
             drill: &drill,
+            installations: &installations,
             is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
             dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
@@ -626,6 +646,7 @@ impl ControllerState {
         self.webhook_calls.abandon();
         self.dns_calls.abandon();
         self.notification_calls.abandon();
+        self.forget_all_installations();
         for entry in self.policies.values_mut() {
             entry.forget_notifications();
         }

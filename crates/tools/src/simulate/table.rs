@@ -54,6 +54,10 @@ fn write_summary(text: &mut String, name: &str, summary: &RouteSummary) {
         "  transitions          {} failovers{slowest}, {} failbacks",
         summary.failovers, summary.failbacks
     );
+    if !summary.drills.is_empty() {
+        let drills: Vec<_> = summary.drills.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+        let _ = writeln!(text, "  drills               {}", drills.join(", "));
+    }
     let _ = writeln!(text, "  mail went to         {}", shares.join(", "));
     for (what, lasted) in [
         ("no way out known for", summary.none_healthy),
