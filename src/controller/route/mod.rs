@@ -336,9 +336,15 @@ impl RouteEntry {
         self.measure(cx.now);
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
+        let measured_at = measured_at.filter(|_| !self.yields(cx));
         let evidence_at = self.next_change_of_evidence(cx);
         let reconciled = reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at);
         reconciled.and_at(cx.installations.next)
+    }
+
+    /// Returns true if another installation is to write what mail does not wait for.
+    fn yields(&self, cx: &RouteContext<'_>) -> bool {
+        self.status().is_some_and(|status| yields(&status.installations, &cx.installations.own))
     }
 
     fn measure(&mut self, now: Timestamp) {
@@ -686,8 +692,7 @@ impl RouteEntry {
         let cached = self.object.as_ref()?;
         let object = cached.readable()?;
         let before = object.status.clone().unwrap_or_default();
-        let is_another_to_write =
-            lane == Lane::RouteStatus && yields(&before.installations, &cx.installations.own);
+        let is_another_to_write = lane == Lane::RouteStatus && self.yields(cx);
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),

@@ -62,7 +62,7 @@ fn write_summary(text: &mut String, name: &str, summary: &RouteSummary) {
     for (what, lasted) in [
         ("no way out known for", summary.none_healthy),
         ("mail refused for    ", summary.refused),
-        ("mail unplaced for   ", summary.unplaced),
+        ("nowhere to go for   ", summary.unplaced),
     ] {
         let lasted = if lasted < Duration::from_millis(1) { "-".to_owned() } else { length(lasted) };
         let _ = writeln!(text, "  {what} {lasted}");
