@@ -1,6 +1,8 @@
 use mail_failover_api::MailRouteStatus;
 use mail_failover_core::engine::testing::Fleet;
-use mail_failover_core::engine::{Agreement, BlockedDrill, DrillInputs, DrillObstacles, RequestAction, TransitionTimes};
+use mail_failover_core::engine::{
+    Agreement, BlockedDrill, DrillInputs, DrillObstacles, RequestAction, TransitionTimes,
+};
 use serde_json::json;
 
 use super::*;

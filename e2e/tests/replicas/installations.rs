@@ -8,7 +8,9 @@ use mail_failover_api::MailRouteStatus;
 use mail_failover_e2e::apiserver_proxy::ApiServerProxy;
 use mail_failover_e2e::assertions::{metric_sum, notes};
 use mail_failover_e2e::eventually::eventually;
-use mail_failover_e2e::fixture::{PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, condition, route_status};
+use mail_failover_e2e::fixture::{
+    PolicyTimings, QUICK_LEASE, TwoBackendFixture, WAIT_TIMEOUT, condition, route_status,
+};
 use mail_failover_e2e::operator::Operator;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
@@ -43,7 +45,12 @@ async fn start_second(env: &TestEnv, proxy: &ApiServerProxy) -> Result<Operator>
     Ok(operator)
 }
 
-async fn wait_status(env: &TestEnv, what: &str, within: Duration, is_so: impl Fn(&MailRouteStatus) -> bool) -> Result<()> {
+async fn wait_status(
+    env: &TestEnv,
+    what: &str,
+    within: Duration,
+    is_so: impl Fn(&MailRouteStatus) -> bool,
+) -> Result<()> {
     eventually(within, what, async || {
         let status = route_status(env, "orders").await?;
         if !is_so(&status) {
@@ -62,7 +69,9 @@ async fn conflict(env: Arc<TestEnv>) -> Result<()> {
     fixture.wait_active("primary").await?;
     ensure!(route_status(&env, "orders").await?.installations.len() == 1);
     let second = start_second(&env, &proxies[1]).await?;
-    let is_told = |status: &MailRouteStatus| condition(status, CONFLICT) == ("True".to_owned(), "SeveralInstallations".to_owned());
+    let is_told = |status: &MailRouteStatus| {
+        condition(status, CONFLICT) == ("True".to_owned(), "SeveralInstallations".to_owned())
+    };
     wait_status(&env, "the conflict to be told", WAIT_TIMEOUT, is_told).await?;
 
     let status = route_status(&env, "orders").await?;
@@ -117,7 +126,8 @@ async fn conflict(env: Arc<TestEnv>) -> Result<()> {
     // The first one is uninstalled. The second one writes what people read from then on.
     first.terminate(WAIT_TIMEOUT).await?;
     let gone = Instant::now();
-    let is_alone = |status: &MailRouteStatus| status.installations.len() == 1 && condition(status, CONFLICT).0.is_empty();
+    let is_alone =
+        |status: &MailRouteStatus| status.installations.len() == 1 && condition(status, CONFLICT).0.is_empty();
     wait_status(&env, "the first one to be forgotten", FORGOTTEN, is_alone).await?;
     eprintln!("one that is gone is forgotten after {:.1} s", gone.elapsed().as_secs_f64());
     fixture.primary.repair().await?;

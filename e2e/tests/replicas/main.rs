@@ -28,7 +28,8 @@ use serde_json::json;
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
     // The longest trial starts first, so that it does not end last.
-    let trials = installations::trials().into_iter().chain(handovers::trials()).chain(quorum::trials()).chain(deaths::trials());
+    let trials =
+        installations::trials().into_iter().chain(handovers::trials()).chain(quorum::trials()).chain(deaths::trials());
     let trials = trials.collect();
     suite::run("replicas", options, trials)
 }

@@ -87,7 +87,10 @@ impl Installations {
     }
 
     fn first_of(&self, namespace: &Arc<str>) -> Option<(&ObjectKey, &Contested)> {
-        self.contested.range(ObjectKey::new(namespace.clone(), "")..).next().filter(|(key, _)| key.namespace == *namespace)
+        self.contested
+            .range(ObjectKey::new(namespace.clone(), "")..)
+            .next()
+            .filter(|(key, _)| key.namespace == *namespace)
     }
 }
 

@@ -51,7 +51,10 @@ impl Both {
 
     fn conflict(&self) -> Option<String> {
         let conditions = self.first.store.route("orders").conditions;
-        conditions.into_iter().find(|one| one.type_ == "InstallationConflict" && one.status == "True").map(|one| one.message)
+        conditions
+            .into_iter()
+            .find(|one| one.type_ == "InstallationConflict" && one.status == "True")
+            .map(|one| one.message)
     }
 
     fn listed(&self) -> Vec<String> {

@@ -200,8 +200,7 @@ fn route_subject(
     if let Some(drill) = &given.drill {
         let found = DRILLS.into_iter().find(|known| known == drill);
         let known = DRILLS.join(", ");
-        wanted.drill =
-            Some(found.ok_or(ExpectationError::Unknown { field: "drill", value: drill.clone(), known })?);
+        wanted.drill = Some(found.ok_or(ExpectationError::Unknown { field: "drill", value: drill.clone(), known })?);
         texts.push(format!("drill {drill}"));
     }
     if let Some(unplaced) = given.unplaced {

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use super::simulator::Recorder;
 use mail_failover_core::engine::{
-    Decision, DrillOutcome, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share, State,
-    Transition, Verdict,
+    Decision, DrillOutcome, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share,
+    State, Transition, Verdict,
 };
 use mail_failover_core::model::{DrillMode, EvidenceClass, Timestamp};
 

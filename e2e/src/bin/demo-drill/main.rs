@@ -154,7 +154,8 @@ async fn provider((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
 }
 
 fn backend(server: &SmtpServer) -> Value {
-    let smtp = json!({"host": server.address().ip().to_string(), "port": server.address().port(), "tls": {"mode": "None"}});
+    let smtp =
+        json!({"host": server.address().ip().to_string(), "port": server.address().port(), "tls": {"mode": "None"}});
     let probe = json!({"name": "smtp", "interval": "1s", "timeout": "900ms", "smtp": {}});
     object("SendingBackend", server.name(), &json!({"smtp": smtp, "probes": [probe]}))
 }

@@ -14,8 +14,8 @@ use svg::node::element::{Definitions, Group, Rectangle};
 use self::axis::Axis;
 use self::lanes::{Mark, TimeSpan, drills, events, health, holds, marks, shares, storms};
 use self::style::{
-    AMBER, BORDER, DRILL_FILL, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect, share_fill,
-    shortened, text,
+    AMBER, BORDER, DRILL_FILL, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect,
+    share_fill, shortened, text,
 };
 use super::run::{Simulation, SimulationResult};
 use super::words::length;
