@@ -36,14 +36,12 @@ pub(super) fn listed(
     let is_alone = listed.iter().all(is_own);
     // One that is alone gives no signs of life, so that nothing is written while nothing happens.
     let sign = (!is_alone).then(|| micro_time(now));
-    match listed.iter_mut().find(|one| is_own(one)) {
-        Some(own) if is_alone => own.renewed_at = None,
-        Some(own) if own.renewed_at.is_none() || context.is_due => own.renewed_at = sign,
-        Some(_) => {}
-        None if listed.len() < MAX_LISTED => {
-            listed.push(InstallationStatus { name: context.own.to_string(), renewed_at: sign });
+    if let Some(own) = listed.iter_mut().find(|one| is_own(one)) {
+        if is_alone || own.renewed_at.is_none() || context.is_due {
+            own.renewed_at = sign;
         }
-        None => {}
+    } else if listed.len() < MAX_LISTED {
+        listed.push(InstallationStatus { name: context.own.to_string(), renewed_at: sign });
     }
     listed
 }
