@@ -394,6 +394,7 @@ impl Operator {
     ) {
         let settings = ControllerSettings {
             instance: self.identity.clone(),
+            installation: format!("{}/{}", self.arguments.lease_namespace, self.arguments.lease_name).into(),
             cluster_domain: self.arguments.cluster_domain.clone(),
             lease_duration: self.arguments.lease_duration,
             guard: self.arguments.dial_guard.clone(),

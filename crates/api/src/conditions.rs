@@ -20,6 +20,8 @@ pub mod condition {
     pub const OBJECTIVES_MET: &str = "ObjectivesMet";
     /// Messages have waited for long beside an agent, because a backend refuses them.
     pub const MAIL_KEPT: &str = "MailKept";
+    /// Several installations of the operator lead a route.
+    pub const INSTALLATION_CONFLICT: &str = "InstallationConflict";
     /// Every receiver of a route's webhooks has accepted where the route leads.
     pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
     /// Every authority answers with the DNS records of the active backend.
@@ -115,6 +117,9 @@ pub mod reason {
 
     /// No message waits for long because a backend refuses it.
     pub const NOTHING_KEPT: &str = "NothingKept";
+
+    /// Several installations of the operator lead a route.
+    pub const SEVERAL_INSTALLATIONS: &str = "SeveralInstallations";
 
     /// A rule of `spec.replies` cannot work; everything else of the backend is in force.
     pub const INVALID_REPLY_RULE: &str = "InvalidReplyRule";

@@ -46,9 +46,10 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, DivertedStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus, OutputFailure, OutputShare,
-    OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus, RouteObjectivesStatus,
-    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
+    ActiveBackend, DivertedStatus, InstallationStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus,
+    OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
+    RouteBackendStatus, RouteObjectivesStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+    WaitingForStatus,
 };
 pub use notifications::{
     MailReceiverSpec, NotificationSecretReference, NotificationsSpec, NotificationsStatus, OccasionSpec,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::drills::DrillContext;
+use super::installations::InstallationContext;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::BackendEntry;
 use crate::controller::dependencies::DependencyCache;
@@ -50,6 +51,8 @@ pub(in crate::controller) struct RouteContext<'a> {
     pub(in crate::controller) is_mail_stuck: bool,
     /// Knowledge of drills outside the route.
     pub(in crate::controller) drill: &'a DrillContext,
+    /// Knowledge of other installations that lead the route.
+    pub(in crate::controller) installations: &'a InstallationContext,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(in crate::controller) is_taken: Option<&'a dyn Fn(&str) -> bool>,
     /// Looks up another route that has the better right to an output.

@@ -39,7 +39,7 @@ impl RouteEntry {
                 is_storm: cx.is_storm,
                 request: request.as_ref(),
                 drill: Some(DrillInputs {
-                    elsewhere: elsewhere.as_ref(),
+                    elsewhere,
                     times: &times,
                     has_agents: *has_agents,
                     blocked: *blocked,

@@ -6,6 +6,7 @@ mod decide;
 mod dns;
 mod drills;
 mod held;
+mod installations;
 mod kept;
 mod notices;
 mod objectives;
@@ -40,6 +41,7 @@ use decide::Decided;
 pub(super) use dns::PlannedDnsCall;
 use dns::{DnsFreshness, DnsRecords};
 pub(super) use drills::{DRILL, DrillContext, ended_drill};
+pub(super) use installations::{InstallationContext, rivals, yields};
 pub(super) use kept::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
@@ -236,8 +238,15 @@ impl RouteEntry {
         self.measure(cx.now);
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
+        let measured_at = measured_at.filter(|_| !self.yields(cx));
         let evidence_at = self.next_change_of_evidence(cx);
-        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at)
+        let reconciled = reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at);
+        reconciled.and_at(cx.installations.next)
+    }
+
+    /// Returns true if another installation is to write what mail does not wait for.
+    fn yields(&self, cx: &RouteContext<'_>) -> bool {
+        self.status().is_some_and(|status| yields(&status.installations, &cx.installations.own))
     }
 
     fn measure(&mut self, now: Timestamp) {
@@ -503,6 +512,7 @@ impl RouteEntry {
         let cached = self.object.as_ref()?;
         let object = cached.readable()?;
         let before = object.status.clone().unwrap_or_default();
+        let is_another_to_write = lane == Lane::RouteStatus && self.yields(cx);
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),
@@ -537,8 +547,9 @@ impl RouteEntry {
             is_mail_stuck: cx.is_mail_stuck,
             uid: cached.uid(),
             is_taken: cx.is_taken,
+            installations: cx.installations,
         };
-        let status = builder.build();
+        let status = if is_another_to_write { builder.build_sign_of_life() } else { builder.build() };
         cached.status_write(lane, &before, status)
     }
 }

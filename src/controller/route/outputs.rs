@@ -165,6 +165,12 @@ impl RouteEntry {
             // The garbage collector takes away what a route under deletion owns: to create it anew would be a race.
             writes.retain(|write| !matches!(write, Write::Create(_)));
         }
+        if self.yields(cx) {
+            // Where it leads is right; the rest (addresses of replicas, parts of limits) follows from what each sees.
+            // ADR-0190: Installations stand in the status of what they lead.
+            let transition = decided.decision.memory.last_transition().map_or(0, |last| last.id);
+            writes.retain(|write| cx.observed.transition_of(&write.key()) != Some(transition));
+        }
         if writes.is_empty() {
             return OutputsPlan { split, ..self.without_writes(rejections, is_target_known) };
         }

@@ -26,6 +26,9 @@ mod evidence;
 mod flood_tests;
 #[cfg(test)]
 mod guard_tests;
+mod installations;
+#[cfg(test)]
+mod installations_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;
@@ -65,8 +68,8 @@ use std::time::Duration;
 use agents::Agents;
 use call_places::CallPlaces;
 use dns_claims::DnsClaims;
-use drills::Drills;
 pub use effects::{Effects, ReadChange};
+use installations::Installations;
 use jobs::Jobs;
 use peers::Peers;
 use reconcile::PendingStatus;
@@ -87,6 +90,7 @@ use crate::output::{Observed, OutputKey};
 use crate::probe_job::JobSettings;
 use crate::watch::{Change, Source};
 use mail_failover_contract::document::OperatorEndpoint;
+use mail_failover_core::engine::DrillTurns;
 use mail_failover_core::model::{ClockDrift, ObjectKey, Timestamp, Uid};
 use mail_failover_runtime::dial_guard::DialGuard;
 
@@ -98,6 +102,8 @@ const DRIFT_STEP: u64 = 1_000_000;
 pub struct Settings {
     /// Name of this replica in Events.
     pub instance: String,
+    /// Name of the installation in the statuses of routes: namespace and name of its Lease.
+    pub installation: Arc<str>,
     /// The cluster's DNS domain: `cluster.local`.
     pub cluster_domain: String,
     /// Duration of the replicas' Lease.
@@ -139,7 +145,8 @@ pub struct ControllerState {
     peers: Peers,
     agents: Agents,
     jobs: Jobs,
-    drills: Drills,
+    drills: DrillTurns,
+    installations: Installations,
     webhook_calls: CallPlaces,
     dns_calls: CallPlaces,
     notification_calls: CallPlaces,
@@ -181,7 +188,8 @@ impl ControllerState {
             peers: Peers::default(),
             agents,
             jobs: Jobs::default(),
-            drills: Drills::default(),
+            drills: DrillTurns::default(),
+            installations: Installations::default(),
             webhook_calls,
             dns_calls,
             notification_calls,
@@ -322,6 +330,7 @@ impl ControllerState {
         self.webhook_calls.abandon();
         self.dns_calls.abandon();
         self.notification_calls.abandon();
+        self.forget_all_installations();
         for entry in self.policies.values_mut() {
             entry.forget_notifications();
         }

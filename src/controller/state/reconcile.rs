@@ -44,6 +44,9 @@ impl ControllerState {
     }
 
     fn reconcile_policy(&mut self, now: Timestamp, resource: &ResourceRef) {
+        if self.yields_in(&resource.key.namespace) {
+            return;
+        }
         let to_tell = self.to_tell(&resource.key);
         // Taken out of the map, so that it may change while the rest of the state is read.
         let Some(mut entry) = self.policies.remove(&resource.key) else { return };
@@ -66,14 +69,18 @@ impl ControllerState {
     }
 
     fn reconcile_backend(&mut self, now: Timestamp, resource: &ResourceRef) {
+        let is_another_to_write = self.yields_in(&resource.key.namespace);
         let Some(entry) = self.backends.get(&resource.key) else { return };
         let before = entry.health();
-        let reconciled = entry.reconcile(&BackendContext {
+        let mut reconciled = entry.reconcile(&BackendContext {
             now,
             resource,
             instance: &self.settings.instance,
             publishing: self.publishing(now, resource),
         });
+        if is_another_to_write {
+            reconciled.action = None;
+        }
         let is_idle = reconciled.action.is_none();
         self.begin_next(now, resource, reconciled, |after| PendingStatus::Backend { before, after });
         if let Some(until) = self.queue.paused_until(now, resource, Slot::Job) {
@@ -97,6 +104,11 @@ impl ControllerState {
         let bypassed_by_agents = self.bypassed_by_agents(now, &resource.key, &entry);
         let is_mail_stuck = self.is_mail_stuck(now, resource);
         let drill = self.drill_context(now, &resource.key, &entry);
+        let yielded = self.yields_in(&resource.key.namespace);
+        let installations = self.look_at_installations(now, &resource.key, &entry);
+        if yielded && !self.yields_in(&resource.key.namespace) {
+            self.requeue_namespace(&resource.key.namespace);
+        }
         let (agents, senders) = self.senders(now, &resource.key, &entry);
         let has_only_relays = self.has_only_relays(now, &resource.key, &entry);
         let notifying = self.notifying_policy(&resource.key, &entry).and_then(|key| self.policies.get(&key));
@@ -121,6 +133,7 @@ impl ControllerState {
             dependencies: &self.dependencies,
             is_mail_stuck,
             drill: &drill,
+            installations: &installations,
             is_taken: notifying.is_some().then_some(&is_taken as &dyn Fn(&str) -> bool),
             rival: &|key| self.rival(&resource.key, &age, key),
             dns_rival: &|output| self.dns_rival(&resource.key, &age, output),

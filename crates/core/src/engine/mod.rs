@@ -44,8 +44,9 @@ pub use confirmation::{Confirmation, ConfirmationRule, Look, depth_of_look};
 pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, REPORT_HOLDS};
 pub use drill::{
-    BlockedDrill, Drill, DrillEnding, DrillInputs, DrillLog, DrillOutcome, DrillRecord, DrillRefused, DrillTimes,
-    DrillTrigger, DrillWait, LONGEST_DRILL, MAX_DRILLS, TransitionTimes, WholeRound,
+    BlockedDrill, Drill, DrillEnding, DrillInputs, DrillLog, DrillObstacles, DrillOutcome, DrillRecord, DrillRefused,
+    DrillTimes, DrillTrigger, DrillTurns, DrillWait, LONGEST_DRILL, MAX_DRILLS, MAX_DRILLS_AT_ONCE,
+    MAX_SHADOW_DRILLS_AT_ONCE, TransitionTimes, WholeRound,
 };
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};

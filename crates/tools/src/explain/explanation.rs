@@ -425,7 +425,7 @@ fn complaint(condition: &Condition) -> Option<String> {
         | condition::RECOVERY_TIME_MET
         | condition::WEBHOOKS_APPLIED
         | condition::DNS_APPLIED => condition.status == "False",
-        condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
+        condition::STALLED | condition::MAIL_KEPT | condition::INSTALLATION_CONFLICT => condition.status == "True",
         _ => false,
     };
     is_wrong

@@ -48,4 +48,6 @@ pub use simulator::{Recorder, Simulator};
 pub use source::{EvidenceSource, ProbeStream, RoundResult};
 pub use summary::RouteSummary;
 pub use table::table;
-pub use timeline::{RouteChange, RouteView, Timeline, TimelineChange, TimelineEntry, VerdictChange};
+pub use timeline::{
+    DrillResultView, DrillView, RouteChange, RouteView, Timeline, TimelineChange, TimelineEntry, VerdictChange,
+};

@@ -76,6 +76,8 @@ impl Simulation {
         if is_skipping {
             simulator = simulator.skipping();
         }
+        // Just before the start, so that what is due then begins at once.
+        simulator = simulator.drilling_from(self.start - Duration::from_micros(1));
         let mut notes = Notes::new(self.fleet.routes.len());
         simulator.run_until(self.start - Duration::from_micros(1), &mut notes);
         for route in 0..self.fleet.routes.len() {

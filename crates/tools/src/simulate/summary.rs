@@ -24,6 +24,8 @@ pub struct RouteSummary {
     /// noticed, or no backend was better. Messages of a route with agents that go on to another backend within the
     /// attempt are not refused.
     pub refused: Duration,
+    /// Number of drills by result; those that still run at the end are not counted.
+    pub drills: BTreeMap<&'static str, usize>,
     /// Part of the time that each backend carried mail, times its share; from 0 to 1.
     pub shares: BTreeMap<Arc<str>, f64>,
 }
@@ -55,6 +57,8 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
         let TimelineChange::Route(change) = &entry.what else { continue };
         let Some(transition) = change.transition.as_ref().filter(|_| change.route == route) else { continue };
         match transition.kind {
+            // A drill is no failover.
+            _ if transition.reason == TransitionReason::Drill => {}
             TransitionKind::Failover => summary.failovers += 1,
             TransitionKind::Failback => summary.failbacks += 1,
         }
@@ -64,6 +68,13 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
         }
     }
     let views = views(timeline, route);
+    let mut known = None;
+    for (_, view) in &views {
+        let Some(result) = view.drill.as_ref().and_then(|drill| drill.result.as_ref()) else { continue };
+        if known.replace(&result.id) != Some(&result.id) {
+            *summary.drills.entry(result.outcome.as_str()).or_default() += 1;
+        }
+    }
     let ends = views.iter().skip(1).map(|(at, _)| *at).chain([simulation.end]);
     let total = simulation.duration().as_secs_f64();
     for ((from, view), until) in views.iter().zip(ends) {

@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use super::simulator::Recorder;
 use mail_failover_core::engine::{
-    Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share, State, Transition,
-    Verdict,
+    Decision, DrillOutcome, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share,
+    State, Transition, Verdict,
 };
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{DrillMode, EvidenceClass, Timestamp};
 
 /// Timeline of a simulation: one entry for each change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +87,47 @@ pub struct RouteView {
     pub hold: Option<Hold>,
     /// Percentage of the mail that has nowhere to go.
     pub unplaced: u8,
+    /// Drill under way, or the latest one; `None` before the first.
+    pub drill: Option<DrillView>,
+}
+
+/// Drill of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillView {
+    /// Mode of the drill.
+    pub mode: DrillMode,
+    /// Result with its reason, and what was seen; `None` while the drill runs.
+    pub result: Option<DrillResultView>,
+}
+
+/// Result of a drill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillResultView {
+    /// Id of the drill.
+    pub id: Arc<str>,
+    /// Result.
+    pub outcome: DrillOutcome,
+    /// Reason, in one CamelCase word.
+    pub reason: Arc<str>,
+    /// Observations, for people.
+    pub message: String,
+}
+
+impl DrillView {
+    fn of(memory: &Memory) -> Option<Self> {
+        if let Some(drill) = &memory.drill {
+            return Some(Self { mode: drill.mode, result: None });
+        }
+        let record = memory.drills.records.first()?;
+        let (id, outcome, reason) = (record.id.clone(), record.outcome, record.reason.clone());
+        let result = DrillResultView { id, outcome, reason, message: record.message.clone() };
+        Some(Self { mode: record.mode, result: Some(result) })
+    }
+
+    /// Returns the state as expectations name it.
+    pub fn state(&self) -> &'static str {
+        self.result.as_ref().map_or("Running", |result| result.outcome.as_str())
+    }
 }
 
 impl RouteView {
@@ -201,12 +242,14 @@ impl Recorder for Notes {
 
     fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision) {
         let memory = &decision.memory;
+        let drill = DrillView::of(memory);
         let is_same = {
             let view = &self.routes[route];
             view.state == memory.state
                 && view.shares == memory.shares
                 && view.hold == decision.hold
                 && view.unplaced == decision.unplaced
+                && view.drill == drill
         };
         let answer = memory.request.as_ref().filter(|_| memory.request != before.request);
         self.explanations[route].clone_from(&decision.explanation);
@@ -218,6 +261,7 @@ impl Recorder for Notes {
             shares: memory.shares.clone(),
             hold: decision.hold,
             unplaced: decision.unplaced,
+            drill,
         };
         let before = std::mem::replace(&mut self.routes[route], view.clone());
         if self.goes_on(at, route, &view, decision) {

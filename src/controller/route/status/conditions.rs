@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{OutputsState, StatusBuilder, kept_note, time_of_failover};
 use crate::controller::route::LongKept;
 use crate::controller::route::dns::DnsFreshness;
+use crate::controller::route::installations::{self, rivals};
 use crate::controller::route::objectives;
 use crate::controller::route::progress::ProgressState;
 use crate::controller::status::{Conditions, condition_message, is_true, joined};
@@ -30,6 +31,7 @@ impl StatusBuilder<'_> {
         self.set_mail_kept(&mut conditions);
         self.set_webhooks_applied(&mut conditions);
         self.set_dns_applied(&mut conditions);
+        self.set_installation_conflict(&mut conditions, status);
         if self.problems.iter().any(Rejection::is_of_spec) {
             conditions.set_stalled(&self.problems);
         }
@@ -157,6 +159,24 @@ impl StatusBuilder<'_> {
             // A route whose mail was never kept has no such condition. Agents report every few seconds; until then what
             // is persisted stays.
             Some(LongKept::Nothing) | None => conditions.keep(condition::MAIL_KEPT),
+        }
+    }
+
+    /// The conditions as another installation has written them, with what we see of installations.
+    pub(super) fn conditions_of_another(&self, status: &MailRouteStatus) -> Vec<Condition> {
+        let mut conditions = Conditions::new(&status.conditions, self.generation, self.now);
+        for other in status.conditions.iter().filter(|one| one.type_ != condition::INSTALLATION_CONFLICT) {
+            conditions.keep(&other.type_);
+        }
+        self.set_installation_conflict(&mut conditions, status);
+        conditions.build()
+    }
+
+    fn set_installation_conflict(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
+        let rivals = rivals(&status.installations);
+        if !rivals.is_empty() {
+            let message = installations::words(&rivals, &self.resource.key);
+            conditions.set(condition::INSTALLATION_CONFLICT, Some(true), reason::SEVERAL_INSTALLATIONS, &message);
         }
     }
 

@@ -4,6 +4,7 @@ use super::{OutputsState, StatusBuilder, kept_note};
 use crate::controller::events::{self, EventReason};
 use crate::controller::route::LongKept;
 use crate::controller::route::drills;
+use crate::controller::route::installations::{self, rivals};
 use crate::controller::route::progress::ProgressState;
 use crate::controller::status::{condition_message, is_true, joined};
 use mail_failover_api::conditions::condition;
@@ -76,6 +77,11 @@ impl StatusBuilder<'_> {
         {
             let note = kept_note(about, backend);
             events::push(&mut pending, self.event(EventReason::MailKept, Some(&**backend), &note));
+        }
+        let rivals = rivals(&status.installations);
+        if !rivals.is_empty() && !is_true(&self.before.conditions, condition::INSTALLATION_CONFLICT) {
+            let note = installations::words(&rivals, &self.resource.key);
+            events::push(&mut pending, self.event(EventReason::InstallationConflict, None, &note));
         }
         pending
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::dns::{DnsFreshness, KIND as DNS};
 use super::drills::{self, DRILL};
 use super::held::HeldMail;
+use super::installations::{self, InstallationContext};
 use super::notices::Notices;
 use super::objectives::{self, Measurement};
 use super::progress::ProgressState;
@@ -94,6 +95,8 @@ pub(super) struct StatusBuilder<'a> {
     pub(super) uid: &'a Uid,
     /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
     pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
+    /// Knowledge of other installations that lead the route.
+    pub(super) installations: &'a InstallationContext,
 }
 
 impl StatusBuilder<'_> {
@@ -121,6 +124,7 @@ impl StatusBuilder<'_> {
         status.diverted = self.diverted();
         status.active_summary = summary_of(&status.active, &status.diverted);
         status.outputs = self.outputs_status();
+        status.installations = self.listed_installations();
         if self.held().is_some() {
             status.state = Some(RouteState::Holding);
         }
@@ -143,6 +147,17 @@ impl StatusBuilder<'_> {
             (status.pending_notifications, status.ongoing) = notices.build();
         }
         status
+    }
+
+    /// The status as another installation has written it, with our sign of life.
+    pub(super) fn build_sign_of_life(&self) -> MailRouteStatus {
+        let mut status = MailRouteStatus { installations: self.listed_installations(), ..self.before.clone() };
+        status.conditions = self.conditions_of_another(&status);
+        status
+    }
+
+    fn listed_installations(&self) -> Vec<api::InstallationStatus> {
+        installations::listed(&self.before.installations, self.installations, self.now)
     }
 
     /// The entries of `status.outputs`: objects, then webhooks, then DNS records.

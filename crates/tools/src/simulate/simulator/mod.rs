@@ -1,9 +1,11 @@
+mod drills;
 mod rounds;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::drills::{DrillSights, SimulatedDrills};
 use self::rounds::{RoundFinding, Skipping, StreamState};
 use super::fleet::SimulatedFleet;
 use super::queue::Queue;
@@ -64,6 +66,7 @@ pub struct Simulator<S> {
     routes: Vec<SimulatedRoute>,
     touched: Vec<usize>,
     skipping: Option<Skipping>,
+    drills: SimulatedDrills,
     rounds: u64,
 }
 
@@ -121,6 +124,7 @@ impl<S: EvidenceSource> Simulator<S> {
             routes: fleet.routes.iter().map(|_| SimulatedRoute::default()).collect(),
             touched: vec![],
             skipping: None,
+            drills: SimulatedDrills::default(),
             rounds: 0,
             observers,
             fleet,
@@ -326,11 +330,11 @@ impl<S: EvidenceSource> Simulator<S> {
             self.tell_confirmations(observer, backend, recorder);
         }
         match news {
-            News::Nothing | News::Doubted => {}
-            News::Answered => {
+            News::Nothing | News::Doubted | News::Answered => {
                 for at in 0..self.fleet.backends[backend].routes.len() {
                     let route = self.fleet.backends[backend].routes[at];
-                    if self.routes[route].memory.held_by == Some(HoldReason::AwaitingConfirmation) {
+                    let is_held = self.routes[route].memory.held_by == Some(HoldReason::AwaitingConfirmation);
+                    if (is_held && news == News::Answered) || self.awaits_answer(route) {
                         self.touch(route);
                     }
                 }
@@ -500,6 +504,7 @@ impl<S: EvidenceSource> Simulator<S> {
     /// Decides about a route. Returns true if another decision has to follow.
     fn decide(&mut self, index: usize, recorder: &mut impl Recorder) -> bool {
         let now = self.now;
+        let drill = self.drill_sights(index);
         let (known, state) = (&self.fleet.routes[index], &mut self.routes[index]);
         state.candidates.clear();
         for (member, backend) in known.route.backends.iter().zip(&known.backends) {
@@ -517,8 +522,7 @@ impl<S: EvidenceSource> Simulator<S> {
             candidates: &state.candidates,
             is_storm: self.storms.contains(&(known.key.namespace.clone(), known.policy.thresholds)),
             request: state.request.as_ref(),
-            // No outputs and no agents are simulated that a drill could be measured by.
-            drill: None,
+            drill: drill.as_ref().map(DrillSights::inputs),
         };
         let decision = engine::decide(&situation, &state.memory);
         recorder.decided(now, index, &state.memory, &decision);
@@ -531,6 +535,7 @@ impl<S: EvidenceSource> Simulator<S> {
         // As the operator does once it has carried out what was decided: what holds the route now may show only then.
         let is_settled = decision.memory == state.memory;
         state.memory = decision.memory;
+        self.note_drill(index);
         !is_settled
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct StreamState {
     pub(super) is_failing: bool,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
+    /// Start of the latest round that went to the full depth of the probe, and what has failed in it.
+    pub(super) whole: Option<(Timestamp, Option<Arc<str>>)>,
     /// Report that is reused for each round.
     pub(super) report: ProbeReport,
 }
@@ -99,6 +101,7 @@ impl<S: EvidenceSource> Simulator<S> {
             must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
             is_failing: false,
             look: 0,
+            whole: None,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
                 revision: 0,
@@ -177,7 +180,7 @@ impl<S: EvidenceSource> Simulator<S> {
     }
 
     /// Makes a look that goes no deeper than to EHLO in TLS.
-    fn begin_look(&mut self, index: usize) {
+    pub(super) fn begin_look(&mut self, index: usize) {
         self.rounds += 1;
         let state = &mut self.streams[index];
         state.look += 1;
@@ -211,6 +214,15 @@ impl<S: EvidenceSource> Simulator<S> {
         let interval = self.fleet.backends[stream.backend].backend.probes[stream.probe].interval;
         if look.effect == Effect::Success {
             state.usual = finding.elapsed.max(state.usual * 7 / 8);
+        }
+        match look.effect {
+            _ if finding.is_extra => {}
+            Effect::Neutral => {}
+            Effect::Success => state.whole = Some((finding.started_at, None)),
+            Effect::Failure => {
+                let failure = format!("{}: {}", finding.class.as_str(), finding.message).into();
+                state.whole = Some((finding.started_at, Some(failure)));
+            }
         }
         let is_first = state.confirmation.observe(&state.rule, interval, look, self.now);
         if look.effect == Effect::Failure
