@@ -140,7 +140,6 @@ enum SessionState {
         is_confirmed: bool,
     },
     Closing {
-        number: u64,
         /// True if another one follows.
         is_renewed: bool,
     },
@@ -358,7 +357,7 @@ impl IdleSessions {
         let Some(at) = self.numbers.get(&number).and_then(|address| self.addresses.get_mut(address)) else { return };
         if let SessionState::Open { renew_at, .. } = at.session {
             self.timers.remove(&(renew_at, IdleTimer::Renew(number)));
-            at.session = SessionState::Closing { number, is_renewed };
+            at.session = SessionState::Closing { is_renewed };
             self.actions.push_back(IdleAction::Close { number });
         }
     }
@@ -419,7 +418,7 @@ impl IdleSessions {
                 at.session = SessionState::None;
                 at.pause(now, random);
             }
-            (SessionState::Closing { is_renewed, .. }, _) => {
+            (SessionState::Closing { is_renewed }, _) => {
                 at.session = SessionState::None;
                 if is_renewed {
                     self.open(now, random, address);
