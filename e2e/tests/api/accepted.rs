@@ -81,6 +81,12 @@ const CASES: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Backend,
+        "with idle sessions where somebody wishes them, and without where somebody does not",
+        "{smtp: {host: relay.example, port: 25}, probes: [{name: a, smtp: {idleSession: true}}, \
+         {name: b, smtp: {depth: Connect, idleSession: false}}, {name: c, smtp: {idleSession: false}, job: {}}]}",
+    ),
+    (
+        Kind::Backend,
         "with a probe that runs as a Job",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {}}, {name: b, interval: 30s, smtp: {}, \
          job: {serviceAccountName: mail-probe, nodeSelector: {topology.kubernetes.io/zone: b}, \

@@ -229,6 +229,7 @@ impl BackendEntry {
             replies: usable.replies.clone(),
             is_used: self.is_used,
             confirmation: self.evidence.confirmation_rule(probe.interval),
+            idle_session: probe.idle_session,
         }
     }
 

@@ -8,6 +8,7 @@
 //! [`Decision::next_timeout`] or [`Evidence::next_timeout`].
 
 mod acquittal;
+mod answer_time;
 mod candidate;
 mod confirmation;
 mod decision;
@@ -39,6 +40,7 @@ pub mod testing;
 mod verdict;
 mod window;
 
+pub use answer_time::AnswerTime;
 pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
 pub use confirmation::{Confirmation, ConfirmationRule, Look, depth_of_look};
 pub use decision::{Decision, Notice, Situation, decide};

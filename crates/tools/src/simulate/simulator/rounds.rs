@@ -8,7 +8,7 @@ use crate::simulate::Recorder;
 use crate::simulate::draw::Draw;
 use crate::simulate::schedule::RoundSchedule;
 use crate::simulate::source::{EvidenceSource, ProbeStream};
-use mail_failover_core::engine::{Confirmation, ConfirmationRule, Look, THROTTLED_ONLY};
+use mail_failover_core::engine::{AnswerTime, Confirmation, ConfirmationRule, Look, THROTTLED_ONLY};
 use mail_failover_core::model::{
     Effect, EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
 };
@@ -38,7 +38,7 @@ pub(super) struct StreamState {
     pub(super) rule: ConfirmationRule,
     pub(super) confirmation: Confirmation<Timestamp>,
     /// Time that answers usually take.
-    pub(super) usual: Duration,
+    pub(super) usual: AnswerTime,
     /// Longest time that failures in a row must span under any thresholds.
     pub(super) must_last: Duration,
     /// True if the latest result was a failure.
@@ -97,7 +97,7 @@ impl<S: EvidenceSource> Simulator<S> {
             stride: stride(probe),
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
-            usual: Duration::ZERO,
+            usual: AnswerTime::default(),
             must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
             is_failing: false,
             look: 0,
@@ -152,8 +152,7 @@ impl<S: EvidenceSource> Simulator<S> {
     fn suspect(&mut self, index: usize, elapsed: Duration) {
         let (interval, timeout) = (self.probe_of(index).interval, self.probe_of(index).timeout);
         let state = &mut self.streams[index];
-        let patience = (timeout / 4).max(state.usual * 4);
-        if patience < timeout && patience < elapsed {
+        if let Some(patience) = state.usual.patience(timeout).filter(|patience| *patience < elapsed) {
             state.confirmation.suspect(&state.rule, interval, self.now + patience);
             if let Some(next) = state.confirmation.next() {
                 self.queue.push(next, Due::Look(index));
@@ -213,7 +212,7 @@ impl<S: EvidenceSource> Simulator<S> {
         };
         let interval = self.fleet.backends[stream.backend].backend.probes[stream.probe].interval;
         if look.effect == Effect::Success {
-            state.usual = finding.elapsed.max(state.usual * 7 / 8);
+            state.usual.observe(finding.elapsed);
         }
         match look.effect {
             _ if finding.is_extra => {}
