@@ -26,6 +26,8 @@ mod flood_tests;
 mod guard_tests;
 mod jobs;
 #[cfg(test)]
+mod held_tests;
+#[cfg(test)]
 mod jobs_tests;
 mod lane_queue;
 #[cfg(test)]
@@ -445,6 +447,9 @@ impl ControllerState {
             dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
         });
         self.note_drill(resource, &entry);
+        let standbys = entry.standbys_to_look_at(now, self.random.f64());
+        self.look_at(&resource.key, &standbys);
+        let reconciled = reconciled.and_at(entry.next_look());
         let calls = entry.webhooks_mut().take_planned();
         let dns_calls = entry.dns_mut().take_planned();
         self.routes.insert(resource.key.clone(), entry);
@@ -600,17 +605,23 @@ impl ControllerState {
     /// are needed.
     // ADR-0015: A standby must have answered since the failure began.
     fn look_at_standbys(&mut self, failing: &ObjectKey) {
-        let mut looks = BTreeSet::new();
+        let mut standbys = BTreeSet::new();
         for user in self.references.users(&Reference::Backend(failing.clone())) {
             let Some(route) = self.routes.get(&user.key) else { continue };
-            for member in route.usable.iter().flat_map(|usable| &usable.backends) {
-                let key = failing.sibling(member.name.clone());
-                if let Some(entry) = self.backends.get(&key).filter(|_| key != *failing) {
-                    looks.extend(entry.probe_keys(&key));
-                }
+            let members = route.usable.iter().flat_map(|usable| &usable.backends).map(|member| member.name.clone());
+            standbys.extend(members.filter(|name| *name != failing.name));
+        }
+        self.look_at(failing, &standbys);
+    }
+
+    /// Looks at backends beside their interval. `beside` is an object of their namespace.
+    fn look_at<'a>(&mut self, beside: &ObjectKey, backends: impl IntoIterator<Item = &'a Arc<str>>) {
+        for name in backends {
+            let key = beside.sibling(name.clone());
+            if let Some(entry) = self.backends.get(&key) {
+                self.pending.probes.extend(entry.probe_keys(&key).map(ProbeChange::Look));
             }
         }
-        self.pending.probes.extend(looks.into_iter().map(ProbeChange::Look));
     }
 
     fn handle_leading(&mut self, now: Timestamp, is_leading: bool) {

@@ -39,10 +39,6 @@ pub(super) struct StreamState {
     pub(super) confirmation: Confirmation<Timestamp>,
     /// Time that answers usually take.
     pub(super) usual: Duration,
-    /// Longest time that failures in a row must span under any thresholds.
-    pub(super) must_last: Duration,
-    /// True if the latest result was a failure.
-    pub(super) is_failing: bool,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
     /// Report that is reused for each round.
@@ -96,8 +92,6 @@ impl<S: EvidenceSource> Simulator<S> {
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
             usual: Duration::ZERO,
-            must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
-            is_failing: false,
             look: 0,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
@@ -177,7 +171,7 @@ impl<S: EvidenceSource> Simulator<S> {
     }
 
     /// Makes a look that goes no deeper than to EHLO in TLS.
-    fn begin_look(&mut self, index: usize) {
+    pub(super) fn begin_look(&mut self, index: usize) {
         self.rounds += 1;
         let state = &mut self.streams[index];
         state.look += 1;
