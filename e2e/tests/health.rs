@@ -122,7 +122,11 @@ fn failed_over() -> MailRouteStatus {
 fn paused(until: Option<MicroTime>) -> MailRouteStatus {
     MailRouteStatus {
         state: Some(RouteState::Paused),
-        waiting_for: Some(WaitingForStatus { reason: "Paused".to_owned(), since: Some(MicroTime(moment())), until: until.clone() }),
+        waiting_for: Some(WaitingForStatus {
+            reason: "Paused".to_owned(),
+            since: Some(MicroTime(moment())),
+            until: until.clone(),
+        }),
         pause: Some(PauseStatus { since: MicroTime(moment()), until }),
         ..well()
     }

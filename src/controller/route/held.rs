@@ -99,7 +99,8 @@ mod tests {
         let backend: Arc<str> = "ses".into();
         let since = Timestamp::from_micros(0);
         let is_momentary = |reason, seconds, is_told| {
-            let carrier = HeldCarrier { backend: &backend, class: Some(EvidenceClass::NoAnswer), to: None, is_to_alive: false };
+            let carrier =
+                HeldCarrier { backend: &backend, class: Some(EvidenceClass::NoAnswer), to: None, is_to_alive: false };
             let hold = Some(Hold { reason, until: None });
             let held = HeldMail { route: &route, carrier, hold, held_since: Some(since), is_told };
             held.is_momentary(since + std::time::Duration::from_secs(seconds))

@@ -395,7 +395,10 @@ impl StatusBuilder<'_> {
         // The hold may change, and another one begin: nobody has to hear of that again.
         if let Some(held) = self.held().filter(|held| !held.is_momentary(self.now) && !held.is_told) {
             let note = held.to_string();
-            events::push(&mut pending, self.event(EventReason::HeldOnDeadBackend, Some(&**held.carrier.backend), &note));
+            events::push(
+                &mut pending,
+                self.event(EventReason::HeldOnDeadBackend, Some(&**held.carrier.backend), &note),
+            );
         }
         let waits_for = status.waiting_for.as_ref().map(|hold| hold.reason.as_str());
         let waited_for = self.before.waiting_for.as_ref().map(|hold| hold.reason.as_str());

@@ -24,9 +24,9 @@ mod drills_tests;
 mod flood_tests;
 #[cfg(test)]
 mod guard_tests;
-mod jobs;
 #[cfg(test)]
 mod held_tests;
+mod jobs;
 #[cfg(test)]
 mod jobs_tests;
 mod lane_queue;

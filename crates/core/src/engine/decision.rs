@@ -462,9 +462,11 @@ impl<'a> DecisionBuilder<'a> {
         let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
         let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
         if members.is_empty() {
-            // The leading backend was removed from the list, and no other can take over: its share stays.
+            // The leading backend was removed from the list, and no other can take over: its share stays, and what it did
+            // not take has nowhere to go.
             self.memory.shares.retain(|share| self.members.contains(&share.backend));
-            return 0;
+            let staying: u8 = self.memory.shares.iter().map(|share| share.percent).sum();
+            return if self.members.is_empty() { 0 } else { 100_u8.saturating_sub(staying) };
         }
         let placement = match self.situation.strategy {
             Strategy::ActivePassive => placement::in_order(&members, &overflow),

@@ -20,7 +20,8 @@ fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
 
 #[test]
 fn a_forced_switch_ends_when_its_backend_leaves_the_list() {
-    let forced = |fleet: &mut Fleet| fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
+    let forced =
+        |fleet: &mut Fleet| fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
     for mark in ["+", "-", "!"] {
         let mut fleet = Fleet::of("a+ b+ c+").on("b");
         forced(&mut fleet);

@@ -28,13 +28,14 @@ impl Decision {
             return None;
         }
         let carriers = self.memory.shares.iter().filter(|share| share.percent > 0).map(|share| &share.backend);
-        let (backend, class) = carriers.filter(|backend| !is_bypassed(backend)).find_map(|backend| {
-            match candidates.iter().find(|candidate| candidate.name == *backend) {
-                None => Some((backend, None)),
-                Some(carrier) => carrier.is_held_dead().then(|| {
-                    (backend, Some(carrier.unseen_failure.map_or(carrier.class, |unseen| unseen.class)))
-                }),
-            }
+        let (backend, class) = carriers.filter(|backend| !is_bypassed(backend)).find_map(|backend| match candidates
+            .iter()
+            .find(|candidate| candidate.name == *backend)
+        {
+            None => Some((backend, None)),
+            Some(carrier) => carrier
+                .is_held_dead()
+                .then(|| (backend, Some(carrier.unseen_failure.map_or(carrier.class, |unseen| unseen.class)))),
         })?;
         let mut others = candidates.iter().filter(|other| other.name != *backend);
         let able = others.clone().find(|other| other.is_eligible());
@@ -86,7 +87,11 @@ mod tests {
         fleet.set("a", "-", 20);
         assert_eq!(shown(&fleet, &fleet.decide(20)), (State::Holding, some("a", Some("b"))));
         let paused = fleet.decide(20);
-        assert_eq!(paused.shown_state(&fleet.candidates, |name| **name == *"a"), State::Paused, "agents lead it elsewhere");
+        assert_eq!(
+            paused.shown_state(&fleet.candidates, |name| **name == *"a"),
+            State::Paused,
+            "agents lead it elsewhere"
+        );
         fleet.set("b", "-", 30);
         assert_eq!(shown(&fleet, &fleet.decide(30)), (State::Holding, some("a", Some("b"))), "a person forces it");
         fleet.memory.pause = None;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use super::simulator::{Recorder, RouteDecision};
 use super::summary::Alternates;
 use mail_failover_core::engine::{
-    Decision, Explanation, Health, Hold, HoldReason, Observer, Reason, RequestAnswer, Share, State, Transition,
-    Verdict,
+    Decision, Explanation, Health, Hold, HoldReason, Observer, Reason, RequestAnswer, Share, State, Transition, Verdict,
 };
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
@@ -225,12 +224,7 @@ impl Recorder for Notes {
         if is_same && decision.transition.is_none() && answer.is_none() {
             return;
         }
-        let view = RouteView {
-            state,
-            shares: memory.shares.clone(),
-            hold: decision.hold,
-            unplaced: decision.unplaced,
-        };
+        let view = RouteView { state, shares: memory.shares.clone(), hold: decision.hold, unplaced: decision.unplaced };
         let before = std::mem::replace(&mut self.routes[route], view.clone());
         if self.goes_on(at, route, &view, decision) {
             return;
