@@ -48,6 +48,9 @@ use mail_failover_runtime::clock::Clock;
 
 /// Most rounds of one target under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
+/// Shortest time between two looks at a target that are asked for, unless its interval is shorter.
+// As often as a probe looks by default. A probe that looks every quarter of an hour must not keep mail waiting as long.
+const LOOKS_APART: Duration = Duration::from_secs(10);
 
 /// Handle of the running prober. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -127,7 +130,8 @@ impl Prober {
         self.change(key.clone(), None);
     }
 
-    /// Looks at a target at once, beside its interval; once in an interval at most.
+    /// Looks at a target at once, beside its interval; at most once in [`LOOKS_APART`], or in an interval if that is
+    /// shorter.
     pub fn look(&self, key: ProbeKey) {
         self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         self.changes.notify.notify_one();
@@ -421,7 +425,8 @@ impl<R: Runner> Scheduler<R> {
         let Some(number) = self.by_key.get(key).copied() else { return };
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
         let (now, interval) = (Instant::now(), scheduled.subscribers.interval());
-        if scheduled.looked_at.is_none_or(|at| now >= at + interval) {
+        let apart = interval.min(LOOKS_APART);
+        if scheduled.looked_at.is_none_or(|at| now >= at + apart) {
             scheduled.looked_at = Some(now);
             self.begin_look(number, now);
         }

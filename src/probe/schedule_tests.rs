@@ -652,6 +652,20 @@ async fn a_look_that_is_asked_for_comes_at_once_and_once_in_an_interval() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rare_probe_may_be_looked_at_more_often_than_its_interval() {
+    let mut running = start(Duration::from_millis(10), 1000);
+    let rare = shared("shop", "rare", 900 * SECOND);
+    running.prober.set(rare.clone());
+    sleep(2 * SECOND).await;
+    running.started();
+    for _ in 0..60 {
+        running.prober.look(rare.key.clone());
+        sleep(SECOND).await;
+    }
+    assert_eq!(running.started().iter().filter(|start| start.is_look).count(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn everybody_hears_of_rounds_that_others_ask_for_as_extra_ones() {
     let mut running = start(Duration::ZERO, 1000);
     running.prober.set(confirmed(3, 50));

@@ -46,6 +46,9 @@ pub mod reason {
     pub const NONE_HEALTHY: &str = "NoneHealthy";
     /// Mail of a route goes to a backend that cannot deliver, and a hold keeps it there.
     pub const HELD_ON_DEAD_BACKEND: &str = "HeldOnDeadBackend";
+    /// Mail of a route goes to a backend that cannot deliver, and for less than a minute the answer of a standby has been
+    /// awaited.
+    pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
     /// Mail has waited for long beside an agent, and none has left there meanwhile.
     pub const MAIL_WAITS: &str = "MailWaits";
     /// No backend is chosen until there is evidence.

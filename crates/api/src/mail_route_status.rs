@@ -292,6 +292,10 @@ pub struct WaitingForStatus {
     /// configuration: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,
+    /// Start of the wait for this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: Option<MicroTime>,
     /// Time at which it ends by itself; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]

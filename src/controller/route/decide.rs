@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::drills::{DrillContext, DrillSights};
+use super::held::HeldMail;
 use super::{RouteContext, RouteEntry};
 use mail_failover_core::engine::{
     Candidate, Decision, DrillInputs, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
 };
-use mail_failover_core::model::{FailbackMode, Member, Policy, Route, Thresholds};
+use mail_failover_core::model::{FailbackMode, Member, Policy, Route, Thresholds, Timestamp};
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 
@@ -28,7 +29,7 @@ impl RouteEntry {
         let defaults = Policy::default();
         let DrillSights { times, rounds, observers } = self.drill_sights(cx, &persisted);
         let DrillContext { elsewhere, blocked, has_agents } = cx.drill;
-        let decision = decide(
+        let mut decision = decide(
             &Situation {
                 now: cx.now,
                 drift: cx.drift,
@@ -50,9 +51,27 @@ impl RouteEntry {
             &persisted,
         );
         self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        let told_at = HeldMail::told_at(decision.hold, decision.memory.held_since).filter(|told_at| *told_at > cx.now);
+        decision.next_timeout = decision.next_timeout.into_iter().chain(told_at).min();
         self.note_drill(&decision.memory);
         let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
         Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }
+    }
+
+    /// Returns the backends to look at now, because the mail waits for one of them to answer. `random` is at least 0 and
+    /// less than 1.
+    pub(in crate::controller) fn standbys_to_look_at(&mut self, now: Timestamp, random: f64) -> Vec<Arc<str>> {
+        if !self.standby_looks.is_due(now, self.awaits_confirmation, random) {
+            return vec![];
+        }
+        let carriers = self.status().map(|status| status.active.as_slice()).unwrap_or_default();
+        let members = self.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone());
+        members.filter(|name| carriers.iter().all(|carrier| carrier.backend != **name)).collect()
+    }
+
+    /// The time of the next look at the standbys; `None` while nothing waits for them.
+    pub(in crate::controller) fn next_look(&self) -> Option<Timestamp> {
+        self.standby_looks.next_timeout()
     }
 
     /// The backends of the route, if a person asks for a return that has not been answered yet.
@@ -107,6 +126,7 @@ fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
         since,
         state: _,
         held_by: _,
+        held_since: _,
         held_until: _,
         history,
         ramp,

@@ -29,7 +29,7 @@ use super::retry::{Retry, WriteBudget};
 use crate::output::OutputKey;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
-use mail_failover_core::engine::Drill;
+use mail_failover_core::engine::{Drill, StandbyLooks};
 use mail_failover_core::model::{
     BackendDeliveries, FailbackMode, Objectives, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp,
     Uid,
@@ -79,6 +79,8 @@ pub(super) struct RouteEntry {
     kept: Option<LongKept>,
     /// True while any answer of a standby, even one that changes no verdict, may let the route move.
     pub(super) awaits_confirmation: bool,
+    /// Looks at the standbys while that lasts.
+    standby_looks: StandbyLooks,
     refused: BTreeMap<OutputKey, RefusedOutput>,
     published: BTreeSet<String>,
     last_reported: LastReported,

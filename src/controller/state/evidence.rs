@@ -1,6 +1,7 @@
 //! Evidence about backends: reports of probes, and the verdicts that statuses remember.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::ControllerState;
 use crate::controller::action::ResourceRef;
@@ -73,16 +74,22 @@ impl ControllerState {
     /// are needed.
     // ADR-0015: A standby must have answered since the failure began.
     fn look_at_standbys(&mut self, failing: &ObjectKey) {
-        let mut looks = BTreeSet::new();
+        let mut standbys = BTreeSet::new();
         for user in self.references.users(&Reference::Backend(failing.clone())) {
             let Some(route) = self.routes.get(&user.key) else { continue };
-            for member in route.usable.iter().flat_map(|usable| &usable.backends) {
-                let key = failing.sibling(member.name.clone());
-                if let Some(entry) = self.backends.get(&key).filter(|_| key != *failing) {
-                    looks.extend(entry.probe_keys(&key));
-                }
+            let members = route.usable.iter().flat_map(|usable| &usable.backends).map(|member| member.name.clone());
+            standbys.extend(members.filter(|name| *name != failing.name));
+        }
+        self.look_at(failing, &standbys);
+    }
+
+    /// Looks at backends beside their interval. `beside` is an object of their namespace.
+    pub(super) fn look_at<'a>(&mut self, beside: &ObjectKey, backends: impl IntoIterator<Item = &'a Arc<str>>) {
+        for name in backends {
+            let key = beside.sibling(name.clone());
+            if let Some(entry) = self.backends.get(&key) {
+                self.pending.probes.extend(entry.probe_keys(&key).map(ProbeChange::Look));
             }
         }
-        self.pending.probes.extend(looks.into_iter().map(ProbeChange::Look));
     }
 }

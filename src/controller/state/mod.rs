@@ -29,6 +29,8 @@ mod guard_tests;
 mod installations;
 #[cfg(test)]
 mod installations_tests;
+#[cfg(test)]
+mod held_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;

@@ -139,6 +139,9 @@ impl ControllerState {
             dns_rival: &|output| self.dns_rival(&resource.key, &age, output),
         });
         self.note_drill(resource, &entry);
+        let standbys = entry.standbys_to_look_at(now, self.random.f64());
+        self.look_at(&resource.key, &standbys);
+        let reconciled = reconciled.and_at(entry.next_look());
         let calls = entry.webhooks_mut().take_planned();
         let dns_calls = entry.dns_mut().take_planned();
         self.routes.insert(resource.key.clone(), entry);

@@ -21,6 +21,7 @@ mod evidence;
 mod explanation;
 mod failback;
 mod fleet;
+mod held;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod histories;
@@ -34,6 +35,7 @@ mod placement;
 #[cfg(test)]
 mod promises_tests;
 mod requests;
+mod standby_looks;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;
@@ -53,7 +55,8 @@ pub use drill::{
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};
 pub use fleet::{FailureDomains, ThresholdsOfNamespace, suspects};
-pub use holds::{Hold, HoldReason, TIMERS, Timer};
+pub use held::HeldCarrier;
+pub use holds::{CONFIRMATION_GRACE, Hold, HoldReason, TIMERS, Timer};
 pub use judgement::{Blocked, Health, Judgement, News, Observation, THROTTLED_ONLY};
 pub use memory::{
     MAX_ANSWERED, MAX_DRILL_TRANSITIONS, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer,
@@ -64,4 +67,5 @@ pub use objectives::{
     assess,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
+pub use standby_looks::StandbyLooks;
 pub use verdict::{UnseenFailure, Verdict};

@@ -44,7 +44,7 @@ pub use json::json;
 pub use prepare::{Overrides, prepare};
 pub use run::{Simulation, SimulationResult};
 pub use scenario::{InvalidSpan, Scenario, ScenarioError, is_scenario, parse, span};
-pub use simulator::{Recorder, Simulator};
+pub use simulator::{Recorder, RouteDecision, Simulator};
 pub use source::{EvidenceSource, ProbeStream, RoundResult};
 pub use summary::RouteSummary;
 pub use table::table;

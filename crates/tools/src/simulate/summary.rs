@@ -30,9 +30,13 @@ pub struct RouteSummary {
     pub shares: BTreeMap<Arc<str>, f64>,
 }
 
-/// Summarizes each route of the fleet.
-pub(super) fn of(simulation: &Simulation, timeline: &Timeline) -> Vec<RouteSummary> {
-    (0..simulation.fleet.routes.len()).map(|route| of_route(simulation, timeline, route)).collect()
+/// Alternates of a route over time: their names since each change.
+pub(super) type Alternates = Vec<(Timestamp, Vec<Arc<str>>)>;
+
+/// Summarizes each route of the fleet. `alternates` are those of each route.
+pub(super) fn of(simulation: &Simulation, timeline: &Timeline, alternates: &[Alternates]) -> Vec<RouteSummary> {
+    let routes = alternates.iter().enumerate();
+    routes.map(|(route, alternates)| of_route(simulation, timeline, alternates, route)).collect()
 }
 
 /// Returns the states of a route, each with the time of its begin.
@@ -51,7 +55,7 @@ pub(super) fn views(timeline: &Timeline, route: usize) -> Vec<(Timestamp, &Route
         .collect()
 }
 
-fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> RouteSummary {
+fn of_route(simulation: &Simulation, timeline: &Timeline, alternates: &Alternates, route: usize) -> RouteSummary {
     let mut summary = RouteSummary::default();
     for entry in &timeline.entries {
         let TimelineChange::Route(change) = &entry.what else { continue };
@@ -90,38 +94,44 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
                 .backends
                 .iter()
                 .find(|backend| simulation.fleet.backends[**backend].key.name == share.backend);
-            let goes_on = goes_on(simulation, route) && view.state != State::NoneHealthy;
+            // Without an agent nothing leads a message elsewhere.
+            let has_agents = !simulation.fleet.routes[route].route.agents.is_empty();
+            let alternates = if has_agents { alternates.as_slice() } else { &[] };
             if let Some(backend) = backend {
-                summary.refused += refused(simulation, **backend, *from, until, goes_on).mul_f64(part);
+                summary.refused += refused(simulation, **backend, *from, until, alternates).mul_f64(part);
             }
         }
     }
     summary
 }
 
-/// Returns true if a message that one backend refuses goes on to another one within the same attempt.
-fn goes_on(simulation: &Simulation, route: usize) -> bool {
-    let known = &simulation.fleet.routes[route];
-    !known.route.agents.is_empty() && known.route.alternates && known.backends.len() > 1
-}
-
-/// Returns the time in which a backend refused mail within a span, times the refused part. If messages go on, those
-/// that an agent sees refused do.
-fn refused(simulation: &Simulation, backend: usize, from: Timestamp, until: Timestamp, goes_on: bool) -> Duration {
+/// Returns the time in which a backend refused mail within a span, times the refused part. What an agent sees refused or
+/// throttled goes on to another backend within the same attempt while there is an alternate.
+fn refused(
+    simulation: &Simulation,
+    backend: usize,
+    from: Timestamp,
+    until: Timestamp,
+    alternates: &[(Timestamp, Vec<Arc<str>>)],
+) -> Duration {
+    let name = &simulation.fleet.backends[backend].key.name;
     let mut refusals: Vec<_> = simulation.refusals.iter().filter(|refusal| refusal.backend == backend).collect();
-    refusals.retain(|refusal| refusal.is_failure && !(goes_on && refusal.told.is_some()));
+    refusals.retain(|refusal| refusal.is_failure);
     let mut turns: Vec<_> = refusals.iter().flat_map(|refusal| [refusal.from, refusal.until]).collect();
+    turns.extend(alternates.iter().map(|(at, _)| *at));
     turns.extend([from, until]);
     turns.retain(|turn| (from..=until).contains(turn));
     turns.sort_unstable();
     turns.dedup();
     refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.percent));
-    turns
-        .windows(2)
-        .map(|turns| {
-            let worst = refusals.iter().find(|refusal| refusal.from <= turns[0] && turns[0] < refusal.until);
-            let percent = worst.map_or(0, |refusal| refusal.percent);
-            turns[1].since(turns[0]).mul_f64(f64::from(percent) / 100.0)
-        })
-        .sum()
+    let mut total = Duration::ZERO;
+    for turns in turns.windows(2) {
+        let known = alternates.iter().rev().find(|(at, _)| *at <= turns[0]);
+        let goes_on = known.is_some_and(|(_, names)| names.iter().any(|other| other != name));
+        let mut in_force = refusals.iter().filter(|refusal| refusal.from <= turns[0] && turns[0] < refusal.until);
+        let worst = in_force.find(|refusal| !(goes_on && refusal.told.is_some()));
+        let percent = worst.map_or(0, |refusal| refusal.percent);
+        total += turns[1].since(turns[0]).mul_f64(f64::from(percent) / 100.0);
+    }
+    total
 }

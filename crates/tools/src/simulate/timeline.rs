@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::simulator::Recorder;
+use super::simulator::{Recorder, RouteDecision};
+use super::summary::Alternates;
 use mail_failover_core::engine::{
     Decision, DrillOutcome, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share,
     State, Transition, Verdict,
@@ -79,7 +80,7 @@ pub struct RouteChange {
 /// State of a route, as the timeline shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
-    /// State as in the route's status.
+    /// State as the route's status shows it.
     pub state: State,
     /// Shares of the backends.
     pub shares: Vec<Share>,
@@ -178,6 +179,8 @@ pub(super) struct Notes {
     is_open: bool,
     /// Latest explanation of each route, for the entries of the start.
     explanations: Vec<Explanation>,
+    /// Backends that take single messages of each route when the one that they were sent to does not.
+    pub(super) alternates: Vec<Alternates>,
 }
 
 impl Notes {
@@ -185,6 +188,7 @@ impl Notes {
         Self {
             routes: vec![RouteView::default(); routes],
             explanations: vec![Explanation::default(); routes],
+            alternates: vec![vec![]; routes],
             ..Self::default()
         }
     }
@@ -240,12 +244,20 @@ impl Recorder for Notes {
         self.note(at, TimelineChange::Verdict(change));
     }
 
-    fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision) {
+    fn decided(&mut self, at: Timestamp, decided: &RouteDecision<'_>) {
+        let RouteDecision { index: route, route: known, candidates, before, decision } = *decided;
         let memory = &decision.memory;
         let drill = DrillView::of(memory);
+        let alternates = candidates.iter().filter(|candidate| decision.is_alternate(candidate, known));
+        let alternates: Vec<_> = alternates.map(|candidate| candidate.name.clone()).collect();
+        if self.alternates[route].last().is_none_or(|(_, latest)| *latest != alternates) {
+            self.alternates[route].push((at, alternates));
+        }
+        // No agent of a simulation leads all mail by another way.
+        let state = decision.shown_state(candidates, |_| false);
         let is_same = {
             let view = &self.routes[route];
-            view.state == memory.state
+            view.state == state
                 && view.shares == memory.shares
                 && view.hold == decision.hold
                 && view.unplaced == decision.unplaced
@@ -257,7 +269,7 @@ impl Recorder for Notes {
             return;
         }
         let view = RouteView {
-            state: memory.state,
+            state,
             shares: memory.shares.clone(),
             hold: decision.hold,
             unplaced: decision.unplaced,

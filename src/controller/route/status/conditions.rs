@@ -76,8 +76,9 @@ impl StatusBuilder<'_> {
             (false, problem.reason, joined(&self.problems))
         } else if status.state == Some(RouteState::NoneHealthy) {
             (false, reason::NONE_HEALTHY, sentence)
-        } else if self.held().is_some() {
-            (false, reason::HELD_ON_DEAD_BACKEND, sentence)
+        } else if let Some(held) = self.held() {
+            let is_momentary = held.is_momentary(self.now);
+            (false, if is_momentary { reason::AWAITING_CONFIRMATION } else { reason::HELD_ON_DEAD_BACKEND }, sentence)
         } else if status.active.is_empty() {
             (
                 false,

@@ -30,15 +30,13 @@ impl StatusBuilder<'_> {
                 events::push(&mut pending, events::pending(self.resource, reason, at, backend.as_deref(), &note));
             }
         }
-        if let Some(held) = self.held().filter(|held| !held.is_momentary()) {
-            // The hold may change, and another one begin: nobody has to hear of that again.
-            let waited_for = self.before.waiting_for.as_ref().map(|hold| hold.reason.as_str());
-            let was_told = self.before.state == Some(RouteState::Holding)
-                && waited_for != Some(HoldReason::AwaitingConfirmation.as_str());
-            if !was_told {
-                let note = held.to_string();
-                events::push(&mut pending, self.event(EventReason::HeldOnDeadBackend, Some(held.backend), &note));
-            }
+        // The hold may change, and another one begin: nobody has to hear of that again.
+        if let Some(held) = self.held().filter(|held| !held.is_momentary(self.now) && !held.is_told) {
+            let note = held.to_string();
+            events::push(
+                &mut pending,
+                self.event(EventReason::HeldOnDeadBackend, Some(&**held.carrier.backend), &note),
+            );
         }
         let waits_for = status.waiting_for.as_ref().map(|hold| hold.reason.as_str());
         let waited_for = self.before.waiting_for.as_ref().map(|hold| hold.reason.as_str());

@@ -18,9 +18,9 @@ use super::webhooks::KIND as WEBHOOK;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::route::{KEPT_FOR_LONG, LongKept};
-use mail_failover_api::conditions::reason;
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, ActiveBackend, MailRouteStatus, OutputStatus, RouteState};
-use mail_failover_core::engine::{Candidate, Decision, Eligibility, Exclusion, Health, State};
+use mail_failover_core::engine::{Candidate, Decision, Eligibility, Exclusion, Health};
 use mail_failover_core::model::{ClockDrift, ObjectKey, Policy, Strategy, Thresholds, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::route_memory::{memory, remember};
@@ -109,6 +109,7 @@ impl StatusBuilder<'_> {
             healthy_backends: Some(healthy_backends(self.candidates)),
             waiting_for: self.decision.and_then(|decision| decision.hold).map(|hold| api::WaitingForStatus {
                 reason: hold.reason.as_str().to_owned(),
+                since: memory.held_since.map(micro_time),
                 until: hold.until.map(micro_time),
             }),
             unplaced_percent: self
@@ -227,27 +228,17 @@ impl StatusBuilder<'_> {
         })
     }
 
-    /// The backend that cannot deliver and keeps mail all the same; `None` if there is none, or if
-    /// another one could not deliver either.
+    /// The mail that stays with a backend that cannot deliver; `None` if none does.
     fn held(&self) -> Option<HeldMail<'_>> {
-        let decision = self.decision.filter(|decision| decision.memory.state != State::NoneHealthy)?;
-        let shares = decision.memory.shares.iter().filter(|share| share.percent > 0);
-        let mut carriers = shares.filter_map(|share| self.candidates.iter().find(|one| one.name == share.backend));
-        let dead = carriers.find(|carrier| {
-            let is_in_list = matches!(carrier.eligibility, Eligibility::InService | Eligibility::Suspended);
-            carrier.is_dead() && is_in_list && !self.bypassed_by_agents.contains(&carrier.name)
-        })?;
-        let mut others = self.candidates.iter().filter(|other| other.name != dead.name);
-        let standby = others.clone().find(|other| other.is_eligible());
-        let any = others.find(|other| other.eligibility == Eligibility::InService);
-        Some(HeldMail {
-            route: &self.resource.key,
-            backend: &dead.name,
-            class: dead.unseen_failure.map_or(dead.class, |unseen| unseen.class),
-            hold: decision.hold,
-            to: standby.or(any).map(|other| &*other.name),
-            is_to_alive: standby.is_some(),
-        })
+        let decision = self.decision?;
+        let is_bypassed = |backend: &Arc<str>| self.bypassed_by_agents.contains(backend);
+        let carrier = decision.held_carrier(self.candidates, is_bypassed)?;
+        let ready = self.before.conditions.iter().find(|one| one.type_ == condition::READY);
+        let was_momentary = ready.is_some_and(|ready| ready.reason == reason::AWAITING_CONFIRMATION);
+        // A defect of the configuration hides what `Ready` would say of the hold: people are told at once.
+        let is_told = self.before.state == Some(RouteState::Holding) && !was_momentary;
+        let held_since = decision.memory.held_since.filter(|_| self.problems.is_empty());
+        Some(HeldMail { route: &self.resource.key, carrier, hold: decision.hold, held_since, is_told })
     }
 
     fn backend_status(&self, candidate: &Candidate) -> api::RouteBackendStatus {

@@ -14,6 +14,9 @@ impl<'a> DecisionBuilder<'a> {
         self.memory.state = self.state();
         self.memory.held_by = self.hold.map(|hold| hold.reason);
         self.memory.held_until = self.hold.and_then(|hold| hold.until);
+        let goes_on = self.memory.held_by == self.before.held_by;
+        let held_since = self.before.held_since.filter(|_| goes_on).unwrap_or(self.now()).min(self.now());
+        self.memory.held_since = self.hold.map(|_| held_since);
         drill::begin_due(&mut self);
         if let Some(begun) = self.memory.drill.as_mut().filter(|_| self.before.drill.is_none()) {
             // It was asked for before this decision was made: mail returns to where this decision leads.
@@ -64,9 +67,11 @@ impl<'a> DecisionBuilder<'a> {
         let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
         let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
         if members.is_empty() {
-            // The leading backend was removed from the list, and no other can take over: its share stays.
+            // The leading backend was removed from the list, and no other can take over: its share stays, and what it did
+            // not take has nowhere to go.
             self.memory.shares.retain(|share| self.members.contains(&share.backend));
-            return 0;
+            let staying: u8 = self.memory.shares.iter().map(|share| share.percent).sum();
+            return if self.members.is_empty() { 0 } else { 100_u8.saturating_sub(staying) };
         }
         let placement = match self.situation.strategy {
             Strategy::ActivePassive => placement::in_order(&members, &overflow),

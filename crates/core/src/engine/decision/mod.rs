@@ -261,15 +261,16 @@ impl<'a> DecisionBuilder<'a> {
         }
         let departures = self.departures();
         if let Some(switch) = self.memory.switch.clone() {
-            let departs = departures.iter().any(|departure| departure.member == switch.to);
-            // Force overrides health. Residency and sender domains yield to nothing.
+            let departure = departures.iter().find(|departure| departure.member == switch.to);
+            // Residency and sender domains yield to nothing.
             let is_forbidden = departures.iter().any(Departure::is_exclusion);
-            // A backend whose object is gone is not what the person meant.
-            if !is_forbidden && !switch.is_forced && !departs && self.hold_unusable() {
+            let is_left = departure.is_some_and(|departure| !switch.is_forced || !self.yields_to_force(departure));
+            if !is_forbidden && !is_left {
+                // A backend whose object is gone is not what the person meant.
+                if !self.hold_unusable() {
+                    self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
+                }
                 return;
-            }
-            if !is_forbidden && (switch.is_forced || !departs) {
-                return self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
             }
             self.memory.switch = None;
         }

@@ -19,6 +19,40 @@ fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
 }
 
 #[test]
+fn a_forced_switch_ends_when_its_backend_leaves_the_list() {
+    let forced =
+        |fleet: &mut Fleet| fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
+    for mark in ["+", "-", "!"] {
+        let mut fleet = Fleet::of("a+ b+ c+").on("b");
+        forced(&mut fleet);
+        fleet.set("b", mark, 50);
+        assert_eq!(fleet.settle(100).memory.held_by, Some(HoldReason::Switched), "force overrides {mark}");
+        fleet.candidates.retain(|candidate| *candidate.name != *"b");
+        let left = fleet.settle(110);
+        assert_eq!(left.transition.map(|moved| moved.reason), Some(TransitionReason::RemovedFromRoute), "{mark}");
+        assert_eq!((fleet.shares().as_str(), &fleet.memory.switch), ("a100", &None), "{mark}");
+    }
+}
+
+#[test]
+fn a_forced_switch_ends_a_minute_after_the_object_of_its_backend_is_gone() {
+    for is_dead in [false, true] {
+        let mut fleet = Fleet::of("a+ b+").on("b");
+        fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
+        fleet.set("b", "0", 110);
+        if is_dead {
+            fleet.candidates[1].health = Health::Unhealthy;
+        }
+        let gone = fleet.settle(110);
+        assert_eq!(gone.hold, Some(Hold::until(HoldReason::ConfigurationRejected, at(170))), "dead: {is_dead}");
+        fleet.settle(150);
+        assert_eq!(fleet.shares(), "b100");
+        fleet.settle(170);
+        assert_eq!((fleet.shares().as_str(), &fleet.memory.switch), ("a100", &None), "dead: {is_dead}");
+    }
+}
+
+#[test]
 fn an_id_that_was_answered_is_not_answered_again() {
     let to_b = RequestAction::Switch { to: "b".into(), duration: None, is_forced: false };
     let mut fleet = Fleet::of("a+ b+").on("a");

@@ -179,6 +179,7 @@ impl Memory {
             // No drill begins in another state.
             state: State::Preferred,
             held_by: None,
+            held_since: None,
             held_until: None,
             ..self.clone()
         }

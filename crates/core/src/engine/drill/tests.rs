@@ -103,6 +103,8 @@ fn stripped(memory: &Memory) -> Memory {
     stripped.drills = DrillLog::default();
     stripped.request = None;
     stripped.answered = vec![];
+    // A drill interrupts what holds a return.
+    stripped.held_since = None;
     stripped.history.retain(|transition| transition.reason != TransitionReason::Drill);
     for transition in &mut stripped.history {
         transition.id = 0;

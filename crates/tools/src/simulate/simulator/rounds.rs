@@ -39,10 +39,6 @@ pub(super) struct StreamState {
     pub(super) confirmation: Confirmation<Timestamp>,
     /// Time that answers usually take.
     pub(super) usual: AnswerTime,
-    /// Longest time that failures in a row must span under any thresholds.
-    pub(super) must_last: Duration,
-    /// True if the latest result was a failure.
-    pub(super) is_failing: bool,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
     /// Start of the latest round that went to the full depth of the probe, and what has failed in it.
@@ -98,8 +94,6 @@ impl<S: EvidenceSource> Simulator<S> {
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
             usual: AnswerTime::default(),
-            must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
-            is_failing: false,
             look: 0,
             whole: None,
             report: ProbeReport {
