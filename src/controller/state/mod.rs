@@ -26,11 +26,11 @@ mod evidence;
 mod flood_tests;
 #[cfg(test)]
 mod guard_tests;
+#[cfg(test)]
+mod held_tests;
 mod installations;
 #[cfg(test)]
 mod installations_tests;
-#[cfg(test)]
-mod held_tests;
 mod jobs;
 #[cfg(test)]
 mod jobs_tests;

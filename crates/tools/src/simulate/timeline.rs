@@ -268,13 +268,8 @@ impl Recorder for Notes {
         if is_same && decision.transition.is_none() && answer.is_none() {
             return;
         }
-        let view = RouteView {
-            state,
-            shares: memory.shares.clone(),
-            hold: decision.hold,
-            unplaced: decision.unplaced,
-            drill,
-        };
+        let view =
+            RouteView { state, shares: memory.shares.clone(), hold: decision.hold, unplaced: decision.unplaced, drill };
         let before = std::mem::replace(&mut self.routes[route], view.clone());
         if self.goes_on(at, route, &view, decision) {
             return;
