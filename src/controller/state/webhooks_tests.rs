@@ -340,11 +340,7 @@ fn a_namespace_takes_no_more_calls_than_it_leaves_free() {
     env.run(0.1);
     give_secret(&mut env);
     env.run(10.0);
-<<<<<<< ours
-    assert_eq!(env.webhook_calls.len(), super::calls::MAX_CALLS / 2);
-=======
     assert_eq!(env.webhook_calls.len(), super::calls::MAX_WEBHOOK_CALLS / 2);
->>>>>>> theirs
     // Each that ends makes room for one that waits.
     let mut called = 0;
     while let Some(call) = env.webhook_calls.pop() {
