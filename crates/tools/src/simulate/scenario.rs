@@ -265,7 +265,7 @@ pub struct Expectation {
     /// Drill of the route: `Running`, the result of the latest one (`Passed`, `Failed`, `Aborted`, `Skipped`), or `None`.
     #[serde(default)]
     pub drill: Option<String>,
-    /// Number of transitions up to `at`, or within `between`; those of drills count, too.
+    /// Number of transitions up to `at`, or within `between`; a move by which a drill leads the mail away counts, too.
     #[serde(default)]
     pub transitions: Option<usize>,
     /// Health of the backend, as in its status.
