@@ -50,6 +50,7 @@ impl RouteEntry {
             },
             &persisted,
         );
+        self.awaits_answer = decision.memory.awaits_answer();
         self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
         let told_at = HeldMail::told_at(decision.hold, decision.memory.held_since).filter(|told_at| *told_at > cx.now);
         decision.next_timeout = decision.next_timeout.into_iter().chain(told_at).min();

@@ -78,7 +78,9 @@ pub(super) struct RouteEntry {
     /// Mail that has waited for long beside an agent; `None` until an agent has reported.
     kept: Option<LongKept>,
     /// True while any answer of a standby, even one that changes no verdict, may let the route move.
-    pub(super) awaits_confirmation: bool,
+    pub(super) awaits_answer: bool,
+    /// True while the route waits for a standby to answer.
+    awaits_confirmation: bool,
     /// Looks at the standbys while that lasts.
     standby_looks: StandbyLooks,
     refused: BTreeMap<OutputKey, RefusedOutput>,

@@ -131,7 +131,7 @@ impl<'a> DecisionBuilder<'a> {
             Health::Healthy | Health::Degraded => true,
             // A backend without evidence does not end a NoneHealthy.
             Health::Unknown => candidate.unseen_failure.is_none() && self.before.state != State::NoneHealthy,
-            Health::Unhealthy => false,
+            Health::Unhealthy => candidate.is_answering_again(),
         }
     }
 

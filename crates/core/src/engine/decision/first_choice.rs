@@ -62,7 +62,7 @@ impl DecisionBuilder<'_> {
 }
 
 /// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else
-/// the one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which
+/// the one that is alive; else one that answers some probe; else one that answers every probe again; the preferred one if all are dead. A backend of which
 /// nothing is known is waited for, for a grace.
 fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> FirstChoice {
     let mut awaited = None;
@@ -78,7 +78,8 @@ fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> Fi
     if awaited.is_some() {
         return FirstChoice::Wait(awaited);
     }
-    let is_able: [fn(&Candidate) -> bool; 3] = [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering];
+    let is_able: [fn(&Candidate) -> bool; 4] =
+        [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering, Candidate::is_answering_again];
     for is_able in is_able {
         let able = in_service.iter().filter(|candidate| is_able(candidate)).map(|candidate| candidate.name.clone());
         let able: Vec<_> = match strategy {
@@ -91,7 +92,11 @@ fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> Fi
     }
     match in_service.first() {
         None => FirstChoice::Nobody,
-        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => FirstChoice::Wait(None),
+        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => {
+            // Mail that has nowhere to go is no better off than with a backend that half of the replicas reach.
+            let disputed = in_service.iter().find(|candidate| candidate.is_disputed);
+            disputed.map_or(FirstChoice::Wait(None), |disputed| FirstChoice::Members(vec![disputed.name.clone()]))
+        }
         Some(preferred) => FirstChoice::Members(vec![preferred.name.clone()]),
     }
 }

@@ -5,6 +5,8 @@ mod first_choice;
 #[cfg(test)]
 mod holds_tests;
 #[cfg(test)]
+mod last_resort_tests;
+#[cfg(test)]
 mod pool_tests;
 #[cfg(test)]
 mod requests_tests;

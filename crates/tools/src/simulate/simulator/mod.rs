@@ -325,7 +325,7 @@ impl<S: EvidenceSource> Simulator<S> {
             News::Nothing | News::Doubted | News::Answered => {
                 for at in 0..self.fleet.backends[backend].routes.len() {
                     let route = self.fleet.backends[backend].routes[at];
-                    let is_held = self.routes[route].memory.held_by == Some(HoldReason::AwaitingConfirmation);
+                    let is_held = self.routes[route].memory.awaits_answer();
                     if (is_held && news == News::Answered) || self.awaits_answer(route) {
                         self.touch(route);
                     }
