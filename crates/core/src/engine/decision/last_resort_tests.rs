@@ -1,6 +1,7 @@
 //! What carries mail while no backend is trusted.
 
 use super::*;
+use crate::engine::State;
 use crate::engine::testing::{Fleet, at};
 use crate::model::{EvidenceClass, WhenNoneHealthy};
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::engine::Health;
 use crate::engine::testing::{Fleet, at};
 use crate::engine::{Pause, RequestAction, State, Switch};
 
