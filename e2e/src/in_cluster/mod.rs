@@ -3,8 +3,6 @@
 //!
 //! It serves suites and benches whose trials run pods, and checks nothing itself.
 
-pub mod application;
 pub mod images;
 pub mod installation;
-pub mod relay;
 pub mod shop;

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mail_failover_api::{MailRouteStatus, TransitionStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -27,7 +27,6 @@ use crate::mail::server::{Action, Fault, SessionStage};
 use crate::operator::put;
 use crate::test_env::TestEnv;
 
-use super::application::Application;
 use super::images::{SHOP_POSTFIX, SMTP};
 
 /// A time limit longer than pods take to come and go on a busy machine of two cores.
@@ -113,13 +112,13 @@ impl Shop {
         Ok(shop)
     }
 
-    pub(super) fn empty(env: Arc<TestEnv>) -> Result<Self> {
+    fn empty(env: Arc<TestEnv>) -> Result<Self> {
         let records = env.folder().join("records");
         std::fs::create_dir_all(&records)?;
         Ok(Self { env, records })
     }
 
-    pub(super) async fn start_providers(&self, arguments: &[&str]) -> Result<()> {
+    async fn start_providers(&self, arguments: &[&str]) -> Result<()> {
         for name in ["a", "b"] {
             self.apply(&self.provider(name, arguments)).await?;
         }
@@ -148,7 +147,7 @@ impl Shop {
         .await
     }
 
-    pub(super) async fn apply(&self, objects: &[Value]) -> Result<()> {
+    async fn apply(&self, objects: &[Value]) -> Result<()> {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
         self.env.apply(&list.to_string()).await.map(drop)
     }
@@ -186,7 +185,7 @@ impl Shop {
     }
 
     /// The objects of an example, in this namespace, with the hosts and images of the tests.
-    pub(super) fn example(&self, path: &str) -> Result<Vec<Value>> {
+    fn example(&self, path: &str) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(repository(path))?;
         let namespace = self.env.namespace();
         // The example's providers are replaced by ours.
@@ -275,36 +274,15 @@ impl Shop {
     /// # Errors
     /// When the API server refuses it.
     pub async fn start_application(&self, per_second: u32) -> Result<Application<'_>> {
-        self.start_application_before("postfix", per_second, &[]).await
-    }
-
-    /// The same, to another Service of the namespace and with further arguments. An application that has finished is
-    /// replaced.
-    ///
-    /// # Errors
-    /// As of [`Self::start_application`].
-    pub async fn start_application_before(
-        &self,
-        service: &str,
-        per_second: u32,
-        more: &[&str],
-    ) -> Result<Application<'_>> {
         let namespace = self.env.namespace();
-        let enough = self.enough();
-        if enough.exists() {
-            self.env.kubectl(&["delete", "pod", "application", "--ignore-not-found"]).await?;
-            std::fs::remove_file(enough)?;
-        }
-        let mut arguments = vec![
+        let arguments = [
             "send".to_owned(),
-            format!("--server={service}.{namespace}.svc.cluster.local:25"),
+            format!("--server=postfix.{namespace}.svc.cluster.local:25"),
             format!("--until={RECORDS}/{ENOUGH}"),
             format!("--per-second={per_second}"),
             format!("--record={RECORDS}/application.jsonl"),
         ];
-        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let labels = json!({ "mail-relay-client": "true" });
-        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "application", "labels": labels }, "spec": {
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "application" }, "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
             "containers": [{ "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
@@ -313,11 +291,6 @@ impl Shop {
         } });
         self.apply(&[pod]).await?;
         Ok(self.application(per_second))
-    }
-
-    /// The file that tells the application to stop.
-    pub(super) fn enough(&self) -> PathBuf {
-        self.records.join(ENOUGH)
     }
 
     /// The application that was started with this rate.
@@ -516,6 +489,78 @@ pub enum Outage {
     RefusesLogins,
     /// The provider refuses connections.
     Refuses,
+}
+
+/// The application that runs in a pod.
+pub struct Application<'a> {
+    shop: &'a Shop,
+    per_second: u32,
+}
+
+/// The totals that the application's pod printed at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplicationTotals {
+    /// Messages that Postfix took.
+    pub accepted: usize,
+    /// Refusals; a refused message was offered again.
+    pub refusals: usize,
+    /// Messages of which it is unknown if Postfix took them.
+    pub unknown: usize,
+    /// The whole output of the pod.
+    pub text: String,
+}
+
+impl ApplicationTotals {
+    /// Parses `accepted N refusals N unknown N`; more may follow.
+    fn parse(text: &str) -> Result<Self> {
+        let line = text.lines().next().unwrap_or_default();
+        let words: Vec<_> = line.split(' ').collect();
+        let ["accepted", accepted, "refusals", refusals, "unknown", unknown] = words[..] else {
+            bail!("the application's pod said {text}")
+        };
+        Ok(Self {
+            accepted: accepted.parse()?,
+            refusals: refusals.parse()?,
+            unknown: unknown.parse()?,
+            text: text.to_owned(),
+        })
+    }
+
+    /// Returns true if every message was taken at once.
+    pub fn is_smooth(&self) -> bool {
+        self.refusals == 0 && self.unknown == 0
+    }
+}
+
+impl Application<'_> {
+    /// Tells the application to stop once this many messages are accepted, and waits until all that
+    /// it began are accepted.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub async fn finish(self, at_least: usize) -> Result<ApplicationTotals> {
+        let env = &self.shop.env;
+        let due = Duration::from_secs(u64::try_from(at_least)? / u64::from(self.per_second.max(1)));
+        eventually(due + WAIT_TIMEOUT * 2, &format!("{at_least} messages to be accepted"), async || {
+            let accepted = self.shop.record("application")?.len();
+            ensure!(accepted >= at_least, "{accepted}");
+            Ok(Some(()))
+        })
+        .await?;
+        std::fs::write(self.shop.records.join(ENOUGH), "")?;
+        let begun = Instant::now();
+        let phase = loop {
+            let phase = env.kubectl(&["get", "pod", "application", "--output=jsonpath={.status.phase}"]).await?;
+            if ["Succeeded", "Failed"].contains(&phase.as_str()) {
+                break phase;
+            }
+            ensure!(begun.elapsed() < WAIT_TIMEOUT * 4, "the application's pod is {phase}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        let said = env.kubectl(&["logs", "application"]).await?;
+        ensure!(phase == "Succeeded", "the application's pod: {said}");
+        ApplicationTotals::parse(said.trim())
+    }
 }
 
 /// The SMTP port of an address.

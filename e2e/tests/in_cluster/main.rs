@@ -8,7 +8,6 @@ mod drills;
 mod flow;
 mod least_privilege;
 mod outages;
-mod relays;
 mod replicas;
 mod rollouts;
 mod secrecy;
@@ -63,7 +62,6 @@ fn tenants() -> Vec<Trial> {
     let trials = [
         outages::trials(),
         drills::trials(),
-        relays::trials(),
         rollouts::of_postfix(),
         service_output::trials(),
         secrecy::trials(),
