@@ -10,7 +10,7 @@ use mail_failover_dns::api::{AccessToken, TokenKey};
 const MOST: usize = 1024;
 
 /// Tokens by the credentials that they were given for.
-// In memory only: a successor asks for its own.
+// ADR-0185: In memory only: a successor asks for its own.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<BTreeMap<TokenKey, AccessToken>>);
 
