@@ -12,7 +12,6 @@ mod endpoint;
 mod error;
 mod metrics;
 mod object;
-mod tokens;
 
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::tsig::TsigKey;
 
-pub use client::{DnsClient, Led, Settings};
+pub use client::{DnsClient, Led};
 pub use error::DnsError;
 pub use metrics::Metrics;
 
@@ -32,7 +31,7 @@ pub struct DnsCall {
     pub number: u64,
     /// The route.
     pub route: ObjectKey,
-    /// The records that are wanted.
+    /// What is wanted.
     pub request: DnsRequest,
 }
 

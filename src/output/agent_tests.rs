@@ -66,7 +66,6 @@ fn rendered(
         policy,
         operators,
         agents: 3,
-        has_only_relays: false,
         drill: None,
         now: Timestamp::default(),
     };
@@ -258,7 +257,6 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
         sender_domains: &[],
         operators: &operators,
         agents: 1,
-        has_only_relays: false,
         drill: None,
         now: Timestamp::default(),
     };

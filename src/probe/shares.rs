@@ -31,7 +31,7 @@ pub(super) struct ShareRate {
     pub burst: u32,
 }
 
-/// Subscriber that asks for a place.
+/// Who asks for a place.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     /// Namespace that the place is counted for.

@@ -146,7 +146,6 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
         },
         is_used: true,
         confirmation: ConfirmationRule::default(),
-        idle_session: false,
     })
 }
 

@@ -212,7 +212,7 @@ pub fn parse_accounts(text: &str) -> Result<Routing, Refusal> {
     parse_for(text, Reader::ByName)
 }
 
-/// Identity of a backend.
+/// What tells backends apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     /// Host and port, as for Postfix.

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::{Learnt, Pool};
-use crate::core::route_mark::RouteMark;
 use crate::core::transaction::{Evidence, OperationFailure};
 use crate::driver::EvidenceOf;
 use crate::server::target;
@@ -83,9 +82,7 @@ impl Scout {
             let (backoff, at) =
                 pauses.entry(backend.name.clone()).or_insert_with(|| (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), now));
             *at = now + self.patience + backoff.after_failure();
-            let mark = RouteMark::of(&answers.routing);
-            let parts = (self.pool.clone(), self.credentials.clone(), mark);
-            asked.spawn(learn(parts, backend.clone(), now + self.patience));
+            asked.spawn(learn(self.pool.clone(), self.credentials.clone(), backend.clone(), now + self.patience));
         }
         asked.join_all().await;
     }
@@ -100,10 +97,9 @@ impl Scout {
             let Some(backend) = backends.find(|backend| backend.name == *trial.backend()).cloned() else { continue };
             self.attempts += 1;
             let (trial, attempt, since) = (trial.clone(), self.attempts, Instant::now());
-            let parts = (self.pool.clone(), self.credentials.clone(), RouteMark::of(&answers.routing));
-            let deadline = since + self.patience;
+            let (pool, credentials, deadline) = (self.pool.clone(), self.credentials.clone(), since + self.patience);
             tried.spawn(async move {
-                match visit(&parts, &backend, deadline).await {
+                match visit(&pool, &credentials, &backend, deadline).await {
                     Ok(()) => {
                         trial.prepare();
                         None
@@ -130,22 +126,20 @@ impl Scout {
     }
 }
 
-/// Connections, logins at backends, and the route whose relays are no backends.
-type Parts = (Pool, Credentials, RouteMark);
-
-async fn learn(parts: Parts, backend: RouteBackend, deadline: Instant) {
-    if let Err(failure) = visit(&parts, &backend, deadline).await {
+async fn learn(pool: Pool, credentials: Credentials, backend: RouteBackend, deadline: Instant) {
+    if let Err(failure) = visit(&pool, &credentials, &backend, deadline).await {
         tracing::info!(backend = %backend.name, summary = %failure.summary, "what this backend offers is not known yet");
     }
 }
 
 /// Makes a connection and leaves it in the pool, which notes what the server offers.
 async fn visit(
-    (pool, credentials, mark): &Parts,
+    pool: &Pool,
+    credentials: &Credentials,
     backend: &RouteBackend,
     deadline: Instant,
 ) -> Result<(), OperationFailure> {
-    let target = target(credentials, backend, *mark).await?;
+    let target = target(credentials, backend).await?;
     let checked_out = pool.check_out(backend, &target, false, deadline).await?;
     pool.give_back(checked_out, true);
     Ok(())

@@ -2,7 +2,6 @@
 //! times in `status`.
 
 mod ink;
-pub mod relay;
 mod timeline;
 
 pub use ink::{Ink, fold};

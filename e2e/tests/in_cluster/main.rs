@@ -5,7 +5,6 @@
 mod control_plane;
 mod crd_upgrade;
 mod drills;
-mod flow;
 mod least_privilege;
 mod outages;
 mod replicas;

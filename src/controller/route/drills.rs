@@ -3,7 +3,7 @@
 
 use mail_failover_api::{DrillResultStatus, MailRouteStatus};
 use mail_failover_contract::document;
-use mail_failover_core::engine::{Agreement, BlockedDrill, Drill, DrillObstacles, Memory, TransitionTimes, WholeRound};
+use mail_failover_core::engine::{Agreement, BlockedDrill, Drill, DrillRefused, Memory, TransitionTimes, WholeRound};
 use mail_failover_core::model::{ClockDrift, Policy, Timestamp};
 use mail_failover_resolve::drill_schedule;
 use mail_failover_resolve::route_memory::memory;
@@ -19,8 +19,8 @@ pub(in crate::controller) const DRILL: &str = "Drill";
 /// Knowledge of drills outside the route itself.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct DrillContext {
-    /// Obstacles that drills of other routes are.
-    pub(in crate::controller) elsewhere: DrillObstacles,
+    /// Obstacle to a drill of the route.
+    pub(in crate::controller) elsewhere: Option<DrillRefused>,
     /// State of its Blocked drill at its agents and relays.
     pub(in crate::controller) blocked: BlockedDrill,
     /// True if agents or relays have reported deliveries of the route lately.
@@ -69,7 +69,7 @@ impl RouteEntry {
     /// Notes the drill that a decision leaves under way.
     pub(super) fn note_drill(&mut self, memory: &Memory) {
         // A move may follow from any answer of the standby, and the end of a drill in shadow from any round of it.
-        self.awaits_answer |= memory.drill.as_ref().is_some_and(|drill| drill.transition.is_none());
+        self.awaits_confirmation |= memory.drill.as_ref().is_some_and(|drill| drill.transition.is_none());
         self.drill.clone_from(&memory.drill);
     }
 }

@@ -76,7 +76,7 @@ impl ObjectiveTracker {
     }
 }
 
-/// Counts up to a time.
+/// What was counted up to a time.
 #[derive(Clone, Debug)]
 pub(super) struct Measurement {
     objectives: Objectives,
@@ -99,8 +99,8 @@ impl Measurement {
     }
 }
 
-/// The measurements to write: the fresh ones if the hour is over, if the route's state or transitions have changed, or if
-/// they are about other objectives; else the ones in the status.
+/// What is written of fresh measurements: all of it if the hour is over, if the route's state or transitions have
+/// changed, or if they are about other objectives; else what stands there.
 pub(super) fn coarse(
     measurement: Option<&Measurement>,
     before: &MailRouteStatus,

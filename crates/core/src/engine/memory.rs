@@ -22,8 +22,6 @@ pub struct Memory {
     pub state: State,
     /// Hold that was in force after the latest decision.
     pub held_by: Option<HoldReason>,
-    /// Time since which that reason has held the route without interruption; `None` without a hold.
-    pub held_since: Option<Timestamp>,
     /// End of that hold, if it has one.
     pub held_until: Option<Timestamp>,
     /// The latest transitions, newest first; at most [`MAX_HISTORY`] and [`MAX_DRILL_TRANSITIONS`] of drills.
@@ -69,14 +67,6 @@ impl Memory {
     /// The backend that leads.
     pub fn lead(&self) -> Option<&Arc<str>> {
         self.shares.first().map(|share| &share.backend)
-    }
-
-    /// Returns true if a further answer of a backend may move the mail, although it turns no verdict.
-    pub fn awaits_answer(&self) -> bool {
-        matches!(
-            self.held_by,
-            Some(HoldReason::AwaitingConfirmation | HoldReason::NoneHealthy | HoldReason::StormBrake)
-        )
     }
 
     /// Returns the latest transition.

@@ -1,7 +1,6 @@
 //! Connections to backends: looking names up, one connection, the pool of them, and what their servers offer.
 
 mod connection;
-mod failure;
 mod learnt;
 mod pool;
 mod resolver;

@@ -363,8 +363,6 @@ fn verdict(
         // Whether a standby has answered since the failure began stands in the status as a hold, or not at all.
         confirmed_at: Some(at).filter(|_| can_deliver && hold != Some(HoldReason::AwaitingConfirmation)),
         confirmed_standbys: vec![],
-        answered_at: None,
-        is_recovering: false,
         unseen_failure: None,
         is_throttled: judgement.class == EvidenceClass::Throttled,
         failures: 0,
@@ -384,8 +382,6 @@ fn unseen(backend: &SendingBackendStatus, at: Timestamp) -> Option<Verdict> {
         first_evidence_at: None,
         confirmed_at: None,
         confirmed_standbys: vec![],
-        answered_at: None,
-        is_recovering: false,
         unseen_failure,
         is_throttled: false,
         failures: 0,
@@ -413,7 +409,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
     }
 }
 
-/// Reason for which nobody hears of the route.
+/// What keeps people from hearing of the route.
 fn untold(snapshot: &Snapshot) -> Option<String> {
     let conditions = &snapshot.policy.as_ref()?.status.as_ref()?.conditions;
     let delivered = conditions.iter().find(|one| one.type_ == condition::NOTIFICATIONS_DELIVERED)?;
@@ -429,7 +425,7 @@ fn complaint(condition: &Condition) -> Option<String> {
         | condition::RECOVERY_TIME_MET
         | condition::WEBHOOKS_APPLIED
         | condition::DNS_APPLIED => condition.status == "False",
-        condition::STALLED | condition::MAIL_KEPT | condition::INSTALLATION_CONFLICT => condition.status == "True",
+        condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
         _ => false,
     };
     is_wrong

@@ -1,4 +1,4 @@
-//! Sources of a report: objects and Events of a cluster or a dump, and Prometheus' answers.
+//! What a report is made of: objects and Events of a cluster or a dump, and Prometheus' answers.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ const PAGE: u32 = 500;
 /// Most pages of a list that are read.
 const MAX_PAGES: usize = 200;
 
-/// Known facts.
+/// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     pub(super) routes: Vec<MailRoute>,

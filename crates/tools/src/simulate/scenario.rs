@@ -200,15 +200,12 @@ pub struct Ask {
     /// Backend to switch to (Switch).
     #[serde(default)]
     pub to: Option<String>,
-    /// Duration of the request (Switch, Pause), or the longest duration of a Drill.
+    /// Duration of the request (Switch, Pause).
     #[serde(default)]
     pub r#for: Option<ScenarioDuration>,
-    /// True if an unhealthy backend is accepted (Switch), or a time outside the windows of the policy (Drill).
+    /// True if an unhealthy backend is accepted (Switch).
     #[serde(default)]
     pub force: bool,
-    /// Mode of a Drill: Observed, Blocked or Shadow. That of the policy when absent.
-    #[serde(default)]
-    pub mode: Option<String>,
 }
 
 /// Action that a person can ask for.
@@ -224,8 +221,6 @@ pub enum AskedAction {
     Resume,
     /// Let a Manual failback begin.
     ApproveFailback,
-    /// Rehearse a failover.
-    Drill,
 }
 
 /// Expected fact about a route or a backend: at a time, throughout a span, or from some moment within a span.
@@ -262,10 +257,7 @@ pub struct Expectation {
     /// Percentage of the route's mail that has nowhere to go.
     #[serde(default)]
     pub unplaced: Option<u8>,
-    /// Drill of the route: `Running`, the result of the latest one (`Passed`, `Failed`, `Aborted`, `Skipped`), or `None`.
-    #[serde(default)]
-    pub drill: Option<String>,
-    /// Number of transitions up to `at`, or within `between`; a move by which a drill leads the mail away counts, too.
+    /// Number of transitions up to `at`, or within `between`.
     #[serde(default)]
     pub transitions: Option<usize>,
     /// Health of the backend, as in its status.

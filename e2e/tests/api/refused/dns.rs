@@ -284,6 +284,152 @@ pub const DNS: &[(&str, &str, &str)] = &[
         "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], dnsEndpoint: {name: a, authorities: [@261]}}}]}",
         "spec.outputs[0].dns.dnsEndpoint.authorities[0]: Too long: may not be more than 260",
     ),
+    // The APIs of providers.
+    (
+        "with the API of no DNS provider",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {secretRef: {name: s}}}}]}",
+        "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+    ),
+    (
+        "with the APIs of two DNS providers",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, digitalOcean: {}, secretRef: {name: s}}}}]}",
+        "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+    ),
+    (
+        "with the API of a DNS provider without a Secret",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}}}}]}",
+        "spec.outputs[0].dns.api.secretRef: Required value",
+    ),
+    (
+        "with a Secret of a DNS provider without a name",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {}}}}]}",
+        "spec.outputs[0].dns.api.secretRef.name: Required value",
+    ),
+    (
+        "with a Secret of a DNS provider of an empty name",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: ''}}}}]}",
+        "spec.outputs[0].dns.api.secretRef.name in body should be at least 1 chars long",
+    ),
+    (
+        "with a Secret of a DNS provider whose name is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: @254}}}}]}",
+        "spec.outputs[0].dns.api.secretRef.name: Too long: may not be more than 253",
+    ),
+    (
+        "with a Secret of a DNS provider whose name has capital letters",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: S}}}}]}",
+        "spec.outputs[0].dns.api.secretRef.name in body should match",
+    ),
+    (
+        "with a PowerDNS without a place",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.url: Required value",
+    ),
+    (
+        "with a PowerDNS by another scheme",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'ftp://pdns.example'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.url in body should match",
+    ),
+    (
+        "with a PowerDNS of a short place",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'http://'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.url in body should be at least 8 chars long",
+    ),
+    (
+        "with a PowerDNS of a place that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'http://@506'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.url: Too long: may not be more than 512",
+    ),
+    (
+        "with a PowerDNS with an empty server",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'http://a', server: ''}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.server in body should be at least 1 chars long",
+    ),
+    (
+        "with a PowerDNS whose server is a path",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'http://a', server: a/b}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.server in body should match",
+    ),
+    (
+        "with a PowerDNS whose server is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'http://a', server: @64}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.powerDns.server: Too long: may not be more than 63",
+    ),
+    (
+        "with a Route 53 without a zone",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.zoneId: Required value",
+    ),
+    (
+        "with a Route 53 with an empty zone",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: ''}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.zoneId in body should be at least 1 chars long",
+    ),
+    (
+        "with a Route 53 whose zone is a path",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: /hostedzone/Z1}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.zoneId in body should match",
+    ),
+    (
+        "with a Route 53 whose zone is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: @65}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.zoneId: Too long: may not be more than 64",
+    ),
+    (
+        "with a Route 53 without TLS",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: Z1, url: 'http://route53.example'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.url in body should match",
+    ),
+    (
+        "with a Route 53 of a short place",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: Z1, url: 'https://'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.url in body should be at least 9 chars long",
+    ),
+    (
+        "with a Route 53 of a place that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {route53: {zoneId: Z1, url: 'https://@505'}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.route53.url: Too long: may not be more than 512",
+    ),
+    (
+        "with a Cloudflare without a zone",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {cloudflare: {}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.cloudflare.zoneId: Required value",
+    ),
+    (
+        "with a Cloudflare with an empty zone",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {cloudflare: {zoneId: ''}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.cloudflare.zoneId in body should be at least 1 chars long",
+    ),
+    (
+        "with a Cloudflare whose zone is a name",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {cloudflare: {zoneId: a.example}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.cloudflare.zoneId in body should match",
+    ),
+    (
+        "with a Cloudflare whose zone is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {cloudflare: {zoneId: @65}, secretRef: {name: s}}}}]}",
+        "spec.outputs[0].dns.api.cloudflare.zoneId: Too long: may not be more than 64",
+    ),
+    (
+        "with an authority of a DNS provider that is no server",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: s}, authorities: ['a b']}}}]}",
+        "spec.outputs[0].dns.api.authorities[0] in body should match",
+    ),
+    (
+        "with an empty authority of a DNS provider",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: s}, authorities: ['']}}}]}",
+        "spec.outputs[0].dns.api.authorities[0] in body should be at least 1 chars long",
+    ),
+    (
+        "with an authority of a DNS provider that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: s}, authorities: [@261]}}}]}",
+        "spec.outputs[0].dns.api.authorities[0]: Too long: may not be more than 260",
+    ),
+    (
+        "with 17 authorities of a DNS provider",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {deSec: {}, secretRef: {name: s}, authorities: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q]}}}]}",
+        "spec.outputs[0].dns.api.authorities: Too many: 17: must have at most 16 items",
+    ),
     // Servers, authorities and key.
     (
         "with DNS records whose servers are missing",
@@ -349,6 +495,41 @@ pub const DNS: &[(&str, &str, &str)] = &[
         "with a TSIG key's Secret of another namespace",
         "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], rfc2136: {servers: [ns], tsigSecretRef: {name: other/s}}}}]}",
         "spec.outputs[0].dns.rfc2136.tsigSecretRef.name in body should match",
+    ),
+    (
+        "with an empty ConfigMap's name of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {configMap: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.configMap in body should be at least 1 chars long",
+    ),
+    (
+        "with a ConfigMap's name of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {configMap: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.configMap: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty Secret's name of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.secret in body should be at least 1 chars long",
+    ),
+    (
+        "with a Secret's name of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.secret: Too long: may not be more than 253",
+    ),
+    (
+        "with an empty key of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: ''}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key in body should be at least 1 chars long",
+    ),
+    (
+        "with a key of an API's CA that is too long",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: @254}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key: Too long: may not be more than 253",
+    ),
+    (
+        "with a slash in the key of an API's CA",
+        "{backends: [{name: a}], outputs: [{dns: {zone: a.example, mx: [{backend: a, host: mx.a.example}], api: {powerDns: {url: 'https://dns.example'}, secretRef: {name: s}, caRef: {secret: ca, key: tls/ca.crt}}}}]}",
+        "spec.outputs[0].dns.api.caRef.key in body should match",
     ),
 ];
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_core::engine::{
-    Candidate, Evidence, FailureDomains, Health, Memory, News, Observer, ObserverVerdict, Situation, Transition, decide,
+    Candidate, Evidence, FailureDomains, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Situation,
+    Transition, decide,
 };
 use mail_failover_core::model::{
     Backend, ClockDrift, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,
@@ -68,7 +69,6 @@ impl Ours {
             depth: Depth::StartTls,
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
-            idle_session: false,
         };
         let backends = [0, 1].map(|backend| self::backend(&name(backend), &probe));
         let thresholds = profile.policy.thresholds;
@@ -125,7 +125,7 @@ impl Ours {
     }
 
     fn awaits_confirmation(&self) -> bool {
-        self.memory.awaits_answer()
+        self.memory.held_by == Some(HoldReason::AwaitingConfirmation)
     }
 
     /// Whether an observer that sees a backend fail has seen the other one answer since.

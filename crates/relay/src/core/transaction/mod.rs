@@ -590,6 +590,4 @@ fn session_stage(stage: DeliveryStage) -> Stage {
 }
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;

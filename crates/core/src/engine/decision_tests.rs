@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::testing::{Fleet, at, policy};
-use crate::engine::{Health, RequestAction, Share, State, UnseenFailure};
+use crate::engine::{RequestAction, Share, UnseenFailure};
 use crate::model::{EvidenceClass, WhenNoneHealthy};
 
 /// Active, candidates, seconds for which everything has been as it is; then the expected active, state and hold.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::Health;
 use crate::engine::testing::{Fleet, at};
-use crate::engine::{Pause, RequestAction, State, Switch};
+use crate::engine::{Pause, RequestAction, Switch};
 
 #[test]
 fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
@@ -17,40 +16,6 @@ fn a_switch_to_a_backend_whose_object_is_gone_ends_after_a_minute() {
     fleet.settle(150);
     fleet.settle(170);
     assert_eq!((fleet.shares(), fleet.memory.switch), ("a100".to_owned(), None));
-}
-
-#[test]
-fn a_forced_switch_ends_when_its_backend_leaves_the_list() {
-    let forced =
-        |fleet: &mut Fleet| fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
-    for mark in ["+", "-", "!"] {
-        let mut fleet = Fleet::of("a+ b+ c+").on("b");
-        forced(&mut fleet);
-        fleet.set("b", mark, 50);
-        assert_eq!(fleet.settle(100).memory.held_by, Some(HoldReason::Switched), "force overrides {mark}");
-        fleet.candidates.retain(|candidate| *candidate.name != *"b");
-        let left = fleet.settle(110);
-        assert_eq!(left.transition.map(|moved| moved.reason), Some(TransitionReason::RemovedFromRoute), "{mark}");
-        assert_eq!((fleet.shares().as_str(), &fleet.memory.switch), ("a100", &None), "{mark}");
-    }
-}
-
-#[test]
-fn a_forced_switch_ends_a_minute_after_the_object_of_its_backend_is_gone() {
-    for is_dead in [false, true] {
-        let mut fleet = Fleet::of("a+ b+").on("b");
-        fleet.memory.switch = Some(Switch { to: "b".into(), is_forced: true, until: None });
-        fleet.set("b", "0", 110);
-        if is_dead {
-            fleet.candidates[1].health = Health::Unhealthy;
-        }
-        let gone = fleet.settle(110);
-        assert_eq!(gone.hold, Some(Hold::until(HoldReason::ConfigurationRejected, at(170))), "dead: {is_dead}");
-        fleet.settle(150);
-        assert_eq!(fleet.shares(), "b100");
-        fleet.settle(170);
-        assert_eq!((fleet.shares().as_str(), &fleet.memory.switch), ("a100", &None), "dead: {is_dead}");
-    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::engine::RequestAction;
 use crate::engine::testing::{Fleet, at, transition};
-use crate::engine::{RequestAction, State};
 use crate::model::{Budget, CronWindow, EvidenceClass, FailbackMode, RampStep};
 
 #[test]
@@ -195,19 +195,4 @@ fn a_ramp_does_not_advance_on_doubt() {
     fleet.set("a", "+", 2010);
     fleet.settle(2010);
     assert_eq!(fleet.shares(), "a50 b50");
-}
-
-#[test]
-fn the_start_of_a_hold_stays_until_another_reason_holds() {
-    let mut fleet = Fleet::of("a+ b+").on("a");
-    fleet.candidates[1].confirmed_at = None;
-    fleet.set("a", "-", 100);
-    fleet.candidates[1].confirmed_at = None;
-    for second in [100, 130, 400] {
-        let held = fleet.settle(second).memory;
-        assert_eq!((held.held_by, held.held_since), (Some(HoldReason::AwaitingConfirmation), Some(at(100))));
-    }
-    fleet.is_storm = true;
-    let held = fleet.settle(410).memory;
-    assert_eq!((held.held_by, held.held_since), (Some(HoldReason::StormBrake), Some(at(410))));
 }

@@ -1,31 +1,18 @@
 //! The decision about a route's mail. [`decide`] reads as a table of contents.
 
-mod conclusion;
-mod first_choice;
-#[cfg(test)]
-mod holds_tests;
-#[cfg(test)]
-mod last_resort_tests;
-#[cfg(test)]
-mod pool_tests;
-#[cfg(test)]
-mod requests_tests;
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use super::departure::Departure;
 use super::drill::{self, Advance};
-use super::explanation::Explanation;
+use super::explanation::{self, Explanation};
 use super::memory::IdUse;
+use super::placement::{self, Carrier};
 use super::requests::{self, Granted, RequestRefused, RequestedMove};
 use super::{
-    Candidate, Capacity, DrillInputs, Eligibility, Hold, HoldReason, MAX_ANSWERED, Memory, Request, RequestAnswer,
-    Transition, TransitionKind, TransitionReason,
+    Candidate, Capacity, DrillInputs, Eligibility, Health, Hold, HoldReason, MAX_ANSWERED, Memory, Request,
+    RequestAnswer, State, Transition, TransitionKind, TransitionReason, holds,
 };
 use crate::model::{ClockDrift, Policy, Route, Strategy, Timestamp};
-use first_choice::FirstChoice;
 
 /// Everything a decision depends on besides what the route remembers.
 #[derive(Clone, Copy, Debug)]
@@ -263,16 +250,15 @@ impl<'a> DecisionBuilder<'a> {
         }
         let departures = self.departures();
         if let Some(switch) = self.memory.switch.clone() {
-            let departure = departures.iter().find(|departure| departure.member == switch.to);
-            // Residency and sender domains yield to nothing.
+            let departs = departures.iter().any(|departure| departure.member == switch.to);
+            // Force overrides health. Residency and sender domains yield to nothing.
             let is_forbidden = departures.iter().any(Departure::is_exclusion);
-            let is_left = departure.is_some_and(|departure| !switch.is_forced || !self.yields_to_force(departure));
-            if !is_forbidden && !is_left {
-                // A backend whose object is gone is not what the person meant.
-                if !self.hold_unusable() {
-                    self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
-                }
+            // A backend whose object is gone is not what the person meant.
+            if !is_forbidden && !switch.is_forced && !departs && self.hold_unusable() {
                 return;
+            }
+            if !is_forbidden && (switch.is_forced || !departs) {
+                return self.hold(Hold { reason: HoldReason::Switched, until: switch.until });
             }
             self.memory.switch = None;
         }
@@ -317,6 +303,48 @@ impl<'a> DecisionBuilder<'a> {
             }
         };
         self.move_to(members, None, TransitionReason::Requested, None);
+    }
+
+    /// Makes the first choice: the most preferred backend that can deliver, once every backend preferred to it is
+    /// known to be unable. The preferred one if none can.
+    fn choose_first(&mut self) {
+        match self.first_choice() {
+            FirstChoice::Wait(until) => {
+                // ADR-0008: The first choice waits for evidence.
+                let reason = if self.is_withdrawing() { HoldReason::Withdrawn } else { HoldReason::AwaitingEvidence };
+                self.hold(Hold { reason, until });
+            }
+            FirstChoice::Nobody => {
+                let reason = if self.is_withdrawing() { HoldReason::Withdrawn } else { HoldReason::NoneHealthy };
+                self.hold(Hold::open(reason));
+            }
+            FirstChoice::Members(members) => {
+                if !self.is_any_eligible(&members) {
+                    self.hold(Hold::open(HoldReason::NoneHealthy));
+                }
+                self.members = members;
+                self.memory.since = self.now();
+            }
+        }
+    }
+
+    /// Chooses as if no mail had gone anywhere before.
+    pub(super) fn first_choice(&self) -> FirstChoice {
+        let ranked = self.ranked.iter().copied();
+        let in_service: Vec<&Candidate> =
+            ranked.filter(|candidate| candidate.eligibility == Eligibility::InService).collect();
+        first_of(&in_service, self.situation.strategy, self.now())
+    }
+
+    /// Returns the members of a choice among the backends that are known to be alive.
+    fn able_members(&self) -> Vec<Arc<str>> {
+        let is_sound = self.ranked.iter().any(|candidate| candidate.is_sound());
+        let able = self.ranked.iter().filter(|one| one.is_sound() || (!is_sound && one.is_eligible()));
+        let able = able.map(|candidate| candidate.name.clone());
+        match self.situation.strategy {
+            Strategy::ActivePassive => able.take(1).collect(),
+            Strategy::ActiveActive => able.collect(),
+        }
     }
 
     pub(super) fn is_any_eligible(&self, members: &[Arc<str>]) -> bool {
@@ -417,8 +445,216 @@ impl<'a> DecisionBuilder<'a> {
     pub(super) fn lead(&self) -> Option<&'a Candidate> {
         self.find(self.members.first()?)
     }
+
+    /// Splits the mail over the members. Returns the percentage that no backend takes.
+    fn place(&mut self) -> u8 {
+        if self.memory.pause.is_some() && !self.is_moved {
+            let Self { memory, ranked, .. } = self;
+            let is_excluded = |name: &str| ranked.iter().any(|one| *one.name == *name && is_excluded(one));
+            memory.shares.retain(|share| !is_excluded(&share.backend));
+            return 100_u8.saturating_sub(memory.shares.iter().map(|share| share.percent).sum());
+        }
+        let known: Vec<_> = self.members.iter().filter_map(|name| self.find(name)).collect();
+        let others = self.ranked.iter().filter(|candidate| !self.is_member(candidate) && candidate.is_eligible());
+        let mut others: Vec<_> = others.copied().collect();
+        others.sort_by_key(|candidate| candidate.health != Health::Healthy);
+        let members: Vec<_> = known.iter().map(|candidate| self.carrier(candidate)).collect();
+        let overflow: Vec<_> = others.iter().map(|candidate| self.carrier(candidate)).collect();
+        if members.is_empty() {
+            // The leading backend was removed from the list, and no other can take over: its share stays.
+            self.memory.shares.retain(|share| self.members.contains(&share.backend));
+            return 0;
+        }
+        let placement = match self.situation.strategy {
+            Strategy::ActivePassive => placement::in_order(&members, &overflow),
+            Strategy::ActiveActive => placement::by_weight(&members, &overflow),
+        };
+        for at in known.iter().chain(&others).filter_map(|candidate| candidate.capacity.until) {
+            self.set_timeout(at);
+        }
+        self.memory.shares = placement.shares;
+        placement.unplaced
+    }
+
+    fn carrier(&self, candidate: &'a Candidate) -> Carrier<'a> {
+        Carrier { candidate, at_most: candidate.capacity.percent.min(self.ramp_limit(&candidate.name)) }
+    }
+
+    /// Returns the largest share that the present step of a return allows, in percent.
+    fn ramp_limit(&self, name: &Arc<str>) -> u8 {
+        let Some(ramp) = self.memory.ramp.as_ref().filter(|ramp| ramp.to.contains(name)) else { return 100 };
+        let step = self.situation.policy.failback.ramp.get(ramp.step);
+        step.map_or(100, |step| step.percent)
+    }
+
+    /// Ends an approval whose recovery is over.
+    fn end_approval(&mut self) {
+        let Self { memory, ranked, members, .. } = self;
+        memory.approved_at.take_if(|at| {
+            let mut returning = ranked.iter().filter(|candidate| !members.contains(&candidate.name));
+            !returning.any(|candidate| candidate.is_sound() && candidate.since <= *at)
+        });
+    }
+
+    fn conclude(mut self) -> Decision {
+        self.end_approval();
+        let unplaced = self.place();
+        self.memory.state = self.state();
+        self.memory.held_by = self.hold.map(|hold| hold.reason);
+        self.memory.held_until = self.hold.and_then(|hold| hold.until);
+        drill::begin_due(&mut self);
+        if let Some(begun) = self.memory.drill.as_mut().filter(|_| self.before.drill.is_none()) {
+            // It was asked for before this decision was made: mail returns to where this decision leads.
+            (begun.shares, begun.since) = (self.memory.shares.clone(), self.memory.since);
+        }
+        let ends = [
+            self.hold.and_then(|hold| hold.until),
+            self.memory.pause.as_ref().and_then(|pause| pause.until),
+            self.memory.switch.as_ref().and_then(|switch| switch.until),
+        ];
+        ends.into_iter().flatten().for_each(|at| self.set_timeout(at));
+        let notices = self.notices();
+        let explanation = explanation::of(&self, unplaced);
+        let is_preferred = self.is_preferred();
+        Decision {
+            memory: self.memory,
+            transition: self.transition,
+            hold: self.hold,
+            is_preferred,
+            unplaced,
+            notices,
+            next_timeout: self.next_timeout,
+            explanation,
+        }
+    }
+
+    fn state(&self) -> State {
+        if self.members.is_empty() {
+            let is_withdrawn = self.hold.is_some_and(|hold| hold.reason == HoldReason::Withdrawn);
+            return if is_withdrawn { State::NoneHealthy } else { State::Unknown };
+        }
+        if self.memory.pause.is_some() {
+            return State::Paused;
+        }
+        let held_by = self.hold.map(|hold| hold.reason);
+        if !self.members.iter().filter_map(|name| self.find(name)).any(|member| self.can_deliver(member))
+            && (held_by == Some(HoldReason::StormBrake) || !self.ranked.iter().any(|one| one.is_eligible()))
+        {
+            return State::NoneHealthy;
+        }
+        let is_stuck = match self.lead() {
+            None => true,
+            Some(lead) => match lead.eligibility {
+                Eligibility::Unusable | Eligibility::Excluded(_) => true,
+                Eligibility::Suspended => held_by == Some(HoldReason::NoneHealthy),
+                Eligibility::InService => false,
+            },
+        };
+        if is_stuck && self.memory.switch.is_none() {
+            return State::Holding;
+        }
+        if self.memory.ramp.is_some() {
+            return State::FailingBack;
+        }
+        if self.is_preferred() { State::Preferred } else { State::FailedOver }
+    }
+
+    fn can_deliver(&self, candidate: &Candidate) -> bool {
+        match candidate.health {
+            Health::Healthy | Health::Degraded => true,
+            // A backend without evidence does not end a NoneHealthy.
+            Health::Unknown => candidate.unseen_failure.is_none() && self.before.state != State::NoneHealthy,
+            Health::Unhealthy => false,
+        }
+    }
+
+    fn is_preferred(&self) -> bool {
+        let Some(first) = self.members.first() else { return false };
+        let mut wanted = self.ranked.iter().filter(|candidate| !is_excluded(candidate));
+        match self.situation.strategy {
+            _ if self.memory.ramp.is_some() => false,
+            Strategy::ActivePassive => wanted.next().is_some_and(|preferred| preferred.name == *first),
+            Strategy::ActiveActive => wanted.all(|candidate| self.is_member(candidate)),
+        }
+    }
+
+    fn notices(&self) -> Vec<Notice> {
+        let (before, after) = (self.before.state, self.memory.state);
+        let is_answered = self.memory.request != self.before.request;
+        let told = [
+            (is_answered, Notice::RequestAnswered),
+            (self.transition.is_some(), Notice::Moved),
+            (before != State::NoneHealthy && after == State::NoneHealthy, Notice::NoneHealthy),
+            (
+                before == State::NoneHealthy
+                    && matches!(after, State::Preferred | State::FailedOver | State::FailingBack),
+                Notice::Recovered,
+            ),
+        ];
+        let told = told.into_iter().filter(|(is_so, _)| *is_so).map(|(_, notice)| notice);
+        told.chain(drill::notices(self.before, &self.memory)).collect()
+    }
+}
+
+/// First choice of a route's backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FirstChoice {
+    /// These, the leading one first.
+    Members(Vec<Arc<str>>),
+    /// Evidence is missing; without an end until some comes.
+    Wait(Option<Timestamp>),
+    /// No backend is in service.
+    Nobody,
+}
+
+/// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else
+/// the one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which
+/// nothing is known is waited for, for a grace.
+fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> FirstChoice {
+    let mut awaited = None;
+    for candidate in in_service {
+        let known_by = candidate.since + holds::FIRST_CHOICE_GRACE;
+        if candidate.health == Health::Unknown && known_by > now {
+            awaited = Some(awaited.map_or(known_by, |earlier: Timestamp| earlier.min(known_by)));
+        }
+        if candidate.is_sound() && strategy == Strategy::ActivePassive {
+            break;
+        }
+    }
+    if awaited.is_some() {
+        return FirstChoice::Wait(awaited);
+    }
+    let is_able: [fn(&Candidate) -> bool; 3] = [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering];
+    for is_able in is_able {
+        let able = in_service.iter().filter(|candidate| is_able(candidate)).map(|candidate| candidate.name.clone());
+        let able: Vec<_> = match strategy {
+            Strategy::ActivePassive => able.take(1).collect(),
+            Strategy::ActiveActive => able.collect(),
+        };
+        if !able.is_empty() {
+            return FirstChoice::Members(able);
+        }
+    }
+    match in_service.first() {
+        None => FirstChoice::Nobody,
+        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => FirstChoice::Wait(None),
+        Some(preferred) => FirstChoice::Members(vec![preferred.name.clone()]),
+    }
 }
 
 pub(super) fn is_excluded(candidate: &Candidate) -> bool {
     matches!(candidate.eligibility, Eligibility::Excluded(_))
 }
+
+#[cfg(test)]
+#[path = "decision_holds_tests.rs"]
+mod holds_tests;
+#[cfg(test)]
+#[path = "decision_pool_tests.rs"]
+mod pool_tests;
+#[cfg(test)]
+#[path = "decision_requests_tests.rs"]
+mod requests_tests;
+#[cfg(test)]
+#[path = "decision_tests.rs"]
+mod tests;

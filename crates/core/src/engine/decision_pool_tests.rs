@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::holds_tests::ramped;
 use super::*;
 use crate::engine::testing::{Fleet, at};
-use crate::engine::{Capacity, RequestAction, Share, State};
+use crate::engine::{Capacity, RequestAction, Share};
 use crate::model::{Budget, FailbackMode, HoldPolicy};
 
 #[test]
