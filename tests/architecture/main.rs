@@ -125,6 +125,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "certificate",
             "proxy",
             "buffer",
+            "at_once",
             "backend",
             "driver",
             "server",

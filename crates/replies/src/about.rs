@@ -104,6 +104,7 @@ impl About {
 
     /// True if only a reply to AUTH, or within a mail transaction, can have this subject: before that no sender is
     /// named.
+    // ADR-0198: Whom a refusal names counts for more than where it is said.
     pub(crate) fn needs_a_sender(self) -> bool {
         self == Self::Identity
     }
