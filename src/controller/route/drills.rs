@@ -69,7 +69,7 @@ impl RouteEntry {
     /// Notes the drill that a decision leaves under way.
     pub(super) fn note_drill(&mut self, memory: &Memory) {
         // A move may follow from any answer of the standby, and the end of a drill in shadow from any round of it.
-        self.awaits_confirmation |= memory.drill.as_ref().is_some_and(|drill| drill.transition.is_none());
+        self.awaits_answer |= memory.drill.as_ref().is_some_and(|drill| drill.transition.is_none());
         self.drill.clone_from(&memory.drill);
     }
 }

@@ -27,7 +27,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
 use mail_failover_contract::document::OperatorEndpoint;
 use mail_failover_core::engine::{
-    Candidate, Decision, Drill, DrillInputs, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
+    Candidate, Decision, Drill, DrillInputs, Eligibility, Memory, RequestAction, Situation, decide,
 };
 use mail_failover_core::model::{
     Backend, BackendDeliveries, ClockDrift, DnsOutput, FailbackMode, Member, ObjectKey, Objectives, Policy,
@@ -76,7 +76,7 @@ pub(super) struct RouteEntry {
     /// Mail that has waited for long beside an agent; `None` until an agent has reported.
     kept: Option<LongKept>,
     /// True while any answer of a standby, even one that changes no verdict, may let the route move.
-    pub(super) awaits_confirmation: bool,
+    pub(super) awaits_answer: bool,
     refused: BTreeMap<OutputKey, RefusedOutput>,
     published: BTreeSet<String>,
     last_reported: LastReported,
@@ -491,7 +491,7 @@ impl RouteEntry {
             },
             &persisted,
         );
-        self.awaits_confirmation = decision.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        self.awaits_answer = decision.memory.awaits_answer();
         self.note_drill(&decision.memory);
         let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
         Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }

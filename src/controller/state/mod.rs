@@ -590,7 +590,7 @@ impl ControllerState {
             return;
         }
         for user in self.references.users(&Reference::Backend(key.clone())) {
-            if self.routes.get(&user.key).is_some_and(|route| route.awaits_confirmation) {
+            if self.routes.get(&user.key).is_some_and(|route| route.awaits_answer) {
                 self.queue.add(user.clone());
             }
         }

@@ -27,6 +27,12 @@ pub struct Candidate {
     pub confirmed_at: Option<Timestamp>,
     /// Backends that a believed peer has seen answer since it saw this one begin to fail.
     pub confirmed_standbys: Vec<Arc<str>>,
+    /// Time since which every probe has answered, if the backend is Unhealthy and has answered all of them for a minute.
+    pub answered_at: Option<Timestamp>,
+    /// True if it is Unhealthy, has answered since, and has not failed anew for as long as it takes to fail.
+    pub is_recovering: bool,
+    /// True if it is Unknown because as many observers see it fail as do not.
+    pub is_disputed: bool,
     /// Failure that was last seen of it, if nobody can look now; `None` unless Unknown.
     pub unseen_failure: Option<UnseenFailure>,
     /// True if the backend has asked for less mail.
@@ -124,6 +130,10 @@ impl Candidate {
             first_evidence_at: verdict.and_then(|verdict| verdict.first_evidence_at),
             confirmed_at: verdict.and_then(|verdict| verdict.confirmed_at),
             confirmed_standbys: verdict.map_or_else(Vec::new, |verdict| verdict.confirmed_standbys.clone()),
+            answered_at: verdict.and_then(|verdict| verdict.answered_at),
+            is_disputed: verdict
+                .is_some_and(|verdict| verdict.health == Health::Unknown && verdict.observers.voters > 0),
+            is_recovering: verdict.is_some_and(|verdict| verdict.is_recovering),
             unseen_failure: verdict
                 .filter(|verdict| verdict.health == Health::Unknown)
                 .and_then(|verdict| verdict.unseen_failure),
@@ -170,10 +180,20 @@ impl Candidate {
         self.is_unknown() && self.confirmed_at.is_some()
     }
 
-    /// Returns true if mail cannot leave by the backend, as far as is known: it fails, or failed when somebody could
-    /// look last.
-    pub fn is_dead(&self) -> bool {
+    /// Returns true if the backend has not recovered yet, but has answered every probe for a minute, and is in service.
+    pub(super) fn is_answering_again(&self) -> bool {
+        self.eligibility == Eligibility::InService && self.health == Health::Unhealthy && self.answered_at.is_some()
+    }
+
+    /// Returns true if the backend fails by its verdict, or failed when somebody could look last.
+    pub(super) fn is_failing(&self) -> bool {
         self.health == Health::Unhealthy || self.unseen_failure.is_some()
+    }
+
+    /// Returns true if mail cannot leave by the backend, as far as is known: it fails, and does not answer every probe
+    /// again.
+    pub fn is_dead(&self) -> bool {
+        self.is_failing() && !self.is_answering_again()
     }
 
     /// Returns true if mail may move to the backend without need: in service and Healthy.

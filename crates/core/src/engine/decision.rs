@@ -564,7 +564,7 @@ impl<'a> DecisionBuilder<'a> {
             Health::Healthy | Health::Degraded => true,
             // A backend without evidence does not end a NoneHealthy.
             Health::Unknown => candidate.unseen_failure.is_none() && self.before.state != State::NoneHealthy,
-            Health::Unhealthy => false,
+            Health::Unhealthy => candidate.is_answering_again(),
         }
     }
 
@@ -608,8 +608,8 @@ pub(super) enum FirstChoice {
 }
 
 /// Chooses the first backends of a route: the most preferred that is sound, or with `ActiveActive` all that are; else
-/// the one that is alive; else one that answers some probe; the preferred one if all are dead. A backend of which
-/// nothing is known is waited for, for a grace.
+/// the one that is alive; else one that answers some probe; else one that answers every probe again; the preferred one
+/// if all are dead. A backend of which nothing is known is waited for, for a grace.
 fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> FirstChoice {
     let mut awaited = None;
     for candidate in in_service {
@@ -624,7 +624,8 @@ fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> Fi
     if awaited.is_some() {
         return FirstChoice::Wait(awaited);
     }
-    let is_able: [fn(&Candidate) -> bool; 3] = [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering];
+    let is_able: [fn(&Candidate) -> bool; 4] =
+        [Candidate::is_sound, Candidate::is_eligible, Candidate::is_answering, Candidate::is_answering_again];
     for is_able in is_able {
         let able = in_service.iter().filter(|candidate| is_able(candidate)).map(|candidate| candidate.name.clone());
         let able: Vec<_> = match strategy {
@@ -637,7 +638,11 @@ fn first_of(in_service: &[&Candidate], strategy: Strategy, now: Timestamp) -> Fi
     }
     match in_service.first() {
         None => FirstChoice::Nobody,
-        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => FirstChoice::Wait(None),
+        Some(_) if in_service.iter().any(|candidate| candidate.health == Health::Unknown) => {
+            // Mail that has nowhere to go is no better off than with a backend that half of the replicas reach.
+            let disputed = in_service.iter().find(|candidate| candidate.is_disputed);
+            disputed.map_or(FirstChoice::Wait(None), |disputed| FirstChoice::Members(vec![disputed.name.clone()]))
+        }
         Some(preferred) => FirstChoice::Members(vec![preferred.name.clone()]),
     }
 }
@@ -649,6 +654,9 @@ pub(super) fn is_excluded(candidate: &Candidate) -> bool {
 #[cfg(test)]
 #[path = "decision_holds_tests.rs"]
 mod holds_tests;
+#[cfg(test)]
+#[path = "last_resort_tests.rs"]
+mod last_resort_tests;
 #[cfg(test)]
 #[path = "decision_pool_tests.rs"]
 mod pool_tests;

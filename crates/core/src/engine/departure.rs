@@ -19,6 +19,8 @@ pub(super) struct Departure {
     first_evidence_at: Option<Timestamp>,
     /// True if the backend is Unhealthy.
     is_dead: bool,
+    /// True if it has answered since, and has not failed anew for as long as it takes to fail.
+    is_recovering: bool,
     /// Start of the failure by our own clock, if the backend is dead.
     failing_since: Timestamp,
     /// Standbys that a believed peer has seen answer since it saw the failure begin.
@@ -51,7 +53,7 @@ impl Departure {
 
 impl<'a> DecisionBuilder<'a> {
     /// Members that must not keep the mail.
-    // Unknown is not Unhealthy; slowness forces nothing.
+    // Unknown is not Unhealthy; slowness forces nothing. What answers every probe again is left for a better one only.
     pub(super) fn departures(&self) -> Vec<Departure> {
         self.members.iter().filter_map(|member| self.departure(member)).collect()
     }
@@ -63,6 +65,13 @@ impl<'a> DecisionBuilder<'a> {
             Some(candidate) => match (candidate.eligibility, candidate.health) {
                 (Eligibility::Excluded(_), _) => TransitionReason::Excluded,
                 (Eligibility::Suspended, _) => TransitionReason::Suspended,
+                (Eligibility::InService, Health::Unhealthy)
+                    if candidate.is_answering_again()
+                        && !self.situation.is_storm
+                        && !self.is_any_able_but(candidate) =>
+                {
+                    return None;
+                }
                 // One whose object is gone is probed on as long as this process knows it.
                 (Eligibility::InService | Eligibility::Unusable, Health::Unhealthy) => {
                     TransitionReason::Failed(candidate.class)
@@ -77,12 +86,13 @@ impl<'a> DecisionBuilder<'a> {
             },
         };
         let failed = candidate.filter(|_| matches!(reason, TransitionReason::Failed(_)));
-        let dead = candidate.filter(|candidate| candidate.is_dead());
+        let dead = candidate.filter(|candidate| candidate.is_failing());
         Some(Departure {
             member: member.clone(),
             reason,
             first_evidence_at: failed.and_then(|failed| failed.first_evidence_at.or(failed.first_failure_at)),
             is_dead: dead.is_some(),
+            is_recovering: dead.is_some_and(|dead| dead.is_recovering || dead.is_answering_again()),
             failing_since: dead.map_or(self.now(), failing_since),
             confirmed: dead.map_or_else(Vec::new, |dead| dead.confirmed_standbys.clone()),
         })
@@ -92,12 +102,17 @@ impl<'a> DecisionBuilder<'a> {
     // ADR-0104: A failure ends by a fresh answer, and not because nobody can look.
     fn unseen(&self, candidate: &Candidate) -> Option<TransitionReason> {
         let failure = candidate.unseen_failure?;
-        let is_any_able = self.ranked.iter().any(|other| other.is_eligible());
-        is_any_able.then_some(TransitionReason::Failed(failure.class))
+        self.is_any_able_but(candidate).then_some(TransitionReason::Failed(failure.class))
+    }
+
+    fn is_any_able_but(&self, candidate: &Candidate) -> bool {
+        self.ranked.iter().any(|other| other.name != candidate.name && other.is_eligible())
     }
 
     /// Returns the last resort before mail stays on the dead: backends of which one probe cannot be made, and another
-    /// one has been answered since the dead failed.
+    /// one has been answered since the dead failed. Without any, those that have not recovered yet, but have answered
+    /// every probe since the dead failed.
+    // ADR-0205: What answers every probe again is the last resort.
     fn last_resort(&self, departures: &[Departure]) -> Vec<&'a Candidate> {
         let dead: Vec<_> = departures.iter().filter(|departure| departure.is_dead).collect();
         let mut unknown = self.ranked.clone();
@@ -105,6 +120,11 @@ impl<'a> DecisionBuilder<'a> {
             let is_answering = !dead.is_empty() || candidate.is_answering();
             candidate.is_unknown() && is_answering && dead.iter().all(|dead| dead.is_confirmed_by(candidate))
         });
+        if unknown.is_empty() {
+            let mut answering = self.ranked.clone();
+            answering.retain(|candidate| candidate.is_answering_again() && is_last_resort_of(candidate, departures));
+            return answering;
+        }
         unknown
     }
 
@@ -215,7 +235,12 @@ impl<'a> DecisionBuilder<'a> {
             return None;
         }
         let settling = policy.hold.minimum_stay.min(MAX_STORM_SETTLING);
-        let settles_at = match targets.iter().map(|target| target.since).min() {
+        // What answers again has done so for as long.
+        let recovered = targets.iter().filter(|target| target.health != Health::Unhealthy);
+        if recovered.clone().next().is_none() && !targets.is_empty() {
+            return None;
+        }
+        let settles_at = match recovered.map(|target| target.since).min() {
             Some(first_recovery) => first_recovery + settling,
             // A backend of another route was first: those of this one follow.
             None => self.before.held_until.unwrap_or(self.now() + settling),
@@ -230,6 +255,10 @@ impl<'a> DecisionBuilder<'a> {
         // better than mail that waits. Mail that its backend must not carry is taken away in any
         // case.
         if self.lead().is_some_and(|lead| lead.health != Health::Unhealthy || is_excluded(lead)) {
+            return none_healthy;
+        }
+        // A backend that recovers is no worse than a preferred one that does not, and one failure does not end that.
+        if self.lead().is_some_and(|lead| lead.eligibility == Eligibility::InService && lead.is_recovering) {
             return none_healthy;
         }
         let preferred = self.ranked.iter().find(|candidate| candidate.eligibility == Eligibility::InService).copied();
@@ -290,6 +319,16 @@ impl<'a> DecisionBuilder<'a> {
         }
         true
     }
+}
+
+/// Returns true if mail may leave the dead for a backend that has not recovered either, but answers every probe: it has
+/// answered since each of them failed, and none of them recovers.
+// Two backends that recover must not take the mail from each other.
+fn is_last_resort_of(candidate: &Candidate, departures: &[Departure]) -> bool {
+    departures.iter().all(|departure| {
+        let is_since = candidate.answered_at.is_some_and(|at| at >= departure.failing_since);
+        departure.member != candidate.name && (!departure.is_dead || (!departure.is_recovering && is_since))
+    })
 }
 
 /// Returns the start of the failure of a backend that is dead, by our own clock.

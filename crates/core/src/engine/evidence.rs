@@ -442,7 +442,8 @@ impl JudgedEvidence {
         let own = Verdict::of(&self.probes, shared.deliveries, now)?;
         let ours = OwnVote { verdict: own.as_reported(), answered_at: answered_at(&self.probes, now), counted_at: now };
         let turned_at = turned_at(&ours.verdict, now);
-        Some(self.votes.merged(own, &ours, shared.suspicion, turned_at))
+        let merged = self.votes.merged(own, &ours, shared.suspicion, turned_at);
+        Some(merged.with_answers(&self.probes, shared.deliveries, now))
     }
 }
 

@@ -95,6 +95,37 @@ fn record(evidence: &mut Evidence, observer: &str, health: Health, since: u64, n
 }
 
 #[test]
+fn what_fails_answers_again_once_every_probe_has_answered_for_a_minute() {
+    const SLOW_TO_TRUST: Thresholds = Thresholds { recovery: 1000, ..TWO_THREE };
+    let probes = ["a", "b"].map(|name| probe(name, Duration::from_secs(10)));
+    let mut evidence = Evidence::default();
+    evidence.track(&[SLOW_TO_TRUST].into(), &probes, at(0));
+    let answered_at = |evidence: &Evidence, second: u64| {
+        let verdict = evidence.verdict(SLOW_TO_TRUST, at(second)).unwrap();
+        assert_eq!(verdict.health, Health::Unhealthy);
+        (verdict.answered_at, verdict.is_recovering)
+    };
+    feed(&mut evidence, "a", 1, "+");
+    feed(&mut evidence, "b", 2, "--");
+    assert_eq!(answered_at(&evidence, 4), (None, false));
+    feed(&mut evidence, "b", 10, "+");
+    for second in [20, 30, 40, 50, 60] {
+        feed(&mut evidence, "a", second, "+");
+        feed(&mut evidence, "b", second, "+");
+    }
+    assert_eq!(answered_at(&evidence, 61), (None, true), "not for a minute");
+    feed(&mut evidence, "b", 70, "+");
+    assert_eq!(answered_at(&evidence, 71), (None, true), "the other one has not answered for so long");
+    feed(&mut evidence, "a", 71, "+");
+    assert_eq!(answered_at(&evidence, 72), (Some(at(69)), true));
+    // The first failure ends it, and the backend is down again when it has failed for as long as it takes.
+    feed(&mut evidence, "b", 73, "-");
+    assert_eq!(answered_at(&evidence, 74), (None, true));
+    feed(&mut evidence, "b", 75, "-");
+    assert_eq!(answered_at(&evidence, 76), (None, false));
+}
+
+#[test]
 fn the_probe_that_tells_most_speaks_for_the_backend() {
     let mut evidence = tracked(&["a", "b"]);
     feed(&mut evidence, "a", 1, "+");

@@ -65,6 +65,7 @@ struct Turn {
     marks: Vec<usize>,
     capacities: Vec<u8>,
     has_answered: Vec<bool>,
+    answers_again: Vec<bool>,
     confirmed: Vec<Vec<usize>>,
     is_storm: bool,
     action: Option<RequestAction>,
@@ -76,11 +77,12 @@ prop_compose! {
         marks in prop::collection::vec(0..MARKS.len(), 4),
         capacities in prop::collection::vec(prop_oneof![3 => Just(100_u8), 1 => 1_u8..100], 4),
         has_answered in prop::collection::vec(prop::bool::weighted(0.8), 4),
+        answers_again in prop::collection::vec(prop::bool::weighted(0.3), 4),
         confirmed in prop::collection::vec(prop::collection::vec(0_usize..4, 0..2), 4),
         is_storm in prop::bool::weighted(0.1),
         action in prop::option::weighted(0.15, any_action()),
     ) -> Turn {
-        Turn { wait, marks, capacities, has_answered, confirmed, is_storm, action }
+        Turn { wait, marks, capacities, has_answered, answers_again, confirmed, is_storm, action }
     }
 }
 
@@ -103,6 +105,9 @@ fn apply(fleet: &mut Fleet, turn: &Turn, now: Timestamp, id: usize) {
         candidate.capacity = Capacity { percent: turn.capacities[at], until: None };
         candidate.first_failure_at = (candidate.health == Health::Unhealthy).then_some(candidate.since);
         candidate.confirmed_at = turn.has_answered[at].then_some(now);
+        let is_failing = candidate.health == Health::Unhealthy;
+        candidate.is_recovering = is_failing && turn.answers_again[at];
+        candidate.answered_at = candidate.confirmed_at.filter(|_| candidate.is_recovering);
         candidate.confirmed_standbys =
             turn.confirmed[at].iter().map(|name| ["a", "b", "c", "d"][*name].into()).collect();
     }

@@ -107,8 +107,10 @@ pub struct Judgement {
     stale_after: u64,
     /// Milliseconds that failures in a row must span.
     must_last: u32,
-    /// True if the latest failure was at the log-in or later.
+    /// True if the latest failure was at the log-in or later, or if nobody knows any more where it was.
     failed_at_login: bool,
+    /// True if it is Unhealthy, has succeeded since, and has not failed anew for as long as it takes to fail.
+    is_recovering: bool,
     /// True if decisions need not wait for this probe's first result.
     may_wait: bool,
     /// Start and reason of the time in which the probe cannot be made as it is asked for.
@@ -160,7 +162,8 @@ impl Judgement {
             alive_at: since,
             stale_after: NEVER,
             must_last: 0,
-            failed_at_login: false,
+            failed_at_login: health == Health::Unhealthy,
+            is_recovering: false,
             may_wait: false,
             blocked: None,
             window: None,
@@ -271,6 +274,16 @@ impl Judgement {
         self.sequence > 0
     }
 
+    /// Returns true if it is Unhealthy, has succeeded since, and has not failed anew for as long as it takes to fail.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.is_recovering
+    }
+
+    /// Returns the start of the present run of successes; `None` if the latest result that counts is none.
+    pub(super) fn succeeding_since(&self) -> Option<Timestamp> {
+        (self.failures == 0 && self.successes > 0).then_some(self.run_began_at)
+    }
+
     /// Failures in a row so far.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -360,7 +373,8 @@ impl Judgement {
     // A recovery takes what the interval brings: otherwise looks of others would shorten it.
     fn answer(&mut self, observation: Observation<'_>) -> News {
         // What fails at the log-in is acquitted there only.
-        if self.failures > 0 && self.failed_at_login && observation.is_before_login {
+        let is_accused = self.failures > 0 || self.health == Health::Unhealthy;
+        if is_accused && self.failed_at_login && observation.is_before_login {
             return News::Nothing;
         }
         self.confirmed_at = Some(observation.started_at);
@@ -410,9 +424,11 @@ impl Judgement {
                 self.slowness.iter_mut().for_each(|slowness| slowness.clear());
                 true
             }
-            (Health::Healthy, Some(false) | None) | (Health::Degraded, Some(true) | None) | (Health::Unhealthy, _) => {
+            (Health::Unhealthy, _) => {
+                self.is_recovering = true;
                 false
             }
+            (Health::Healthy, Some(false) | None) | (Health::Degraded, Some(true) | None) => false,
         };
         if turned || was_throttled != self.is_throttled() { News::Turned } else { News::Answered }
     }
@@ -452,12 +468,22 @@ impl Judgement {
                 self.first_failure_at = Some(self.run_began_at);
                 News::Turned
             }
-            Health::Unhealthy if self.class != observation.class && self.same_class >= thresholds.failure => {
-                self.class = observation.class;
-                self.message = observation.message.into();
-                News::Turned
+            Health::Unhealthy => {
+                let is_run = self.failures >= thresholds.failure && has_lasted;
+                let is_relapse = self.is_recovering && (is_run || thresholds.immediate.contains(observation.class));
+                if is_relapse {
+                    // What has answered since the failure before says nothing about this one.
+                    self.first_failure_at = Some(self.run_began_at);
+                    self.is_recovering = false;
+                }
+                let is_new_cause = self.class != observation.class && self.same_class >= thresholds.failure;
+                if is_new_cause {
+                    self.class = observation.class;
+                    self.message = observation.message.into();
+                }
+                // Decisions ask if it answers.
+                if is_relapse || is_new_cause || was_confirmed { News::Turned } else { quiet }
             }
-            Health::Unhealthy => quiet,
         }
     }
 
@@ -504,6 +530,7 @@ impl Judgement {
         self.class = class;
         self.message = message;
         self.first_failure_at = None;
+        self.is_recovering = false;
     }
 }
 

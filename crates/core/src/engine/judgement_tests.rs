@@ -331,6 +331,40 @@ fn a_restored_failure_has_lasted_since_its_verdict_at_the_latest() {
 }
 
 #[test]
+fn a_failure_after_answers_begins_anew_once_it_has_lasted() {
+    let mut judgement = judge(&[EvidenceClass::NoAnswer; 3]);
+    assert_eq!((judgement.first_failure_at, judgement.succeeding_since()), (Some(at(1)), None));
+    judgement.observe(&THREE_TWO, observation(4, EvidenceClass::Ok));
+    assert!(judgement.is_recovering());
+    assert_eq!(judgement.succeeding_since(), Some(at(4)));
+    assert_eq!(judgement.observe(&THREE_TWO, observation(5, EvidenceClass::NoAnswer)), News::Turned, "it answered");
+    judgement.observe(&THREE_TWO, observation(6, EvidenceClass::NoAnswer));
+    assert!(judgement.is_recovering(), "fewer failures than it takes to fail");
+    assert_eq!(judgement.first_failure_at, Some(at(1)));
+    assert_eq!(judgement.observe(&THREE_TWO, observation(7, EvidenceClass::NoAnswer)), News::Turned);
+    assert!(!judgement.is_recovering());
+    assert_eq!((judgement.since, judgement.first_failure_at), (at(3), Some(at(5))));
+}
+
+#[test]
+fn a_look_that_goes_less_deep_acquits_nothing_that_failed_at_the_login() {
+    let look = |sequence| Observation {
+        is_extra: true,
+        is_before_login: true,
+        ..observation(sequence, EvidenceClass::Ok)
+    };
+    let mut judgement = judge(&[EvidenceClass::AuthenticationRefused; 3]);
+    assert_eq!(judgement.observe(&THREE_TWO, look(4)), News::Nothing);
+    judgement.observe(&THREE_TWO, observation(5, EvidenceClass::Ok));
+    assert_eq!(judgement.observe(&THREE_TWO, look(6)), News::Nothing, "it has not recovered yet");
+    assert_eq!(judgement.confirmed_at, Some(at(5)));
+    // After a restart nobody knows where it failed.
+    let mut restored = Judgement::restored(Health::Unhealthy, at(0), EvidenceClass::Temporary, "");
+    restored.observe(&THREE_TWO, look(1));
+    assert_eq!(restored.confirmed_at, None);
+}
+
+#[test]
 fn a_judgement_takes_bounded_memory() {
     assert!(size_of::<Judgement>() <= 192, "{}", size_of::<Judgement>());
     // Only under thresholds that ask for them; the message is at most as long as an outcome's.

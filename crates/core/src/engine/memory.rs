@@ -69,6 +69,14 @@ impl Memory {
         self.shares.first().map(|share| &share.backend)
     }
 
+    /// Returns true if a further answer of a backend may move the mail, although it turns no verdict.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(
+            self.held_by,
+            Some(HoldReason::AwaitingConfirmation | HoldReason::NoneHealthy | HoldReason::StormBrake)
+        )
+    }
+
     /// Returns the latest transition.
     pub fn last_transition(&self) -> Option<&Transition> {
         self.history.first()

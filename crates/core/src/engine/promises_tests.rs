@@ -65,7 +65,9 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
     if is_dead {
         let (from, to) = (find(fleet, &transition.from), find(fleet, &transition.to));
         let is_seen_by_peer = to.health == Health::Unknown && from.confirmed_standbys.contains(&to.name);
-        prop_assert!(!fleet.is_storm || to.is_answering() || is_seen_by_peer, "in a storm");
+        let is_answering = to.is_answering() || to.answered_at.is_some();
+        prop_assert!(!fleet.is_storm || is_answering || is_seen_by_peer, "in a storm");
+        prop_assert!(to.health != Health::Unhealthy || (to.answered_at.is_some() && !from.is_recovering), "to the dead");
         prop_assert_eq!(from.health, Health::Unhealthy);
     }
     let limit = usize::from(policy.hold.budget.switches);

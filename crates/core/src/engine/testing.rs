@@ -100,6 +100,9 @@ impl Fleet {
                 first_evidence_at: None,
                 confirmed_at: None,
                 confirmed_standbys: vec![],
+                answered_at: None,
+                is_recovering: false,
+                is_disputed: false,
                 unseen_failure: None,
                 is_throttled: false,
                 failures: 0,
@@ -222,4 +225,7 @@ pub fn mark_candidate(candidate: &mut Candidate, mark: &str, now: Timestamp) {
         Health::Unhealthy | Health::Unknown => None,
     };
     candidate.confirmed_standbys = vec![];
+    candidate.answered_at = None;
+    candidate.is_recovering = false;
+    candidate.is_disputed = false;
 }

@@ -1,8 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Agreement, DELIVERIES, Health, Judgement, ObserverVerdict};
 use crate::model::{EvidenceClass, Timestamp};
+
+/// Time for which a backend that is Unhealthy must have answered every probe to carry mail that nobody else can.
+// As long as a backend in use may recover after a storm: what has failed with it may return a moment later.
+const ANSWERING_AGAIN: Duration = Duration::from_mins(1);
 
 /// Verdict about a backend, over all its probes and all its observers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +30,13 @@ pub struct Verdict {
     /// of its probes'. `None` if the newest conclusive observation of each of them is a failure.
     // Confirmation asks if our network leads there, and any probe's answer tells that.
     pub confirmed_at: Option<Timestamp>,
+    /// Time since which every probe of a backend that is Unhealthy has answered, if it has answered all of them for a
+    /// minute, as this process sees it. `None` if real mail condemns it, and unless Unhealthy.
+    // ADR-0205: What answers every probe again is the last resort.
+    pub answered_at: Option<Timestamp>,
+    /// True if it is Unhealthy, its probes have succeeded since, and none has failed anew for as long as it takes to
+    /// fail.
+    pub is_recovering: bool,
     /// Failure that was last seen of it, if nobody can look now; `None` unless Unknown.
     pub unseen_failure: Option<UnseenFailure>,
     /// Backends that a believed peer has seen answer since it saw this one begin to fail; sorted. Empty unless
@@ -63,12 +75,29 @@ impl Verdict {
             first_failure_at: decisive.first_failure_at(),
             first_evidence_at: decisive.first_failure_at(),
             confirmed_at: confirmed_at(probes),
+            answered_at: None,
+            is_recovering: false,
             unseen_failure: decisive.unseen_failure(),
             confirmed_standbys: vec![],
             is_throttled: probes.values().any(Judgement::is_throttled),
             failures: decisive.judgement.failures(),
             observers: Agreement::of_one(decisive.health),
         })
+    }
+
+    /// Returns the verdict of all observers with what this process knows of its answers, if it is one of failure.
+    #[must_use]
+    pub(super) fn with_answers(
+        self,
+        probes: &BTreeMap<Arc<str>, Judgement>,
+        deliveries: Option<&Judgement>,
+        now: Timestamp,
+    ) -> Self {
+        if self.health != Health::Unhealthy {
+            return self;
+        }
+        let answered_at = answered_again_at(probes, deliveries, now);
+        Self { answered_at, is_recovering: is_recovering(probes, deliveries), ..self }
     }
 
     pub(super) fn as_reported(&self) -> ObserverVerdict {
@@ -95,6 +124,37 @@ pub(super) fn answered_at(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp
         earliest = Some(earliest.map_or(answered_at, |earlier: Timestamp| earlier.min(answered_at)));
     }
     earliest
+}
+
+/// Returns the time since which every probe that has a verdict has answered, if all of them have done so for a minute,
+/// and real mail does not condemn the backend.
+pub(super) fn answered_again_at(
+    probes: &BTreeMap<Arc<str>, Judgement>,
+    deliveries: Option<&Judgement>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if deliveries.is_some_and(|judgement| judgement.health == Health::Unhealthy) {
+        return None;
+    }
+    let mut began_at = None;
+    for (name, judgement) in probes {
+        let result = ProbeResult::by(name, judgement, now);
+        if result.abstains() {
+            continue;
+        }
+        if result.health == Health::Unknown {
+            return None;
+        }
+        began_at = began_at.max(Some(judgement.succeeding_since()?));
+    }
+    let answered_at = answered_at(probes, now)?;
+    (answered_at >= began_at? + ANSWERING_AGAIN).then_some(answered_at)
+}
+
+/// Returns true if probes are Unhealthy, and each of these is recovering.
+fn is_recovering(probes: &BTreeMap<Arc<str>, Judgement>, deliveries: Option<&Judgement>) -> bool {
+    let mut failing = probes.values().chain(deliveries).filter(|judgement| judgement.health == Health::Unhealthy);
+    failing.clone().next().is_some() && failing.all(Judgement::is_recovering)
 }
 
 impl ObserverVerdict {

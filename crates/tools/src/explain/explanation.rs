@@ -363,6 +363,8 @@ fn verdict(
         // Whether a standby has answered since the failure began stands in the status as a hold, or not at all.
         confirmed_at: Some(at).filter(|_| can_deliver && hold != Some(HoldReason::AwaitingConfirmation)),
         confirmed_standbys: vec![],
+        answered_at: None,
+        is_recovering: false,
         unseen_failure: None,
         is_throttled: judgement.class == EvidenceClass::Throttled,
         failures: 0,
@@ -382,6 +384,8 @@ fn unseen(backend: &SendingBackendStatus, at: Timestamp) -> Option<Verdict> {
         first_evidence_at: None,
         confirmed_at: None,
         confirmed_standbys: vec![],
+        answered_at: None,
+        is_recovering: false,
         unseen_failure,
         is_throttled: false,
         failures: 0,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_core::engine::{
-    Candidate, Evidence, FailureDomains, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Situation,
+    Candidate, Evidence, FailureDomains, Health, Memory, News, Observer, ObserverVerdict, Situation,
     Transition, decide,
 };
 use mail_failover_core::model::{
@@ -125,7 +125,7 @@ impl Ours {
     }
 
     fn awaits_confirmation(&self) -> bool {
-        self.memory.held_by == Some(HoldReason::AwaitingConfirmation)
+        self.memory.awaits_answer()
     }
 
     /// Whether an observer that sees a backend fail has seen the other one answer since.

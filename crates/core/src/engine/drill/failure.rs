@@ -78,6 +78,8 @@ impl SimulatedFailure {
         candidate.first_failure_at = Some(started_at);
         candidate.first_evidence_at = Some(started_at);
         candidate.confirmed_at = None;
+        candidate.answered_at = None;
+        candidate.is_recovering = false;
         candidate.failures = self.failures;
     }
 }

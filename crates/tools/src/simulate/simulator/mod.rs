@@ -9,7 +9,7 @@ use super::fleet::SimulatedFleet;
 use super::queue::Queue;
 use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
-    self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
+    self, Candidate, Decision, Evidence, Health, Memory, News, Observer, ObserverVerdict, Request,
     RequestAction, Situation, ThresholdsOfNamespace, Verdict,
 };
 use mail_failover_core::model::{
@@ -330,7 +330,7 @@ impl<S: EvidenceSource> Simulator<S> {
             News::Answered => {
                 for at in 0..self.fleet.backends[backend].routes.len() {
                     let route = self.fleet.backends[backend].routes[at];
-                    if self.routes[route].memory.held_by == Some(HoldReason::AwaitingConfirmation) {
+                    if self.routes[route].memory.awaits_answer() {
                         self.touch(route);
                     }
                 }
