@@ -292,6 +292,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
             depth: default_depth,
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
+            sharers: 1,
         }]);
     };
     let mut names = BTreeSet::new();
@@ -335,6 +336,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
                 depth,
                 envelope: envelope(depth, smtp)?,
                 vantage,
+                sharers: 1,
             })
         })
         .collect()

@@ -194,6 +194,7 @@ fn peer_verdict(now: Timestamp) -> ObserverVerdict {
         class: EvidenceClass::Ok,
         first_failure_at: None,
         confirms: [].into(),
+        runs: [].into(),
         message: Arc::default(),
     }
 }
@@ -212,6 +213,7 @@ fn backend() -> Backend {
             depth: Depth::StartTls,
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
+            sharers: 1,
         }],
         location: Location::default(),
         limits: Limits::default(),

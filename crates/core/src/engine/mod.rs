@@ -33,6 +33,7 @@ mod placement;
 #[cfg(test)]
 mod promises_tests;
 mod requests;
+mod shared_rounds;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;
@@ -61,4 +62,5 @@ pub use objectives::{
     assess,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
+pub use shared_rounds::SharedRun;
 pub use verdict::{UnseenFailure, Verdict};

@@ -48,6 +48,7 @@ impl Backend {
             for probe in &mut self.probes {
                 if probe.depth.is_counted() && probe.vantage == Vantage::Operator {
                     probe.interval = probe.interval.saturating_mul(replicas);
+                    probe.sharers = replicas;
                 }
             }
         }
@@ -228,6 +229,8 @@ pub struct Probe {
     pub envelope: Envelope,
     /// Place that the probe is made from.
     pub vantage: Vantage,
+    /// Number of replicas that take turns at it; 1 if each of them makes every round.
+    pub sharers: u32,
 }
 
 /// Place that a probe is made from.
