@@ -197,9 +197,10 @@ fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
     let confirms = prop::collection::vec("[a-z]{1,8}".prop_map(Arc::from), 0..3);
-    let run = ("[a-z]{1,8}", any::<bool>(), 1..100_u32, any::<bool>()).prop_map(
-        |(probe, is_failing, count, contradicts)| SharedRun { probe: probe.into(), is_failing, count, contradicts },
-    );
+    let run =
+        ("[a-z]{1,8}", any::<bool>(), 1..100_u32, any::<bool>()).prop_map(|(probe, is_failing, count, contradicts)| {
+            SharedRun { probe: probe.into(), is_failing, count, contradicts }
+        });
     let runs = prop::collection::vec(run, 0..3);
     (health, time.clone(), class, prop::option::of(time), confirms, runs, "[a-z :é]{0,20}").prop_map(
         |(health, since, class, first_failure_at, confirms, runs, message)| ObserverVerdict {

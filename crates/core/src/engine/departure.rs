@@ -67,7 +67,7 @@ impl<'a> DecisionBuilder<'a> {
                 (Eligibility::Suspended, _) => TransitionReason::Suspended,
                 (Eligibility::InService, Health::Unhealthy)
                     if candidate.is_answering_again()
-                        && !self.situation.is_storm
+                        && !self.is_after_storm()
                         && !self.is_any_able_but(candidate) =>
                 {
                     return None;
@@ -103,6 +103,11 @@ impl<'a> DecisionBuilder<'a> {
     fn unseen(&self, candidate: &Candidate) -> Option<TransitionReason> {
         let failure = candidate.unseen_failure?;
         self.is_any_able_but(candidate).then_some(TransitionReason::Failed(failure.class))
+    }
+
+    /// Returns true during a storm, and while the backend in use may recover after one.
+    fn is_after_storm(&self) -> bool {
+        self.situation.is_storm || self.before.held_by == Some(HoldReason::StormBrake)
     }
 
     fn is_any_able_but(&self, candidate: &Candidate) -> bool {

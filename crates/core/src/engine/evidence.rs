@@ -141,7 +141,8 @@ impl Evidence {
         let mut news = News::Nothing;
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(judged.change(shared, now, |judged| judged.observe(thresholds, report, shared.suspicion, now)));
+            news = news
+                .max(judged.change(shared, now, |judged| judged.observe(thresholds, report, shared.suspicion, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }

@@ -91,7 +91,8 @@ fn record(evidence: &mut Evidence, observer: &str, health: Health, since: u64, n
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
     let confirms = [].into();
     let message = Arc::default();
-    let verdict = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms, runs: [].into(), message };
+    let verdict =
+        ObserverVerdict { health, since: at(since), class, first_failure_at, confirms, runs: [].into(), message };
     evidence.record_peer(&observer.into(), TWO_THREE, verdict, at(now));
 }
 

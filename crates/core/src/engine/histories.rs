@@ -63,7 +63,6 @@ fn any_action() -> impl Generator<Value = RequestAction> {
 struct Turn {
     wait: u64,
     marks: Vec<usize>,
-    are_listed: Vec<bool>,
     capacities: Vec<u8>,
     has_answered: Vec<bool>,
     answers_again: Vec<bool>,
@@ -76,7 +75,6 @@ prop_compose! {
     fn any_turn()(
         wait in 0_u64..200,
         marks in prop::collection::vec(0..MARKS.len(), 4),
-        are_listed in prop::collection::vec(prop::bool::weighted(0.95), 4),
         capacities in prop::collection::vec(prop_oneof![3 => Just(100_u8), 1 => 1_u8..100], 4),
         has_answered in prop::collection::vec(prop::bool::weighted(0.8), 4),
         answers_again in prop::collection::vec(prop::bool::weighted(0.3), 4),
@@ -84,7 +82,7 @@ prop_compose! {
         is_storm in prop::bool::weighted(0.1),
         action in prop::option::weighted(0.15, any_action()),
     ) -> Turn {
-        Turn { wait, marks, are_listed, capacities, has_answered, answers_again, confirmed, is_storm, action }
+        Turn { wait, marks, capacities, has_answered, answers_again, confirmed, is_storm, action }
     }
 }
 
@@ -155,15 +153,10 @@ pub fn walk(
 ) -> Result<(), TestCaseError> {
     let History { policy, is_active_active, weights, regions, turns } = history;
     let mut fleet = begin(policy, is_active_active, &weights, &regions);
-    let mut all = fleet.candidates.clone();
     let mut now = at(1_000_000);
     for (id, turn) in turns.iter().enumerate() {
         now = now + Duration::from_secs(turn.wait);
-        std::mem::swap(&mut fleet.candidates, &mut all);
         apply(&mut fleet, turn, now, id);
-        all.clone_from(&fleet.candidates);
-        let mut are_listed = turn.are_listed.iter();
-        fleet.candidates.retain(|_| are_listed.next().is_none_or(|is_listed| *is_listed));
         let before = fleet.memory.clone();
         let decision = fleet.decide_at(now);
         fleet.memory = step(&fleet, &before, &decision, now)?;

@@ -348,11 +348,8 @@ fn a_failure_after_answers_begins_anew_once_it_has_lasted() {
 
 #[test]
 fn a_look_that_goes_less_deep_acquits_nothing_that_failed_at_the_login() {
-    let look = |sequence| Observation {
-        is_extra: true,
-        is_before_login: true,
-        ..observation(sequence, EvidenceClass::Ok)
-    };
+    let look =
+        |sequence| Observation { is_extra: true, is_before_login: true, ..observation(sequence, EvidenceClass::Ok) };
     let mut judgement = judge(&[EvidenceClass::AuthenticationRefused; 3]);
     assert_eq!(judgement.observe(&THREE_TWO, look(4)), News::Nothing);
     judgement.observe(&THREE_TWO, observation(5, EvidenceClass::Ok));

@@ -70,6 +70,8 @@ fn a_backend_in_use_that_recovers_after_a_storm_keeps_the_mail() {
     let held = fleet.settle(160);
     assert_eq!((held.memory.held_by, held.transition), (Some(HoldReason::StormBrake), None));
     fleet.is_storm = false;
+    // A backend of another route was the first to recover.
+    assert_eq!(fleet.settle(169).memory.held_by, Some(HoldReason::StormBrake));
     fleet.set("b", "+", 170);
     let settles = fleet.settle(171);
     assert_eq!((settles.memory.held_by, settles.transition), (Some(HoldReason::StormBrake), None));

@@ -14,9 +14,8 @@ use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp};
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 
-/// A backend of the route's list, from which it may have been taken.
-fn find<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Candidate> {
-    fleet.candidates.iter().find(|candidate| &*candidate.name == name)
+fn find<'a>(fleet: &'a Fleet, name: &str) -> &'a Candidate {
+    fleet.candidates.iter().find(|candidate| &*candidate.name == name).unwrap()
 }
 
 fn is_human(reason: TransitionReason) -> bool {
@@ -64,11 +63,14 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
         prop_assert!(before.since + policy.hold.minimum_stay <= now, "within the minimum stay");
     }
     if is_dead {
-        let (from, to) = (find(fleet, &transition.from).unwrap(), find(fleet, &transition.to).unwrap());
+        let (from, to) = (find(fleet, &transition.from), find(fleet, &transition.to));
         let is_seen_by_peer = to.health == Health::Unknown && from.confirmed_standbys.contains(&to.name);
         let is_answering = to.is_answering() || to.answered_at.is_some();
         prop_assert!(!fleet.is_storm || is_answering || is_seen_by_peer, "in a storm");
-        prop_assert!(to.health != Health::Unhealthy || (to.answered_at.is_some() && !from.is_recovering), "to the dead");
+        prop_assert!(
+            to.health != Health::Unhealthy || (to.answered_at.is_some() && !from.is_recovering),
+            "to the dead"
+        );
         prop_assert_eq!(from.health, Health::Unhealthy);
     }
     let limit = usize::from(policy.hold.budget.switches);
@@ -84,7 +86,7 @@ fn check_move(fleet: &Fleet, before: &Memory, decision: &Decision, now: Timestam
         prop_assert!(last.is_some_and(|last| last.decided_at + rest <= now), "beyond the last resort");
     }
     if transition.reason == TransitionReason::Recovered {
-        prop_assert!(find(fleet, &transition.to).unwrap().since + policy.failback.after <= now, "before the soak was over");
+        prop_assert!(find(fleet, &transition.to).since + policy.failback.after <= now, "before the soak was over");
         let is_approved = before.approved_at.is_some()
             || fleet.request.as_ref().is_some_and(|request| request.action == RequestAction::ApproveFailback);
         prop_assert!(policy.failback.mode == FailbackMode::Automatic || is_approved);
@@ -108,11 +110,8 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
     let total: u32 = memory.shares.iter().map(|share| u32::from(share.percent)).sum();
     prop_assert_eq!(total + u32::from(decision.unplaced), 100, "the remainder is not named");
     for share in &memory.shares {
+        let candidate = find(fleet, &share.backend);
         let is_new = before.shares.iter().all(|earlier| earlier.backend != share.backend);
-        let Some(candidate) = find(fleet, &share.backend) else {
-            prop_assert!(!is_new, "to {} outside the list", share.backend);
-            continue;
-        };
         prop_assert!(!matches!(candidate.eligibility, Eligibility::Excluded(_)), "residency yields to nothing");
         let may = match candidate.eligibility {
             Eligibility::InService => true,
@@ -128,8 +127,8 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
         );
         prop_assert!(!share.is_overflow || memory.pause.is_some() || candidate.health != Health::Unhealthy);
     }
-    let is_excluded = |candidate: &Candidate| matches!(candidate.eligibility, Eligibility::Excluded(_));
-    let is_any_excluded = before.shares.iter().any(|share| find(fleet, &share.backend).is_some_and(is_excluded));
+    let is_any_excluded =
+        before.shares.iter().any(|share| matches!(find(fleet, &share.backend).eligibility, Eligibility::Excluded(_)));
     let is_paused = memory.pause.is_some() && before.pause.is_some() && !is_any_excluded;
     if memory.request == before.request && is_paused {
         prop_assert_eq!(&memory.shares, &before.shares, "paused");

@@ -107,7 +107,12 @@ impl Replicas {
     }
 
     /// Makes so many rounds in turns. Returns the number after which every replica first said this.
-    fn rounds_until(&mut self, health: Health, most: usize, mut is_success: impl FnMut(usize) -> bool) -> Option<usize> {
+    fn rounds_until(
+        &mut self,
+        health: Health,
+        most: usize,
+        mut is_success: impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
         let count = self.evidence.len();
         for number in 0..most {
             let replica = number % count;
@@ -211,9 +216,8 @@ fn an_answer_to_another_replica_counts_for_a_last_resort() {
     let mut replicas = Replicas::new(3, thresholds(6, 100));
     replicas.rounds_until(Health::Unhealthy, 100, |_| false).unwrap();
     replicas.rounds_until(Health::Unknown, 12, |_| true);
-    let answered_at = |replicas: &Replicas| {
-        replicas.evidence[0].verdict(replicas.thresholds, at(replicas.now)).unwrap().answered_at
-    };
+    let answered_at =
+        |replicas: &Replicas| replicas.evidence[0].verdict(replicas.thresholds, at(replicas.now)).unwrap().answered_at;
     assert_eq!(answered_at(&replicas), Some(at(replicas.now - APART)), "the latest of all");
     replicas.round(1, false);
     assert_eq!(answered_at(&replicas), Some(at(1540)), "our own, once somebody sees it fail");

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_core::engine::{
-    Candidate, Evidence, FailureDomains, Health, Memory, News, Observer, ObserverVerdict, Situation,
-    Transition, decide,
+    Candidate, Evidence, FailureDomains, Health, Memory, News, Observer, ObserverVerdict, Situation, Transition, decide,
 };
 use mail_failover_core::model::{
     Backend, ClockDrift, Depth, Destination, Effect, EvidenceClass, Limits, Location, Member, ObjectKey, Outcome,

@@ -9,8 +9,8 @@ use super::fleet::SimulatedFleet;
 use super::queue::Queue;
 use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
-    self, Candidate, Decision, Evidence, Health, Memory, News, Observer, ObserverVerdict, Request,
-    RequestAction, Situation, ThresholdsOfNamespace, Verdict,
+    self, Candidate, Decision, Evidence, Health, Memory, News, Observer, ObserverVerdict, Request, RequestAction,
+    Situation, ThresholdsOfNamespace, Verdict,
 };
 use mail_failover_core::model::{
     Agent, ClockDrift, DeliveryVerdict, Effect, EvidenceClass, FailbackMode, Stage, Thresholds, Timestamp,
