@@ -1,4 +1,4 @@
-//! What carries mail while no backend is trusted.
+//! Choice of the backend that carries mail while none is trusted.
 
 use super::*;
 use crate::engine::testing::{Fleet, at};
