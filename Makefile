@@ -7,7 +7,7 @@ CARGO ?= cargo
 BASE ?= 2f09632
 
 .DEFAULT_GOAL := help
-.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix demo-relay demo-drill e2e-matrix bench bench-engine bench-cluster bench-mta bench-relay bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
+.PHONY: help check lints test e2e test-all cluster-up cluster-down cluster-shell demo demo-postfix demo-relay demo-drill e2e-matrix bench bench-engine bench-cluster bench-mta bench-relay bench-actuation bench-socketmap bench-replies image image-check manifests crds schemas fmt style-counts links book deny clean
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in on
 
 bench-relay: ## An application straight to its provider, by HAProxy, the relay, Postfix and smtprelay, in one run; BENCH_QUICK=1 for a short one; takes root
 	$(CARGO) bench --workspace --locked --bench relay
+
+bench-actuation: ## From a decision to a zone by RFC 2136, to one by an API, and to a webhook's receiver, with the goals beside; BENCH_QUICK=1 for a short one
+	$(CARGO) bench --workspace --locked --bench actuation
 
 bench-cluster: ## Failovers, cost and starts on a real node, beside HAProxy; BENCH_QUICK=1 for a short one; takes root
 	MAIL_FAILOVER_IMAGE_PROFILE=$${MAIL_FAILOVER_IMAGE_PROFILE:-dist} $(CARGO) bench --profile dev --workspace --locked --bench cluster

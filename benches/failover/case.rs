@@ -30,10 +30,12 @@ pub enum Case {
     StartTlsBroken,
     /// The certificate is expired.
     CertificateExpired,
+    /// The process is killed: connections are refused, and established sessions reset.
+    Killed,
 }
 
 impl Case {
-    /// All, in the order of the tables.
+    /// All that probes at the interval find, in the order of the tables.
     pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::Reset,
@@ -56,13 +58,14 @@ impl Case {
             Self::Banner554 => "554 banner",
             Self::StartTlsBroken => "STARTTLS broken",
             Self::CertificateExpired => "certificate expired",
+            Self::Killed => "relay killed",
         }
     }
 
     /// The fault of a server; `None` if its certificate is the fault.
     pub fn fault(self) -> Option<Fault> {
         match self {
-            Self::Refused => Some(Fault::Refuse),
+            Self::Refused | Self::Killed => Some(Fault::Refuse),
             Self::Reset => Some(Fault::At(SessionStage::Banner, Action::Reset)),
             Self::Silent => Some(Fault::Silent),
             Self::HangAfterBanner => Some(Fault::At(SessionStage::Ehlo, Action::Hang)),
@@ -77,9 +80,13 @@ impl Case {
     pub fn takes_tls(self) -> bool {
         match self {
             Self::StartTlsBroken | Self::CertificateExpired => true,
-            Self::Refused | Self::Reset | Self::Silent | Self::HangAfterBanner | Self::Banner421 | Self::Banner554 => {
-                false
-            }
+            Self::Refused
+            | Self::Reset
+            | Self::Silent
+            | Self::HangAfterBanner
+            | Self::Banner421
+            | Self::Banner554
+            | Self::Killed => false,
         }
     }
 
@@ -92,7 +99,8 @@ impl Case {
             | Self::Banner421
             | Self::Banner554
             | Self::StartTlsBroken
-            | Self::CertificateExpired => Duration::from_secs(1),
+            | Self::CertificateExpired
+            | Self::Killed => Duration::from_secs(1),
         }
     }
 }

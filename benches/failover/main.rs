@@ -6,6 +6,7 @@
 //! moments, so that the phase of the probes is random.
 
 mod case;
+mod killed;
 mod report;
 mod round;
 mod steady;
@@ -71,6 +72,7 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let plan = if arguments.quick { QUICK } else { FULL };
     install_crds(&env.client()).await?;
     steady::measure(&env, arguments).await.context("at a steady rate")?;
+    killed::measure(&env, arguments).await.context("with idle sessions")?;
 
     let pairs = start_pairs(&env, plan.pairs).await?;
     println!("{}; load {}", machine(), load());
@@ -150,7 +152,7 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], rounds: (usize, usize))
         minimum_stay: "0s",
         soak: "0s",
     };
-    let (operator, ways) = start_operator(env, pairs, &timings).await?;
+    let (operator, ways) = start_operator(env, pairs, &timings, false).await?;
     let rounds = run_all(pairs, ways, Schedule::of_all(rounds)).await?;
     let scrape = Scrape::new(operator.metrics().await?);
     operator.terminate(WAIT_TIMEOUT).await?;
@@ -170,12 +172,17 @@ fn patches(scrape: &Scrape) -> Durations {
 }
 
 /// Starts an operator with a route for each pair, and waits until all lead to their primaries.
-async fn start_operator(env: &Arc<TestEnv>, pairs: &[Pair], timings: &PolicyTimings) -> Result<(Operator, Vec<Setup>)> {
+async fn start_operator(
+    env: &Arc<TestEnv>,
+    pairs: &[Pair],
+    timings: &PolicyTimings,
+    idle_sessions: bool,
+) -> Result<(Operator, Vec<Setup>)> {
     let mut manifests = policy(timings);
     for (number, pair) in pairs.iter().enumerate() {
         let (primary, standby) = (format!("primary-{number}"), format!("standby-{number}"));
         for (name, server) in [(&primary, &pair.primary), (&standby, &pair.standby)] {
-            manifests.push_str(&backend(name, server.address(), pair.tls.is_some(), timings));
+            manifests.push_str(&backend(name, server.address(), pair.tls.is_some(), timings, idle_sessions));
         }
         let name = format!("route-{number}");
         manifests.push_str(&route(&name, &[&primary, &standby], &name));
@@ -196,9 +203,9 @@ async fn start_operator(env: &Arc<TestEnv>, pairs: &[Pair], timings: &PolicyTimi
 }
 
 /// The manifest of a backend.
-fn backend(name: &str, at: SocketAddr, tls: bool, timings: &PolicyTimings) -> String {
+fn backend(name: &str, at: SocketAddr, tls: bool, timings: &PolicyTimings, idle_sessions: bool) -> String {
     let mut text = format!(
-        "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
+        "---\napiVersion: mailfailover.io/v1alpha1\nkind: SendingBackend\nmetadata: {{name: {name}}}\nspec:\n  probes: [{{name: smtp, interval: {}, timeout: {}, smtp: {{idleSession: {idle_sessions}}}}}]\n  smtp:\n    host: {}\n    port: {}\n",
         timings.interval,
         timings.timeout,
         at.ip(),

@@ -50,6 +50,7 @@ pub struct Tls {
 impl Pair {
     async fn break_primary(&self, case: Case) -> Result<()> {
         match (case.fault(), &self.tls) {
+            (Some(_), _) if case == Case::Killed => self.primary.crash().await?,
             (Some(fault), _) => self.primary.set_fault(fault).await?,
             (None, tls) => self.primary.set_certificate(&tls.as_ref().context("a pair without TLS")?.expired)?,
         }

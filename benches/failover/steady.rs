@@ -109,7 +109,7 @@ async fn by_operator(env: &Arc<TestEnv>, pairs: &[Pair], plan: &SteadyPlan) -> R
         minimum_stay: "0s",
         soak: "0s",
     };
-    let (operator, ways) = start_operator(env, pairs, &timings).await?;
+    let (operator, ways) = start_operator(env, pairs, &timings, false).await?;
     let rate = steady_rate(pairs, plan.calm).await;
     let rounds = run_all(pairs, ways, schedule(plan.rounds)).await?;
     let patch = patches(&Scrape::new(operator.metrics().await?)).percentile(99);

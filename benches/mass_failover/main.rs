@@ -40,7 +40,7 @@ const IN_FLIGHT: usize = 8;
 /// The part of the API server's time that the failover may take.
 const GOAL: f64 = 1.3;
 /// The time in which everything happens.
-const PATIENCE: Duration = Duration::from_mins(5);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
 const SIZES: [usize; 2] = [1000, 100];
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     ACCOUNT.0.clone_into(&mut options.lease_namespace);
     options.arguments = ["--allow-destinations", provider::RANGE, "--allow-ports", "1-65535"].map(Into::into).into();
     let operator = env.start_operator_with(&options)?;
-    operator.wait_ready(PATIENCE).await?;
+    operator.wait_ready(WAIT_TIMEOUT).await?;
     let begun = Instant::now();
     let routes: Api<MailRoute> = Api::namespaced(env.client(), env.namespace());
     wait_settled(&routes, size, "backend-").await?;
@@ -95,7 +95,7 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
 
 /// Waits until the mail of all routes leaves by a backend of this name, and everything is written.
 async fn wait_settled(routes: &Api<MailRoute>, size: usize, prefix: &str) -> Result<()> {
-    eventually(PATIENCE, "all routes to be settled", async || {
+    eventually(WAIT_TIMEOUT, "all routes to be settled", async || {
         let mut settled = 0;
         for route in routes.list(&ListParams::default()).await?.items {
             let status = route.status.unwrap_or_default();
@@ -127,7 +127,7 @@ async fn fail_over(env: &TestEnv, fleet: &Fleet, routes: &Api<MailRoute>, size: 
 
     let died = SystemTime::now();
     fleet.provider.crash().await?;
-    eventually(PATIENCE, "all slices to lead to the standby", async || {
+    eventually(WAIT_TIMEOUT, "all slices to lead to the standby", async || {
         let moved = slices.all().len();
         ensure!(moved == size, "{moved} of {size} slices");
         Ok(Some(()))

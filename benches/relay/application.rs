@@ -21,7 +21,7 @@ use tokio_util::either::Either;
 use crate::contenders::{LOGIN, SERVER_NAME};
 
 /// The patience of an application.
-const PATIENCE: Duration = Duration::from_secs(40);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
 /// The size of a message's body.
 const BODY: usize = 2000;
 
@@ -61,7 +61,7 @@ impl Application {
     /// # Errors
     /// The server refuses, or is silent for longer than an application waits.
     pub async fn open(&self) -> Result<ApplicationSession> {
-        timeout(PATIENCE, self.begin()).await.context("no answer")?
+        timeout(WAIT_TIMEOUT, self.begin()).await.context("no answer")?
     }
 
     async fn begin(&self) -> Result<ApplicationSession> {
@@ -105,7 +105,7 @@ impl ApplicationSession {
     /// # Errors
     /// The refusal, or the error of the connection.
     pub async fn send(&mut self, id: &str) -> Result<()> {
-        timeout(PATIENCE, self.transaction(id)).await.context("no answer")?
+        timeout(WAIT_TIMEOUT, self.transaction(id)).await.context("no answer")?
     }
 
     async fn transaction(&mut self, id: &str) -> Result<()> {

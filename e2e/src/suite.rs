@@ -27,6 +27,7 @@ use crate::control_plane::{self, Binaries, Cluster, ControlPlane, EXISTING, Prog
 use crate::environment;
 use crate::go_module::GoModule;
 use crate::haproxy::{HOW_TO_INSTALL, HaProxy};
+use crate::moto;
 use crate::name_server;
 use crate::node::images::{self, Image, Recipe};
 use crate::node::{Node, packages};
@@ -57,6 +58,8 @@ pub struct Options {
     pub node: bool,
     /// True if trials start receivers of webhooks.
     pub webhooks: bool,
+    /// True if trials start moto.
+    pub moto: bool,
     /// Programs that the trials start themselves.
     pub programs: &'static [Program],
     /// Sources that the trials read.
@@ -81,6 +84,7 @@ impl Default for Options {
             postfix: false,
             node: false,
             webhooks: false,
+            moto: false,
             programs: &[],
             modules: &[],
             images: &[],
@@ -128,6 +132,7 @@ enum Need {
     Strace,
     WebhookReceiver,
     NameServers,
+    Moto,
 }
 
 /// A trial named by a sentence about the behaviour.
@@ -208,6 +213,13 @@ impl Trial {
     #[must_use]
     pub fn needs_name_servers(mut self) -> Self {
         self.needs.push(Need::NameServers);
+        self
+    }
+
+    /// Declares that the trial starts moto.
+    #[must_use]
+    pub fn needs_moto(mut self) -> Self {
+        self.needs.push(Need::Moto);
         self
     }
 
@@ -311,6 +323,11 @@ fn prepare(options: Options) -> Result<Binaries> {
         // Its trials are skipped, or fail where nothing may be.
         eprintln!("{error:#}");
     }
+    if options.moto
+        && let Err(error) = moto::prepare()
+    {
+        eprintln!("{error:#}");
+    }
     if options.node {
         images(options)?;
     }
@@ -378,6 +395,7 @@ impl Suite {
             Need::WebhookReceiver if webhook_receiver::library().is_none() => {
                 Some(webhook_receiver::HOW_TO_INSTALL.to_owned())
             }
+            Need::Moto if moto::library().is_none() => Some(moto::HOW_TO_INSTALL.to_owned()),
             Need::NameServers if !name_server::is_installed() => Some(name_server::HOW_TO_INSTALL.to_owned()),
             Need::Control if !is_own => {
                 Some(format!("{EXISTING} names a cluster that is not ours to stop or to make users of"))
@@ -394,6 +412,7 @@ impl Suite {
             Need::HaProxy
             | Need::Strace
             | Need::WebhookReceiver
+            | Need::Moto
             | Need::NameServers
             | Need::Control
             | Need::OwnNetwork

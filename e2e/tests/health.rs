@@ -122,7 +122,11 @@ fn failed_over() -> MailRouteStatus {
 fn paused(until: Option<MicroTime>) -> MailRouteStatus {
     MailRouteStatus {
         state: Some(RouteState::Paused),
-        waiting_for: Some(WaitingForStatus { reason: "Paused".to_owned(), until: until.clone() }),
+        waiting_for: Some(WaitingForStatus {
+            reason: "Paused".to_owned(),
+            since: Some(MicroTime(moment())),
+            until: until.clone(),
+        }),
         pause: Some(PauseStatus { since: MicroTime(moment()), until }),
         ..well()
     }
@@ -141,7 +145,8 @@ fn dead(status: MailRouteStatus) -> MailRouteStatus {
 }
 
 fn held(reason: &str, status: MailRouteStatus) -> MailRouteStatus {
-    MailRouteStatus { waiting_for: Some(WaitingForStatus { reason: reason.to_owned(), until: None }), ..status }
+    let waiting_for = WaitingForStatus { reason: reason.to_owned(), since: Some(MicroTime(moment())), until: None };
+    MailRouteStatus { waiting_for: Some(waiting_for), ..status }
 }
 
 fn route(status: MailRouteStatus) -> Value {
@@ -221,9 +226,18 @@ fn routes() -> Vec<HealthCase> {
         ),
         case(
             "no standby has answered yet",
-            route(stuck(held("AwaitingConfirmation", MailRouteStatus { backends: failed_over().backends, ..well() }))),
+            route(with(
+                stuck(held("AwaitingConfirmation", MailRouteStatus { backends: failed_over().backends, ..well() })),
+                condition("Ready", "False", "AwaitingConfirmation", STUCK),
+            )),
             ("Progressing", STUCK),
             ["InProgress"; 2],
+        ),
+        case(
+            "no standby has answered for a minute",
+            route(stuck(held("AwaitingConfirmation", MailRouteStatus { backends: failed_over().backends, ..well() }))),
+            ("Degraded", STUCK),
+            ["Failed", "InProgress"],
         ),
         case(
             "the first evidence is awaited",

@@ -44,7 +44,7 @@ use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::tasks::Tasks;
 use mail_failover_runtime::telemetry::{
-    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
+    self, HealthServer, HealthState, Heartbeat, ListenError, LogError, Readiness, TelemetryServer,
 };
 
 /// Inputs that wait for the controller.
@@ -84,15 +84,8 @@ pub enum AppError {
     #[error(transparent)]
     Probe(#[from] StartError),
     /// The address to listen on cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
-    Listen {
-        /// Address that is in use or not ours.
-        address: SocketAddr,
-        /// Flag that sets the address.
-        flag: &'static str,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The certificate for reports cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -243,20 +236,12 @@ impl Operator {
 
     async fn listen(&mut self) -> Result<TelemetryServer, AppError> {
         let (address, flag) = (self.arguments.listen_address, "--listen-address");
-        TelemetryServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
-            address,
-            flag,
-            source,
-        })
+        Ok(TelemetryServer::bind(address, &mut self.registry).await.map_err(ListenError::of(address, flag))?)
     }
 
     async fn listen_for_health(&mut self) -> Result<HealthServer, AppError> {
         let (address, flag) = (self.arguments.health_listen_address, "--health-listen-address");
-        HealthServer::bind(address, &mut self.registry).await.map_err(|source| AppError::Listen {
-            address,
-            flag,
-            source,
-        })
+        Ok(HealthServer::bind(address, &mut self.registry).await.map_err(ListenError::of(address, flag))?)
     }
 
     /// Returns the server that takes reports, and its endpoint as agents are told. Either may be missing.
@@ -270,7 +255,7 @@ impl Operator {
         let certificate = ServerCertificate::generate()?;
         let server = reports::ReportServer::bind(address, &certificate, &mut self.registry)
             .await
-            .map_err(|source| AppError::Listen { address, flag, source })?;
+            .map_err(ListenError::of(address, flag))?;
         let port = server.local_addr()?.port();
         let endpoint = self.arguments.report_advertise_address.map(|advertised| OperatorEndpoint {
             address: SocketAddr::new(advertised.address, advertised.port.unwrap_or(port)).to_string(),
@@ -356,7 +341,8 @@ impl Operator {
         let metrics = dns::Metrics::new(&mut self.registry);
         let OperatorArguments { dial_guard, call_ports, dns_servers, .. } = &self.arguments;
         let (guard, api_guard) = (dial_guard.for_dns(call_ports), dial_guard.for_webhooks(call_ports));
-        Ok(DnsClient::new(dns_servers, guard, api_guard, clients.call.clone(), leadership, metrics)?)
+        let settings = dns::Settings { dns_servers: dns_servers.clone(), guard, api_guard };
+        Ok(DnsClient::new(settings, clients.call.clone(), leadership, metrics)?)
     }
 
     fn notification_client(
@@ -408,6 +394,7 @@ impl Operator {
     ) {
         let settings = ControllerSettings {
             instance: self.identity.clone(),
+            installation: format!("{}/{}", self.arguments.lease_namespace, self.arguments.lease_name).into(),
             cluster_domain: self.arguments.cluster_domain.clone(),
             lease_duration: self.arguments.lease_duration,
             guard: self.arguments.dial_guard.clone(),

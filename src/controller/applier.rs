@@ -486,11 +486,13 @@ fn typed<K: Serialize>(object: &K) -> Result<Value, ActionError> {
 fn already_there<K: Resource>(key: &OutputKey, there: &K) -> WriteOutcome {
     let (kind, name) = (key.0.as_str(), &key.1.name);
     let owner = there.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let whose =
-        owner.map_or_else(|| "nobody's that we know".to_owned(), |owner| format!("{} {}'s", owner.kind, owner.name));
+    let whose = owner.map_or_else(
+        || "has no owner that controls it".to_owned(),
+        |owner| format!("belongs to {} {}", owner.kind, owner.name),
+    );
     WriteOutcome::Refused {
         reason: reason::OUTPUT_CONFLICT,
-        message: format!("{kind} {name} exists and is {whose}; it is left as it is: delete it or choose another name"),
+        message: format!("{kind} {name} exists and {whose}; it is left as it is: delete it, or choose another name"),
     }
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::action::{Action, ResourceKind, ResourceRef};
-use mail_failover_api::conditions::reason;
+use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, PendingEvent};
 use mail_failover_core::model::{ObjectKey, Timestamp, Uid};
 use mail_failover_resolve::text::truncated;
@@ -78,6 +78,7 @@ pub(super) enum EventReason {
     DrillFailed,
     DrillAborted,
     DrillSkipped,
+    InstallationConflict,
 }
 
 impl EventReason {
@@ -107,6 +108,7 @@ impl EventReason {
             Self::DrillFailed => "DrillFailed",
             Self::DrillAborted => "DrillAborted",
             Self::DrillSkipped => "DrillSkipped",
+            Self::InstallationConflict => condition::INSTALLATION_CONFLICT,
         }
     }
 
@@ -125,7 +127,7 @@ impl EventReason {
             | Self::MailKept
             | Self::TrialWanted => "Judge",
             Self::RequestDone | Self::RequestRefused => "Request",
-            Self::ConfigurationRejected => "Validate",
+            Self::ConfigurationRejected | Self::InstallationConflict => "Validate",
             Self::OutputRefused | Self::DnsFailing => "Write",
             Self::WebhookFailing => "Call",
             Self::DrillBegan | Self::DrillPassed | Self::DrillFailed | Self::DrillAborted | Self::DrillSkipped => {
@@ -151,7 +153,8 @@ impl EventReason {
             | Self::WebhookFailing
             | Self::DnsFailing
             | Self::DrillFailed
-            | Self::DrillAborted => true,
+            | Self::DrillAborted
+            | Self::InstallationConflict => true,
             Self::FailedBack
             | Self::ApprovalWanted
             | Self::Recovered

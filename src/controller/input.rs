@@ -87,7 +87,7 @@ pub enum Input {
     Leading(bool),
     /// The wall clock has drifted from the one that decisions go by.
     Drift(ClockDrift),
-    /// What this replica sees is not to be relied on, for this reason; `None` once it is again.
+    /// The evidence of this replica is not to be relied on, for this reason; `None` once it is again.
     Unfit(Option<Unfit>),
     /// An action has ended.
     Result(Box<ActionResult>),

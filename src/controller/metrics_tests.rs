@@ -30,6 +30,7 @@ fn a_route_delivers_unless_its_mail_stands_still() {
         (RouteState::Preferred, Some(("True", "Preferred")), 1),
         (RouteState::FailedOver, None, 1),
         (RouteState::Holding, Some(("False", reason::HELD_ON_DEAD_BACKEND)), 0),
+        (RouteState::Holding, Some(("False", reason::AWAITING_CONFIRMATION)), 0),
         (RouteState::Holding, Some(("False", "OutputsNotApplied")), 1),
         (RouteState::NoneHealthy, Some(("False", reason::NONE_HEALTHY)), 0),
         (RouteState::NoneHealthy, None, 0),

@@ -29,7 +29,7 @@ pub enum SecretPurpose {
 /// A Secret that a spec names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretKey {
-    /// What it is for.
+    /// Purpose that its type has to fit.
     pub purpose: SecretPurpose,
     /// Namespace and name of the Secret.
     pub object: ObjectKey,
@@ -40,7 +40,7 @@ pub struct SecretKey {
 pub enum SecretContent {
     /// Keys that sign webhooks.
     Webhook(WebhookSecret),
-    /// What a receiver is told with.
+    /// Credentials of a receiver.
     Notification(NotificationSecret),
     /// A key that signs DNS updates.
     Tsig(TsigKey),
@@ -50,7 +50,7 @@ pub enum SecretContent {
 
 /// Content of Secrets of one type.
 pub(super) trait TypedSecret: Clone {
-    /// What Secrets of this type are for.
+    /// Purpose of Secrets of this type.
     const PURPOSE: SecretPurpose;
 
     /// Takes the content of another purpose for none.

@@ -64,7 +64,8 @@ pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
         return None;
     }
     let ready = status.conditions.iter().find(|one| one.type_ == condition::READY && one.status == "False");
-    let stands_still = [reason::HELD_ON_DEAD_BACKEND, reason::NONE_HEALTHY, reason::MAIL_WAITS];
+    let stands_still =
+        [reason::HELD_ON_DEAD_BACKEND, reason::AWAITING_CONFIRMATION, reason::NONE_HEALTHY, reason::MAIL_WAITS];
     let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
     Some(!is_held && status.state != Some(RouteState::NoneHealthy))
 }

@@ -10,10 +10,11 @@ use hickory_resolver::proto::rr::RecordType;
 use kube::Client;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::api::ApiClient;
+use super::api::{ApiAccess, ApiClient};
 use super::connection::Connection;
 use super::endpoint;
 use super::metrics::Metrics;
+use super::tokens::Tokens;
 use super::{DnsAccess, DnsCall, DnsError, DnsRequest, DnsResult};
 use crate::dial::{Dialer, connect};
 use crate::leader::{ClaimLost, Leadership};
@@ -64,9 +65,21 @@ struct Shared {
     /// That of APIs, whose ports are those of webhooks.
     api_dialer: Dialer,
     tls: TlsSetups,
+    tokens: Tokens,
     cluster: Client,
     leadership: Leadership,
     metrics: Metrics,
+}
+
+/// Settings of a [`DnsClient`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// DNS servers that resolve servers' names; those of `/etc/resolv.conf` if empty.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Rules about the addresses of DNS servers.
+    pub guard: DialGuard,
+    /// Rules about the addresses of providers' APIs.
+    pub api_guard: DialGuard,
 }
 
 impl std::fmt::Debug for DnsClient {
@@ -76,21 +89,20 @@ impl std::fmt::Debug for DnsClient {
 }
 
 impl DnsClient {
-    /// A client that resolves servers' names by these DNS servers, those of `/etc/resolv.conf` if there are none, and
-    /// writes objects for external-dns to this cluster.
+    /// A client that writes objects for external-dns to this cluster.
     ///
     /// # Errors
     /// DNS is not configured.
     pub fn new(
-        dns_servers: &[SocketAddr],
-        guard: DialGuard,
-        api_guard: DialGuard,
+        settings: Settings,
         cluster: Client,
         leadership: Leadership,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let (dialer, api_dialer) = (Dialer::new(dns_servers, guard)?, Dialer::new(dns_servers, api_guard)?);
-        Ok(Self(Arc::new(Shared { dialer, api_dialer, tls: TlsSetups::default(), cluster, leadership, metrics })))
+        let Settings { dns_servers, guard, api_guard } = settings;
+        let (dialer, api_dialer) = (Dialer::new(&dns_servers, guard)?, Dialer::new(&dns_servers, api_guard)?);
+        let (tls, tokens) = (TlsSetups::default(), Tokens::default());
+        Ok(Self(Arc::new(Shared { dialer, api_dialer, tls, tokens, cluster, leadership, metrics })))
     }
 
     /// Makes an attempt. Counts and logs its result.
@@ -157,8 +169,8 @@ impl Shared {
                 (is_changed, output.authorities.clone())
             }
             DnsAccess::Api(api, secret, trust) => {
-                let client = ApiClient { dialer: &self.api_dialer, tls: &self.tls, metrics: &self.metrics };
-                let led = timeout(output.timeout, client.lead(request, api, secret, trust)).await;
+                let led =
+                    timeout(output.timeout, self.api_client().lead(request, ApiAccess { api, secret, trust })).await;
                 let is_changed = led.unwrap_or_else(|_elapsed| {
                     Err(DnsError::Timeout { limit: output.timeout, server: api.service.url().to_owned() })
                 })?;
@@ -168,8 +180,21 @@ impl Shared {
         let shown_by = (Instant::now() + SHOWN_WITHIN).min(deadline.max(Instant::now() + FIRST_LOOK_PAUSE));
         let sets = output.sets_of(&request.backend).unwrap_or_default();
         let looks = authorities.iter().map(|server| self.until_shown(server, output, sets, shown_by));
-        let late = join_all(looks).await.into_iter().flatten().collect();
+        let late: Vec<_> = join_all(looks).await.into_iter().flatten().collect();
+        if let DnsAccess::Api(api, secret, trust) = &request.access
+            && !late.is_empty()
+            && !is_changed
+        {
+            // Whoever wrote the records may have stopped before their publication.
+            let client = self.api_client();
+            let published = client.publish(request, ApiAccess { api, secret, trust });
+            timeout(output.timeout, published).await.unwrap_or(Ok(()))?;
+        }
         Ok(Led { is_changed, late, authorities: authorities.len() })
+    }
+
+    fn api_client(&self) -> ApiClient<'_> {
+        ApiClient { dialer: &self.api_dialer, tls: &self.tls, tokens: &self.tokens, metrics: &self.metrics }
     }
 
     /// The servers that have to answer with the records of a zone at a provider.

@@ -14,7 +14,7 @@ use mail_failover_runtime::kubernetes::{CallError, status_code};
 pub(super) struct LedEndpoint {
     /// True if it was written.
     pub(super) is_changed: bool,
-    /// What is missing until external-dns has taken it over.
+    /// The step that is missing until external-dns has taken it over.
     pub(super) untaken: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -18,6 +19,8 @@ pub struct Metrics {
     updates: Counter,
     duration: Histogram,
     refused_destinations: Family<RuleLabels, Counter>,
+    token_requests: Counter,
+    tokens: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,6 +55,16 @@ impl Metrics {
                 "refused_destinations",
                 "Addresses of DNS servers that were not connected to, by the rule that refuses them (loopback, link_local, metadata, …)",
             ),
+            token_requests: register(
+                registry,
+                "token_requests",
+                "Requests for a token of the API of a provider (Google, Azure)",
+            ),
+            tokens: register(
+                registry,
+                "tokens",
+                "Tokens of the APIs of providers that are kept until shortly before their end; at most 1024",
+            ),
         }
     }
 
@@ -65,6 +78,14 @@ impl Metrics {
 
     pub(super) fn changed(&self, took: Duration) {
         self.duration.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn token_requested(&self) {
+        self.token_requests.inc();
+    }
+
+    pub(super) fn tokens(&self, kept: usize) {
+        self.tokens.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }
 
     pub(super) fn refused_destination(&self, rule: DialRule) {

@@ -12,6 +12,7 @@ mod endpoint;
 mod error;
 mod metrics;
 mod object;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use mail_failover_dns::api::DnsApiSecret;
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::tsig::TsigKey;
 
-pub use client::{DnsClient, Led};
+pub use client::{DnsClient, Led, Settings};
 pub use error::DnsError;
 pub use metrics::Metrics;
 
@@ -31,7 +32,7 @@ pub struct DnsCall {
     pub number: u64,
     /// The route.
     pub route: ObjectKey,
-    /// What is wanted.
+    /// The records that are wanted.
     pub request: DnsRequest,
 }
 

@@ -31,7 +31,7 @@ pub struct NotificationCall {
     pub kind: &'static str,
     /// Id of the message, for logs.
     pub id: String,
-    /// What is sent.
+    /// The content.
     pub content: CallContent,
 }
 

@@ -113,7 +113,7 @@ struct ReportedVerdict {
     // A report without them, of an older version, confirms nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     confirms: Vec<String>,
-    /// What the writer has seen, for people.
+    /// Summary of the writer's evidence, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     message: String,
 }

@@ -27,6 +27,8 @@ pub struct DocumentInputs<'a> {
     pub operators: &'a [OperatorEndpoint],
     /// Number of the agents among which limits are divided; at least 1.
     pub agents: u32,
+    /// True if only relays read the document, which tell backends of one host and port apart.
+    pub has_only_relays: bool,
     /// Drill that refuses backends now.
     pub drill: Option<document::Drill>,
     /// Time by the wall clock.

@@ -66,6 +66,7 @@ fn rendered(
         policy,
         operators,
         agents: 3,
+        has_only_relays: false,
         drill: None,
         now: Timestamp::default(),
     };
@@ -257,6 +258,7 @@ fn agents_are_told_that_nobody_may_carry_the_mail_in_words_that_an_older_one_und
         sender_domains: &[],
         operators: &operators,
         agents: 1,
+        has_only_relays: false,
         drill: None,
         now: Timestamp::default(),
     };

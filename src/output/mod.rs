@@ -191,13 +191,15 @@ fn brief(
         Ok(rendered) => rendered,
         Err(refusal) => return desired.obstacles.push(untold(&refusal)),
     };
-    desired.obstacles.extend(rendered.left_out.iter().map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
+    // ADR-0202: Who tells accounts apart is not told that they share a next hop.
+    let left_out = rendered.left_out.iter().filter(|_| !inputs.has_only_relays);
+    desired.obstacles.extend(left_out.map(|agent::Sharing { told, left_out, next_hop }| Obstacle {
         // ADR-0042: Agents get one backend per host and port.
         reason: reason::NEXT_HOP_SHARED,
         field: "spec.backends[].name",
         message: format!(
             "{told} and {left_out} are both {next_hop}, and by host and port an MTA tells backends apart: agents are told of {told} \
-             alone, and only relays of both; give one of them another host name, or take it out of the list"
+             alone, and relays of both; give one of them another host name, or take it out of the list"
         ),
     }));
     tell_agents(owner, route, largest.into(), &rendered.text, desired);

@@ -218,6 +218,11 @@ impl Observed {
         annotations.filter_map(|annotations| annotations.get(TRANSITION_ANNOTATION)?.parse().ok()).max()
     }
 
+    /// Returns the transition that an output names.
+    pub fn transition_of(&self, key: &OutputKey) -> Option<i64> {
+        self.get(key)?.output.metadata().annotations.as_ref()?.get(TRANSITION_ANNOTATION)?.parse().ok()
+    }
+
     /// Returns true if an endpoint of this route is one of these addresses.
     pub fn leads_to(&self, owner: &Owner, addresses: &[SocketAddr]) -> bool {
         self.owned_by(owner)

@@ -21,6 +21,7 @@ pub(super) fn backend() -> Backend {
             depth: Depth::Ehlo,
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
+            idle_session: false,
         }],
         location: Location::default(),
         limits: Limits::default(),

@@ -45,6 +45,8 @@ impl ProbeIdentity {
             replies,
             is_used: _,
             confirmation: _,
+            // Who wants one hears sooner, and of the same.
+            idle_session: _,
         } = target;
         Self {
             place: ProbedPlace::of(destination),

@@ -13,6 +13,7 @@ use mail_failover_runtime::dial_guard::DialRule;
 use mail_failover_runtime::telemetry::metrics::{register, registered};
 
 use mail_failover_core::model::{DelayCause, Effect, EvidenceClass};
+use mail_failover_smtp::dialogue::IdleEnd;
 
 /// The prober's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
@@ -43,6 +44,15 @@ pub struct Metrics {
     pub(super) starved_dialogues: Counter,
     /// Rounds that ended before AUTH because the backend had called the log-ins too many.
     pub(super) postponed_logins: Counter,
+    /// Idle sessions that are open.
+    pub(super) idle_sessions: Gauge,
+    idle_session_ends: Family<EndLabel, Counter>,
+    /// Idle sessions that found no place.
+    pub(super) idle_session_refusals: Counter,
+    /// Idle sessions that could not be opened.
+    pub(super) idle_session_failures: Counter,
+    /// Ends of idle sessions for which there was no look, because their target had had too many.
+    pub(super) idle_looks_left_out: Counter,
     refused_destinations: Family<RuleLabel, Counter>,
     start_lag: Histogram,
 }
@@ -65,6 +75,11 @@ struct ResultLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RuleLabel {
     rule: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabel {
+    end: &'static str,
 }
 
 /// Result of a look-up.
@@ -109,7 +124,7 @@ impl Metrics {
             looks: register(
                 registry,
                 "looks",
-                "Rounds beside those at the interval, to confirm a failure or a standby",
+                "Rounds beside those at the interval, to confirm a failure or a standby, or after the end of an idle session",
             ),
             place_waits: register(
                 registry,
@@ -156,6 +171,27 @@ impl Metrics {
                 registry,
                 "postponed_logins",
                 "Rounds that ended before AUTH because the backend had refused a log-in as one too many",
+            ),
+            idle_sessions: register(registry, "idle_sessions", "Idle sessions that are open"),
+            idle_session_ends: register(
+                registry,
+                "idle_session_ends",
+                "Idle sessions that a server has ended, by how (Closed, Reset, ServiceNotAvailable, OutOfTurn, Broken)",
+            ),
+            idle_session_refusals: register(
+                registry,
+                "idle_session_refusals",
+                "Idle sessions that were not opened because the places for them are taken",
+            ),
+            idle_session_failures: register(
+                registry,
+                "idle_session_failures",
+                "Idle sessions that could not be opened with an address that answers",
+            ),
+            idle_looks_left_out: register(
+                registry,
+                "idle_looks_left_out",
+                "Ends of idle sessions without a look, because the target had had three at once and one in an interval",
             ),
             refused_destinations: register(
                 registry,
@@ -204,6 +240,10 @@ impl Metrics {
             LookupResult::Skipped => "skipped",
         };
         self.lookups.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    pub(super) fn idle_session_end(&self, end: IdleEnd) {
+        self.idle_session_ends.get_or_create(&EndLabel { end: end.as_str() }).inc();
     }
 
     pub(super) fn refused_destination(&self, rule: DialRule) {

@@ -16,6 +16,7 @@
 //!   too many log-ins as `Throttled`. None of them is ever reported as the backend's failure.
 //! - Probes that are identical are made once, and all who asked hear of it ([`subscribers`]).
 //! - A dialogue ends when nobody asks for it any more.
+//! - The end of an idle session ([`idle`]) asks for a look. By itself it is never reported.
 //! - No dialogue is begun with an address that [`admit`] has not admitted, in this round and after resolution.
 //!
 //! Bounds, each with a metric that shows when it is reached:
@@ -28,17 +29,21 @@
 //! | the interval (5 s to 60 s) as the longest wait for a place | the round is inconclusive | `late_rounds` |
 //! | ten rounds of one probe under way | the round is skipped | `skipped_rounds` |
 //! | [`MAX_ADDRESSES`] addresses in a round | later rounds try the others in turn | `skipped_addresses` |
+//! | idle sessions, in fair shares | there is none, and the interval notices what it does | `idle_session_refusals` |
+//! | looks after the ends of idle sessions: three at once, one in an interval | the interval brings one | `idle_looks_left_out` |
 //! | look-ups under way | the last known addresses serve | `lookups{result="skipped"}` |
 //! | the queue of reports | the round waits | `report_waits` |
 //! | log-ins that the backend calls too many | rounds end before AUTH for a while ([`MAX_LOGIN_PAUSE`] at most) | `postponed_logins` |
 
 mod admission;
 mod identity;
+mod idle;
 mod login_pace;
 mod metrics;
 mod places;
 mod resolve;
 mod round;
+mod runner;
 mod schedule;
 mod shares;
 mod silence;
@@ -59,7 +64,7 @@ pub use schedule::Prober;
 
 use prometheus_client::registry::Registry;
 use round::Rounds;
-use schedule::{RoundTerms, Runner};
+use runner::{RoundTerms, Runner};
 
 use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{Depth, Destination, Envelope, ProbeKey, ProbeLogin, ProbeReport, ReplyRules, Tls};
@@ -94,6 +99,8 @@ pub struct ProbeTarget {
     pub is_used: bool,
     /// Looks that follow a first failure.
     pub confirmation: ConfirmationRule,
+    /// True if each address that answers keeps an idle session.
+    pub idle_session: bool,
 }
 
 /// Runs one round at a target, outside any schedule. Returns after its connections are closed.

@@ -25,6 +25,9 @@ const AT_ADDRESS: ShareLimits =
 // Two thousand accounts at one provider log in once in 100 s each.
 const LOGINS_AT_ADDRESS: ShareLimits =
     ShareLimits { places: 256, floor: 0, pace: Some(ShareRate { per_second: 20, burst: 40 }) };
+/// Idle sessions with all addresses.
+// ADR-0180: Each costs a socket and a few kB. Relays of one's own are few.
+const IDLE_SESSIONS: ShareLimits = ShareLimits { places: 768, floor: 256, pace: None };
 /// Addresses that are remembered before those at rest are forgotten.
 const REMEMBERED: usize = 1024;
 
@@ -48,9 +51,15 @@ pub(super) struct DialoguePlace {
     _passes: (Option<Pass>, Pass, Pass),
 }
 
+/// Place of an idle session.
+pub(super) struct IdlePlace {
+    _pass: Pass,
+}
+
 /// All bounds.
 pub(super) struct DialoguePlaces {
     all: Arc<Gate>,
+    idle: Arc<Gate>,
     at_addresses: Mutex<HashMap<(SocketAddr, DelayCause), Arc<Gate>>>,
     metrics: Metrics,
 }
@@ -60,7 +69,12 @@ impl DialoguePlaces {
     pub(super) fn new(concurrency: usize, metrics: Metrics) -> Self {
         let floor = concurrency / 4;
         let places = (concurrency - floor).max(1);
-        Self { all: Gate::new(ShareLimits { places, floor, pace: None }), at_addresses: Mutex::default(), metrics }
+        Self {
+            all: Gate::new(ShareLimits { places, floor, pace: None }),
+            idle: Gate::new(IDLE_SESSIONS),
+            at_addresses: Mutex::default(),
+            metrics,
+        }
     }
 
     /// Waits for a place, but no longer than until then. Returns with it the bound that was waited for last, if any.
@@ -83,6 +97,14 @@ impl DialoguePlaces {
         let address = self.pass(&gate, request, DelayCause::DialoguesAtAddress, until, &mut waited_for).await?;
         let all = self.pass(&self.all, request, DelayCause::Dialogues, until, &mut waited_for).await?;
         Ok((DialoguePlace { _passes: (login, address, all) }, waited_for))
+    }
+
+    /// A place for an idle session, if there is one. Nobody waits for it: a target without one is probed all the same.
+    pub(super) fn keep_idle(&self, request: &PlaceRequest) -> Option<IdlePlace> {
+        match self.idle.ask(request) {
+            Asked::Granted(pass) => Some(IdlePlace { _pass: pass }),
+            Asked::Waiting(_) => None,
+        }
     }
 
     /// Waits until no dialogue is under way.

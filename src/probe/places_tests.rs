@@ -78,3 +78,20 @@ async fn a_place_that_becomes_free_goes_to_who_waits() {
     let (entered, ()) = tokio::join!(waiting, freed);
     assert!(matches!(entered, Ok((_, Some(DelayCause::Dialogues)))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn idle_sessions_are_shared_out_by_namespace_and_nobody_waits_for_one() {
+    let places = places(4);
+    let mut kept = vec![];
+    for probe in 0..2000 {
+        kept.extend(places.keep_idle(&PlaceRequest { probe, ..request("evil", 25) }));
+    }
+    // As many as it leaves free.
+    assert_eq!(kept.len(), 384);
+    let other = places.keep_idle(&request("shop", 25));
+    assert!(other.is_some());
+    // They take nothing from dialogues.
+    assert!(places.enter(&request("evil", 25), Instant::now()).await.is_ok());
+    drop(kept);
+    assert!(places.keep_idle(&request("evil", 25)).is_some());
+}

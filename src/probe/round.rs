@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admitted, admit};
+use super::idle::{IdleTerms, SessionOver};
 use super::metrics::Metrics;
 use super::places::{DialoguePlaces, PlaceRequest};
 use super::resolve::{KnownAddresses, Resolver, StartError};
-use super::schedule::{RoundTerms, Runner};
+use super::runner::{RoundTerms, Runner};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::engine::depth_of_look;
 use mail_failover_core::model::{
@@ -24,7 +26,7 @@ use mail_failover_core::model::{
 use mail_failover_replies::Rulebook;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::dial_guard::DialGuard;
-use mail_failover_smtp::dialogue::{DialoguePlan, SessionEnd, run_session};
+use mail_failover_smtp::dialogue::{DialoguePlan, PendingQuit, SessionEnd, run_session};
 use mail_failover_smtp::message::{MAX_MESSAGE, bounded, message};
 use mail_failover_smtp::tls::{TlsSetupError, TlsSetups};
 
@@ -169,6 +171,20 @@ impl Rounds {
     }
 }
 
+impl Rounds {
+    /// Opens a session that is to be idle: to EHLO, and in TLS only if the server speaks nothing else.
+    async fn open_idle(&self, plan: &DialoguePlan, request: &PlaceRequest, until: Instant) -> Option<PendingQuit> {
+        let _place = self.places.enter(request, until).await.ok()?;
+        let SessionEnd { outcome, pending_quit, is_starved: _ } = run_session(plan, request.address).await;
+        let session = pending_quit?;
+        if outcome.class == EvidenceClass::Ok {
+            return Some(session);
+        }
+        session.send().await;
+        None
+    }
+}
+
 /// A dialogue of a round that is over.
 struct Dialogue {
     at: AddressOutcome,
@@ -254,6 +270,57 @@ impl Runner for Rounds {
             delay,
             is_extra: false,
         }
+    }
+
+    async fn idle_session(
+        &self,
+        prepared: &PreparedTarget,
+        terms: &IdleTerms,
+        address: SocketAddr,
+        close: &CancellationToken,
+    ) -> SessionOver {
+        let target = &prepared.target;
+        let Ok(plan) = &prepared.plan else { return SessionOver::NotOpened };
+        if self.admit(&target.destination, &[address]).addresses.is_empty() {
+            return SessionOver::NotOpened;
+        }
+        let (namespaces, is_used) = (terms.namespaces.clone(), terms.is_used);
+        let request = PlaceRequest { namespaces, probe: prepared.number, is_used, address, logs_in: false };
+        let Some(_place) = self.places.keep_idle(&request) else {
+            self.metrics.idle_session_refusals.inc();
+            return SessionOver::NotOpened;
+        };
+        let plan = DialoguePlan { depth: Depth::Ehlo, login: ProbeLogin::None, postponed_login: None, ..plan.clone() };
+        let until = Instant::now() + terms.interval.clamp(*PATIENCE.start(), *PATIENCE.end());
+        let opened = close.run_until_cancelled(self.open_idle(&plan, &request, until)).await;
+        let session = match opened {
+            None => return SessionOver::Closed,
+            Some(None) => {
+                self.metrics.idle_session_failures.inc();
+                return SessionOver::NotOpened;
+            }
+            Some(Some(session)) => session,
+        };
+        let _gauge = IdleGauge::new(&self.metrics);
+        match session.idle(close.cancelled()).await {
+            Some(end) => SessionOver::ByServer(end),
+            None => SessionOver::Closed,
+        }
+    }
+}
+
+struct IdleGauge(Metrics);
+
+impl IdleGauge {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.idle_sessions.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for IdleGauge {
+    fn drop(&mut self) {
+        self.0.idle_sessions.dec();
     }
 }
 

@@ -13,7 +13,8 @@ use EvidenceClass::{
 };
 use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{Depth, NotAfter, ObjectKey, ProbeKey, ServicePort, Timestamp, Tls, TrustAnchors};
-use mail_failover_smtp::testing::{Hang, Hear, refusing, say, server};
+use mail_failover_smtp::dialogue::IdleEnd;
+use mail_failover_smtp::testing::{Hang, Hear, Pause, ServerStep, refusing, say, server};
 
 fn service(endpoints: Vec<SocketAddr>) -> Destination {
     Destination::Service(ServicePort {
@@ -42,6 +43,7 @@ fn target(destination: Destination) -> ProbeTarget {
         replies: mail_failover_core::model::ReplyRules::default(),
         is_used: false,
         confirmation: ConfirmationRule::default(),
+        idle_session: false,
     }
 }
 
@@ -526,4 +528,58 @@ async fn a_round_is_small_while_it_waits() {
     let known = Mutex::default();
     let round = rounds.run(&prepared, terms(1), &known);
     assert!(size_of_val(&round) < 4096, "{} octets", size_of_val(&round));
+}
+
+fn idle_terms() -> IdleTerms {
+    IdleTerms { namespaces: ["shop".into()].into(), is_used: true, interval: Duration::from_millis(200) }
+}
+
+/// A server up to EHLO, and then this.
+async fn up_to_ehlo(rest: Vec<ServerStep>) -> SocketAddr {
+    let steps = vec![say("220 mx ESMTP\r\n"), Hear("EHLO probe.example.net"), say("250 mx\r\n")];
+    server([steps, rest].concat()).await
+}
+
+/// An idle session with an address, and the metrics after it.
+async fn idle(settings: &Settings, address: SocketAddr, close: &CancellationToken) -> (SessionOver, String) {
+    let mut registry = Registry::default();
+    let rounds = Rounds::new(settings, Clock::system(), Metrics::new(&mut registry)).unwrap();
+    let prepared = rounds.prepare(ProbeTarget { depth: Depth::Auth, ..target(service(vec![address])) });
+    let over = rounds.idle_session(&prepared, &idle_terms(), address, close).await;
+    rounds.wait_for_quits().await;
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    (over, text)
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_with_its_server_or_with_quit() {
+    let open = CancellationToken::new();
+    let address = up_to_ehlo(vec![Pause(Duration::from_millis(50))]).await;
+    let (over, metrics) = idle(&settings(), address, &open).await;
+    assert_eq!(over, SessionOver::ByServer(IdleEnd::Closed));
+    assert!(metrics.contains("mail_failover_probe_idle_sessions 0\n"), "{metrics}");
+    let closed = CancellationToken::new();
+    let closing = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        closed.cancel();
+    };
+    let address = up_to_ehlo(vec![Hear("QUIT"), say("221 bye\r\n"), Hang]).await;
+    let settings = settings();
+    let ((over, _), ()) = tokio::join!(idle(&settings, address, &closed), closing);
+    assert_eq!(over, SessionOver::Closed);
+}
+
+#[tokio::test]
+async fn no_idle_session_is_opened_where_nothing_connects_to_or_nobody_answers() {
+    let open = CancellationToken::new();
+    let address = up_to_ehlo(vec![Hang]).await;
+    let guarded = Settings { guard: DialGuard::default(), ..settings() };
+    assert_eq!(idle(&guarded, address, &open).await.0, SessionOver::NotOpened);
+    let full = server(vec![say("421 4.7.0 too many connections\r\n")]).await;
+    for address in [refusing().await, full, server(vec![Hang]).await] {
+        let (over, metrics) = idle(&settings(), address, &open).await;
+        assert_eq!(over, SessionOver::NotOpened);
+        assert!(metrics.contains("mail_failover_probe_idle_session_failures_total 1\n"), "{metrics}");
+    }
 }

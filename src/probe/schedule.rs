@@ -12,14 +12,14 @@
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
 //!
-//! Looks come beside the rounds: to confirm a first failure or a silence ([`Confirmation`]), and where the controller asks
-//! for one.
+//! Looks come beside the rounds: to confirm a first failure or a silence ([`Confirmation`]), where the controller asks
+//! for one, and where an idle session has ended ([`super::idle`]).
 //!
 //! Rounds keep to the interval also while the backend calls log-ins too many: most of them then end before AUTH, so that
 //! a dead backend is seen all the same.
 
 use std::collections::{HashMap, HashSet};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,53 +33,24 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::identity::{ProbeIdentity, ProbedPlace};
+use super::idle::{EndedSessions, IdleDriver, IdleNews, IdleTerms};
 use super::login_pace::LoginPace;
 use super::metrics::Metrics;
 use super::resolve::{KnownAddresses, StartError};
 use super::round::Rounds;
+use super::runner::{RoundTerms, Runner};
 use super::subscribers::{Subscriber, Subscribers, Taker};
 use super::timing::{SHIFT, first_delay, promptly, shift};
 use super::{ProbeTarget, Settings};
-use mail_failover_core::engine::{Confirmation, Look};
-use mail_failover_core::model::{Effect, ProbeKey, ProbeReport};
+use mail_failover_core::engine::{AnswerTime, Confirmation, Look};
+use mail_failover_core::model::{Destination, Effect, ProbeKey, ProbeReport};
 use mail_failover_runtime::clock::Clock;
 
 /// Most rounds of one target under way. The schema lets a timeout be ten times the interval.
 const MAX_IN_FLIGHT: usize = 10;
-
-/// Terms of one round.
-#[derive(Clone, Debug)]
-pub struct RoundTerms {
-    /// Number of the round, from 1.
-    pub sequence: u64,
-    /// Reason for which it ends before its log-in.
-    pub postponed_login: Option<Arc<str>>,
-    /// Namespaces that want it; at least one.
-    pub namespaces: Arc<[Arc<str>]>,
-    /// True if a route uses one of the backends that want it.
-    pub is_used: bool,
-    /// Time from its start to the start of the next at the interval.
-    pub interval: Duration,
-    /// True if it comes beside those at the interval, and goes no deeper than nobody counts.
-    pub is_look: bool,
-}
-
-/// Runner of rounds. A trait, so that the schedule is tested without a network.
-pub trait Runner: Send + Sync + 'static {
-    /// A target with everything that stays the same from round to round.
-    type Prepared: Send + Sync + 'static;
-    /// Prepares a target. Never blocks.
-    fn prepare(&self, target: ProbeTarget) -> Self::Prepared;
-    /// The target of a prepared one.
-    fn target(prepared: &Self::Prepared) -> &ProbeTarget;
-    /// Runs one round, and reports it. A round that is dropped ends at once.
-    fn run(
-        &self,
-        prepared: &Self::Prepared,
-        terms: RoundTerms,
-        known: &Mutex<KnownAddresses>,
-    ) -> impl Future<Output = ProbeReport> + Send;
-}
+/// Shortest time between two looks at a target that are asked for, unless its interval is shorter.
+// As often as a probe looks by default. A probe that looks every quarter of an hour must not keep mail waiting as long.
+const LOOKS_APART: Duration = Duration::from_secs(10);
 
 /// Handle of the running prober. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -120,8 +91,13 @@ impl Prober {
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
         let changes = Arc::<PendingChanges>::default();
+        let runner = Arc::new(runner);
+        let (idle, ended_sessions) = (Arc::<IdleNews<R::Prepared>>::default(), Arc::<EndedSessions>::default());
+        let driver = IdleDriver::new(runner.clone(), idle.clone(), ended_sessions.clone(), metrics.clone());
         let scheduler = Scheduler {
-            runner: Arc::new(runner),
+            runner,
+            idle,
+            ended_sessions,
             changes: changes.clone(),
             metrics,
             reports,
@@ -134,7 +110,13 @@ impl Prober {
             numbers: 0,
             sequence_floor: 0,
         };
-        (Self { changes }, tokio::spawn(scheduler.run(shutdown)))
+        let driving = tokio::spawn(driver.run(shutdown.clone()));
+        let task = async move {
+            scheduler.run(shutdown).await;
+            // Its sessions end with QUIT.
+            let _ = driving.await;
+        };
+        (Self { changes }, tokio::spawn(task))
     }
 
     /// Adds a target, or replaces the one with the same key. Rounds under way report nothing unless they are rounds of the
@@ -148,7 +130,8 @@ impl Prober {
         self.change(key.clone(), None);
     }
 
-    /// Looks at a target at once, beside its interval; once in an interval at most.
+    /// Looks at a target at once, beside its interval; at most once in [`LOOKS_APART`], or in an interval if that is
+    /// shorter.
     pub fn look(&self, key: ProbeKey) {
         self.changes.looks.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         self.changes.notify.notify_one();
@@ -162,6 +145,10 @@ impl Prober {
 
 struct Scheduler<R: Runner> {
     runner: Arc<R>,
+    /// What the driver of idle sessions is told.
+    idle: Arc<IdleNews<R::Prepared>>,
+    /// What it tells.
+    ended_sessions: Arc<EndedSessions>,
     changes: Arc<PendingChanges>,
     metrics: Metrics,
     reports: Sender<ProbeReport>,
@@ -194,8 +181,8 @@ struct ScheduledTarget<R: Runner> {
     /// Start of the next round at the interval.
     due: Instant,
     confirmation: Confirmation<Instant>,
-    /// Time that answers usually take: the longest of the latest ones.
-    usual: Duration,
+    /// Time that answers usually take.
+    usual: AnswerTime,
     /// Start of the latest look that was asked for.
     looked_at: Option<Instant>,
     /// True if it has changed since the last round.
@@ -247,6 +234,11 @@ impl<R: Runner> Scheduler<R> {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.changes.notify.notified() => self.take_changes(),
+                ended = self.ended_sessions.next() => {
+                    for target in ended {
+                        self.look_after_session(target);
+                    }
+                }
                 expired = poll_fn(|context| self.timers.poll_expired(context)), if has_timers => {
                     if let Some(expired) = expired {
                         self.handle_timer(expired.into_inner());
@@ -299,6 +291,11 @@ impl<R: Runner> Scheduler<R> {
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
         let mut is_changed = scheduled.subscribers.update(&target);
         is_changed |= scheduled.follow(target, &*self.runner);
+        if !scheduled.subscribers.want_idle_sessions() {
+            self.idle.end(number);
+        } else if is_changed && let Destination::Service(service) = &R::target(&scheduled.prepared).destination {
+            self.idle.endpoints(number, &service.endpoints);
+        }
         if is_changed {
             scheduled.is_changed = true;
             let interval = scheduled.subscribers.interval();
@@ -376,7 +373,7 @@ impl<R: Runner> Scheduler<R> {
             timer: self.timers.insert_at(number, due),
             due,
             confirmation: Confirmation::default(),
-            usual: Duration::ZERO,
+            usual: AnswerTime::default(),
             looked_at: None,
             is_changed: false,
             sequence: 0,
@@ -415,6 +412,7 @@ impl<R: Runner> Scheduler<R> {
                     self.at_places.remove(&scheduled.identity.place);
                 }
             }
+            self.idle.end(number);
             self.metrics.cancelled_rounds.inc_by(scheduled.rounds_under_way() as u64);
             // Its rounds end with it.
             self.targets.remove(&number);
@@ -427,9 +425,18 @@ impl<R: Runner> Scheduler<R> {
         let Some(number) = self.by_key.get(key).copied() else { return };
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
         let (now, interval) = (Instant::now(), scheduled.subscribers.interval());
-        if scheduled.looked_at.is_none_or(|at| now >= at + interval) {
+        let apart = interval.min(LOOKS_APART);
+        if scheduled.looked_at.is_none_or(|at| now >= at + apart) {
             scheduled.looked_at = Some(now);
             self.begin_look(number, now);
+        }
+    }
+
+    /// Makes a look since an idle session has ended, unless the target is known to fail.
+    // ADR-0180: The end of a session is no evidence, it only asks for some.
+    fn look_after_session(&mut self, number: u64) {
+        if self.targets.get(&number).is_some_and(|scheduled| !scheduled.confirmation.is_failing()) {
+            self.begin_look(number, Instant::now());
         }
     }
 
@@ -523,10 +530,18 @@ impl<R: Runner> Scheduler<R> {
         }
         let look = Look { started: began, effect: report.outcome.class.effect(), stage: report.outcome.stage };
         if look.effect == Effect::Success {
-            scheduled.usual = report.outcome.elapsed.max(scheduled.usual * 7 / 8);
+            scheduled.usual.observe(report.outcome.elapsed);
         }
         let (rule, interval) = (scheduled.subscribers.confirmation(), scheduled.subscribers.interval());
         scheduled.confirmation.observe(&rule, interval, look, Instant::now());
+        if scheduled.subscribers.want_idle_sessions() {
+            let terms = IdleTerms {
+                namespaces: scheduled.subscribers.namespaces(),
+                is_used: scheduled.subscribers.are_used(),
+                interval,
+            };
+            self.idle.found(target, (scheduled.prepared.clone(), terms), began, &report);
+        }
         if look.effect == Effect::Failure {
             let due = scheduled.due;
             scheduled.set_due(target, due, &mut self.timers);
@@ -573,7 +588,7 @@ impl<R: Runner> Scheduler<R> {
     }
 }
 
-/// What a subscriber takes from the target that it leaves.
+/// State that a subscriber takes from the target that it leaves.
 struct LeftTarget {
     identity: Arc<ProbeIdentity>,
     known: KnownAddresses,
@@ -597,10 +612,7 @@ impl<R: Runner> ScheduledTarget<R> {
 
     /// Time after which a round without a result is suspect; `None` if its timeout ends it before.
     fn patience(&self) -> Option<Duration> {
-        let timeout = R::target(&self.prepared).timeout;
-        // A server that takes its time, and a first packet that is lost (it is sent again after 1 s), are no suspects.
-        let patience = (timeout / 4).max(self.usual * 4);
-        (patience < timeout).then_some(patience)
+        self.usual.patience(R::target(&self.prepared).timeout)
     }
 
     fn set_due(&mut self, number: u64, due: Instant, timers: &mut DelayQueue<u64>) {

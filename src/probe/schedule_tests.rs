@@ -3,14 +3,17 @@ use std::net::SocketAddr;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::super::idle::SessionOver;
 use super::*;
 use mail_failover_core::engine::ConfirmationRule;
 use mail_failover_core::model::{
-    Depth, Destination, EvidenceClass, Login, ObjectKey, Outcome, ProbeLogin, Resolution, ServicePort, SmtpHost, Stage,
-    Thresholds, Timestamp, Tls, TlsMode, TrustAnchors,
+    AddressOutcome, Depth, Destination, EvidenceClass, Login, ObjectKey, Outcome, ProbeLogin, Resolution, ServicePort,
+    SmtpHost, Stage, Thresholds, Timestamp, Tls, TlsMode, TrustAnchors,
 };
+use mail_failover_smtp::dialogue::IdleEnd;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Start {
@@ -22,9 +25,16 @@ struct Start {
     is_look: bool,
 }
 
+/// An idle session that is open until the test ends it, or the prober closes it.
+struct FakeSession {
+    address: SocketAddr,
+    end: oneshot::Sender<IdleEnd>,
+}
+
 /// Notes when rounds start; each lasts as long as the test says.
 struct Fake {
     starts: UnboundedSender<Start>,
+    sessions: UnboundedSender<FakeSession>,
     lasts: Duration,
     /// Class and stage of the first rounds.
     first_answers: Mutex<Vec<(EvidenceClass, Stage)>>,
@@ -52,6 +62,12 @@ impl Runner for Fake {
         let answer = self.first_answers.lock().unwrap().pop().unwrap_or(self.answer);
         sleep(self.lasts).await;
         let (class, stage) = if logs_in { answer } else { (EvidenceClass::Throttled, Stage::Auth) };
+        let outcome =
+            Outcome { class, stage, message: String::new(), certificate_not_after: None, elapsed: self.lasts };
+        let endpoints = match &target.destination {
+            Destination::Service(service) => service.endpoints.as_slice(),
+            Destination::Host(_) => &[],
+        };
         ProbeReport {
             key: target.key.clone(),
             revision: target.revision,
@@ -59,10 +75,28 @@ impl Runner for Fake {
             started_at: Timestamp::default(),
             finished_at: Timestamp::default(),
             resolution: Resolution::NotNeeded,
-            addresses: vec![],
-            outcome: Outcome { class, stage, message: String::new(), certificate_not_after: None, elapsed: self.lasts },
+            addresses: endpoints
+                .iter()
+                .map(|address| AddressOutcome { address: *address, outcome: outcome.clone() })
+                .collect(),
+            outcome,
             delay: None,
             is_extra: false,
+        }
+    }
+
+    async fn idle_session(
+        &self,
+        _: &ProbeTarget,
+        _: &IdleTerms,
+        address: SocketAddr,
+        close: &CancellationToken,
+    ) -> SessionOver {
+        let (end, ended) = oneshot::channel();
+        self.sessions.send(FakeSession { address, end }).unwrap();
+        tokio::select! {
+            Ok(end) = ended => SessionOver::ByServer(end),
+            () = close.cancelled() => SessionOver::Closed,
         }
     }
 }
@@ -70,6 +104,7 @@ impl Runner for Fake {
 struct RunningProber {
     prober: Prober,
     starts: UnboundedReceiver<Start>,
+    sessions: UnboundedReceiver<FakeSession>,
     reports: Receiver<ProbeReport>,
     registry: Registry,
     shutdown: CancellationToken,
@@ -94,17 +129,23 @@ fn start_answering_first(
     let first_answers = Mutex::new(first_answers);
     let mut registry = Registry::default();
     let (starts, started) = mpsc::unbounded_channel();
+    let (sessions, opened) = mpsc::unbounded_channel();
     let (reports, reported) = mpsc::channel(queue);
     let shutdown = CancellationToken::new();
     let metrics = Metrics::new(&mut registry);
-    let runner = Fake { starts, lasts, first_answers, answer };
+    let runner = Fake { starts, sessions, lasts, first_answers, answer };
     let (prober, task) = Prober::start_with(runner, metrics, reports, shutdown.clone());
-    RunningProber { prober, starts: started, reports: reported, registry, shutdown, task }
+    RunningProber { prober, starts: started, sessions: opened, reports: reported, registry, shutdown, task }
 }
 
 impl RunningProber {
     fn started(&mut self) -> Vec<Start> {
         std::iter::from_fn(|| self.starts.try_recv().ok()).collect()
+    }
+
+    /// Sessions that were opened since the last call.
+    fn opened(&mut self) -> Vec<FakeSession> {
+        std::iter::from_fn(|| self.sessions.try_recv().ok()).collect()
     }
 
     fn reported(&mut self) -> Vec<ProbeReport> {
@@ -146,6 +187,7 @@ fn target(number: usize, revision: u64, interval: Duration) -> ProbeTarget {
         replies: mail_failover_core::model::ReplyRules::default(),
         is_used: false,
         confirmation: ConfirmationRule::default(),
+        idle_session: false,
     }
 }
 
@@ -610,6 +652,20 @@ async fn a_look_that_is_asked_for_comes_at_once_and_once_in_an_interval() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rare_probe_may_be_looked_at_more_often_than_its_interval() {
+    let mut running = start(Duration::from_millis(10), 1000);
+    let rare = shared("shop", "rare", 900 * SECOND);
+    running.prober.set(rare.clone());
+    sleep(2 * SECOND).await;
+    running.started();
+    for _ in 0..60 {
+        running.prober.look(rare.key.clone());
+        sleep(SECOND).await;
+    }
+    assert_eq!(running.started().iter().filter(|start| start.is_look).count(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn everybody_hears_of_rounds_that_others_ask_for_as_extra_ones() {
     let mut running = start(Duration::ZERO, 1000);
     running.prober.set(confirmed(3, 50));
@@ -619,4 +675,103 @@ async fn everybody_hears_of_rounds_that_others_ask_for_as_extra_ones() {
     let of = |name: &'static str| reports.iter().filter(move |report| *report.key.backend.name == *name);
     assert!(of("a").count() >= 28 && of("a").filter(|report| !report.is_extra).count() <= 4);
     assert!(of("every-second").count() >= 28 && of("every-second").all(|report| !report.is_extra));
+}
+
+/// A relay of one's own with these endpoints, whose failures are confirmed at once.
+fn relay(endpoints: &[u8]) -> ProbeTarget {
+    let endpoints = endpoints.iter().map(|last| ([192, 0, 2, *last], 25).into()).collect();
+    let destination =
+        Destination::Service(ServicePort { dns_name: "relay.shop.svc".into(), port: 25, client_port: 25, endpoints });
+    ProbeTarget { destination, idle_session: true, ..confirmed(3, 0) }
+}
+
+const ANSWERS: (EvidenceClass, Stage) = (EvidenceClass::Ok, Stage::Ehlo);
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_idle_session_starts_the_looks_that_confirm_a_failure() {
+    let mut running = start_answering_first(vec![ANSWERS], REFUSED, Duration::from_millis(1), 1000);
+    running.prober.set(relay(&[1]));
+    sleep(2 * SECOND).await;
+    let [session] = <[FakeSession; 1]>::try_from(running.opened()).ok().expect("one session");
+    assert_eq!((running.started().len(), running.reported().len()), (1, 1));
+    let ended = Instant::now();
+    session.end.send(IdleEnd::Reset).unwrap();
+    sleep(SECOND).await;
+    let looks = running.started();
+    let times: Vec<_> = looks.iter().map(|look| look.at - ended).collect();
+    assert!(looks.len() == 3 && looks.iter().all(|look| look.is_look), "{looks:?}");
+    assert!(times[0] < Duration::from_millis(10) && times[2] < Duration::from_millis(300), "{times:?}");
+    let reports = running.reported();
+    assert!(reports.len() == 3 && reports.iter().all(|report| report.outcome.class.effect() == Effect::Failure));
+    assert!(running.opened().is_empty());
+    assert_eq!(running.metric("looks_total"), "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_an_idle_session_of_a_server_that_answers_is_one_look_and_no_failure() {
+    for end in [IdleEnd::Closed, IdleEnd::Reset, IdleEnd::ServiceNotAvailable, IdleEnd::OutOfTurn, IdleEnd::Broken] {
+        let mut running = start_answering(ANSWERS, Duration::from_millis(1), 1000);
+        running.prober.set(relay(&[1, 2]));
+        sleep(2 * SECOND).await;
+        let sessions = running.opened();
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(running.started().len(), 1);
+        for session in sessions.into_iter().filter(|session| session.address.ip().to_string() == "192.0.2.1") {
+            session.end.send(end).unwrap();
+        }
+        sleep(5 * SECOND).await;
+        let looks = running.started();
+        assert!(looks.len() == 1 && looks[0].is_look, "{end:?}: {looks:?}");
+        assert!(running.reported().iter().all(|report| report.outcome.class == EvidenceClass::Ok));
+        // It was short, so the next one waits.
+        assert!(running.opened().is_empty(), "{end:?}");
+        sleep(2 * 60 * SECOND).await;
+        assert_eq!(running.opened().len(), 1, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_leave_a_service_and_targets_that_go_take_their_sessions_along() {
+    let mut running = start_answering(ANSWERS, Duration::from_millis(1), 1000);
+    running.prober.set(relay(&[1, 2]));
+    sleep(2 * SECOND).await;
+    let sessions = running.opened();
+    running.prober.set(relay(&[2]));
+    sleep(Duration::from_millis(10)).await;
+    for session in &sessions {
+        let is_gone = session.address.ip().to_string() == "192.0.2.1";
+        assert_eq!(session.end.is_closed(), is_gone, "{}", session.address);
+    }
+    running.prober.remove(&relay(&[2]).key);
+    sleep(Duration::from_millis(10)).await;
+    assert!(sessions.len() == 2 && sessions.iter().all(|session| session.end.is_closed()));
+    assert_eq!(running.metric("looks_total"), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_has_idle_sessions_for_as_long_as_anybody_wants_them() {
+    let mut running = start_answering(ANSWERS, Duration::from_millis(1), 1000);
+    let without = ProbeTarget { idle_session: false, ..relay(&[1]) };
+    running.prober.set(without.clone());
+    sleep(30 * SECOND).await;
+    assert!(running.opened().is_empty());
+    running.prober.set(relay(&[1]));
+    sleep(15 * SECOND).await;
+    let [session] = <[FakeSession; 1]>::try_from(running.opened()).ok().expect("one session");
+    running.prober.set(without);
+    sleep(Duration::from_millis(10)).await;
+    assert!(session.end.is_closed());
+    sleep(30 * SECOND).await;
+    assert!(running.opened().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_sessions_are_closed_at_the_end() {
+    let mut running = start_answering(ANSWERS, Duration::from_millis(1), 1000);
+    running.prober.set(relay(&[1]));
+    sleep(2 * SECOND).await;
+    let sessions = running.opened();
+    running.shutdown.cancel();
+    running.task.await.unwrap();
+    assert!(sessions.len() == 1 && sessions[0].end.is_closed());
 }

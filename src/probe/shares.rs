@@ -31,7 +31,7 @@ pub(super) struct ShareRate {
     pub burst: u32,
 }
 
-/// Who asks for a place.
+/// Subscriber that asks for a place.
 #[derive(Clone, Debug)]
 pub(super) struct Asker {
     /// Namespace that the place is counted for.

@@ -28,6 +28,7 @@ pub(super) struct Subscriber {
     interval: Duration,
     is_used: bool,
     confirmation: ConfirmationRule,
+    idle_session: bool,
     /// Number of the latest round that it has taken.
     sequence: u64,
     /// Start of the latest round that it has taken; `None` before the first.
@@ -56,6 +57,7 @@ impl Subscriber {
             interval: interval(target),
             is_used: target.is_used,
             confirmation: target.confirmation.clone(),
+            idle_session: target.idle_session,
             sequence,
             taken_at: None,
         }
@@ -71,6 +73,7 @@ impl Subscriber {
         self.interval = interval(target);
         self.is_used = target.is_used;
         self.confirmation.clone_from(&target.confirmation);
+        self.idle_session = target.idle_session;
     }
 
     /// Number of the latest round that it has taken.
@@ -116,6 +119,11 @@ impl Subscribers {
     /// True if a route uses the backend of any subscriber.
     pub(super) fn are_used(&self) -> bool {
         self.0.values().any(|subscriber| subscriber.is_used)
+    }
+
+    /// True if any subscriber wants an idle session with each address.
+    pub(super) fn want_idle_sessions(&self) -> bool {
+        self.0.values().any(|subscriber| subscriber.idle_session)
     }
 
     /// Shortest interval that anybody asks for.

@@ -146,6 +146,7 @@ fn target(arguments: &ProbeArguments) -> Result<ProbeTarget, CaFileError> {
         },
         is_used: true,
         confirmation: ConfirmationRule::default(),
+        idle_session: false,
     })
 }
 

@@ -47,6 +47,7 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
         agent: _,
         process,
         sequence,
+        tells_accounts_apart,
         backends,
         last_switch,
         kept,
@@ -58,6 +59,7 @@ pub fn received(agent: Agent, report: report::DeliveryReport, now: Timestamp) ->
         route_uid: route.uid,
         process: process.into(),
         sequence,
+        tells_accounts_apart,
         backends: backends.into_iter().map(|backend| deliveries(backend, now)).collect(),
         last_switch: last_switch.map(|switch| SwitchedMail {
             transition: switch.transition,

@@ -91,6 +91,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "delivery_counters",
             "drill_metrics",
             "source",
+            "program",
         ],
     ),
     (
@@ -126,6 +127,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "proxy",
             "buffer",
             "at_once",
+            "awaited",
             "backend",
             "driver",
             "server",
@@ -481,7 +483,7 @@ fn one_place_writes_to_the_api_server() {
 fn nobody_decides_outside_the_engine() {
     // What is explained or simulated is told to people, and an input to nothing.
     let askers = [
-        "src/controller/route/mod.rs",
+        "src/controller/route/decide.rs",
         "crates/tools/src/explain/explanation.rs",
         "crates/tools/src/simulate/simulator/",
     ];

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use mail_failover_dataplane::source::ObjectReference;
+use mail_failover_dataplane::source::SourceArguments;
 use mail_failover_runtime::telemetry::LogFormat;
 
 use super::folder::FOLDER;
@@ -36,19 +36,10 @@ const RUN_EXAMPLES: &str = "Examples:
 
 /// Arguments of `agent run`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("source").required(true).multiple(true).args(["config_map", "config_file"])))]
 pub struct AgentRunArguments {
-    /// The ConfigMap that the operator writes for the route; needs get, list and watch on this one object.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    pub config_map: Option<ObjectReference>,
-
-    /// The same document as a file: a mounted ConfigMap's, or one that something else keeps up to date.
-    #[arg(long, value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
-
-    /// The kubeconfig for --config-map; without it KUBECONFIG, ~/.kube/config or the pod's service account.
-    #[arg(long, value_name = "FILE", requires = "config_map")]
-    pub kubeconfig: Option<PathBuf>,
+    /// Sources of the document.
+    #[command(flatten)]
+    pub source: SourceArguments,
 
     /// Folder with a folder for each Secret, which has the files username and password.
     #[arg(long, value_name = "FOLDER", default_value = "/etc/mail-failover/credentials")]
@@ -107,12 +98,12 @@ pub struct AgentRunArguments {
     pub health_listen_address: SocketAddr,
 
     /// Longest time for emptying the queue when the agent ends: Postfix refuses new mail meanwhile. By default 20s with
-    /// a COMMAND. Without a COMMAND Postfix goes on, and the queue is not emptied.
+    /// a COMMAND; without one Postfix goes on, and the queue is emptied only if this is given.
     #[arg(long, value_name = "DURATION", value_parser = mail_failover_runtime::values::duration)]
     pub drain_timeout: Option<Duration>,
 
     /// Time between asking Postfix to end and killing it; with a COMMAND.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = mail_failover_runtime::values::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", requires = "command", value_parser = mail_failover_runtime::values::duration)]
     pub stop_timeout: Duration,
 
     /// The token by which the operator knows this agent: a projected service-account token for the audience
@@ -230,7 +221,7 @@ mod tests {
     fn an_agent_needs_a_source() {
         assert!(run("--log info").unwrap_err().contains("--config-map"));
         let arguments = run("--config-map shop/orders-agent --config-file /etc/agent.json").unwrap();
-        assert_eq!(arguments.config_map.unwrap().to_string(), "shop/orders-agent");
+        assert_eq!(arguments.source.config_map.unwrap().to_string(), "shop/orders-agent");
         for wrong in ["orders", "shop/", "/orders", "a/b/c"] {
             assert!(run(&format!("--config-map {wrong}")).unwrap_err().contains("shop/orders-agent"), "{wrong}");
         }
@@ -246,6 +237,15 @@ mod tests {
         assert_eq!(drain("-- postfix start-fg"), Some(20));
         assert_eq!(drain("--drain-timeout 0s -- postfix start-fg"), None);
         assert_eq!(run("--config-file f -- postfix -v start-fg").unwrap().command, ["postfix", "-v", "start-fg"]);
+    }
+
+    #[test]
+    fn the_time_for_ending_postfix_needs_a_postfix_to_end() {
+        let stop =
+            |line: &str| run(&format!("--config-file f {line}")).map(|arguments| arguments.stop_timeout.as_secs());
+        assert_eq!(stop("--stop-timeout 10s -- postfix start-fg"), Ok(10));
+        assert_eq!(run("--config-file f").unwrap().stop_timeout.as_secs(), 5);
+        assert!(stop("--stop-timeout 10s").unwrap_err().contains("COMMAND"));
     }
 
     #[test]

@@ -13,14 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
-use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
+use mail_failover_runtime::kubernetes::ConnectError;
+use mail_failover_runtime::process::raise_limit_of_open_files;
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{
-    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
-};
-use prometheus_client::registry::Registry;
+use mail_failover_runtime::telemetry::{self, ListenError, LogError, Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,29 +33,19 @@ use super::sessions::BegunSessions;
 use super::socketmap::{self, BindError, LocalDomains, MapSettings, Responder, SocketmapView};
 use super::supervise::{self, Intake, LineReader, Signals};
 use super::{folder, http, queue_watch, shield};
-use mail_failover_dataplane::core::{AgentCore, CoreMemory};
-use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_core::model::LoginReference;
+use mail_failover_dataplane::core::AgentCore;
 use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
-use mail_failover_dataplane::reporter::{self, Reporter};
-use mail_failover_dataplane::source::{self, DocumentSource};
-use mail_failover_dataplane::state_writer::{Records, StateMetrics, StateWriter, restore};
-use mail_failover_dataplane::store::{StateRecord, StateStore};
+use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
+use mail_failover_dataplane::source;
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
-/// Age of the last heartbeat at which the loop counts as stuck. It turns every second at least.
-const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
-/// Pause between two looks at the logins, so that a missing one is known before mail needs it.
-const CREDENTIALS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Names of the tasks that end in an order, and of those that come several times.
 const DRIVER: &str = "the driver";
-const STATE_WRITER: &str = "the writer of the state";
 const SOCKETMAP: &str = "the socketmap";
-const HTTP_SERVER: &str = "the HTTP server";
-const HEALTH_SERVER: &str = "the health server";
-const SOURCE: &str = "a source";
 const LOG_READER: &str = "the reader of Postfix's log";
 
 /// Readiness condition of an agent that starts Postfix: Postfix runs.
@@ -75,23 +61,13 @@ pub enum RunError {
     Log(#[from] LogError),
     /// There is no way to reach an API server.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The API server's address or our credentials cannot be used.
-    #[error("the API server cannot be used as configured: {}", describe(.0))]
-    Client(#[source] Box<kube::Error>),
+    Connect(#[from] ConnectError),
     /// The socketmap cannot be served.
     #[error(transparent)]
     Socketmap(#[from] BindError),
     /// The address of HTTP cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
-    Listen {
-        /// Address that was to be used.
-        address: std::net::SocketAddr,
-        /// Flag that sets the address.
-        flag: &'static str,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -122,46 +98,28 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     drop(tokio::task::spawn_blocking(mail_failover_replies::rules));
     let intake = Intake::default();
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
-    let mut registry = telemetry::registry();
-    let metrics = DriverMetrics::new(&mut registry);
-    let credentials =
-        Credentials::new(arguments.credentials_directory.clone(), registry.sub_registry_with_prefix(PREFIX));
-    let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
-    let clock = Clock::system();
-
-    let address = arguments.listen_address;
-    let http = TelemetryServer::bind(address, &mut registry).await;
-    let http = http.map_err(|source| RunError::Listen { address, flag: "--listen-address", source })?;
-    let health_address = arguments.health_listen_address;
-    let health = HealthServer::bind(health_address, &mut registry).await.map_err(|source| RunError::Listen {
-        address: health_address,
-        flag: "--health-listen-address",
-        source,
-    })?;
-
-    let store = StateStore::new(arguments.state_directory.clone());
-    let state_metrics = StateMetrics::new(registry.sub_registry_with_prefix(PREFIX));
-    let saved = restore(&store, &state_metrics);
-    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), state_metrics, end.clone());
+    let settings = ProgramSettings {
+        prefix: PREFIX,
+        credentials_directory: arguments.credentials_directory.clone(),
+        state_directory: arguments.state_directory.clone(),
+        listen_address: arguments.listen_address,
+        health_listen_address: arguments.health_listen_address,
+        name: arguments.name.clone(),
+        token_file: arguments.token_file.clone(),
+        tells_accounts_apart: false,
+    };
+    let mut program = Program::begin(settings, &end).await?;
+    let (clock, credentials, readiness) = (program.clock, program.credentials.clone(), program.readiness.clone());
+    let metrics = DriverMetrics::new(&mut program.registry);
 
     let (view, views) = watch::channel(Arc::new(SocketmapView::default()));
     let (source_events, found) = mpsc::channel(source::QUEUE);
-    let (sink, logged) = Sink::new(LogMetrics::new(&mut registry), clock);
+    let (sink, logged) = Sink::new(LogMetrics::new(&mut program.registry), clock);
     let (switch_orders, ordered) = watch::channel(None);
     let (throttling, throttled) = watch::channel(false);
     let (switch_progress, reported) = mpsc::channel(REPORT_QUEUE);
     let (questions, asked) = mpsc::channel(http::QUEUE);
-    let (reporter, reporting) = Reporter::start(
-        reporter::Settings {
-            agent: arguments.name.clone().unwrap_or_else(hostname),
-            token_file: arguments.token_file.clone(),
-            heartbeat: reporter::HEARTBEAT,
-        },
-        clock,
-        reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
-        end.clone(),
-    );
-    let mta_metrics = MtaMetrics::new(&mut registry);
+    let mta_metrics = MtaMetrics::new(&mut program.registry);
     let sessions = BegunSessions::default();
     let (queue_looks, queue) = watch::channel(None);
 
@@ -180,24 +138,22 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         view,
         switch_orders,
         throttling,
-        reporter,
-        state_writer,
-        heartbeat: heartbeat.clone(),
+        reporter: program.reporter.clone(),
+        state_writer: program.state_writer.clone(),
+        heartbeat: program.heartbeat.clone(),
         readiness: readiness.clone(),
         metrics,
-        traffic: TrafficMetrics::new(&mut registry),
-        drills: DrillMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
+        traffic: TrafficMetrics::new(&mut program.registry),
+        drills: DrillMetrics::new(program.registry.sub_registry_with_prefix(PREFIX)),
     };
-    let mut driver = Driver::new(AgentCore::new(memory(&saved)), settings, outputs, sources(&arguments));
-    if let Some(document) = saved.get(&StateRecord::Document) {
-        driver
-            .begin_with(DocumentSource::Disk(store.path(StateRecord::Document).display().to_string()), document)
-            .await;
+    let mut driver = Driver::new(AgentCore::new(program.memory()), settings, outputs, arguments.source.sources());
+    if let Some((source, document)) = program.saved_document() {
+        driver.begin_with(source, document).await;
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
     let fixed = fixed(&arguments, intake.clone());
-    let socketmap_metrics = socketmap::SocketmapMetrics::new(&mut registry);
+    let socketmap_metrics = socketmap::SocketmapMetrics::new(&mut program.registry);
     let paces = Paces::new(end.clone());
     let responder =
         Responder::new(views.clone(), fixed, credentials.clone(), socketmap_metrics, sessions.clone(), paces);
@@ -209,7 +165,7 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
         );
     }
     let mut tasks = Tasks::default();
-    follow(&arguments, &source_events, &mut tasks, &mut registry).await?;
+    arguments.source.follow(&source_events, &mut tasks, &mut program.registry).await?;
     drop(source_events);
     let postfix = Postfix {
         config_directory: arguments.postfix_config_directory.clone(),
@@ -225,14 +181,10 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let inputs = DriverInputs { source_events: found, log_events: logged, switch_progress: reported, questions: asked };
     tasks.spawn(DRIVER, driver.run(inputs, shutdown.clone()));
     tasks.spawn(SOCKETMAP, server.serve(responder, end.clone()));
-    tasks.spawn("the reader of logins", look_at_logins(credentials, views));
-    tasks.add(STATE_WRITER, writing);
-    tasks.add("the reporter", reporting);
-    tasks.spawn(HTTP_SERVER, http.serve(registry, http::router(questions), end.clone()));
-    let state = HealthState { heartbeat, readiness: readiness.clone() };
-    tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
+    tasks.spawn("the reader of logins", credentials.look_after(views, |view| logins_of(view)));
+    program.serve(http::router(questions), &mut tasks, &end);
     let socket = arguments.socket();
-    tracing::info!(socket = %socket.display(), http = %address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
+    tracing::info!(socket = %socket.display(), http = %arguments.listen_address, version = env!("CARGO_PKG_VERSION"), "the agent has started");
     if !arguments.command.is_empty() {
         // A Service sends mail to this host as soon as the pod is ready.
         readiness.expect(POSTFIX);
@@ -302,37 +254,6 @@ async fn read_pipe(path: PathBuf, sink: Sink) {
     tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
 }
 
-fn memory(saved: &Records) -> Option<CoreMemory> {
-    let parsed = serde_json::from_str(saved.get(&StateRecord::Memory)?);
-    // The memory of another version is dropped: backends that still fail are left again soon enough.
-    parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier agent remembered is ignored")).ok()
-}
-
-fn sources(arguments: &AgentRunArguments) -> Vec<DocumentSource> {
-    let config_map = arguments.config_map.iter().map(|object| DocumentSource::ConfigMap(object.to_string()));
-    config_map
-        .chain(arguments.config_file.iter().map(|path| DocumentSource::File(path.display().to_string())))
-        .collect()
-}
-
-async fn follow(
-    arguments: &AgentRunArguments,
-    source_events: &mpsc::Sender<source::SourceMessage>,
-    tasks: &mut Tasks,
-    registry: &mut Registry,
-) -> Result<(), RunError> {
-    if let Some(object) = arguments.config_map.clone() {
-        let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
-        let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
-        let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
-        tasks.spawn(SOURCE, source::follow_config_map(client, object, source_events.clone()));
-    }
-    if let Some(path) = arguments.config_file.clone() {
-        tasks.spawn(SOURCE, source::follow_file(path, source_events.clone()));
-    }
-    Ok(())
-}
-
 fn fixed(arguments: &AgentRunArguments, intake: Intake) -> MapSettings {
     MapSettings {
         local_domains: LocalDomains::new(&arguments.local_domains),
@@ -350,16 +271,9 @@ async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {
     }
 }
 
-/// Looks at every login that may be asked for: now and then, and when the backends change.
-async fn look_at_logins(credentials: Credentials, mut views: watch::Receiver<Arc<SocketmapView>>) {
-    loop {
-        let view = views.borrow_and_update().clone();
-        credentials.keep(view.backends().filter_map(|backend| backend.secret.clone())).await;
-        tokio::select! {
-            changed = views.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(CREDENTIALS_PAUSE) => {}
-        }
-    }
+/// The logins that Postfix may ask for.
+fn logins_of(view: &SocketmapView) -> Vec<LoginReference> {
+    view.backends().filter_map(|backend| backend.secret.clone()).collect()
 }
 
 /// Waits for a signal or for the end of any task, then ends them all in order.
@@ -382,7 +296,8 @@ async fn run_until_told(
     };
     tracing::info!(cause = ended.unwrap_or("as told, or with its command"), "the agent ends");
     tasks.stop(shutdown, &[DRIVER]).await;
-    tasks.stop(end, &[STATE_WRITER, SOCKETMAP, HTTP_SERVER, HEALTH_SERVER]).await;
+    let [writer, http, health] = LAST_TASKS;
+    tasks.stop(end, &[writer, SOCKETMAP, http, health]).await;
     ended.map_or(Ok(code?), |name| Err(RunError::Ended(name)))
 }
 

@@ -3,6 +3,7 @@ use std::process::Command;
 
 use super::*;
 use mail_failover_dataplane::testing::Folder;
+use prometheus_client::registry::Registry;
 
 #[tokio::test]
 async fn an_agent_that_starts_postfix_is_ready_when_postfix_is() {

@@ -20,6 +20,8 @@ pub mod condition {
     pub const OBJECTIVES_MET: &str = "ObjectivesMet";
     /// Messages have waited for long beside an agent, because a backend refuses them.
     pub const MAIL_KEPT: &str = "MailKept";
+    /// Several installations of the operator lead a route.
+    pub const INSTALLATION_CONFLICT: &str = "InstallationConflict";
     /// Every receiver of a route's webhooks has accepted where the route leads.
     pub const WEBHOOKS_APPLIED: &str = "WebhooksApplied";
     /// Every authority answers with the DNS records of the active backend.
@@ -44,6 +46,9 @@ pub mod reason {
     pub const NONE_HEALTHY: &str = "NoneHealthy";
     /// Mail of a route goes to a backend that cannot deliver, and a hold keeps it there.
     pub const HELD_ON_DEAD_BACKEND: &str = "HeldOnDeadBackend";
+    /// Mail of a route goes to a backend that cannot deliver, and for less than a minute the answer of a standby has been
+    /// awaited.
+    pub const AWAITING_CONFIRMATION: &str = "AwaitingConfirmation";
     /// Mail has waited for long beside an agent, and none has left there meanwhile.
     pub const MAIL_WAITS: &str = "MailWaits";
     /// No backend is chosen until there is evidence.
@@ -116,6 +121,9 @@ pub mod reason {
     /// No message waits for long because a backend refuses it.
     pub const NOTHING_KEPT: &str = "NothingKept";
 
+    /// Several installations of the operator lead a route.
+    pub const SEVERAL_INSTALLATIONS: &str = "SeveralInstallations";
+
     /// A rule of `spec.replies` cannot work; everything else of the backend is in force.
     pub const INVALID_REPLY_RULE: &str = "InvalidReplyRule";
     /// A field of the spec has a value that cannot be used.
@@ -136,11 +144,11 @@ pub mod reason {
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
     /// The Service that a backend names is an alias (`ExternalName`).
     pub const SERVICE_IS_EXTERNAL_NAME: &str = "ServiceIsExternalName";
-    /// The certificates that a backend names do not exist.
+    /// The certificates that a backend, a webhook or a DNS API names do not exist.
     pub const CA_NOT_FOUND: &str = "CANotFound";
-    /// The certificates that a backend names are no usable PEM.
+    /// The certificates that a backend, a webhook or a DNS API names are no usable PEM.
     pub const CA_MALFORMED: &str = "CAMalformed";
-    /// The certificates that a backend names cannot be read.
+    /// The certificates that a backend, a webhook or a DNS API names cannot be read.
     pub const CA_UNREADABLE: &str = "CAUnreadable";
     /// The Secret of a probe's login, of a webhook, or of DNS updates, does not exist.
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";

@@ -1,11 +1,13 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use super::{FailoverPolicy, MailRoute, SendingBackend};
 
 /// The three custom resource definitions, as they are installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [SendingBackend::crd(), FailoverPolicy::crd(), MailRoute::crd()].into_iter().map(with_unobserved_status).collect()
+    let crds = [SendingBackend::crd(), FailoverPolicy::crd(), MailRoute::crd()];
+    crds.into_iter().map(with_unobserved_status).map(with_whole_sentences).collect()
 }
 
 /// One definition per file, as committed in `crds/`: (file name, YAML).
@@ -38,4 +40,76 @@ fn with_unobserved_status(mut crd: CustomResourceDefinition) -> CustomResourceDe
         }
     }
     crd
+}
+
+/// Joins the lines of each description, which are those of a doc comment: `kubectl explain` would break its text where
+/// the code does.
+fn with_whole_sentences(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        let joined = serde_json::to_value(&*schema).map(|mut value| {
+            join_lines(&mut value);
+            value
+        });
+        if let Ok(joined) = joined.and_then(serde_json::from_value) {
+            *schema = joined;
+        }
+    }
+    crd
+}
+
+fn join_lines(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::String(text) if name == "description" => *text = joined(text),
+                    other => join_lines(other),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(join_lines),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Joins the lines of each paragraph; the points of a list stay lines of their own.
+fn joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for line in text.lines().map(str::trim_end) {
+        let is_point = line.trim_start().starts_with("- ");
+        if line.is_empty() || is_point || joined.is_empty() || joined.ends_with('\n') {
+            if !joined.is_empty() && !joined.ends_with('\n') {
+                joined.push('\n');
+            }
+            joined.push_str(line);
+            if line.is_empty() {
+                joined.push('\n');
+            }
+        } else {
+            joined.push(' ');
+            joined.push_str(line.trim_start());
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_paragraph_are_joined_and_points_of_a_list_are_not() {
+        assert_eq!(
+            joined("Mail leaves by another\nway than the preferred one."),
+            "Mail leaves by another way than the preferred one."
+        );
+        assert_eq!(
+            joined("One of:\n- a, which\n  goes on\n- b\n\nThe rest\nof it."),
+            "One of:\n- a, which goes on\n- b\n\nThe rest of it."
+        );
+        assert_eq!(joined(""), "");
+    }
 }

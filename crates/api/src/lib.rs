@@ -24,7 +24,8 @@ mod webhook_output;
 
 pub use crds::{crds, crds_yaml};
 pub use dns_api::{
-    CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec, PowerDnsSpec, Route53Spec,
+    AzureCloudSpec, AzureDnsSpec, CloudflareSpec, DeSecSpec, DigitalOceanSpec, DnsApiSecretReference, DnsApiSpec,
+    GoogleDnsSpec, HetznerSpec, OvhEndpointSpec, OvhSpec, PowerDnsSpec, Route53Spec,
 };
 pub use dns_output::{
     DnsModeSpec, DnsMxSpec, DnsOutputSpec, DnsRecordSpec, DnsRecordTypeSpec, Rfc2136Spec, TsigSecretReference,
@@ -45,9 +46,10 @@ pub use mail_route::{
     TrafficSpec,
 };
 pub use mail_route_status::{
-    ActiveBackend, DivertedStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus, OutputFailure, OutputShare,
-    OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus, RouteBackendStatus, RouteObjectivesStatus,
-    RouteState, SwitchStatus, TransitionKind, TransitionStatus, WaitingForStatus,
+    ActiveBackend, DivertedStatus, InstallationStatus, MailRouteStatus, ObjectiveRecordStatus, ObjectiveStatus,
+    OutputFailure, OutputShare, OutputStatus, PauseStatus, RampStatus, RequestOutcome, RequestStatus,
+    RouteBackendStatus, RouteObjectivesStatus, RouteState, SwitchStatus, TransitionKind, TransitionStatus,
+    WaitingForStatus,
 };
 pub use notifications::{
     MailReceiverSpec, NotificationSecretReference, NotificationsSpec, NotificationsStatus, OccasionSpec,

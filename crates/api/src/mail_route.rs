@@ -16,6 +16,8 @@ use super::{DOMAIN, DnsOutputSpec, MailRouteStatus, PLACE, WebhookOutputSpec};
     derive = "PartialEq",
     shortname = "mroute",
     category = "mailfailover",
+    selectable = ".status.state",
+    selectable = ".spec.policyRef.name",
     doc = "One stream of mail: the backends it may leave by, in order of preference, and the outputs that lead it there. The backend that carries the mail now stands in `status`, never in `spec`, so that no GitOps tool reverts an incident response.",
     printcolumn(name = "Strategy", type_ = "string", json_path = ".status.strategy"),
     printcolumn(

@@ -142,14 +142,33 @@ pub struct MailRouteStatus {
     #[schemars(length(max = 8))]
     pub ongoing: Vec<OngoingNotification>,
 
+    /// Installations of the operator that lead this route, in the order in which they came. More than one is a mistake,
+    /// see the condition `InstallationConflict`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub installations: Vec<InstallationStatus>,
+
     /// `Ready`: the spec is accepted, its outputs are written and mail can leave, failed over or not. Where agents report, it is False with the reason `MailWaits` while mail has waited in a queue for 5 minutes and none has left there. `FailedOver`: it leaves by another
     /// way than the preferred one; False with the reason `Drill` while a drill leads it there. `Redundant`: another healthy backend could take over. `OutputsApplied`: every output leads to the
     /// active backend. `RecoveryTimeMet`, where the policy has `objectives.recoveryTime`: the latest failover was as quick.
     /// `ObjectivesMet`, where the policy has objectives: none of them is missed; the reason is ObjectiveAtRisk when one nearly is.
-    /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `DnsApplied`, where it has DNS records: every authority answers with those of the active backend. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `Stalled`: present and True only while the spec cannot be used as it is.
+    /// `WebhooksApplied`, where the route has webhooks: every receiver has accepted where the route leads. `DnsApplied`, where it has DNS records: every authority answers with those of the active backend. `MailKept`, where an agent has reported it: messages have waited for 15 minutes because a backend refuses them; the reason says what the refusal is about. `InstallationConflict`: present and True only while several installations of the operator lead the route. `Stalled`: present and True only while the spec cannot be used as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions_schema")]
     pub conditions: Vec<Condition>,
+}
+
+/// An installation of the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstallationStatus {
+    /// Namespace and name of the Lease of the installation: `mail-failover/mail-failover-operator`.
+    #[schemars(length(max = 320))]
+    pub name: String,
+    /// Time of its latest sign of life, which it gives here or in another route of the namespace; absent while it is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub renewed_at: Option<MicroTime>,
 }
 
 /// A backend that carries mail.
@@ -273,6 +292,10 @@ pub struct WaitingForStatus {
     /// configuration: ConfigurationRejected.
     #[schemars(length(max = 64))]
     pub reason: String,
+    /// Start of the wait for this reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::micro_time_schema")]
+    pub since: Option<MicroTime>,
     /// Time at which it ends by itself; absent if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::micro_time_schema")]

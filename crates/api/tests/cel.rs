@@ -99,6 +99,9 @@ fn sound_specs_pass() {
     for probe in [
         json!({"name": "a", "interval": "30s", "smtp": {"depth": "Auth"}}),
         json!({"name": "a", "smtp": {"depth": "Auth"}, "job": {}}),
+        json!({"name": "a", "smtp": {"depth": "Ehlo", "idleSession": true}}),
+        json!({"name": "a", "smtp": {"depth": "Connect", "idleSession": false}}),
+        json!({"name": "a", "smtp": {"idleSession": false}, "job": {}}),
         json!({"name": "a", "smtp": {"depth": "MailFrom", "from": format!("{}@shop.example", "x".repeat(64))}}),
         json!({"name": "a", "smtp": {"depth": "RcptTo", "from": "probe@shop.example", "to": "sink@inbox.example"}}),
     ] {
@@ -152,6 +155,16 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
             "SendingBackend",
             with(backend(), "/probes/-", json!({"name": "deliveries", "smtp": {}})),
             "spec.probes[].name must not be deliveries",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"idleSession": true}, "job": {}})),
+            "idleSession has no effect with job",
+        ),
+        (
+            "SendingBackend",
+            with(backend(), "/probes/0", json!({"name": "a", "smtp": {"depth": "Banner", "idleSession": true}})),
+            "idleSession needs a depth of Ehlo or deeper",
         ),
         (
             "SendingBackend",
@@ -641,7 +654,7 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
         (
             "MailRoute",
             with(with_dns("/api", json!({"secretRef": {"name": "s"}})), "/outputs/3/dns/rfc2136", Value::Null),
-            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
         ),
         (
             "MailRoute",
@@ -650,7 +663,16 @@ fn every_rule_refuses_what_breaks_it_in_words_that_name_the_field() {
                 "/outputs/3/dns/rfc2136",
                 Value::Null,
             ),
-            "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec of spec.outputs[].dns.api must be set",
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
+        ),
+        (
+            "MailRoute",
+            with(
+                with_dns("/api", json!({"hetzner": {}, "ovh": {}, "secretRef": {"name": "s"}})),
+                "/outputs/3/dns/rfc2136",
+                Value::Null,
+            ),
+            "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh of spec.outputs[].dns.api must be set",
         ),
         (
             "MailRoute",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// How the certificate names the server; nobody verifies it.
+/// Name of the server in the certificate; nobody verifies it.
 pub const SERVER_NAME: &str = "mail-failover-operator";
 
 /// SHA-256 of a certificate in DER, in lower-case hexadecimal digits.

@@ -42,6 +42,9 @@ pub struct DeliveryReport {
     pub process: String,
     /// Sequence number within the process. A report that a later one has overtaken is ignored.
     pub sequence: u64,
+    /// True if the sender tells backends of one host and port apart, as relays do. An agent beside an MTA does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tells_accounts_apart: bool,
     /// Deliveries at each backend.
     pub backends: Vec<BackendReport>,
     /// Latest switch of this process, if there was one.

@@ -212,7 +212,7 @@ pub fn parse_accounts(text: &str) -> Result<Routing, Refusal> {
     parse_for(text, Reader::ByName)
 }
 
-/// What tells backends apart.
+/// Identity of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     /// Host and port, as for Postfix.

@@ -18,11 +18,13 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 /// Bytes that are read of a file: one more than a part of a login may have.
 const MAX_READ: u64 = Login::MAX_BYTES as u64 + 1;
+/// Pause between two looks at the logins that may be asked for, so that a missing one is known before mail needs it.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// Limit for a look at the files. They lie in memory (a mounted Secret) or on a local disk.
 const LOOK_DEADLINE: Duration = Duration::from_millis(250);
 /// Limit of concurrent looks. A disk that hangs holds one of them.
@@ -164,6 +166,11 @@ impl Credentials {
         cached.login.ok_or_else(|| LoginMissing { secret: secret.clone(), source: trouble })
     }
 
+    /// Returns the login as the latest look has found it; `None` if that has failed. Nothing is looked at.
+    pub fn known(&self, secret: &LoginReference) -> Option<Arc<Login>> {
+        self.lock().get(secret).filter(|cached| cached.error.is_none())?.login.clone()
+    }
+
     /// Looks at the files of these Secrets, so that their logins are known before mail needs them. Forgets all others.
     pub async fn keep(&self, secrets: impl IntoIterator<Item = LoginReference>) {
         let secrets: Vec<_> = secrets.into_iter().collect();
@@ -177,6 +184,23 @@ impl Credentials {
         for secret in secrets {
             // The result is kept, and read by `state`.
             drop(self.login(&secret).await);
+        }
+    }
+
+    /// Looks at the logins that these `views` ask for, now and then and when the view changes, until nobody changes it
+    /// any more.
+    pub async fn look_after<V>(
+        self,
+        mut views: watch::Receiver<V>,
+        secrets: impl Fn(&V) -> Vec<LoginReference> + Send,
+    ) {
+        loop {
+            let asked_for = secrets(&views.borrow_and_update());
+            self.keep(asked_for).await;
+            tokio::select! {
+                changed = views.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_PAUSE) => {}
+            }
         }
     }
 

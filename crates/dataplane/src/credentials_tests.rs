@@ -69,6 +69,23 @@ fn the_last_good_login_stays_whatever_becomes_of_the_files() {
 }
 
 #[test]
+fn what_is_known_is_what_the_latest_look_has_found() {
+    let folder = Folder::new();
+    let (credentials, _registry) = credentials(&folder);
+    let known = || credentials.known(&"ses".into()).map(|login| login.password().to_owned());
+    write(&folder, "ses", "user", "hunter2");
+    assert_eq!(known(), None, "nobody has looked");
+    login(&credentials, "ses").unwrap();
+    write(&folder, "ses", "user", "hunter3");
+    assert_eq!(known().as_deref(), Some("hunter2"));
+    login(&credentials, "ses").unwrap();
+    assert_eq!(known().as_deref(), Some("hunter3"));
+    fs::remove_dir_all(folder.path().join("ses")).unwrap();
+    login(&credentials, "ses").unwrap();
+    assert_eq!(known(), None, "the last good one is for who has looked");
+}
+
+#[test]
 fn a_missing_login_is_named_with_its_file() {
     let folder = Folder::new();
     let (credentials, _registry) = credentials(&folder);

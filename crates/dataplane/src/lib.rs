@@ -12,10 +12,11 @@
 //! | `drill_metrics` | metrics of drills, and the log of their turns | no |
 //! | `reporter` | reports to the operator's replicas | no |
 //! | `pinned` | TLS towards a replica whose certificate is known by its fingerprint | yes |
-//! | `source` | the sources of documents: a `ConfigMap`, a file | no |
+//! | `source` | the sources of documents: a `ConfigMap`, a file; their flags | no |
 //! | `credentials` | logins from mounted Secrets | no |
 //! | `store`, `state_writer` | the state that survives a restart | no |
 //! | `stable_hash` | a hash for values on disk | yes |
+//! | `program` | the parts that every program has, in the order in which they start | no |
 //!
 //! Architecture invariants: nothing here writes to the API server or speaks SMTP. Input that cannot be read leaves the
 //! last good routing in force.
@@ -27,6 +28,7 @@ pub mod delivery_counters;
 pub mod drill_metrics;
 pub mod pacing;
 mod pinned;
+pub mod program;
 pub mod reading;
 pub mod refused;
 pub mod reporter;

@@ -69,6 +69,8 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     /// Pause between two reports without news: [`HEARTBEAT`].
     pub heartbeat: Duration,
+    /// True if backends of one host and port are told apart here, as in a relay.
+    pub tells_accounts_apart: bool,
 }
 
 /// State that is reported to the operator.
@@ -125,13 +127,14 @@ impl ReportState {
     }
 
     /// Returns the report as of now.
-    fn report(&self, agent: &str, process: &str, sequence: u64, now: Timestamp) -> report::DeliveryReport {
+    fn report(&self, settings: &Settings, process: &str, sequence: u64, now: Timestamp) -> report::DeliveryReport {
         report::DeliveryReport {
             api_version: API_VERSION.to_owned(),
             route: self.route.clone(),
-            agent: agent.to_owned(),
+            agent: settings.agent.clone(),
             process: process.to_owned(),
             sequence,
+            tells_accounts_apart: settings.tells_accounts_apart,
             backends: self.backends.iter().map(|(name, deliveries)| backend_report(name, deliveries, now)).collect(),
             last_switch: self.last_switch.as_ref().map(|switch| switch_report(switch, now)),
             kept: self.kept.as_ref().map(|kept| report::KeptReport {
@@ -429,7 +432,7 @@ impl Sender {
         let sending = async {
             let stream = connect(endpoint).await?;
             // Only now: a busy machine takes long for a TLS handshake, and ages count from here.
-            let report = state.report(&self.settings.agent, &self.process, sequence, self.clock.now());
+            let report = state.report(&self.settings, &self.process, sequence, self.clock.now());
             let body = serde_json::to_vec(&report).map_err(ConnectionError::from)?;
             exchange(stream, &token, body.into()).await
         };

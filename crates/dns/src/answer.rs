@@ -6,7 +6,7 @@ use hickory_proto::rr::rdata::tsig::TsigError;
 
 use super::tsig::FUDGE;
 
-/// What an answer is to.
+/// Request that an answer is to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Name and type that were asked for, or are to be changed.

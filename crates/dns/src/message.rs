@@ -12,7 +12,7 @@ use super::tsig::TsigKey;
 /// Size of the head of a message, in bytes (RFC 1035 §4.1.1).
 const HEAD: usize = 12;
 
-/// Error of a message that cannot be written, which one from checked names always can.
+/// Error of a message that cannot be written. One from checked names always can be.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// A name is none.

@@ -1,4 +1,4 @@
-//! What is to be changed in a zone, from what is there: nothing, an update on a condition, or nothing because a record is
+//! The change of a zone, from the records there: nothing, an update on a condition, or nothing because a record is
 //! somebody else's.
 
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -73,7 +73,7 @@ enum ConflictReason {
     Marked(Owner),
     /// Something else stands where the mark would.
     NoMark(String),
-    /// Nobody's that we know: the data.
+    /// Records of an unknown owner: the data.
     Foreign(String),
     /// The name is an alias.
     Alias(String),
@@ -160,7 +160,7 @@ pub fn summary(output: &DnsOutput, backend: &str) -> String {
     format!("{}; TTL {}", parts.join("; "), output.ttl)
 }
 
-/// The mark of a set that is ours, or may become so: then there is none.
+/// Checks that a set is ours or may become so. Returns its mark; `None` if it has none yet.
 fn ownership(
     output: &DnsOutput,
     index: usize,

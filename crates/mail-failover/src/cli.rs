@@ -130,6 +130,23 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Long flags of a command.
+    fn flags(command: &str) -> Vec<String> {
+        let cli = Cli::command();
+        let command = cli.find_subcommand(command).unwrap();
+        command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_probe_has_no_flag_of_calls_that_it_never_makes() {
+        let probe = flags("probe");
+        assert!(probe.contains(&"allow-ports".to_owned()), "{probe:?}");
+        for of_calls in ["allow-webhook-ports", "allow-dns-ports"] {
+            assert!(flags("run").contains(&of_calls.to_owned()), "{of_calls}");
+            assert!(!probe.contains(&of_calls.to_owned()), "{of_calls}");
+        }
+    }
+
     fn parsed(line: &str) -> Result<Command, String> {
         Cli::try_parse_from(line.split(' ')).map(|cli| cli.command).map_err(|error| error.to_string())
     }

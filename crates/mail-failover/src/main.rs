@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// What files, objects and servers say reaches the terminal in characters that show themselves.
+/// The standard output. Hidden characters of files, objects and servers are escaped.
 fn stdout() -> TerminalWriter<io::StdoutLock<'static>> {
     TerminalWriter::new(io::stdout().lock())
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
 /// Limit for a wait, long enough for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Folder(PathBuf);
 
@@ -86,7 +86,7 @@ impl Agent {
         let begun = Instant::now();
         while !is_so(self) {
             assert!(self.process.try_wait().unwrap().is_none(), "{what}: the agent has ended\n{}", self.log());
-            assert!(begun.elapsed() < PATIENCE, "{what}, not within {PATIENCE:?}\n{}", self.log());
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "{what}, not within {WAIT_TIMEOUT:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -94,7 +94,7 @@ impl Agent {
     /// Returns the answer to a request, on a connection of its own.
     fn asked(&self, request: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         stream.write_all(format!("{}:{request},", request.len()).as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = String::new();
@@ -247,7 +247,7 @@ fn it_ends_in_order_when_it_is_told_to() {
         if let Some(status) = agent.process.try_wait().unwrap() {
             break status;
         }
-        assert!(begun.elapsed() < PATIENCE, "{}", agent.log());
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "{}", agent.log());
         std::thread::sleep(Duration::from_millis(20));
     };
     assert!(status.success(), "{}", agent.log());

@@ -107,6 +107,7 @@ async fn a_report_of_the_right_caller_reaches_the_controller_with_times_for_ages
     let received_at = failing.first_failure_at + Duration::from_millis(300);
     assert!(before <= received_at && received_at <= Clock::system().now(), "{received_at:?}");
     assert_eq!(report.backends["sendgrid"].verdict, DeliveryVerdict::Passing);
+    assert!(!report.tells_accounts_apart, "an older sender may be an agent beside an MTA");
 }
 
 #[tokio::test]
@@ -237,7 +238,12 @@ fn reporting(heartbeat: Duration) -> Reporting {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "{}", token("postfix")).unwrap();
     let (clock, shutdown) = (Clock::system(), CancellationToken::new());
-    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(file.path().to_owned()), heartbeat };
+    let settings = Settings {
+        agent: "postfix-0".to_owned(),
+        token_file: Some(file.path().to_owned()),
+        heartbeat,
+        tells_accounts_apart: true,
+    };
     let metrics = ReporterMetrics::new(&mut Registry::default());
     let (reporter, _task) = Reporter::start(settings, clock, metrics, shutdown.clone());
     Reporting { reporter, clock, token: file, _end: shutdown.drop_guard() }
@@ -252,6 +258,7 @@ async fn news_goes_to_every_replica_at_once_and_everything_again_with_the_heartb
     for taking in [&mut one, &mut two] {
         let report = timeout(SOON, taking.reports.recv()).await.unwrap().unwrap();
         assert_eq!((&*report.agent.name, report.sequence), ("postfix-0", 1));
+        assert!(report.tells_accounts_apart);
         let DeliveryVerdict::Failing(failing) = &report.backends["ses-eu"].verdict else { panic!("{report:?}") };
         assert_eq!(failing.class, EvidenceClass::AccountPaused);
         assert_eq!(&*failing.message, "554 Sending paused for <address>");
@@ -319,7 +326,8 @@ async fn a_replica_that_is_gone_delays_no_other_and_is_told_when_it_is_back() {
 #[tokio::test]
 async fn without_a_token_file_or_a_replica_the_status_says_so() {
     let metrics = ReporterMetrics::new(&mut Registry::default());
-    let settings = Settings { agent: "a".to_owned(), token_file: None, heartbeat: HEARTBEAT };
+    let settings =
+        Settings { agent: "a".to_owned(), token_file: None, heartbeat: HEARTBEAT, tells_accounts_apart: false };
     let (reporter, _task) = Reporter::start(settings, Clock::system(), metrics, CancellationToken::new());
     assert!(reporter.status().nothing_sent.unwrap().contains("--token-file"));
     let reporting = reporting(HEARTBEAT);

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mail_failover_api::{
-    NotificationsStatus, OutputFailure, QueuedNotification, ReceiverStatus, TestNotificationStatus, TestResultStatus,
+    NotificationsStatus, QueuedNotification, ReceiverStatus, TestNotificationStatus, TestResultStatus,
 };
 use mail_failover_core::model::{Occasion, Receiver, ReceiverKind, Timestamp};
+use mail_failover_resolve::CallFailure;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
 use mail_failover_resolve::time::{micro_time, timestamp};
 use mail_failover_runtime::backoff::Backoff;
@@ -50,7 +51,7 @@ pub struct Deliveries {
 struct Progress {
     delivered: Option<(String, Timestamp)>,
     under_way: Option<UnderWay>,
-    failure: Option<Failure>,
+    failure: Option<CallFailure>,
     backoff: Backoff,
     tokens: u32,
     refilled_at: Option<Timestamp>,
@@ -66,15 +67,6 @@ struct UnderWay {
     number: u64,
     /// The message; `None` when what lasts is told again.
     id: Option<String>,
-}
-
-#[derive(Debug)]
-struct Failure {
-    since: Timestamp,
-    message: String,
-    retry_at: Timestamp,
-    /// Time until which the receiver has asked for patience.
-    not_before: Option<Timestamp>,
 }
 
 /// A call to begin.
@@ -162,11 +154,7 @@ impl Default for Progress {
 impl Progress {
     fn restored(status: &ReceiverStatus) -> Self {
         let delivered = status.delivered.clone().zip(status.delivered_at.as_ref().map(timestamp));
-        let failure = status.failure.as_ref().map(|failure| {
-            let not_before = failure.not_before.as_ref().map(timestamp);
-            let since = timestamp(&failure.since);
-            Failure { since, message: failure.message.clone(), retry_at: not_before.unwrap_or(since), not_before }
-        });
+        let failure = status.failure.as_ref().map(CallFailure::restored);
         Self { delivered, failure, ..Self::default() }
     }
 
@@ -185,12 +173,8 @@ impl Progress {
     fn fail(&mut self, now: Timestamp, random: f64, failed: &FailedDelivery) {
         let not_before = failed.retry_after.map(|pause| now + pause);
         let retry_at = now + self.backoff.after_failure_with(random);
-        self.failure = Some(Failure {
-            since: self.failure.as_ref().map_or(now, |failure| failure.since),
-            message: truncated(&failed.message, MAX_MESSAGE),
-            retry_at: not_before.map_or(retry_at, |not_before| not_before.max(retry_at)),
-            not_before,
-        });
+        let failure = CallFailure::following(self.failure.as_ref(), now, &failed.message);
+        self.failure.insert(failure).pause(retry_at, not_before);
     }
 
     fn succeed(&mut self) {
@@ -229,7 +213,7 @@ impl Deliveries {
         self.queue.push(message);
     }
 
-    /// Gives the oldest message up that is not on its way if there is no room for a further one. Returns the reason if
+    /// Gives up the oldest message that is not under way if there is no room for another one. Returns the reason if
     /// one was given up.
     pub fn make_room(&mut self) -> Option<DropReason> {
         if !self.is_full() {
@@ -311,10 +295,10 @@ impl Deliveries {
                 continue;
             }
             if let Some(failure) = &progress.failure {
-                let told_at = Some(failure.since + FAILING_AFTER).filter(|at| *at > now);
-                next_timeout = next_timeout.into_iter().chain(told_at).min();
-                if failure.retry_at > now {
-                    next_timeout = next_timeout.into_iter().chain([failure.retry_at]).min();
+                let paused_until = failure.paused_until(now);
+                let told_at = failure.lasts_at(FAILING_AFTER, now);
+                next_timeout = next_timeout.into_iter().chain(told_at).chain(paused_until).min();
+                if paused_until.is_some() {
                     continue;
                 }
             }
@@ -442,7 +426,7 @@ impl Deliveries {
     pub fn state(&self, now: Timestamp) -> DeliveryState {
         let (mut pending, mut failing) = (vec![], vec![]);
         for (name, progress) in &self.progress {
-            let failure = progress.failure.as_ref().filter(|failure| failure.since + FAILING_AFTER <= now);
+            let failure = progress.failure.as_ref().filter(|failure| failure.has_lasted(FAILING_AFTER, now));
             if let Some(failure) = failure {
                 failing.push((name.to_string(), failure.message.clone()));
             } else if self.queue.iter().any(|message| message.waiting.iter().any(|waiting| **waiting == **name)) {
@@ -469,11 +453,7 @@ impl Deliveries {
                 name: receiver.name.to_string(),
                 delivered: progress.delivered.as_ref().map(|(id, _)| id.clone()),
                 delivered_at: progress.delivered.as_ref().map(|(_, at)| micro_time(*at)),
-                failure: progress.failure.as_ref().map(|failure| OutputFailure {
-                    since: micro_time(failure.since),
-                    message: failure.message.clone(),
-                    not_before: failure.not_before.map(micro_time),
-                }),
+                failure: progress.failure.as_ref().map(CallFailure::status),
             })
         });
         NotificationsStatus {

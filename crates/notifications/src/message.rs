@@ -158,7 +158,7 @@ fn advice(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificat
         }
         (Occasion::Failback | Occasion::Recovery, _) => "nothing.".to_owned(),
         (Occasion::NoneHealthy, _) => format!(
-            "mail waits at its senders. Bring one of the backends back, or add another one to spec.backends. {look}."
+            "applications and mail servers have to keep the mail until then. Bring one of the backends back, or add another one to spec.backends. {look}."
         ),
         (Occasion::NotDelivering, _) => {
             format!("lift what keeps the mail there, or see to the backend. {look}, with the command that lifts it.")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use mail_failover_dataplane::source::ObjectReference;
+use mail_failover_dataplane::source::SourceArguments;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values;
 
@@ -47,20 +47,10 @@ impl From<AmbiguityArgument> for Ambiguity {
 
 /// Arguments of `relay run`.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("source").required(true).multiple(true).args(["config_map", "config_file"])))]
 pub struct RelayArguments {
-    /// The ConfigMap that the operator writes for the route (output agent); needs get, list and watch on this one
-    /// object.
-    #[arg(long, value_name = "NAMESPACE/NAME")]
-    pub config_map: Option<ObjectReference>,
-
-    /// The same document as a file: a mounted ConfigMap's, or one that something else keeps up to date.
-    #[arg(long, value_name = "FILE")]
-    pub config_file: Option<PathBuf>,
-
-    /// The kubeconfig for --config-map; without it KUBECONFIG, ~/.kube/config or the pod's service account.
-    #[arg(long, value_name = "FILE", requires = "config_map")]
-    pub kubeconfig: Option<PathBuf>,
+    /// Sources of the document.
+    #[command(flatten)]
+    pub source: SourceArguments,
 
     /// Address that serves SMTP, with STARTTLS if there is a certificate; repeatable.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2525")]

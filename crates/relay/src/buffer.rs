@@ -1,6 +1,7 @@
 //! Content of messages under way: in memory up to a bound, then in a file without a name. Nothing of it outlives its
 //! message.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -176,11 +177,11 @@ impl MessageBuffer {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn part(&self, from: u64) -> Result<Vec<u8>, BufferError> {
+    pub async fn part(&self, from: u64) -> Result<Cow<'_, [u8]>, BufferError> {
         let Some(file) = self.file.clone().filter(|_| from < self.written) else {
             let start = usize::try_from(from - self.written).unwrap_or(usize::MAX);
             let rest = self.memory.get(start..).unwrap_or_default();
-            return Ok(rest.get(..CHUNK.min(rest.len())).unwrap_or_default().to_vec());
+            return Ok(Cow::Borrowed(rest.get(..CHUNK.min(rest.len())).unwrap_or_default()));
         };
         let length = usize::try_from(self.written - from).unwrap_or(usize::MAX).min(CHUNK);
         let read = tokio::task::spawn_blocking(move || {
@@ -188,7 +189,7 @@ impl MessageBuffer {
             file.read_exact_at(&mut part, from)?;
             Ok(part)
         });
-        Ok(read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?)
+        Ok(Cow::Owned(read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?))
     }
 }
 
@@ -217,7 +218,7 @@ mod tests {
             if part.is_empty() {
                 return content;
             }
-            content.extend(part);
+            content.extend_from_slice(&part);
         }
     }
 

@@ -2,7 +2,7 @@
 //! good document, and reports.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mail_failover_contract::routing::{self, NextHop, Refusal};
 use mail_failover_core::model::Timestamp;
@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::awaited::AwaitedAnswers;
 use crate::core::transaction::{Evidence, Fate};
 use crate::metrics::BackendMetrics;
 
@@ -112,15 +113,16 @@ pub struct DriverOutputs {
 pub struct Driver {
     core: AgentCore,
     clock: Clock,
+    awaited: AwaitedAnswers,
     outputs: DriverOutputs,
     counters: DeliveryCounters,
 }
 
 impl Driver {
-    /// A driver of this core.
-    pub fn new(core: AgentCore, clock: Clock, outputs: DriverOutputs) -> Self {
+    /// A driver of this core, which learns of backends whose final answers do not come.
+    pub fn new(core: AgentCore, clock: Clock, awaited: AwaitedAnswers, outputs: DriverOutputs) -> Self {
         outputs.readiness.expect(DOCUMENT);
-        Self { core, clock, outputs, counters: DeliveryCounters::default() }
+        Self { core, clock, awaited, outputs, counters: DeliveryCounters::default() }
     }
 
     /// Begins with the saved document, so that mail flows before any source is reached.
@@ -167,6 +169,9 @@ impl Driver {
             // Trials and verdicts lapse; an early call does no harm.
             if is_tick || self.core.next_timeout().is_some_and(|at| at <= now) {
                 self.core.handle_timeout(now);
+            }
+            if is_tick {
+                self.note_stalls(now);
             }
             self.act(now);
             if is_tick {
@@ -221,6 +226,15 @@ impl Driver {
             let duplicate = LogEvent::PossibleDuplicate(result.place());
             self.counters.count(&duplicate, &answers);
             self.core.handle(result.at, CoreInput::LogEvent(duplicate));
+        }
+    }
+
+    /// Tells the core of backends that have messages and do not answer.
+    fn note_stalls(&mut self, now: Timestamp) {
+        for (backend, messages) in self.awaited.take_stalled(Instant::now()) {
+            tracing::info!(%backend, messages, "the final answers of a backend do not come");
+            self.outputs.metrics.stalled(&backend);
+            self.core.handle(now, CoreInput::Stalled { backend, sessions: messages });
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `listener`, `proxy` | ports; the real client behind a load balancer | no |
 //! | `server` | the driver of each connection of an application | no |
 //! | `buffer` | the content of messages under way | no |
+//! | `awaited` | the final answers that backends owe | no |
 //! | `driver` | the loop that owns the order of backends and its breakers: documents, evidence, reports | no |
 //! | `at_once` | a look without waiting | no |
 //! | `scout` | learns what backends offer before a message needs it | no |
@@ -28,6 +29,7 @@ mod accounts;
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
 mod at_once;
+mod awaited;
 mod backend;
 mod buffer;
 mod certificate;

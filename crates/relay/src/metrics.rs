@@ -54,6 +54,8 @@ pub struct BackendMetrics {
     seconds: Family<OfStage, Histogram>,
     connects: Family<OfResult, Counter>,
     handshakes: Family<OfResult, Counter>,
+    loops: Family<OfBackend, Counter>,
+    stalls: Family<OfBackend, Counter>,
     reuses: Family<OfBackend, Counter>,
     closed: Family<OfBackend, Counter>,
     waits: Family<OfBackend, Counter>,
@@ -100,6 +102,16 @@ impl BackendMetrics {
                 registry,
                 "backend_tls_handshakes",
                 "TLS handshakes with backends by result: full or resumed",
+            ),
+            loops: register(
+                registry,
+                "backend_loops",
+                "Connections to a backend that led to a relay of this route, and were given up",
+            ),
+            stalls: register(
+                registry,
+                "backend_stalls",
+                "Times that a backend's breaker was told of final answers that do not come, before their messages failed",
             ),
             reuses: register(registry, "backend_reuses", "Messages over a connection that was used before"),
             closed: register(registry, "backend_idle_closed", "Idle connections that the server had closed"),
@@ -148,6 +160,14 @@ impl BackendMetrics {
 
     pub(crate) fn connect_failed(&self, backend: &str) {
         self.connects.get_or_create(&OfResult { backend: backend.to_owned(), result: "failed" }).inc();
+    }
+
+    pub(crate) fn led_back(&self, backend: &str) {
+        self.loops.get_or_create(&of(backend)).inc();
+    }
+
+    pub(crate) fn stalled(&self, backend: &str) {
+        self.stalls.get_or_create(&of(backend)).inc();
     }
 
     pub(crate) fn reused(&self, backend: &str) {

@@ -11,25 +11,20 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mail_failover_dataplane::core::{AgentCore, CoreMemory};
-use mail_failover_dataplane::credentials::Credentials;
+use mail_failover_core::model::LoginReference;
+use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::core::AgentCore;
 use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
-use mail_failover_dataplane::reporter::{self, Reporter};
-use mail_failover_dataplane::source::{self, DocumentSource};
-use mail_failover_dataplane::state_writer::{Records, StateMetrics, StateWriter, restore};
-use mail_failover_dataplane::store::{StateRecord, StateStore};
-use mail_failover_runtime::clock::Clock;
-use mail_failover_runtime::kubernetes::{self, ConfigError, Purpose, describe};
+use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
+use mail_failover_dataplane::source;
+use mail_failover_runtime::kubernetes::ConnectError;
 use mail_failover_runtime::places::Places;
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{
-    self, HealthServer, HealthState, Heartbeat, LogError, Readiness, TelemetryServer,
-};
+use mail_failover_runtime::telemetry::{self, ListenError, LogError};
 use mail_failover_smtp::tls::TlsSetups;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -38,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::{Accounts, AccountsError, ReadAccounts, UserError};
 use crate::arguments::{ArgumentError, RelayArguments};
+use crate::awaited::AwaitedAnswers;
 use crate::backend::{Connector, Learnt, Pool, PoolBounds, Resolver};
 use crate::buffer::{BufferBounds, BufferError, Buffers};
 use crate::certificate::{CertificateError, CertificateFollower};
@@ -52,9 +48,7 @@ use crate::server::{ClientBounds, Endings, Relay};
 
 /// Results that wait for the driver.
 const RESULT_QUEUE: usize = 8192;
-/// Age of the last heartbeat at which the loop counts as stuck. It turns every second at least.
-const HEARTBEAT_PAUSE: Duration = Duration::from_secs(15);
-/// Pause between two looks at logins, of backends and of applications.
+/// Pause between two looks at the logins of applications.
 const LOGINS_PAUSE: Duration = Duration::from_secs(5);
 /// Bounds on waiting for applications.
 const CLIENT_BOUNDS: ClientBounds =
@@ -64,10 +58,6 @@ const CLIENT_BOUNDS: ClientBounds =
 const FAREWELL: Duration = Duration::from_secs(1);
 
 const DRIVER: &str = "the driver";
-const STATE_WRITER: &str = "the writer of the state";
-const HTTP_SERVER: &str = "the HTTP server";
-const HEALTH_SERVER: &str = "the health server";
-const SOURCE: &str = "a source";
 /// Readiness condition that a relay that ends does not meet any more.
 const STAYING: &str = "staying";
 
@@ -82,20 +72,10 @@ pub enum RunError {
     Arguments(#[from] ArgumentError),
     /// There is no way to reach an API server.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The API server's address or our credentials cannot be used.
-    #[error("the API server cannot be used as configured: {}", describe(.0))]
-    Client(#[source] Box<kube::Error>),
+    Connect(#[from] ConnectError),
     /// An address cannot be had.
-    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
-    Listen {
-        /// Address that was to be used.
-        address: SocketAddr,
-        /// Flag that sets the address.
-        flag: &'static str,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The certificate cannot be used.
     #[error("--certificate-directory: {0}")]
     Certificate(#[from] CertificateError),
@@ -167,29 +147,35 @@ pub async fn serve(
     // At the first reply it would keep everything else waiting.
     drop(tokio::task::spawn_blocking(mail_failover_replies::rules));
     let (shutdown, end) = (CancellationToken::new(), CancellationToken::new());
-    let mut registry = telemetry::registry();
-    let (heartbeat, readiness) = (Heartbeat::new(HEARTBEAT_PAUSE), Readiness::default());
-    let clock = Clock::system();
-    let credentials =
-        Credentials::new(arguments.credentials_directory.clone(), registry.sub_registry_with_prefix(PREFIX));
-    let backend_metrics = BackendMetrics::new(registry.sub_registry_with_prefix(PREFIX));
-    let server_metrics = ServerMetrics::new(registry.sub_registry_with_prefix(PREFIX));
+    let settings = ProgramSettings {
+        prefix: PREFIX,
+        credentials_directory: arguments.credentials_directory.clone(),
+        state_directory: arguments.state_directory.clone(),
+        listen_address: arguments.listen_address,
+        health_listen_address: arguments.health_listen_address,
+        name: arguments.name.clone(),
+        token_file: arguments.token_file.clone(),
+        // ADR-0157: The relay is told of every account.
+        tells_accounts_apart: true,
+    };
+    let mut program = Program::begin(settings, &end).await?;
+    let (clock, credentials, readiness) = (program.clock, program.credentials.clone(), program.readiness.clone());
+    let backend_metrics = BackendMetrics::new(program.registry.sub_registry_with_prefix(PREFIX));
+    let server_metrics = ServerMetrics::new(program.registry.sub_registry_with_prefix(PREFIX));
 
-    let address = arguments.listen_address;
-    let http = TelemetryServer::bind(address, &mut registry).await;
-    let http = http.map_err(|source| RunError::Listen { address, flag: "--listen-address", source })?;
-    let address = arguments.health_listen_address;
-    let health = HealthServer::bind(address, &mut registry).await;
-    let health = health.map_err(|source| RunError::Listen { address, flag: "--health-listen-address", source })?;
-    let mut addresses =
-        RelayAddresses { smtp: vec![], smtps: vec![], metrics: http.local_addr()?, health: health.local_addr()? };
+    let mut addresses = RelayAddresses {
+        smtp: vec![],
+        smtps: vec![],
+        metrics: program.http.local_addr()?,
+        health: program.health.local_addr()?,
+    };
     let mut listeners = vec![];
     for (wanted, is_implicit, flag) in
         [(&arguments.smtp_address, false, "--smtp-address"), (&arguments.smtps_address, true, "--smtps-address")]
     {
         for address in wanted {
             let listener = SmtpListener::bind(*address, is_implicit);
-            let listener = listener.map_err(|source| RunError::Listen { address: *address, flag, source })?;
+            let listener = listener.map_err(ListenError::of(*address, flag))?;
             let address = listener.local_addr()?;
             tracing::info!(%address, implicit_tls = is_implicit, "listening");
             if is_implicit {
@@ -221,37 +207,24 @@ pub async fn serve(
         None => None,
     };
 
-    let store = StateStore::new(arguments.state_directory.clone());
-    let state_metrics = StateMetrics::new(registry.sub_registry_with_prefix(PREFIX));
-    let saved = restore(&store, &state_metrics);
-    let (state_writer, writing) = StateWriter::start(store.clone(), saved.clone(), state_metrics, end.clone());
-    let (reporter, reporting) = Reporter::start(
-        reporter::Settings {
-            agent: arguments.name.clone().unwrap_or_else(hostname),
-            token_file: arguments.token_file.clone(),
-            heartbeat: reporter::HEARTBEAT,
-        },
-        clock,
-        reporter::ReporterMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
-        end.clone(),
-    );
     let (answers, answered) = watch::channel(None);
     let (evidence, results) = mpsc::channel(RESULT_QUEUE);
     let (source_events, found) = mpsc::channel(source::QUEUE);
     let outputs = DriverOutputs {
         answers,
-        reporter,
-        state_writer,
-        heartbeat: heartbeat.clone(),
+        reporter: program.reporter.clone(),
+        state_writer: program.state_writer.clone(),
+        heartbeat: program.heartbeat.clone(),
         readiness: readiness.clone(),
         metrics: backend_metrics.clone(),
-        drills: DrillMetrics::new(registry.sub_registry_with_prefix(PREFIX)),
+        drills: DrillMetrics::new(program.registry.sub_registry_with_prefix(PREFIX)),
     };
-    let mut driver = Driver::new(AgentCore::new(memory(&saved)), clock, outputs);
-    if let Some(document) = saved.get(&StateRecord::Document) {
-        driver.begin_with(&DocumentSource::Disk(store.path(StateRecord::Document).display().to_string()), document);
+    let awaited = AwaitedAnswers::new(arguments.answer_timeout);
+    let mut driver = Driver::new(AgentCore::new(program.memory()), clock, awaited.clone(), outputs);
+    if let Some((source, document)) = program.saved_document() {
+        driver.begin_with(&source, document);
     }
-    follow(arguments, &source_events, &mut tasks, &mut registry).await?;
+    arguments.source.follow(&source_events, &mut tasks, &mut program.registry).await?;
     drop(source_events);
 
     let learnt = Arc::new(Learnt::default());
@@ -294,6 +267,7 @@ pub async fn serve(
         pool: pool.clone(),
         paces: Paces::new(end.clone()),
         learnt: learnt.clone(),
+        awaited,
         buffers: Buffers::new(buffer_bounds, server_metrics.clone()),
         credentials: credentials.clone(),
         accounts,
@@ -320,12 +294,8 @@ pub async fn serve(
     tasks.spawn(DRIVER, driver.run(found, results, shutdown.clone()));
     tasks.spawn("the scout", scout.run());
     tasks.spawn("the pool of connections", pool.clone().look_after_idle(end.clone()));
-    tasks.spawn("the reader of logins", look_at_logins(credentials, answered));
-    tasks.add(STATE_WRITER, writing);
-    tasks.add("the reporter", reporting);
-    tasks.spawn(HTTP_SERVER, http.serve(registry, axum::Router::new(), end.clone()));
-    let state = HealthState { heartbeat, readiness: readiness.clone() };
-    tasks.spawn(HEALTH_SERVER, health.serve(state, end.clone()));
+    tasks.spawn("the reader of logins", credentials.look_after(answered, |answers| logins_of(answers.as_deref())));
+    program.serve(axum::Router::new(), &mut tasks, &end);
 
     let places = Arc::new(Places::new(arguments.max_connections, server_metrics.gave_way.clone()));
     let (connections, closing, endings) = (TaskTracker::new(), CancellationToken::new(), Endings::default());
@@ -361,49 +331,14 @@ pub async fn serve(
     }
     pool.close().await;
     tasks.stop(&shutdown, &[DRIVER]).await;
-    tasks.stop(&end, &[STATE_WRITER, HTTP_SERVER, HEALTH_SERVER]).await;
+    tasks.stop(&end, &LAST_TASKS).await;
     ended.map_or(Ok(()), |name| Err(RunError::Ended(name)))
 }
 
-fn memory(saved: &Records) -> Option<CoreMemory> {
-    let parsed = serde_json::from_str(saved.get(&StateRecord::Memory)?);
-    // The memory of another version is dropped: backends that still fail come last again soon enough.
-    parsed.inspect_err(|error| tracing::warn!(%error, "what an earlier relay remembered is ignored")).ok()
-}
-
-async fn follow(
-    arguments: &RelayArguments,
-    source_events: &mpsc::Sender<source::SourceMessage>,
-    tasks: &mut Tasks,
-    registry: &mut Registry,
-) -> Result<(), RunError> {
-    if let Some(object) = arguments.config_map.clone() {
-        let config = kubernetes::config(arguments.kubeconfig.as_deref()).await?;
-        let client = kubernetes::client(config, Purpose::Watch, &kubernetes::Metrics::new(registry));
-        let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
-        tasks.spawn(SOURCE, source::follow_config_map(client, object, source_events.clone()));
-    }
-    if let Some(path) = arguments.config_file.clone() {
-        tasks.spawn(SOURCE, source::follow_file(path, source_events.clone()));
-    }
-    Ok(())
-}
-
-/// Looks at every login that may be asked for: now and then, and when the backends change.
-async fn look_at_logins(
-    credentials: Credentials,
-    mut answers: watch::Receiver<Option<Arc<mail_failover_dataplane::answers::Answers>>>,
-) {
-    loop {
-        let secrets: Vec<_> = answers.borrow_and_update().as_deref().map_or_else(Vec::new, |answers| {
-            answers.routing.backends.iter().filter_map(|backend| backend.secret.clone()).collect()
-        });
-        credentials.keep(secrets).await;
-        tokio::select! {
-            changed = answers.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(LOGINS_PAUSE) => {}
-        }
-    }
+/// The logins at backends that messages may need.
+fn logins_of(answers: Option<&Answers>) -> Vec<LoginReference> {
+    let backends = answers.into_iter().flat_map(|answers| &answers.routing.backends);
+    backends.filter_map(|backend| backend.secret.clone()).collect()
 }
 
 /// Follower of the users, who are read again and again.

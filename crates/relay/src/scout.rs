@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::backend::{Learnt, Pool};
+use crate::core::route_mark::RouteMark;
 use crate::core::transaction::{Evidence, OperationFailure};
 use crate::driver::EvidenceOf;
 use crate::server::target;
@@ -82,7 +83,9 @@ impl Scout {
             let (backoff, at) =
                 pauses.entry(backend.name.clone()).or_insert_with(|| (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), now));
             *at = now + self.patience + backoff.after_failure();
-            asked.spawn(learn(self.pool.clone(), self.credentials.clone(), backend.clone(), now + self.patience));
+            let mark = RouteMark::of(&answers.routing);
+            let parts = (self.pool.clone(), self.credentials.clone(), mark);
+            asked.spawn(learn(parts, backend.clone(), now + self.patience));
         }
         asked.join_all().await;
     }
@@ -97,9 +100,10 @@ impl Scout {
             let Some(backend) = backends.find(|backend| backend.name == *trial.backend()).cloned() else { continue };
             self.attempts += 1;
             let (trial, attempt, since) = (trial.clone(), self.attempts, Instant::now());
-            let (pool, credentials, deadline) = (self.pool.clone(), self.credentials.clone(), since + self.patience);
+            let parts = (self.pool.clone(), self.credentials.clone(), RouteMark::of(&answers.routing));
+            let deadline = since + self.patience;
             tried.spawn(async move {
-                match visit(&pool, &credentials, &backend, deadline).await {
+                match visit(&parts, &backend, deadline).await {
                     Ok(()) => {
                         trial.prepare();
                         None
@@ -126,20 +130,22 @@ impl Scout {
     }
 }
 
-async fn learn(pool: Pool, credentials: Credentials, backend: RouteBackend, deadline: Instant) {
-    if let Err(failure) = visit(&pool, &credentials, &backend, deadline).await {
+/// Connections, logins at backends, and the route whose relays are no backends.
+type Parts = (Pool, Credentials, RouteMark);
+
+async fn learn(parts: Parts, backend: RouteBackend, deadline: Instant) {
+    if let Err(failure) = visit(&parts, &backend, deadline).await {
         tracing::info!(backend = %backend.name, summary = %failure.summary, "what this backend offers is not known yet");
     }
 }
 
 /// Makes a connection and leaves it in the pool, which notes what the server offers.
 async fn visit(
-    pool: &Pool,
-    credentials: &Credentials,
+    (pool, credentials, mark): &Parts,
     backend: &RouteBackend,
     deadline: Instant,
 ) -> Result<(), OperationFailure> {
-    let target = target(credentials, backend).await?;
+    let target = target(credentials, backend, *mark).await?;
     let checked_out = pool.check_out(backend, &target, false, deadline).await?;
     pool.give_back(checked_out, true);
     Ok(())

@@ -1,4 +1,4 @@
-//! What an SMTP reply is about, and what follows from it.
+//! Subject of an SMTP reply, and the consequences of it.
 //!
 //! The question *who is it about?* comes before *how bad is it?*. Rules are data (`rules/*.yaml`):
 //! the first that applies decides, from the specific to the general; what no rule knows is decided

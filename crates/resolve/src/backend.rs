@@ -228,7 +228,7 @@ struct ProbeContext<'a> {
 }
 
 /// The depth of a probe; `None` for the default.
-pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _ }: &api::SmtpProbe) -> Option<Depth> {
+pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _, idle_session: _ }: &api::SmtpProbe) -> Option<Depth> {
     depth.map(|depth| match depth {
         api::ProbeDepth::Connect => Depth::Connect,
         api::ProbeDepth::Banner => Depth::Banner,
@@ -241,11 +241,32 @@ pub(super) fn depth(api::SmtpProbe { depth, from: _, to: _ }: &api::SmtpProbe) -
 }
 
 /// The addresses that a probe names, checked as the schema does: an old schema may still be installed.
-fn envelope(depth: Depth, api::SmtpProbe { depth: _, from, to }: &api::SmtpProbe) -> Result<Envelope, Rejection> {
+fn envelope(
+    depth: Depth,
+    api::SmtpProbe { depth: _, from, to, idle_session: _ }: &api::SmtpProbe,
+) -> Result<Envelope, Rejection> {
     Ok(Envelope {
         sender: address(depth, "from", from.as_deref(), Depth::MailFrom)?,
         recipient: address(depth, "to", to.as_deref(), Depth::RcptTo)?,
     })
+}
+
+/// Returns true if a probe keeps idle sessions. By default those of one's own relays do.
+fn idle_session(
+    depth: Depth,
+    vantage: Vantage,
+    api::SmtpProbe { idle_session, depth: _, from: _, to: _ }: &api::SmtpProbe,
+    cx: &ProbeContext<'_>,
+) -> Result<bool, Rejection> {
+    let message = match (vantage, depth >= Depth::Ehlo) {
+        (Vantage::Operator, true) => return Ok(idle_session.unwrap_or(!cx.is_outside)),
+        (Vantage::Operator, false) => "the session is idle after EHLO; probe to Ehlo or deeper",
+        (Vantage::Job, _) => "the pod ends with its round; take it or job away",
+    };
+    match idle_session {
+        Some(true) => Err(Rejection::new(reason::INVALID_SPEC, "spec.probes[].smtp.idleSession", message)),
+        Some(false) | None => Ok(false),
+    }
 }
 
 /// An address that a probe of at least the depth `least` needs; `None` for one that is less deep.
@@ -292,6 +313,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
             depth: default_depth,
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
+            idle_session: !cx.is_outside,
         }]);
     };
     let mut names = BTreeSet::new();
@@ -335,6 +357,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
                 depth,
                 envelope: envelope(depth, smtp)?,
                 vantage,
+                idle_session: idle_session(depth, vantage, smtp, cx)?,
             })
         })
         .collect()

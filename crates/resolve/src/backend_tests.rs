@@ -27,6 +27,23 @@ impl Lookup for Nothing {
     }
 }
 
+/// A cluster in which each Service is there, without endpoints.
+struct Services;
+
+impl Lookup for Services {
+    fn ca(&self, _: &CaKey) -> Result<Arc<[u8]>, ReadProblem> {
+        Err(ReadProblem::NotFound)
+    }
+
+    fn login(&self, _: &LoginKey) -> Result<Login, ReadProblem> {
+        Err(ReadProblem::NotFound)
+    }
+
+    fn service(&self, _: &ObjectKey, _: &IntOrString) -> Result<ServicePort, ServiceProblem> {
+        Ok(ServicePort { dns_name: "relay.shop.svc".into(), port: 25, client_port: 25, endpoints: vec![] })
+    }
+}
+
 /// A backend with these fields beside what it must have.
 fn parsed(fields: &Value) -> Result<Backend, Unresolved> {
     let mut spec = json!({"smtp": {"host": "mx.example.", "port": 25}});
@@ -231,6 +248,43 @@ fn a_probe_that_an_old_schema_lets_pass_is_rejected_or_bounded() {
     let rejected = parsed(&json!({"probes": [{"name": "a", "smtp": {"depth": "Auth"}}]})).unwrap_err();
     let Unresolved::Rejected(rejection) = rejected else { panic!("{rejected:?}") };
     assert!(rejection.message.contains("name a Secret in spec.smtp.auth.secretRef"), "{}", rejection.message);
+}
+
+#[test]
+fn ones_own_relays_keep_idle_sessions_and_others_do_by_wish() {
+    let kept = |spec: Value| {
+        let parsed = backend(&ObjectKey::new("shop", "a"), &serde_json::from_value(spec.clone()).unwrap(), &Services);
+        parsed.unwrap_or_else(|problem| panic!("{spec}: {problem:?}")).probes[0].idle_session
+    };
+    let (host, service) = (json!({"host": "mx.example", "port": 25}), json!({"name": "relay", "port": 25}));
+    assert!(kept(json!({"service": service})));
+    assert!(!kept(json!({"smtp": host})));
+    for (smtp, job, by_service, by_host) in [
+        (json!({}), None, true, false),
+        (json!({"idleSession": true}), None, true, true),
+        (json!({"idleSession": false}), None, false, false),
+        (json!({"depth": "Banner"}), None, false, false),
+        (json!({"depth": "Ehlo"}), None, true, false),
+        (json!({}), Some(json!({})), false, false),
+        (json!({"idleSession": false}), Some(json!({})), false, false),
+    ] {
+        let mut probe = json!({"name": "a", "smtp": smtp});
+        probe.as_object_mut().unwrap().extend(job.map(|job| ("job".to_owned(), job)));
+        assert_eq!(kept(json!({"service": service, "probes": [probe]})), by_service, "{probe}");
+        assert_eq!(kept(json!({"smtp": host, "probes": [probe]})), by_host, "{probe}");
+    }
+}
+
+#[test]
+fn an_idle_session_that_an_old_schema_lets_pass_is_rejected_where_it_cannot_be() {
+    for (probe, why) in [
+        (json!({"name": "a", "smtp": {"idleSession": true}, "job": {}}), "the pod ends with its round"),
+        (json!({"name": "a", "smtp": {"idleSession": true, "depth": "Connect"}}), "the session is idle after EHLO"),
+    ] {
+        let Err(Unresolved::Rejected(rejection)) = parsed(&json!({"probes": [probe]})) else { panic!("{probe}") };
+        let expected = format!("spec.probes[].smtp.idleSession: {why}");
+        assert!(rejection.message.starts_with(&expected), "{}", rejection.message);
+    }
 }
 
 #[test]

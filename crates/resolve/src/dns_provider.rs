@@ -1,11 +1,12 @@
-//! Who publishes the records of an output `dns`.
+//! Publishers of the records of an output `dns`.
 
 use super::dns::invalid;
 use super::webhook::{ca, ca_place};
 use super::{CaKey, Rejection};
 use mail_failover_api as api;
 use mail_failover_core::model::{
-    DnsApi, DnsEndpointObject, DnsOutput, DnsProvider, DnsServer, DnsService, DnsUpdates, ObjectKey,
+    AzureCloud, DnsApi, DnsEndpointObject, DnsOutput, DnsProvider, DnsServer, DnsService, DnsUpdates, ObjectKey,
+    OvhEndpoint,
 };
 
 /// Id of the server within the API of a `PowerDNS`.
@@ -53,28 +54,13 @@ fn external_dns(spec: &api::DnsEndpointSpec, name: &str) -> Result<(DnsProvider,
 }
 
 fn api(spec: &api::DnsApiSpec, name: &str) -> Result<(DnsProvider, Vec<DnsServer>), Rejection> {
-    let api::DnsApiSpec { power_dns, route53, cloudflare, digital_ocean, de_sec, secret_ref, ca_ref, authorities } =
-        spec;
-    let service = match (power_dns, route53, cloudflare, digital_ocean, de_sec) {
-        (Some(api::PowerDnsSpec { url, server }), None, None, None, None) => DnsService::PowerDns {
-            url: url.as_str().into(),
-            server: server.as_deref().unwrap_or(DEFAULT_SERVER).into(),
-        },
-        (None, Some(api::Route53Spec { zone_id, url }), None, None, None) => {
-            DnsService::Route53 { zone_id: zone_id.as_str().into(), url: url.as_deref().map(Into::into) }
-        }
-        (None, None, Some(api::CloudflareSpec { zone_id }), None, None) => {
-            DnsService::Cloudflare { zone_id: zone_id.as_str().into() }
-        }
-        (None, None, None, Some(api::DigitalOceanSpec {}), None) => DnsService::DigitalOcean,
-        (None, None, None, None, Some(api::DeSecSpec {})) => DnsService::DeSec,
-        _ => {
-            let message = "exactly one of powerDns, route53, cloudflare, digitalOcean and deSec must be set";
-            return Err(invalid(name, "api", message));
-        }
+    let services = services(spec);
+    let [service] = &services[..] else {
+        let message = "exactly one of powerDns, route53, cloudflare, digitalOcean, deSec, hetzner, google, azure and ovh must be set";
+        return Err(invalid(name, "api", message));
     };
     let has_scheme = service.url().starts_with("https://")
-        || matches!(&service, DnsService::PowerDns { url, .. } if url.starts_with("http://"));
+        || matches!(service, DnsService::PowerDns { url, .. } if url.starts_with("http://"));
     if !has_scheme {
         return Err(invalid(
             name,
@@ -82,8 +68,76 @@ fn api(spec: &api::DnsApiSpec, name: &str) -> Result<(DnsProvider, Vec<DnsServer
             "the url must begin with https://, that of a PowerDNS with http:// or https://",
         ));
     }
-    let api = DnsApi { service, secret: secret_ref.name.as_str().into(), ca: ca_ref.as_ref().and_then(ca) };
+    let api::DnsApiSpec { secret_ref, ca_ref, authorities, .. } = spec;
+    let api =
+        DnsApi { service: service.clone(), secret: secret_ref.name.as_str().into(), ca: ca_ref.as_ref().and_then(ca) };
     Ok((DnsProvider::Api(api), parsed_servers(authorities, name, "api.authorities")?))
+}
+
+/// The providers that are set.
+fn services(spec: &api::DnsApiSpec) -> Vec<DnsService> {
+    let api::DnsApiSpec {
+        power_dns,
+        route53,
+        cloudflare,
+        digital_ocean,
+        de_sec,
+        hetzner,
+        google,
+        azure,
+        ovh,
+        secret_ref: _,
+        ca_ref: _,
+        authorities: _,
+    } = spec;
+    let mut services = vec![];
+    services.extend(power_dns.as_ref().map(|api::PowerDnsSpec { url, server }| DnsService::PowerDns {
+        url: url.as_str().into(),
+        server: server.as_deref().unwrap_or(DEFAULT_SERVER).into(),
+    }));
+    services.extend(route53.as_ref().map(|api::Route53Spec { zone_id, url }| DnsService::Route53 {
+        zone_id: zone_id.as_str().into(),
+        url: url.as_deref().map(Into::into),
+    }));
+    services.extend(
+        cloudflare
+            .as_ref()
+            .map(|api::CloudflareSpec { zone_id }| DnsService::Cloudflare { zone_id: zone_id.as_str().into() }),
+    );
+    services.extend(digital_ocean.as_ref().map(|api::DigitalOceanSpec {}| DnsService::DigitalOcean));
+    services.extend(de_sec.as_ref().map(|api::DeSecSpec {}| DnsService::DeSec));
+    services.extend(hetzner.as_ref().map(|api::HetznerSpec {}| DnsService::Hetzner));
+    services.extend(google.as_ref().map(|api::GoogleDnsSpec { project, managed_zone, url }| DnsService::Google {
+        project: project.as_str().into(),
+        zone: managed_zone.as_str().into(),
+        url: url.as_deref().map(Into::into),
+    }));
+    services.extend(azure.as_ref().map(|api::AzureDnsSpec { tenant_id, subscription_id, resource_group, cloud }| {
+        DnsService::Azure {
+            cloud: azure_cloud(*cloud),
+            tenant: tenant_id.as_str().into(),
+            subscription: subscription_id.as_str().into(),
+            resource_group: resource_group.as_str().into(),
+        }
+    }));
+    services.extend(ovh.as_ref().map(|api::OvhSpec { endpoint }| DnsService::Ovh(ovh_endpoint(*endpoint))));
+    services
+}
+
+fn azure_cloud(cloud: Option<api::AzureCloudSpec>) -> AzureCloud {
+    match cloud {
+        None | Some(api::AzureCloudSpec::Public) => AzureCloud::Public,
+        Some(api::AzureCloudSpec::UsGovernment) => AzureCloud::UsGovernment,
+        Some(api::AzureCloudSpec::China) => AzureCloud::China,
+    }
+}
+
+fn ovh_endpoint(endpoint: Option<api::OvhEndpointSpec>) -> OvhEndpoint {
+    match endpoint {
+        None | Some(api::OvhEndpointSpec::Eu) => OvhEndpoint::Eu,
+        Some(api::OvhEndpointSpec::Ca) => OvhEndpoint::Ca,
+        Some(api::OvhEndpointSpec::Us) => OvhEndpoint::Us,
+    }
 }
 
 /// Place of the certificates that the API of an output's provider is trusted by, if it names any.

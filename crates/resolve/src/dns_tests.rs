@@ -204,6 +204,31 @@ fn the_api_of_one_provider_publishes_the_records() {
         ("cloudflare", json!({"zoneId": "z1"}), "https://api.cloudflare.com"),
         ("digitalOcean", json!({}), "https://api.digitalocean.com"),
         ("deSec", json!({}), "https://desec.io"),
+        ("hetzner", json!({}), "https://api.hetzner.cloud"),
+        ("google", json!({"project": "mail", "managedZone": "shop"}), "https://dns.googleapis.com"),
+        (
+            "google",
+            json!({"project": "mail", "managedZone": "shop", "url": "https://dns-mail.p.googleapis.com"}),
+            "https://dns-mail.p.googleapis.com",
+        ),
+        (
+            "azure",
+            json!({"tenantId": "t", "subscriptionId": "s", "resourceGroup": "mail"}),
+            "https://management.azure.com",
+        ),
+        (
+            "azure",
+            json!({"tenantId": "t", "subscriptionId": "s", "resourceGroup": "mail", "cloud": "UsGovernment"}),
+            "https://management.usgovcloudapi.net",
+        ),
+        (
+            "azure",
+            json!({"tenantId": "t", "subscriptionId": "s", "resourceGroup": "mail", "cloud": "China"}),
+            "https://management.chinacloudapi.cn",
+        ),
+        ("ovh", json!({}), "https://eu.api.ovh.com"),
+        ("ovh", json!({"endpoint": "CA"}), "https://ca.api.ovh.com"),
+        ("ovh", json!({"endpoint": "US"}), "https://api.us.ovhcloud.com"),
     ] {
         json["api"] = json!({"secretRef": {"name": "s"}});
         json["api"][key] = value;

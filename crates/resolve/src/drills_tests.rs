@@ -1,6 +1,8 @@
 use mail_failover_api::MailRouteStatus;
 use mail_failover_core::engine::testing::Fleet;
-use mail_failover_core::engine::{Agreement, BlockedDrill, DrillInputs, RequestAction, TransitionTimes};
+use mail_failover_core::engine::{
+    Agreement, BlockedDrill, DrillInputs, DrillObstacles, RequestAction, TransitionTimes,
+};
 use serde_json::json;
 
 use super::*;
@@ -77,7 +79,7 @@ fn nothing_of_a_drill_is_lost_between_a_decision_and_its_status() {
             });
             let times: Vec<_> = times.collect();
             let inputs = DrillInputs {
-                elsewhere: None,
+                elsewhere: &DrillObstacles::NONE,
                 times: &times,
                 has_agents: false,
                 blocked: BlockedDrill::default(),

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod call_failure;
 mod dns;
 mod dns_provider;
 mod drills;
@@ -33,6 +34,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_core::model::{Depth, Login, LoginReference, ObjectKey, ServicePort, SharedError};
 
 pub use backend::backend;
+pub use call_failure::CallFailure;
 pub use dns_provider::dns_ca_key;
 pub use drills::schedule_of as drill_schedule;
 pub use effective::{effective, words};

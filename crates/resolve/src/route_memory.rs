@@ -20,6 +20,7 @@ pub fn memory(status: &MailRouteStatus) -> Memory {
         since: status.since.as_ref().map(timestamp).unwrap_or_default(),
         state: status.state.map_or(State::Unknown, engine_state),
         held_by: status.waiting_for.as_ref().and_then(|hold| HoldReason::from_name(&hold.reason)),
+        held_since: status.waiting_for.as_ref().and_then(|hold| hold.since.as_ref()).map(timestamp),
         held_until: status.waiting_for.as_ref().and_then(|hold| hold.until.as_ref()).map(timestamp),
         history: status.history.iter().map(transition).collect(),
         ramp: status.ramp.as_ref().map(|RampStatus { to, step, since }| Ramp {
@@ -63,6 +64,7 @@ pub fn remember(memory: &Memory, before: &MailRouteStatus, status: &mut MailRout
         since,
         state,
         held_by: _,
+        held_since: _,
         held_until: _,
         history,
         ramp,
@@ -201,6 +203,7 @@ mod tests {
                 remember(&decision.memory, &before, &mut status);
                 status.waiting_for = decision.hold.map(|hold| WaitingForStatus {
                     reason: hold.reason.as_str().to_owned(),
+                    since: decision.memory.held_since.map(micro_time),
                     until: hold.until.map(micro_time),
                 });
                 let text = serde_json::to_string(&status).unwrap();

@@ -233,7 +233,7 @@ pub enum DialRule {
     Unspecified,
     /// A group of hosts (RFC 5771, RFC 4291 §2.7).
     Multicast,
-    /// What no host has, the broadcast address included (RFC 1112 §4).
+    /// An address that no host has, the broadcast address included (RFC 1112 §4).
     Reserved,
     /// A network that the administrator denies.
     Denied,

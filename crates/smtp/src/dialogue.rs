@@ -34,6 +34,8 @@ use mail_failover_replies::{DecidingRule, Rulebook};
 
 /// Octets that are read at once: enough for nearly every reply.
 const READ: usize = 512;
+/// Octets that are read of what ends an idle session.
+const IDLE_READ: usize = 64;
 
 /// Settings of a dialogue.
 #[derive(Clone, Debug)]
@@ -360,6 +362,71 @@ impl PendingQuit {
     }
 }
 
+/// End of an idle session that its client has not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleEnd {
+    /// The server has closed the connection.
+    Closed,
+    /// The connection was reset.
+    Reset,
+    /// The server has said 421, perhaps since the session was idle for too long (RFC 5321 §3.8 and §4.5.3.2.7).
+    ServiceNotAvailable,
+    /// The server has said anything else, although nothing was asked.
+    OutOfTurn,
+    /// The connection broke in another way.
+    Broken,
+}
+
+impl IdleEnd {
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "Closed",
+            Self::Reset => "Reset",
+            Self::ServiceNotAvailable => "ServiceNotAvailable",
+            Self::OutOfTurn => "OutOfTurn",
+            Self::Broken => "Broken",
+        }
+    }
+
+    fn of(read: &io::Result<usize>, heard: &[u8]) -> Self {
+        match read {
+            Ok(0) => Self::Closed,
+            Ok(_) if heard.starts_with(b"421") => Self::ServiceNotAvailable,
+            Ok(_) => Self::OutOfTurn,
+            // A peer that ends TLS without saying so has closed all the same.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                Self::Reset
+            }
+            Err(_) => Self::Broken,
+        }
+    }
+}
+
+impl PendingQuit {
+    /// Keeps the session open and says nothing, until the server ends it or `close` is over. Then QUIT is sent.
+    /// Returns the end that the server has made; `None` after `close`.
+    pub async fn idle(mut self, close: impl Future<Output = ()>) -> Option<IdleEnd> {
+        let buffer = &mut self.0.buffer;
+        buffer.clear();
+        buffer.shrink_to(IDLE_READ);
+        buffer.reserve(IDLE_READ);
+        let Some(stream) = &mut self.0.stream else { return Some(IdleEnd::Broken) };
+        let read = tokio::select! {
+            read = stream.read_buf(buffer) => Some(read),
+            () = close => None,
+        };
+        match read {
+            Some(read) => Some(IdleEnd::of(&read, &self.0.buffer)),
+            None => {
+                self.send().await;
+                None
+            }
+        }
+    }
+}
+
 type SmtpStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Driver of a session over a connection.
@@ -499,3 +566,7 @@ fn broken(error: &io::Error) -> Interruption {
 #[cfg(test)]
 #[path = "dialogue_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "dialogue_idle_tests.rs"]
+mod idle_tests;

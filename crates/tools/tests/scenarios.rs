@@ -75,6 +75,39 @@ fn a_message_that_is_throttled_is_counted_as_not_sent() {
     assert!(refused >= Duration::from_mins(6) && refused < Duration::from_mins(8), "{refused:?}");
 }
 
+/// The scenario of throttled mail, with or without an agent and alternates.
+fn throttled_mail(has_agents: bool, has_alternates: bool) -> Simulation {
+    let number = u8::from(has_agents) * 2 + u8::from(has_alternates);
+    let places = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("throttled-{number}"));
+    fs::create_dir_all(&places).unwrap();
+    let mut fleet = fs::read_to_string(folder().join("fleets/shop.yaml")).unwrap();
+    if !has_agents {
+        fleet = fleet.replace("  - agent: {configMap: orders-agent}\n", "");
+    }
+    if !has_alternates {
+        fleet = fleet.replace("  - name: sendgrid\n  - name: mailgun-eu\n  outputs", "  outputs");
+    }
+    let shipped = fs::read_to_string(folder().join("throttled-mail.yaml")).unwrap();
+    // What it expects is about a route with alternates.
+    let (scenario, _) = shipped.split_once("expect:").unwrap();
+    fs::write(places.join("fleet.yaml"), fleet).unwrap();
+    fs::write(places.join("scenario.yaml"), scenario.replace("fleets/shop.yaml", "fleet.yaml")).unwrap();
+    loaded(&places.join("scenario.yaml"))
+}
+
+#[test]
+fn throttled_mail_counts_as_not_sent_unless_an_alternate_takes_it() {
+    let refused = |has_agents, has_alternates| -> Duration {
+        let outcome = throttled_mail(has_agents, has_alternates).run(true);
+        outcome.summaries.iter().map(|summary| summary.refused).sum()
+    };
+    assert_eq!(refused(true, true), Duration::ZERO, "another provider takes each message");
+    assert_eq!(refused(true, false), Duration::from_hours(2), "there is no other provider");
+    // The route leaves after five minutes, and comes back now and then to find it throttled.
+    let without_agents = refused(false, true);
+    assert!(without_agents >= Duration::from_mins(5) && without_agents < Duration::from_hours(1), "{without_agents:?}");
+}
+
 #[test]
 fn what_is_printed_and_drawn_can_be_read() {
     for path in scenarios() {

@@ -2,6 +2,7 @@
 //! times in `status`.
 
 mod ink;
+pub mod relay;
 mod timeline;
 
 pub use ink::{Ink, fold};

@@ -130,7 +130,12 @@ impl ReportingAgent {
         let file = env.folder().join(format!("{name}.token"));
         std::fs::write(&file, token(env, env.namespace(), ACCOUNT, AUDIENCE).await?)?;
         let (clock, end) = (Clock::system(), CancellationToken::new());
-        let settings = Settings { agent: name.to_owned(), token_file: Some(file.clone()), heartbeat: HEARTBEAT };
+        let settings = Settings {
+            agent: name.to_owned(),
+            token_file: Some(file.clone()),
+            heartbeat: HEARTBEAT,
+            tells_accounts_apart: false,
+        };
         let metrics = reporter::ReporterMetrics::new(&mut Registry::default());
         let (reporter, _task) = Reporter::start(settings, clock, metrics, end.clone());
         Ok(Self { reporter, clock, document, _token: file, _end: end.drop_guard() })

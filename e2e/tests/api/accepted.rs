@@ -81,6 +81,12 @@ const CASES: &[(Kind, &str, &str)] = &[
     ),
     (
         Kind::Backend,
+        "with idle sessions where somebody wishes them, and without where somebody does not",
+        "{smtp: {host: relay.example, port: 25}, probes: [{name: a, smtp: {idleSession: true}}, \
+         {name: b, smtp: {depth: Connect, idleSession: false}}, {name: c, smtp: {idleSession: false}, job: {}}]}",
+    ),
+    (
+        Kind::Backend,
         "with a probe that runs as a Job",
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, smtp: {}, job: {}}, {name: b, interval: 30s, smtp: {}, \
          job: {serviceAccountName: mail-probe, nodeSelector: {topology.kubernetes.io/zone: b}, \
@@ -127,6 +133,16 @@ const CASES: &[(Kind, &str, &str)] = &[
          ttl: 24h, timeout: 30s, await: true, rfc2136: {servers: [ns1], authorities: [ns1, ns2], tsigSecretRef: {name: tsig}}}}, \
          {dns: {zone: other.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], \
          dnsEndpoint: {name: other.example, labels: {team: mail}, annotations: {a.example/b: c}, onDelete: Remove, authorities: [ns1]}}}]}",
+    ),
+    (
+        Kind::Route,
+        "whose records are led by the APIs of providers",
+        "{backends: [{name: a}, {name: b}], outputs: [\
+         {dns: {zone: g.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {google: {project: 'example.com:mail', managedZone: shop-example, url: 'https://dns-mail.p.googleapis.com'}, secretRef: {name: s}}}}, \
+         {dns: {zone: z.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {azure: {tenantId: 00000000-0000-0000-0000-000000000000, subscriptionId: 00000000-0000-0000-0000-000000000000, resourceGroup: 'mail_(eu).dns', cloud: China}, secretRef: {name: s}}}}, \
+         {dns: {zone: h.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {hetzner: {}, secretRef: {name: s}}}}, \
+         {dns: {zone: o.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {ovh: {}, secretRef: {name: s}}}}, \
+         {dns: {zone: u.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example}], api: {ovh: {endpoint: US}, secretRef: {name: s}}}}]}",
     ),
 ];
 

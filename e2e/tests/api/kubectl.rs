@@ -103,6 +103,8 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("mailroute.spec.residency.jurisdictions", "a backend without one gets no mail"),
     ("mailroute.status.waitingFor.reason", "SwitchBudget"),
     ("sendingbackend.spec.limits.warmUp.startedAt", "Start of the first day (RFC 3339)"),
+    // Over the end of a line of the code.
+    ("failoverpolicy.spec.drills.longest", "longer than the policy takes to detect a failure"),
     ("sendingbackend.status.health", "ENUM: Healthy Degraded Unhealthy Unknown"),
 ];
 
@@ -124,6 +126,24 @@ pub fn trials() -> Vec<Trial> {
                 let table = env.kubectl(&["get", resource, "-o", "wide"]).await?;
                 if !table.contains(text) {
                     bail!("`{text}` is not in\n{table}");
+                }
+            }
+            Ok(())
+        }),
+        trial("kubectl get --field-selector finds what has failed", async |env| {
+            furnish(&env).await?;
+            let selected = [
+                ("sbe", "status.health=Unhealthy", true),
+                ("sbe", "status.health=Healthy", false),
+                ("sbe", "status.reason=NoAnswer", true),
+                ("mroute", "status.state=FailedOver", true),
+                ("mroute", "status.state=Preferred", false),
+                ("mroute", "spec.policyRef.name=careful", true),
+            ];
+            for (resource, selector, is_found) in selected {
+                let names = env.kubectl(&["get", resource, "-o", "name", "--field-selector", selector]).await?;
+                if names.is_empty() == is_found {
+                    bail!("{resource} by {selector}: {names:?}");
                 }
             }
             Ok(())

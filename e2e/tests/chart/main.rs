@@ -238,6 +238,8 @@ fn the_notes_say_the_next_step() -> Result<()> {
         "rollout status deployment/mail-mail-failover-operator",
         "kind: MailRoute",
         "get mailroutes",
+        "logs --prefix --tail=-1 --selector app.kubernetes.io/name=",
+        "mail-failover explain route orders",
     ] {
         ensure!(usual.contains(words), "{words}: {usual}");
     }

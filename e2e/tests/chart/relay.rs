@@ -79,7 +79,7 @@ fn helm_finds_nothing_to_complain_about_in_the_relays_chart() -> Result<()> {
 #[test]
 fn the_relay_understands_what_its_chart_tells_it() -> Result<()> {
     let arguments = relay_arguments(&least())?;
-    assert_eq!(arguments.config_map.as_ref().map(ToString::to_string).as_deref(), Some("shop/orders-agent"));
+    assert_eq!(arguments.source.config_map.as_ref().map(ToString::to_string).as_deref(), Some("shop/orders-agent"));
     assert_eq!(arguments.hostname.as_deref(), Some("mail-mail-failover-relay.shop.svc.cluster.local"));
     assert_eq!(arguments.allow_networks, ["10.0.0.0/8".parse()?]);
     ensure!(arguments.certificate_directory.is_none() && arguments.users_directory.is_none());

@@ -1,52 +1,22 @@
 //! Time from a decision until every authority answers with the records, beside nsupdate.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use mail_failover_core::model::DnsRecordType;
-use mail_failover_dns::message::Request;
-use mail_failover_dns::plan::told;
-use mail_failover_dns::record::wire_type;
+use mail_failover_e2e::dns_looks::shown_everywhere;
 use mail_failover_e2e::fixture::route_status;
 use mail_failover_e2e::mail::server::Fault;
 use mail_failover_e2e::name_server::{BindOptions, NameServer};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
-use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
 
 use crate::arena::{Arena, BOUNCE};
-use crate::wire::{exchange, now};
 
 /// Moves that are measured.
 const MOVES: usize = 24;
 /// The bound on the 99th percentile.
 const BOUND: Duration = Duration::from_millis(300);
-/// The time limit of one move.
-const MOVE: Duration = Duration::from_secs(30);
-
-/// The time at which a server first answers with an exchanger.
-async fn shown_at(server: SocketAddr, name: &str, exchanger: &str) -> Result<SystemTime> {
-    let mut stream = TcpStream::connect(server).await?;
-    let mx = wire_type(DnsRecordType::Mx);
-    for id in 0.. {
-        let answer = exchange(&mut stream, Request::question(id % 60_000, name, mx, None, now())?).await??;
-        if told(&answer.records(name, mx)) == exchanger {
-            return Ok(SystemTime::now());
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
-    anyhow::bail!("it was never shown")
-}
-
-/// The time at which each of these servers answers with an exchanger.
-async fn shown_everywhere(servers: &[SocketAddr], name: &str, exchanger: &str) -> Result<SystemTime> {
-    let looks = servers.iter().map(|server| shown_at(*server, name, exchanger));
-    let times = timeout(MOVE, futures::future::try_join_all(looks)).await??;
-    times.into_iter().max().context("a server")
-}
 
 /// The median and the 99th percentile, in milliseconds.
 fn percentiles(mut took: Vec<Duration>) -> (f64, f64) {

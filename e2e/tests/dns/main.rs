@@ -5,6 +5,7 @@ mod endpoint;
 mod figures;
 mod obstacles;
 mod provider_api;
+mod route53;
 mod tutorial;
 mod wire;
 
@@ -25,8 +26,9 @@ use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
 
 fn main() -> ExitCode {
-    let options = Options { operator: true, parallel: 5, deadline: Duration::from_mins(5), ..Options::default() };
-    let trials = vec![
+    let options =
+        Options { operator: true, moto: true, parallel: 5, deadline: Duration::from_mins(5), ..Options::default() };
+    let mut trials = vec![
         trial(
             "dig sees the MX of a zone fail over and back at every name server, and nothing is written between",
             there_and_back,
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         trial("external-dns is led by its object, and told of where it is missing", endpoint::followed),
         trial("from a decision to every authority", figures::actuation),
     ];
+    trials.push(trial("Route 53, as moto imitates it, is led by its API", route53::moto).needs_moto());
     suite::run("dns", options, trials.into_iter().map(|one| one.listens().needs_name_servers()).collect())
 }
 

@@ -13,13 +13,15 @@ use mail_failover_e2e::name_server::own;
 use mail_failover_e2e::process::Process;
 use mail_failover_e2e::test_env::TestEnv;
 
-/// The section of the page.
-const SECTION: &str = "\n## In ten minutes\n";
+/// The section of the tutorial.
+const TUTORIAL: &str = "\n## In ten minutes\n";
+/// The section with the commands that remove records; the first is that of dynamic updates.
+const REMOVAL: &str = "\n## When the route or the output goes\n";
 
-/// The `sh` blocks of the section, without their indentation.
-fn blocks() -> Result<Vec<String>> {
+/// The `sh` blocks of a section, without their indentation.
+fn blocks(of: &str) -> Result<Vec<String>> {
     let page = fs::read_to_string(repository("docs/dns.md"))?;
-    let (_, section) = page.split_once(SECTION).context("the section")?;
+    let (_, section) = page.split_once(of).context("the section")?;
     let section = section.split("\n## ").next().unwrap_or_default();
     let (mut blocks, mut block) = (vec![], None::<String>);
     for line in section.lines() {
@@ -53,7 +55,7 @@ pub async fn commands(env: Arc<TestEnv>) -> Result<()> {
     own([192, 0, 2, 53].into())?;
     let mut named = None;
     let mut printed = vec![];
-    for block in blocks()? {
+    for block in blocks(TUTORIAL)? {
         let mut script = String::from("set -eu\n");
         for line in block.lines() {
             if line == "named -c named.conf" {
@@ -71,7 +73,7 @@ pub async fn commands(env: Arc<TestEnv>) -> Result<()> {
         }
         printed.push(run(&folder, &script)?);
     }
-    drop(named.context("the tutorial starts named")?);
+    let named = named.context("the tutorial starts named")?;
     let seen = printed.join("\n---\n");
     println!("{seen}");
     ensure!(printed.len() == 5, "{seen}");
@@ -79,6 +81,16 @@ pub async fn commands(env: Arc<TestEnv>) -> Result<()> {
     ensure!(printed[2].contains("30\tIN\tMX\t10 mx-a.shop.example."), "{seen}");
     ensure!(printed[3].trim_end().ends_with("10 mx-b.shop.example."), "{seen}");
     ensure!(printed[4].contains("\"applied\":\"MX 10 mx-a.shop.example; TTL 30\""), "{seen}");
+
+    // Records outlive the route, and go by the command that the page has for them.
+    let delete = format!("{kubectl} --namespace={} delete mailroute orders", env.namespace());
+    let look = "dig @192.0.2.53 +short bounce.shop.example MX; dig @192.0.2.53 +short _mail-failover-mx.bounce.shop.example TXT";
+    let left = run(&folder, &format!("{delete} >/dev/null\n{look}"))?;
+    ensure!(left.contains("10 mx-a.shop.example.") && left.contains("heritage=mail-failover"), "{left}");
+    let removal = blocks(REMOVAL)?.into_iter().next().context("a command")?;
+    let left = run(&folder, &format!("{removal}\n{look}"))?;
+    ensure!(left.trim().is_empty(), "{left}");
+    drop(named);
     Ok(())
 }
 

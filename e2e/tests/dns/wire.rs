@@ -2,39 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use mail_failover_core::model::{DnsOutput, ObjectKey};
 use mail_failover_dns::answer::AnswerError;
 use mail_failover_dns::mark::{Owner, mark_name};
-use mail_failover_dns::message::{Answer, Request};
+use mail_failover_dns::message::Request;
 use mail_failover_dns::plan::{ObservedSet, Plan, plan};
 use mail_failover_dns::record::wire_type;
 use mail_failover_dns::tsig::{SECRET_TYPE, TsigKey};
 use mail_failover_e2e::assertions::api;
+use mail_failover_e2e::dns_looks::{exchange, now};
 use mail_failover_e2e::name_server::{BindOptions, KEY, KEY_NAME, NameServer};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::arena::{Arena, BOUNCE};
 use crate::exchanger;
-
-/// Sends a message and reads its answer.
-pub async fn exchange(stream: &mut TcpStream, request: Request) -> Result<Result<Answer, AnswerError>> {
-    let mut sent = u16::try_from(request.bytes().len())?.to_be_bytes().to_vec();
-    sent.extend_from_slice(request.bytes());
-    stream.write_all(&sent).await?;
-    let mut bytes = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut bytes).await?;
-    Ok(request.answer(&bytes))
-}
-
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
 
 pub fn key() -> Result<TsigKey> {
     let data = [("name", KEY_NAME), ("secret", KEY)];

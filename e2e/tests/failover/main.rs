@@ -2,6 +2,7 @@
 
 mod agents;
 mod explaining;
+mod idle_sessions;
 mod logins;
 mod observing;
 mod outputs;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(4), ..Options::default() };
     // Trials that wait for half a minute start first, so that they do not end last.
     let mut trials = observing::trials();
+    trials.extend(idle_sessions::trials());
     trials.extend(logins::trials());
     trials.extend(ownership::trials());
     trials.extend(outputs::trials());

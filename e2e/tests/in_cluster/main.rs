@@ -5,6 +5,7 @@
 mod control_plane;
 mod crd_upgrade;
 mod drills;
+mod flow;
 mod least_privilege;
 mod outages;
 mod replicas;

@@ -188,7 +188,12 @@ async fn report(env: &TestEnv) -> Result<()> {
     .await?;
     let token_file = env.folder().join("agent.token");
     std::fs::write(&token_file, service_account::token(env, env.namespace(), AGENT, AUDIENCE).await?)?;
-    let settings = Settings { agent: "postfix-0".to_owned(), token_file: Some(token_file), heartbeat: HEARTBEAT };
+    let settings = Settings {
+        agent: "postfix-0".to_owned(),
+        token_file: Some(token_file),
+        heartbeat: HEARTBEAT,
+        tells_accounts_apart: false,
+    };
     let end = CancellationToken::new();
     let _ends = end.clone().drop_guard();
     let metrics = reporter::ReporterMetrics::new(&mut Registry::default());

@@ -5,6 +5,7 @@
 
 mod cells;
 mod harness;
+mod idle_sessions;
 mod killed;
 mod rates;
 mod robustness;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         .chain(cells::trials())
         .chain(robustness::trials())
         .chain(killed::trials())
+        .chain(idle_sessions::trials())
         .chain(rates::trials())
         .collect();
     suite::run("postfix", options, trials)

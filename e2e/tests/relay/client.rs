@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 /// Patience of applications.
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A connection that speaks SMTP.
 pub struct Client {
@@ -34,7 +34,7 @@ impl Client {
         let mut reply = String::new();
         loop {
             let mut line = String::new();
-            let read = timeout(PATIENCE, self.reader.read_line(&mut line)).await.expect("in time");
+            let read = timeout(WAIT_TIMEOUT, self.reader.read_line(&mut line)).await.expect("in time");
             if read.is_ok_and(|octets| octets == 0) || line.is_empty() {
                 return reply;
             }

@@ -1,5 +1,6 @@
 //! Real clients as applications, as far as they are installed: Python's smtplib, curl, swaks, msmtp, Go's net/smtp,
-//! nodemailer, lettre and Postfix; with `E2E_EXHAUSTIVE` also Angus Mail.
+//! nodemailer, lettre and Postfix. With `E2E_EXHAUSTIVE` they meet the whole matrix of faults, and Angus Mail is one of
+//! them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use mail_failover_e2e::control_plane::binaries::cache_folder;
 use mail_failover_e2e::environment::is_exhaustive;
 use mail_failover_e2e::helm::repository;
 use mail_failover_e2e::mail::certificates::Authority;
-use mail_failover_e2e::mail::server::{Ending, Fault, SessionStage};
+use mail_failover_e2e::mail::server::{Ending, Fault, SessionStage, SmtpServer};
 use mail_failover_e2e::postfix::{Options, Postfix, PostfixTimeouts};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -21,7 +22,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::client;
-use super::fixture::{ANY, Relay, SHORT, SOON, backend, server};
+use super::fixture::{ANY, Relay, SOON, backend, server};
+use super::matrix::{self, Sees};
 
 /// A program or library that sends a message with this id.
 #[derive(Clone, Copy, Debug)]
@@ -221,42 +223,43 @@ async fn run(command: &mut Command, input: &[u8]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Faults of the first backend, and the backend that has the message then: none if nobody can get around it without a
-/// second copy.
-fn faults() -> [(Fault, Option<usize>); 7] {
-    [
-        (Fault::None, Some(0)),
-        (Fault::Refuse, Some(1)),
-        (Fault::reply(SessionStage::Mail, 421, "4.3.2 Shutting down"), Some(1)),
-        (Fault::reply(SessionStage::Rcpt, 454, "4.7.0 Throttling failure: Daily message quota exceeded"), Some(1)),
-        (Fault::reply(SessionStage::EndOfData, 554, "Message rejected: Sending paused for this account"), Some(1)),
-        (Fault::Silent, Some(1)),
-        (Fault::AcceptWithoutReply(Ending::Reset), None),
+/// Faults of the first backend: one of each kind, or the whole matrix.
+fn faults() -> Vec<Fault> {
+    if is_exhaustive() {
+        return matrix::all_faults();
+    }
+    vec![
+        Fault::Refuse,
+        Fault::reply(SessionStage::Mail, 421, "4.3.2 Shutting down"),
+        Fault::reply(SessionStage::Rcpt, 454, "4.7.0 Throttling failure: Daily message quota exceeded"),
+        Fault::reply(SessionStage::EndOfData, 554, "Message rejected: Sending paused for this account"),
+        Fault::Silent,
+        Fault::AcceptWithoutReply(Ending::Reset),
     ]
+}
+
+/// The copies of the message `m1` at each of these servers.
+fn copies(servers: &[SmtpServer; 2]) -> [usize; 2] {
+    servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_clients_see_no_outage_that_the_relay_can_get_around() {
     let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new().expect("an authority");
     for program in PROGRAMS.into_iter().filter(|program| program.is_there()) {
         program.prepare(folder.path()).await;
-        for (fault, at) in &faults() {
-            let servers = [server("first").await, server("second").await];
-            servers[0].set_fault(fault.clone()).await.expect("the fault");
-            let relay = Relay::start(&[backend(&servers[0], 100), backend(&servers[1], 0)], &SHORT).await;
+        let (servers, relay) = matrix::relay_before(&Fault::None, &authority).await;
+        let (is_accepted, said) = program.send(relay.address(), "m1", folder.path()).await;
+        assert!(is_accepted && copies(&servers) == [1, 0], "{program:?}: {said}");
+        let content = String::from_utf8_lossy(&servers[0].received()[0].content).into_owned();
+        // swaks adds an empty line.
+        assert!(content.trim_end().ends_with("\r\n.a dot\r\nbody"), "{program:?}: {content}");
+        for fault in faults() {
+            let (servers, relay) = matrix::relay_before(&fault, &authority).await;
             let (is_accepted, said) = program.send(relay.address(), "m1", folder.path()).await;
-            let counts = servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0));
-            let Some(at) = at else {
-                assert!(!is_accepted, "{program:?}, {fault}: {said}");
-                assert_eq!(counts, [1, 0], "{program:?}, {fault}: no second copy");
-                continue;
-            };
-            assert!(is_accepted, "{program:?}, {fault}: {said}");
-            assert_eq!(counts, [usize::from(*at == 0), usize::from(*at == 1)], "{program:?}, {fault}");
-            let stored = &servers[*at].received()[0];
-            let content = String::from_utf8_lossy(&stored.content);
-            // swaks adds an empty line.
-            assert!(content.trim_end().ends_with("\r\n.a dot\r\nbody"), "{program:?}: {content}");
+            let counts = copies(&servers);
+            matrix::expected(&fault).check(is_accepted, counts, &format!("{program:?}, {fault}: {said}; {counts:?}"));
         }
     }
 }
@@ -269,19 +272,18 @@ async fn a_postfix_delivers_through_the_relay_and_keeps_what_it_does_not_take() 
         println!("skipped: {missing}");
         return;
     }
-    for (fault, at) in &faults() {
-        let servers = [server("first").await, server("second").await];
-        servers[0].set_fault(fault.clone()).await.expect("the fault");
-        let relay = Relay::start(&[backend(&servers[0], 100), backend(&servers[1], 0)], &SHORT).await;
+    let authority = Authority::new().expect("an authority");
+    for fault in faults() {
+        let (servers, relay) = matrix::relay_before(&fault, &authority).await;
         let (postfix, _folder) = postfix_before(&relay).await;
         let answer = client::send(postfix.address(), "m1").await;
         assert!(answer.starts_with("250"), "{answer}");
         // Doubt is a 451, so that the message stays in the queue.
-        let within = if at.is_some() { SOON } else { Duration::from_secs(4) };
-        assert_eq!(postfix.drained(within).await.expect("the queue"), at.is_some(), "{fault}");
-        let counts = servers.each_ref().map(|server| server.received_by_id().get("m1").copied().unwrap_or(0));
-        let first = usize::from(at.is_none_or(|at| at == 0));
-        assert_eq!(counts, [first, 1 - first], "{fault}");
+        let sees = matrix::expected(&fault);
+        let within = if sees == Sees::Nothing { SOON } else { Duration::from_secs(4) };
+        let is_drained = postfix.drained(within).await.expect("the queue");
+        let counts = copies(&servers);
+        sees.check(is_drained, counts, &format!("{fault}: {counts:?}"));
     }
 }
 

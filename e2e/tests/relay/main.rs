@@ -1,5 +1,5 @@
 //! The relay between applications and servers that fail on demand, all of it on loopback: each stage in each way, real
-//! clients, load, and the ends of a relay.
+//! clients, load, upkeep, and the ends of a relay.
 
 mod client;
 mod clients;
@@ -8,3 +8,4 @@ mod fixture;
 mod front;
 mod life;
 mod matrix;
+mod upkeep;

@@ -13,13 +13,24 @@ use super::fixture::{ANY, Relay, SHORT, backend, server};
 
 /// What the application may see of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sees {
+pub enum Sees {
     /// Nothing: the other backend has the message.
     Nothing,
     /// 451: the backend may have the message, and no other one has it.
     Doubt,
     /// One of these, or the message is with the first backend itself: nobody can know how much it has read.
     Either,
+}
+
+impl Sees {
+    /// Checks what an application was told, and the copies at the two backends.
+    pub fn check(self, is_accepted: bool, [at_first, at_second]: [usize; 2], told: &str) {
+        match self {
+            Self::Nothing => assert!(is_accepted && (at_first, at_second) == (0, 1), "{told}"),
+            Self::Either if is_accepted => assert_eq!(at_first + at_second, 1, "{told}"),
+            Self::Doubt | Self::Either => assert!(!is_accepted && at_second == 0 && at_first <= 1, "{told}"),
+        }
+    }
 }
 
 const PAUSED: &str = "Message rejected: Sending paused for this account";
@@ -40,7 +51,7 @@ fn actions() -> Vec<Action> {
     ]
 }
 
-fn expected(fault: &Fault) -> Sees {
+pub fn expected(fault: &Fault) -> Sees {
     match fault {
         Fault::At(SessionStage::EndOfData | SessionStage::Content, Action::Reply(..))
         | Fault::None
@@ -61,8 +72,10 @@ async fn provider(name: &str, authority: &Authority) -> SmtpServer {
     SmtpServer::start(Options::new(name, ANY).start_tls(identity).logins(logins)).await.expect("a server")
 }
 
-async fn try_fault(fault: Fault, authority: &Authority) {
-    let (first, second) = (provider("first", authority).await, provider("second", authority).await);
+/// Two providers, of which the first has a fault from the beginning, so that no connection of before is there; and a
+/// relay before them.
+pub async fn relay_before(fault: &Fault, authority: &Authority) -> ([SmtpServer; 2], Relay) {
+    let servers = [provider("first", authority).await, provider("second", authority).await];
     let provider = |server: &SmtpServer, percent| {
         let mut backend = backend(server, percent);
         backend["tls"] = json!({"mode": "StartTLS", "serverName": "localhost", "ca": authority.pem()});
@@ -75,23 +88,21 @@ async fn try_fault(fault: Fault, authority: &Authority) {
         std::fs::write(login.join("username"), "shop").expect("written");
         std::fs::write(login.join("password"), "hunter2").expect("written");
     };
-    // From the beginning, so that no connection of before is there.
-    first.set_fault(fault.clone()).await.expect("the fault");
-    let relay = Relay::with(fill, &[provider(&first, 100), provider(&second, 0)], &SHORT).await;
+    servers[0].set_fault(fault.clone()).await.expect("the fault");
+    let relay = Relay::with(fill, &[provider(&servers[0], 100), provider(&servers[1], 0)], &SHORT).await;
+    (servers, relay)
+}
+
+async fn try_fault(fault: Fault, authority: &Authority) {
+    let (servers, relay) = relay_before(&fault, authority).await;
     let answer = send(relay.address(), "m1").await;
-    let (at_first, at_second) = (first.received_count(), second.received_count());
+    let counts = servers.each_ref().map(SmtpServer::received_count);
     let is_accepted = answer.starts_with("250");
-    let sees = expected(&fault);
-    let told = format!("{fault}: {answer}; {at_first} at the first, {at_second} at the second");
-    match sees {
-        Sees::Nothing => assert!(is_accepted && (at_first, at_second) == (0, 1), "{told}"),
-        Sees::Either if is_accepted => assert_eq!(at_first + at_second, 1, "{told}"),
-        Sees::Doubt | Sees::Either => {
-            assert!(answer.starts_with("451") && at_second == 0 && at_first <= 1, "{told}");
-        }
-    }
+    let told = format!("{fault}: {answer}; {counts:?} at the two");
+    expected(&fault).check(is_accepted, counts, &told);
+    assert!(is_accepted || answer.starts_with("451"), "{told}");
     if is_accepted {
-        let stored = &if at_first == 1 { first.received() } else { second.received() }[0];
+        let stored = &servers[usize::from(counts[0] == 0)].received()[0];
         assert!(stored.encrypted && stored.user.as_deref() == Some("shop"), "{told}");
         let content = String::from_utf8_lossy(&stored.content);
         assert!(content.starts_with("Received: from shop.example ([127.0.0.1])\r\n\tby relay.example "), "{content}");
@@ -110,33 +121,55 @@ async fn try_all(faults: Vec<Fault>) {
     }
 }
 
+/// Every fault of the matrix.
+pub fn all_faults() -> Vec<Fault> {
+    let (before, within, last) = (before_the_message(), within_the_message(), at_the_end());
+    [unreachable_faults(), before, within, last].concat()
+}
+
+fn unreachable_faults() -> Vec<Fault> {
+    vec![Fault::Refuse, Fault::Blackhole, Fault::Silent]
+}
+
+fn before_the_message() -> Vec<Fault> {
+    use SessionStage::{Auth, Banner, Ehlo, Handshake, StartTls};
+    at(&[Banner, Ehlo, StartTls, Handshake, Auth])
+}
+
+fn within_the_message() -> Vec<Fault> {
+    use SessionStage::{Data, Mail, Rcpt};
+    at(&[Mail, Rcpt, Data])
+}
+
+fn at_the_end() -> Vec<Fault> {
+    use SessionStage::{Content, EndOfData};
+    let mut faults = at(&[Content, EndOfData]);
+    faults.extend([Ending::Reset, Ending::Close, Ending::Hang, Ending::Garbage].map(Fault::AcceptWithoutReply));
+    faults
+}
+
 fn at(stages: &[SessionStage]) -> Vec<Fault> {
     stages.iter().flat_map(|stage| actions().into_iter().map(|action| Fault::At(*stage, action))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_cannot_be_reached_is_not_seen_by_the_application() {
-    try_all(vec![Fault::Refuse, Fault::Blackhole, Fault::Silent]).await;
+    try_all(unreachable_faults()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_fails_before_the_message_is_not_seen_by_the_application() {
-    use SessionStage::{Auth, Banner, Ehlo, Handshake, StartTls};
-    try_all(at(&[Banner, Ehlo, StartTls, Handshake, Auth])).await;
+    try_all(before_the_message()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_fails_before_its_content_is_not_seen_by_the_application() {
-    use SessionStage::{Data, Mail, Rcpt};
-    try_all(at(&[Mail, Rcpt, Data])).await;
+    try_all(within_the_message()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_may_have_been_taken_is_given_to_nobody_else() {
-    use SessionStage::{Content, EndOfData};
-    let mut faults = at(&[Content, EndOfData]);
-    faults.extend([Ending::Reset, Ending::Close, Ending::Hang, Ending::Garbage].map(Fault::AcceptWithoutReply));
-    try_all(faults).await;
+    try_all(at_the_end()).await;
 }
 
 #[tokio::test]

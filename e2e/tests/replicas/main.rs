@@ -3,6 +3,7 @@
 
 mod deaths;
 mod handovers;
+mod installations;
 mod quorum;
 
 use std::fmt::Debug;
@@ -27,7 +28,9 @@ use serde_json::json;
 fn main() -> ExitCode {
     let options = Options { operator: true, parallel: 6, deadline: Duration::from_mins(5), ..Options::default() };
     // The longest trial starts first, so that it does not end last.
-    let trials = handovers::trials().into_iter().chain(quorum::trials()).chain(deaths::trials()).collect();
+    let trials =
+        installations::trials().into_iter().chain(handovers::trials()).chain(quorum::trials()).chain(deaths::trials());
+    let trials = trials.collect();
     suite::run("replicas", options, trials)
 }
 

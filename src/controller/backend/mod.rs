@@ -97,7 +97,7 @@ struct Delayed {
     in_time: u32,
 }
 
-/// What a round has changed.
+/// Changes by a round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoundNews {
     /// True if anything that status or outputs show may have changed.
@@ -229,6 +229,7 @@ impl BackendEntry {
             replies: usable.replies.clone(),
             is_used: self.is_used,
             confirmation: self.evidence.confirmation_rule(probe.interval),
+            idle_session: probe.idle_session,
         }
     }
 

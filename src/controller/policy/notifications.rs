@@ -1,4 +1,4 @@
-//! What a receiver is sent: the request or the mail of a message, with the Secret that it needs.
+//! Content for a receiver: the request or the mail of a message, with the Secret that it needs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(in crate::controller) struct NotificationContext<'a> {
     pub(in crate::controller) policy: &'a ObjectKey,
     pub(in crate::controller) notifications: &'a Notifications,
     pub(in crate::controller) dependencies: &'a DependencyCache,
-    /// What lasts, for receivers that are told again.
+    /// Ongoing alerts, for receivers that are told again.
     pub(in crate::controller) ongoing: &'a [OngoingAlert],
     /// Looks up the first of some backends that can deliver.
     pub(in crate::controller) way: &'a dyn Fn(&[Arc<str>]) -> Option<MailWay>,

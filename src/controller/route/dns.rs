@@ -1,4 +1,4 @@
-//! The DNS records of one route: where each zone is to lead, the next attempt, and what was said of it.
+//! The DNS records of one route: where each zone is to lead, and the next attempt.
 //!
 //! An attempt looks at the zone, changes it if it is not as it should be, and looks at every authority. The same attempt
 //! is repeated from time to time, so that what somebody else has changed is put right; in a steady state it writes
@@ -8,18 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::progress::{DesiredState, OutputCallFailure, Progress, ProgressState, remembered};
 use super::{Claimed, RouteContext, RouteEntry};
 use crate::dns::{DnsAccess, DnsError, DnsRequest, Led};
 use mail_failover_api::conditions::reason;
-use mail_failover_api::{MailRouteStatus, OutputFailure, OutputShare, OutputStatus};
+use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
 use mail_failover_core::engine::Memory;
-use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, TrustAnchors, Uid};
+use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, Uid};
 use mail_failover_dns::mark::Owner;
 use mail_failover_dns::plan::summary;
-use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
-use mail_failover_resolve::time::{micro_time, timestamp};
-use mail_failover_resolve::{ReadProblem, Rejection, dns_ca_key};
-use mail_failover_runtime::backoff::Backoff;
+use mail_failover_resolve::text::truncated;
+use mail_failover_resolve::{Rejection, dns_ca_key};
 
 /// The `kind` of DNS records in `status.outputs`.
 pub(in crate::controller) const KIND: &str = "DNS";
@@ -52,15 +51,10 @@ pub(in crate::controller) struct DnsRecords {
     planned: Vec<PlannedDnsCall>,
 }
 
-/// Progress of one output.
+/// Progress of one output, and the looks at records that are in place.
 #[derive(Debug)]
 struct DnsProgress {
-    wanted: Option<WantedRecords>,
-    applied: Option<AppliedRecords>,
-    /// The attempt under way.
-    under_way: Option<SentRecords>,
-    failure: Option<DnsFailure>,
-    backoff: Backoff,
+    records: Progress<DesiredRecords>,
     /// Time of the next look; `None` for at once.
     look_at: Option<Timestamp>,
     /// True if records were seen that are not the wanted ones, and the latest attempt has not put that right.
@@ -71,107 +65,79 @@ struct DnsProgress {
 
 /// Records that a zone is to have.
 #[derive(Clone, Debug, PartialEq)]
-struct WantedRecords {
+struct DesiredRecords {
     backend: Arc<str>,
     summary: String,
     output: Arc<DnsOutput>,
-}
-
-/// Records that every authority has been seen to have.
-#[derive(Clone, Debug)]
-struct AppliedRecords {
-    backend: Arc<str>,
-    summary: String,
-    at: Timestamp,
-}
-
-/// Records that an attempt under way is for.
-#[derive(Debug)]
-struct SentRecords {
-    number: u64,
-    records: WantedRecords,
-}
-
-#[derive(Debug)]
-struct DnsFailure {
-    since: Timestamp,
-    message: String,
-    reason: &'static str,
-    /// End of the pause after it; `None` while it waits for an object.
-    retry_at: Option<Timestamp>,
 }
 
 /// An attempt to begin.
 #[derive(Debug)]
 pub(in crate::controller) struct PlannedDnsCall {
     pub(in crate::controller) request: DnsRequest,
-    records: WantedRecords,
+    records: DesiredRecords,
 }
 
-/// State of all DNS outputs of a route.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum DnsState {
-    /// The records are those of the active backend, or there is nothing to lead yet.
-    Applied {
-        /// Longest time for which caches may keep the records before.
-        ttl: Duration,
-        /// True if every authority has been seen to answer with them; what external-dns publishes is not always looked at.
-        is_seen: bool,
-    },
-    /// Names of outputs of which that has not been seen.
-    Pending(Vec<String>),
-    /// Outputs that have failed for a while.
-    Failing(Vec<Rejection>),
+/// Freshness of the records that senders see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DnsFreshness {
+    /// Longest time for which caches may keep the records before.
+    pub(super) ttl: Duration,
+    /// True if every authority has been seen to answer with them; what external-dns publishes is not always looked at.
+    pub(super) is_seen: bool,
+    /// Names of outputs whose records stay when the route is deleted.
+    pub(super) staying: Vec<String>,
 }
 
-impl Default for DnsProgress {
-    fn default() -> Self {
-        Self {
-            wanted: None,
-            applied: None,
-            under_way: None,
-            failure: None,
-            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-            look_at: None,
-            is_contradicted: false,
-            repairs: 0,
+impl DesiredState for DesiredRecords {
+    fn name(&self) -> String {
+        self.summary.clone()
+    }
+
+    fn active(&self) -> Vec<OutputShare> {
+        vec![OutputShare { backend: self.backend.to_string(), percent: 100 }]
+    }
+}
+
+impl DnsFreshness {
+    /// The freshness of all records of a route once they are applied.
+    pub(super) fn of(route: &Route) -> Self {
+        let (mut ttl, mut is_seen, mut staying) = (0, true, vec![]);
+        for output in &route.dns {
+            ttl = ttl.max(output.ttl);
+            is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
+            if !matches!(&output.provider, DnsProvider::ExternalDns(object) if object.goes_with_route) {
+                staying.push(output.name.to_string());
+            }
         }
+        Self { ttl: Duration::from_secs(u64::from(ttl)), is_seen, staying }
     }
 }
 
 impl DnsProgress {
     /// The progress that a status remembers.
-    fn restored(status: &OutputStatus) -> Self {
-        let applied = status.applied.clone().zip(status.applied_at.as_ref()).map(|(summary, at)| AppliedRecords {
-            backend: status.active.first().map(|share| share.backend.as_str()).unwrap_or_default().into(),
-            summary,
-            at: timestamp(at),
-        });
-        let failure = status.failure.as_ref().map(|failure| DnsFailure {
-            since: timestamp(&failure.since),
-            message: failure.message.clone(),
-            reason: reason::DNS_FAILING,
-            retry_at: None,
-        });
-        let is_contradicted = failure.is_some();
-        Self { applied, failure, is_contradicted, ..Self::default() }
+    fn restored(before: Option<&OutputStatus>) -> Self {
+        let fresh = Progress::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let records = match before {
+            Some(before) => fresh.restored(before, reason::DNS_FAILING),
+            None => fresh,
+        };
+        let is_contradicted = records.failure().is_some();
+        Self { records, look_at: None, is_contradicted, repairs: 0 }
     }
 
     fn is_applied(&self) -> bool {
-        let Some(wanted) = &self.wanted else { return true };
-        let is_seen = self.applied.as_ref().is_some_and(|applied| applied.summary == wanted.summary);
-        is_seen && !self.is_contradicted
+        self.records.wanted().is_none() || (self.records.is_applied() && !self.is_contradicted)
     }
 
     /// Notes that every authority has been seen to have these records.
-    fn succeed(&mut self, now: Timestamp, records: WantedRecords, is_changed: bool, look_at: Option<Timestamp>) {
-        let is_known = self.applied.as_ref().is_some_and(|known| known.summary == records.summary);
-        let WantedRecords { backend, summary, output: _ } = records;
+    fn succeed(&mut self, now: Timestamp, records: &DesiredRecords, is_changed: bool, look_at: Option<Timestamp>) {
+        let is_known = self.records.reached() == Some(records.summary.as_str());
         if !is_known || is_changed {
-            self.applied = Some(AppliedRecords { backend, summary, at: now });
+            self.records.reach(now, records);
         }
         self.repairs = if is_known && is_changed { self.repairs.saturating_add(1) } else { 0 };
-        self.failure = None;
+        self.records.succeed();
         self.is_contradicted = false;
         self.look_at = look_at;
         if self.repairs >= REPAIRS_TOLD {
@@ -184,28 +150,24 @@ impl DnsProgress {
     }
 
     fn fail(&mut self, now: Timestamp, reason: &'static str, message: &str, retry_at: Option<Timestamp>) {
-        let since = self.failure.as_ref().map_or(now, |failure| failure.since);
-        self.failure = Some(DnsFailure { since, message: truncated(message, MAX_MESSAGE), reason, retry_at });
+        self.records.fail(now, reason, message).retry_at = retry_at;
     }
 
     /// Returns true if nothing is to be done or told until the next look.
     fn is_settled(&self) -> bool {
-        self.is_applied() && self.failure.is_none()
+        self.is_applied() && self.records.failure().is_none()
     }
 
-    /// Returns true if people are to be told of the failure.
-    fn is_told(&self, now: Timestamp) -> bool {
-        let after = self.failing_after();
-        self.failure.as_ref().is_some_and(|failure| {
-            // What somebody else owns does not go away by waiting, nor does what is not installed.
-            matches!(failure.reason, reason::DNS_CONFLICT | reason::DNS_ENDPOINT_UNAVAILABLE)
-                || failure.since + after <= now
-        })
+    /// Returns true if people are to be told of a failure.
+    fn is_told(&self, failure: &OutputCallFailure, now: Timestamp) -> bool {
+        // What somebody else owns does not go away by waiting, nor does what is not installed.
+        matches!(failure.reason, reason::DNS_CONFLICT | reason::DNS_ENDPOINT_UNAVAILABLE)
+            || failure.calls.has_lasted(self.failing_after(), now)
     }
 
     /// Time that attempts fail before people are told.
     fn failing_after(&self) -> Duration {
-        match self.wanted.as_ref().map(|wanted| &wanted.output.provider) {
+        match self.records.wanted().map(|wanted| &wanted.output.provider) {
             Some(DnsProvider::ExternalDns(_)) => UNTAKEN_AFTER,
             // Its name servers may follow a minute after its API.
             Some(DnsProvider::Api(_)) => PROPAGATED_AFTER,
@@ -213,32 +175,12 @@ impl DnsProgress {
         }
     }
 
-    fn status(&self, output: &DnsOutput) -> OutputStatus {
-        let applied = self.applied.as_ref();
-        let active = applied.map(|applied| OutputShare { backend: applied.backend.to_string(), percent: 100 });
-        OutputStatus {
-            kind: KIND.to_owned(),
-            name: output.name.to_string(),
-            active: active.into_iter().collect(),
-            destination: Some(truncated(&destination(output), 300)),
-            wanted: self.wanted.as_ref().map(|wanted| wanted.summary.clone()),
-            applied: applied.map(|applied| applied.summary.clone()),
-            applied_at: applied.map(|applied| micro_time(applied.at)),
-            failure: self.failure.as_ref().map(|failure| OutputFailure {
-                since: micro_time(failure.since),
-                message: failure.message.clone(),
-                not_before: None,
-            }),
-        }
-    }
-
     /// The end of the pause before the next attempt; `None` if it may begin now.
     fn paused_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let until = match &self.failure {
-            Some(failure) => failure.retry_at,
-            None => self.look_at,
-        };
-        until.filter(|until| *until > now)
+        match self.records.failure() {
+            Some(failure) => failure.calls.paused_until(now),
+            None => self.look_at.filter(|at| *at > now),
+        }
     }
 }
 
@@ -248,26 +190,20 @@ impl DnsRecords {
         self.progress.retain(|name, _| route.dns.iter().any(|output| output.name == *name));
         let backend = largest(memory);
         for output in &route.dns {
-            let progress = self.progress.entry(output.name.clone()).or_insert_with(|| {
-                let outputs = before.into_iter().flat_map(|before| &before.outputs);
-                let mut remembered = outputs.filter(|one| one.kind == KIND && *one.name == *output.name);
-                remembered.next().map(DnsProgress::restored).unwrap_or_default()
-            });
+            let progress = self.progress.entry(output.name.clone());
+            let progress = progress.or_insert_with(|| DnsProgress::restored(remembered(before, KIND, &output.name)));
             let Some(backend) = &backend else { continue };
-            let is_known =
-                progress.wanted.as_ref().is_some_and(|known| known.backend == *backend && *known.output == *output);
-            if !is_known {
-                let summary = status_text(&summary(output, backend));
-                progress.wanted =
-                    Some(WantedRecords { backend: backend.clone(), summary, output: Arc::new(output.clone()) });
-                // A new decision waits for no pause.
-                progress.look_at = None;
-                progress.repairs = 0;
-                progress.backoff.reset();
-                if let Some(failure) = &mut progress.failure {
-                    failure.retry_at = None;
-                }
+            let known = progress.records.wanted();
+            if known.is_some_and(|known| known.backend == *backend && *known.output == *output) {
+                continue;
             }
+            let summary = status_text(&summary(output, backend));
+            let output = Arc::new(output.clone());
+            progress.records.want(DesiredRecords { backend: backend.clone(), summary, output });
+            // A new decision waits for no look either.
+            progress.look_at = None;
+            progress.repairs = 0;
+            progress.records.reset_backoff();
         }
     }
 
@@ -277,14 +213,15 @@ impl DnsRecords {
         let mut next_timeout: Option<Timestamp> = None;
         for output in &route.dns {
             let Some(progress) = self.progress.get_mut(&output.name) else { continue };
-            let told_at = progress.failure.as_ref().map(|failure| failure.since + progress.failing_after());
-            let told_at = told_at.filter(|at| *at > cx.now);
+            let failing_after = progress.failing_after();
+            let failure = progress.records.failure();
+            let told_at = failure.and_then(|failure| failure.calls.lasts_at(failing_after, cx.now));
             let paused_until = progress.paused_until(cx.now);
             next_timeout = next_timeout.into_iter().chain(told_at).chain(paused_until).min();
-            if progress.under_way.is_some() || paused_until.is_some() {
+            if progress.records.is_under_way() || paused_until.is_some() {
                 continue;
             }
-            let Some(records) = progress.wanted.clone() else { continue };
+            let Some(records) = progress.records.wanted().cloned() else { continue };
             match access(cx, uid, output) {
                 Ok(Some(access)) => {
                     let owner = Owner { operator: cx.dns_owner.clone(), route: cx.resource.key.clone() };
@@ -311,7 +248,7 @@ impl DnsRecords {
     /// Notes that an attempt has begun.
     pub(in crate::controller) fn begun(&mut self, number: u64, call: &PlannedDnsCall) {
         if let Some(progress) = self.progress.get_mut(&call.records.output.name) {
-            progress.under_way = Some(SentRecords { number, records: call.records.clone() });
+            progress.records.begun(number, call.records.clone());
         }
     }
 
@@ -325,16 +262,15 @@ impl DnsRecords {
         outcome: &Result<Led, DnsError>,
     ) {
         let Some(progress) = self.progress.get_mut(output) else { return };
-        let Some(sent) = progress.under_way.take_if(|sent| sent.number == number) else { return };
-        let is_latest = progress.wanted.as_ref() == Some(&sent.records);
-        let retry_at = is_latest.then(|| now + progress.backoff.after_failure_with(random));
+        let Some(sent) = progress.records.ended(number) else { return };
+        let is_latest = progress.records.wanted() == Some(&sent);
+        let retry_at = is_latest.then(|| progress.records.next_attempt(now, random));
         let asked = outcome.as_ref().err().and_then(DnsError::retry_after).map(|pause| now + pause.min(LONGEST_ASKED));
         let retry_at = retry_at.map(|at| asked.map_or(at, |asked| asked.max(at)));
         match outcome {
             Ok(led) if led.late.is_empty() => {
-                progress.backoff.reset();
                 let look_at = is_latest.then(|| now + LOOK_EVERY.mul_f64(1.0 + 0.2 * random));
-                progress.succeed(now, sent.records, led.is_changed, look_at);
+                progress.succeed(now, &sent, led.is_changed, look_at);
             }
             Ok(led) => {
                 progress.is_contradicted = true;
@@ -357,37 +293,31 @@ impl DnsRecords {
         let mut statuses = vec![];
         for output in &route.dns {
             if let Some(progress) = self.progress.get(&output.name) {
-                statuses.push(progress.status(output));
+                statuses.push(progress.records.status(KIND, &output.name, truncated(&destination(output), 300)));
             }
         }
         statuses
     }
 
     /// The state of all outputs, or of those that are awaited only.
-    pub(super) fn state(&self, route: &Route, now: Timestamp, is_awaited_only: bool) -> DnsState {
-        let (mut pending, mut failing, mut ttl, mut is_seen) = (vec![], vec![], 0, true);
+    pub(super) fn state(&self, route: &Route, now: Timestamp, is_awaited_only: bool) -> ProgressState {
+        let (mut pending, mut failing) = (vec![], vec![]);
         for output in route.dns.iter().filter(|output| output.is_awaited || !is_awaited_only) {
-            ttl = ttl.max(output.ttl);
-            is_seen &= !matches!(output.provider, DnsProvider::ExternalDns(_)) || !output.authorities.is_empty();
             let Some(progress) = self.progress.get(&output.name) else { continue };
             if progress.is_settled() || (is_awaited_only && progress.is_applied()) {
                 continue;
             }
-            match progress.failure.as_ref().filter(|_| progress.is_told(now)) {
+            match progress.records.failure().filter(|failure| progress.is_told(failure, now)) {
                 Some(failure) => {
                     let field = format!("spec.outputs[].dns ({})", output.name);
-                    failing.push(Rejection::new(failure.reason, &field, &failure.message));
+                    failing.push(Rejection::new(failure.reason, &field, &failure.calls.message));
                 }
                 // A look that fails once says nothing about the records.
                 None if progress.is_applied() => {}
                 None => pending.push(output.name.to_string()),
             }
         }
-        match (failing.is_empty(), pending.is_empty()) {
-            (false, _) => DnsState::Failing(failing),
-            (true, false) => DnsState::Pending(pending),
-            (true, true) => DnsState::Applied { ttl: Duration::from_secs(u64::from(ttl)), is_seen },
-        }
+        ProgressState::of(pending, failing)
     }
 }
 
@@ -423,35 +353,13 @@ fn destination(output: &DnsOutput) -> String {
 fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option<DnsAccess>, Rejection> {
     match &output.provider {
         DnsProvider::Rfc2136(updates) => {
-            let secret = cx.resource.key.sibling(updates.secret.clone());
-            match cx.dependencies.secret(&secret) {
-                Ok(key) => Ok(Some(DnsAccess::Updates(updates.clone(), key))),
-                Err(ReadProblem::Pending) => Ok(None),
-                Err(problem) => {
-                    Err(unreadable("rfc2136.tsigSecretRef", &format!("Secret {}", updates.secret), &problem))
-                }
-            }
+            let key = cx.secret(&updates.secret, "rfc2136.tsigSecretRef")?;
+            Ok(key.map(|key| DnsAccess::Updates(updates.clone(), key)))
         }
         DnsProvider::Api(api) => {
-            let secret = match cx.dependencies.secret(&cx.resource.key.sibling(api.secret.clone())) {
-                Ok(secret) => secret,
-                Err(ReadProblem::Pending) => return Ok(None),
-                Err(problem) => {
-                    return Err(unreadable("api.secretRef", &format!("Secret {}", api.secret), &problem));
-                }
-            };
-            let trust = match dns_ca_key(&cx.resource.key, output) {
-                None => TrustAnchors::WellKnown,
-                Some(ca) => match cx.dependencies.webhook_ca(&ca) {
-                    Ok(pem) => TrustAnchors::Pem(pem),
-                    Err(ReadProblem::Pending) => return Ok(None),
-                    Err(problem) => {
-                        let object = format!("key {} of {} {}", ca.data_key, ca.kind.as_str(), ca.object.name);
-                        return Err(unreadable("api.caRef", &object, &problem));
-                    }
-                },
-            };
-            Ok(Some(DnsAccess::Api(api.clone(), secret, trust)))
+            let Some(secret) = cx.secret(&api.secret, "api.secretRef")? else { return Ok(None) };
+            let trust = cx.trust(dns_ca_key(&cx.resource.key, output), "api.caRef")?;
+            Ok(trust.map(|trust| DnsAccess::Api(api.clone(), secret, trust)))
         }
         DnsProvider::ExternalDns(object) => match (cx.dns_rival)(output) {
             Some(Claimed { set, rival }) => {
@@ -463,15 +371,6 @@ fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option
             None => Ok(Some(DnsAccess::Endpoint(object.clone(), uid.clone()))),
         },
     }
-}
-
-fn unreadable(field: &str, object: &str, problem: &ReadProblem) -> Rejection {
-    let reason = match problem {
-        ReadProblem::Pending | ReadProblem::NotFound => reason::SECRET_NOT_FOUND,
-        ReadProblem::Malformed(_) => reason::SECRET_MALFORMED,
-        ReadProblem::Unreadable(_) => reason::SECRET_UNREADABLE,
-    };
-    Rejection { reason, message: format!("{field}: {object}: {problem}") }
 }
 
 impl RouteEntry {

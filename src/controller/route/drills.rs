@@ -3,7 +3,7 @@
 
 use mail_failover_api::{DrillResultStatus, MailRouteStatus};
 use mail_failover_contract::document;
-use mail_failover_core::engine::{Agreement, BlockedDrill, Drill, DrillRefused, Memory, TransitionTimes, WholeRound};
+use mail_failover_core::engine::{Agreement, BlockedDrill, Drill, DrillObstacles, Memory, TransitionTimes, WholeRound};
 use mail_failover_core::model::{ClockDrift, Policy, Timestamp};
 use mail_failover_resolve::drill_schedule;
 use mail_failover_resolve::route_memory::memory;
@@ -19,8 +19,8 @@ pub(in crate::controller) const DRILL: &str = "Drill";
 /// Knowledge of drills outside the route itself.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct DrillContext {
-    /// Obstacle to a drill of the route.
-    pub(in crate::controller) elsewhere: Option<DrillRefused>,
+    /// Obstacles that drills of other routes are.
+    pub(in crate::controller) elsewhere: DrillObstacles,
     /// State of its Blocked drill at its agents and relays.
     pub(in crate::controller) blocked: BlockedDrill,
     /// True if agents or relays have reported deliveries of the route lately.

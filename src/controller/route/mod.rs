@@ -1,12 +1,17 @@
 //! One `MailRoute`: from the verdicts about its backends to a decision, from the decision to its outputs and its
 //! status.
 
+mod context;
+mod decide;
 mod dns;
 mod drills;
 mod held;
+mod installations;
+mod kept;
 mod notices;
 mod objectives;
 mod outputs;
+mod progress;
 mod status;
 mod webhooks;
 
@@ -14,39 +19,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::{Action, ResourceRef};
+use super::action::Action;
 use super::backend::BackendEntry;
 use super::cached::Cached;
-use super::dependencies::DependencyCache;
 use super::events;
 use super::lane::Lane;
-use super::reconcile::{PlannedAction, Publishing, Reconciled};
+use super::reconcile::{PlannedAction, Reconciled};
 use super::retry::{Retry, WriteBudget};
-use crate::output::{Observed, OutputKey, Senders};
+use crate::output::OutputKey;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRoute, MailRouteStatus, OutputStatus};
-use mail_failover_contract::document::OperatorEndpoint;
-use mail_failover_core::engine::{
-    Candidate, Decision, Drill, DrillInputs, Eligibility, Memory, RequestAction, Situation, decide,
-};
+use mail_failover_core::engine::{Drill, StandbyLooks};
 use mail_failover_core::model::{
-    Backend, BackendDeliveries, ClockDrift, DnsOutput, FailbackMode, Member, ObjectKey, Objectives, Policy,
-    ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp, Uid,
+    BackendDeliveries, FailbackMode, Objectives, Policy, ResourceVersion, Route, SwitchedMail, Thresholds, Timestamp,
+    Uid,
 };
-use mail_failover_resolve::request;
-use mail_failover_resolve::route_memory::memory;
 use mail_failover_resolve::{self as resolve, Rejection};
-use mail_failover_runtime::dial_guard::DialGuard;
 
+pub(super) use context::{Claimed, RouteContext};
+use decide::Decided;
 pub(super) use dns::PlannedDnsCall;
-use dns::{DnsRecords, DnsState};
-use drills::DrillSights;
+use dns::{DnsFreshness, DnsRecords};
 pub(super) use drills::{DRILL, DrillContext, ended_drill};
+pub(super) use installations::{InstallationContext, rivals, yields};
+pub(super) use kept::{KEPT_FOR_LONG, KeptTotal, LongKept};
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
+use progress::ProgressState;
 use status::{OutputsState, StatusBuilder};
 pub(super) use webhooks::PlannedCall;
-use webhooks::{Webhooks, WebhooksState};
+use webhooks::Webhooks;
 
 /// Age below which a route counts as new.
 // The objects that it refers to may be on their way: a manifest's objects are applied one after another, and watches of
@@ -77,6 +79,10 @@ pub(super) struct RouteEntry {
     kept: Option<LongKept>,
     /// True while any answer of a standby, even one that changes no verdict, may let the route move.
     pub(super) awaits_answer: bool,
+    /// True while the route waits for a standby to answer.
+    awaits_confirmation: bool,
+    /// Looks at the standbys while that lasts.
+    standby_looks: StandbyLooks,
     refused: BTreeMap<OutputKey, RefusedOutput>,
     published: BTreeSet<String>,
     last_reported: LastReported,
@@ -95,104 +101,8 @@ pub(super) struct RouteEntry {
     measured: Option<Measurement>,
 }
 
-/// Age from which a message that is kept is told of.
-// A switch, and Postfix's first attempts after it, take less.
-pub(super) const KEPT_FOR_LONG: Duration = Duration::from_mins(15);
-
-/// Mail that waits beside all agents of a route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct KeptTotal {
-    /// Number of messages.
-    pub(super) messages: u64,
-    /// Age of the oldest; zero without one.
-    pub(super) oldest: Duration,
-}
-
-/// Mail that has waited for long beside an agent, because a backend refuses it by a 5xx.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LongKept {
-    /// No message has waited for long.
-    Nothing,
-    /// The oldest message has.
-    Messages {
-        /// Subject of the latest refusal of the oldest message: `Quota`, for example.
-        about: Arc<str>,
-        /// Backend that refused it last.
-        backend: Arc<str>,
-    },
-}
-
-/// Everything beside its own entry that the reconcile of a route depends on.
-pub(super) struct RouteContext<'a> {
-    pub(super) now: Timestamp,
-    /// Lead of the wall clock.
-    pub(super) drift: ClockDrift,
-    pub(super) resource: &'a ResourceRef,
-    pub(super) instance: &'a str,
-    /// Name of this operator in the marks of DNS records.
-    pub(super) dns_owner: &'a Arc<str>,
-    pub(super) publishing: Publishing,
-    pub(super) backends: &'a BTreeMap<ObjectKey, BackendEntry>,
-    pub(super) observed: &'a Observed,
-    /// Guard on the addresses that endpoints are made of.
-    pub(super) guard: &'a DialGuard,
-    /// True if the failures that the route meets are rather those of our own network.
-    pub(super) is_storm: bool,
-    /// Addresses to which agents report.
-    pub(super) operators: &'a [OperatorEndpoint],
-    /// Number of the route's agents among which limits are divided.
-    pub(super) agents: u32,
-    /// Agents of other routes that may send to each backend with limits.
-    pub(super) senders: &'a BTreeMap<Arc<str>, Senders>,
-    /// Backends of the route that lead back to it.
-    pub(super) loops: &'a BTreeSet<Arc<str>>,
-    /// Backends for which messages try others first at all agents of the route, if it has no outputs but theirs.
-    pub(super) bypassed_by_agents: &'a BTreeSet<Arc<str>>,
-    /// Objects that specs refer to.
-    pub(super) dependencies: &'a DependencyCache,
-    /// True if mail has waited for long beside an agent of the route, and none has left there meanwhile.
-    pub(super) is_mail_stuck: bool,
-    /// Knowledge of drills outside the route.
-    pub(super) drill: &'a DrillContext,
-    /// Looks up if a message in a policy's status tells a notification of the route; `None` if nobody is to be told.
-    pub(super) is_taken: Option<&'a dyn Fn(&str) -> bool>,
-    /// Looks up another route that has the better right to an output.
-    pub(super) rival: &'a dyn Fn(&OutputKey) -> Option<ObjectKey>,
-    /// Looks up another route that has the better right to records that external-dns publishes.
-    pub(super) dns_rival: &'a dyn Fn(&DnsOutput) -> Option<Claimed>,
-}
-
-impl<'a> RouteContext<'a> {
-    fn backend(&self, name: &Arc<str>) -> Option<&'a BackendEntry> {
-        self.backends.get(&self.resource.key.sibling(name.clone()))
-    }
-
-    fn usable_backend(&self, name: &Arc<str>) -> Option<(&'a BackendEntry, &'a Backend)> {
-        let entry = self.backend(name)?;
-        Some((entry, entry.usable.as_deref()?))
-    }
-}
-
-/// Records that another route leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claimed {
-    /// Name and type of the records.
-    pub(super) set: String,
-    /// The route with the better right to them.
-    pub(super) rival: ObjectKey,
-}
-
 /// Result that everything after it waits for.
 type BeforeAll = Box<Reconciled<MailRouteStatus>>;
-
-/// A decision, with the candidates that it was made from.
-struct Decided {
-    decision: Decision,
-    candidates: Vec<Candidate>,
-    thresholds: Thresholds,
-    /// True if `status` says already what outputs and later decisions follow from.
-    is_persisted: bool,
-}
 
 impl RouteEntry {
     /// Parses the spec again.
@@ -332,8 +242,15 @@ impl RouteEntry {
         self.measure(cx.now);
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
+        let measured_at = measured_at.filter(|_| !self.yields(cx));
         let evidence_at = self.next_change_of_evidence(cx);
-        reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at)
+        let reconciled = reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at);
+        reconciled.and_at(cx.installations.next)
+    }
+
+    /// Returns true if another installation is to write what mail does not wait for.
+    fn yields(&self, cx: &RouteContext<'_>) -> bool {
+        self.status().is_some_and(|status| yields(&status.installations, &cx.installations.own))
     }
 
     fn measure(&mut self, now: Timestamp) {
@@ -463,83 +380,6 @@ impl RouteEntry {
         backends.filter_map(|backend| backend.evidence.next_timeout(cx.now)).min()
     }
 
-    fn decide(&mut self, cx: &RouteContext<'_>, route: &Route) -> Decided {
-        let persisted = self.status().map(memory).unwrap_or_default();
-        let request = self.readable().and_then(request::of);
-        let candidates = self.candidates(cx, route);
-        let defaults = Policy::default();
-        let DrillSights { times, rounds, observers } = self.drill_sights(cx, &persisted);
-        let DrillContext { elsewhere, blocked, has_agents } = cx.drill;
-        let decision = decide(
-            &Situation {
-                now: cx.now,
-                drift: cx.drift,
-                policy: self.policy.as_ref().unwrap_or(&defaults),
-                strategy: route.strategy,
-                preferred_regions: &route.preferred_regions,
-                candidates: &candidates,
-                is_storm: cx.is_storm,
-                request: request.as_ref(),
-                drill: Some(DrillInputs {
-                    elsewhere: elsewhere.as_ref(),
-                    times: &times,
-                    has_agents: *has_agents,
-                    blocked: *blocked,
-                    rounds: &rounds,
-                    observers,
-                }),
-            },
-            &persisted,
-        );
-        self.awaits_answer = decision.memory.awaits_answer();
-        self.note_drill(&decision.memory);
-        let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
-        Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }
-    }
-
-    /// The backends of the route, if a person asks for a return that has not been answered yet.
-    pub(super) fn members_asked_for(&self) -> Vec<Arc<str>> {
-        let Some(request) = self.readable().and_then(request::of) else { return vec![] };
-        let is_answered = self.status().map(memory).is_some_and(|memory| memory.has_answered(&request.id));
-        let is_manual = self.policy.as_ref().is_some_and(|policy| policy.failback.mode == FailbackMode::Manual);
-        let is_return = match request.action {
-            RequestAction::Failback => true,
-            RequestAction::ApproveFailback => is_manual,
-            RequestAction::Switch { .. }
-            | RequestAction::Pause { .. }
-            | RequestAction::Resume
-            | RequestAction::Drill { .. }
-            | RequestAction::Malformed(_) => false,
-        };
-        let members = self.usable.iter().filter(|_| is_return && !is_answered).flat_map(|route| &route.backends);
-        members.map(|member| member.name.clone()).collect()
-    }
-
-    /// The backends of the route, most preferred first.
-    fn candidates(&self, cx: &RouteContext<'_>, route: &Route) -> Vec<Candidate> {
-        let mut candidates: Vec<_> = route.backends.iter().map(|member| self.candidate(cx, route, member)).collect();
-        candidates.sort_by_key(|candidate| candidate.region_rank(&route.preferred_regions));
-        candidates
-    }
-
-    fn candidate(&self, cx: &RouteContext<'_>, route: &Route, member: &Member) -> Candidate {
-        let entry = cx.backend(&member.name);
-        let verdict = entry.and_then(|entry| entry.evidence.verdict(self.thresholds(), cx.now));
-        // One that leads back to the route is alive when the route's own mail flows, and dies with it.
-        let is_loop = cx.loops.contains(&member.name);
-        let usable = entry.and_then(|entry| entry.usable.as_deref()).filter(|_| !is_loop);
-        let mut candidate = Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now);
-        if let Some(usable) = usable {
-            candidate = candidate.by_wall_clock(usable, route, cx.now, cx.drift);
-        }
-        // It is left after a minute, or when it is seen to fail before that; no mail moves to it.
-        // ADR-0083: What is missing holds up nothing.
-        if entry.is_none_or(|entry| entry.object.is_none()) && candidate.eligibility == Eligibility::InService {
-            candidate.eligibility = Eligibility::Unusable;
-        }
-        candidate
-    }
-
     /// Writes a new decision into the status, before anything acts on it.
     fn persist_decision(&mut self, cx: &RouteContext<'_>, decided: &Decided) -> Result<(), BeforeAll> {
         if decided.is_persisted {
@@ -567,16 +407,11 @@ impl RouteEntry {
         if matches!(outputs.state, OutputsState::Complete) {
             self.output_status = Some(output_status(route, &decided.decision.memory, &outputs.split));
             // ADR-0137: An awaited webhook is a part of applying, and no other output waits for one.
-            outputs.state = match (self.webhooks.state(route, cx.now, true), self.dns.state(route, cx.now, true)) {
-                (WebhooksState::Failing(mut rejections), DnsState::Failing(more)) => {
-                    rejections.extend(more);
-                    OutputsState::Unanswered(rejections)
-                }
-                (WebhooksState::Failing(rejections), _) | (_, DnsState::Failing(rejections)) => {
-                    OutputsState::Unanswered(rejections)
-                }
-                (WebhooksState::Pending(_), _) | (_, DnsState::Pending(_)) => OutputsState::Waiting,
-                (WebhooksState::Applied, DnsState::Applied { .. }) => OutputsState::Complete,
+            let webhooks = self.webhooks.state(route, cx.now, true);
+            outputs.state = match webhooks.and(self.dns.state(route, cx.now, true)) {
+                ProgressState::Failing(rejections) => OutputsState::Unanswered(rejections),
+                ProgressState::Pending(_) => OutputsState::Waiting,
+                ProgressState::Applied => OutputsState::Complete,
             };
         }
         self.note_applied(cx, &outputs.state);
@@ -681,6 +516,7 @@ impl RouteEntry {
         let cached = self.object.as_ref()?;
         let object = cached.readable()?;
         let before = object.status.clone().unwrap_or_default();
+        let is_another_to_write = lane == Lane::RouteStatus && self.yields(cx);
         let builder = StatusBuilder {
             resource: cx.resource,
             generation: object.metadata.generation.unwrap_or_default(),
@@ -710,45 +546,14 @@ impl RouteEntry {
             dns: decided.and(self.usable.as_ref()).map(|route| self.dns.statuses(route)),
             dns_state: (self.usable.as_ref())
                 .filter(|route| decided.is_some() && !route.dns.is_empty())
-                .map(|route| self.dns.state(route, cx.now, false)),
+                .map(|route| (self.dns.state(route, cx.now, false), DnsFreshness::of(route))),
             bypassed_by_agents: cx.bypassed_by_agents,
             is_mail_stuck: cx.is_mail_stuck,
             uid: cached.uid(),
             is_taken: cx.is_taken,
+            installations: cx.installations,
         };
-        let status = builder.build();
+        let status = if is_another_to_write { builder.build_sign_of_life() } else { builder.build() };
         cached.status_write(lane, &before, status)
     }
-}
-
-/// Returns true if the status says already everything that outputs and later decisions follow from. Texts for people
-/// may follow.
-fn is_persisted(decided: &Memory, persisted: &Memory) -> bool {
-    let Memory {
-        shares,
-        since,
-        state: _,
-        held_by: _,
-        held_until: _,
-        history,
-        ramp,
-        switch,
-        pause,
-        approved_at,
-        request,
-        answered,
-        drill,
-        drills,
-    } = decided;
-    *shares == persisted.shares
-        && *since == persisted.since
-        && *history == persisted.history
-        && *ramp == persisted.ramp
-        && *switch == persisted.switch
-        && *pause == persisted.pause
-        && *approved_at == persisted.approved_at
-        && *request == persisted.request
-        && *answered == persisted.answered
-        && *drill == persisted.drill
-        && *drills == persisted.drills
 }

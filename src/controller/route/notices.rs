@@ -106,10 +106,7 @@ impl Notices<'_> {
         }
         let waits_for = after.waiting_for.as_ref().map(|hold| hold.reason.as_str());
         let (ready_reason, ready_message) = unmet(after, condition::READY).unwrap_or_default();
-        // Most failovers pass through a hold that ends by itself within a probe's interval or two.
-        let is_momentary = waits_for == Some(HoldReason::AwaitingConfirmation.as_str());
-        let is_held = ready_reason == reason::HELD_ON_DEAD_BACKEND && !is_momentary;
-        if is_held || ready_reason == reason::MAIL_WAITS {
+        if [reason::HELD_ON_DEAD_BACKEND, reason::MAIL_WAITS].contains(&ready_reason) {
             let backend = after.active.first().map(|active| active.backend.clone());
             add(Occasion::NotDelivering, backend, ready_message);
         }
@@ -267,7 +264,7 @@ fn unmet<'a>(status: &'a MailRouteStatus, type_: &str) -> Option<(&'a str, &'a s
     Some((found.reason.as_str(), found.message.as_str()))
 }
 
-/// What keeps the operator from its work.
+/// Defect that keeps the operator from its work.
 fn trouble(status: &MailRouteStatus) -> Option<&str> {
     let defects = [
         reason::INVALID_SPEC,

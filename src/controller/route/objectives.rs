@@ -76,7 +76,7 @@ impl ObjectiveTracker {
     }
 }
 
-/// What was counted up to a time.
+/// Counts up to a time.
 #[derive(Clone, Debug)]
 pub(super) struct Measurement {
     objectives: Objectives,
@@ -99,8 +99,8 @@ impl Measurement {
     }
 }
 
-/// What is written of fresh measurements: all of it if the hour is over, if the route's state or transitions have
-/// changed, or if they are about other objectives; else what stands there.
+/// The measurements to write: the fresh ones if the hour is over, if the route's state or transitions have changed, or if
+/// they are about other objectives; else the ones in the status.
 pub(super) fn coarse(
     measurement: Option<&Measurement>,
     before: &MailRouteStatus,

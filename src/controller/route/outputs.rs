@@ -127,6 +127,7 @@ impl RouteEntry {
             policy: self.policy.as_ref().unwrap_or(&default_policy),
             operators: cx.operators,
             agents: cx.agents,
+            has_only_relays: cx.has_only_relays,
             drill: drill.clone(),
             now: cx.drift.wall(cx.now),
         };
@@ -163,6 +164,12 @@ impl RouteEntry {
         if self.readable().is_some_and(|object| object.metadata.deletion_timestamp.is_some()) {
             // The garbage collector takes away what a route under deletion owns: to create it anew would be a race.
             writes.retain(|write| !matches!(write, Write::Create(_)));
+        }
+        if self.yields(cx) {
+            // Where it leads is right; the rest (addresses of replicas, parts of limits) follows from what each sees.
+            // ADR-0190: Installations stand in the status of what they lead.
+            let transition = decided.decision.memory.last_transition().map_or(0, |last| last.id);
+            writes.retain(|write| cx.observed.transition_of(&write.key()) != Some(transition));
         }
         if writes.is_empty() {
             return OutputsPlan { split, ..self.without_writes(rejections, is_target_known) };

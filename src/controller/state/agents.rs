@@ -8,8 +8,10 @@ use super::{ControllerState, RouteEntry};
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
 use crate::controller::route::{KEPT_FOR_LONG, KeptTotal, LongKept};
+use crate::controller::status::is_true;
 use crate::output::{Output, OutputKind, Senders};
 use crate::reports::{self, RouteAgents};
+use mail_failover_api::conditions::condition;
 use mail_failover_contract::document::{KEY, OperatorEndpoint};
 use mail_failover_core::engine::{BlockedDrill, REPORT_HOLDS};
 use mail_failover_core::model::{
@@ -45,6 +47,8 @@ pub(super) struct Agents {
     divided_by: BTreeMap<ObjectKey, u32>,
     /// Routes of which mail was stuck when they were last reconciled.
     stuck: BTreeSet<ObjectKey>,
+    /// Routes whose documents only relays read, as they were last reconciled.
+    of_relays: BTreeSet<ObjectKey>,
 }
 
 /// Latest report of an agent.
@@ -52,6 +56,8 @@ pub(super) struct Agents {
 struct HeardAgent {
     process: Arc<str>,
     sequence: u64,
+    /// True for a relay.
+    tells_accounts_apart: bool,
     received_at: Timestamp,
     backends: BTreeMap<Arc<str>, BackendDeliveries>,
     last_switch: Option<SwitchedMail>,
@@ -119,7 +125,18 @@ impl Agents {
 
     /// Keeps a report. Returns the agent's report before it.
     fn note(&mut self, now: Timestamp, report: &AgentReport) -> Option<HeardAgent> {
-        let AgentReport { agent, route_uid: _, process, sequence, backends, last_switch, kept, queue, drill } = report;
+        let AgentReport {
+            agent,
+            route_uid: _,
+            process,
+            sequence,
+            tells_accounts_apart,
+            backends,
+            last_switch,
+            kept,
+            queue,
+            drill,
+        } = report;
         if !self.latest.contains_key(agent) {
             tracing::info!(route = %agent.route, agent = &*agent.name, "an agent reports what mail meets");
         }
@@ -127,6 +144,7 @@ impl Agents {
             left_at: now,
             process: process.clone(),
             sequence: *sequence,
+            tells_accounts_apart: *tells_accounts_apart,
             received_at: now,
             backends: backends.clone(),
             last_switch: last_switch.clone(),
@@ -213,6 +231,14 @@ impl Agents {
         })
     }
 
+    /// Returns true if all that have reported on a route lately tell accounts apart: they are relays. `None` if nobody
+    /// has.
+    fn are_relays(&self, now: Timestamp, route: &ObjectKey) -> Option<bool> {
+        let known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
+        let heard = known.filter(|(_, known)| now.since(known.received_at) < FORGOTTEN_AFTER);
+        heard.map(|(_, known)| known.tells_accounts_apart).reduce(|all, one| all && one)
+    }
+
     /// Returns true if an agent of a route has reported lately.
     pub(super) fn has_heard(&self, now: Timestamp, route: &ObjectKey) -> bool {
         let mut known = self.latest.iter().filter(|(agent, _)| agent.route == *route);
@@ -229,6 +255,7 @@ impl Agents {
         self.first_heard.remove(route);
         self.divided_by.remove(route);
         self.stuck.remove(route);
+        self.of_relays.remove(route);
     }
 }
 
@@ -279,6 +306,31 @@ impl ControllerState {
         (self.number_of_agents(now, key, entry), senders)
     }
 
+    /// Returns true if only relays read the documents of a route, which tell backends of one host and port apart. While
+    /// nobody is heard, it is as it was when the documents were written.
+    // A process that has just started would tell of an obstacle for some seconds.
+    pub(super) fn has_only_relays(&mut self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> bool {
+        let has_only_relays = self.agents.are_relays(now, key).unwrap_or_else(|| {
+            let conditions = entry.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            is_true(conditions, condition::OUTPUTS_APPLIED) && self.documents(key, entry).any(has_accounts)
+        });
+        if has_only_relays {
+            self.agents.of_relays.insert(key.clone());
+        } else {
+            self.agents.of_relays.remove(key);
+        }
+        has_only_relays
+    }
+
+    /// Returns the documents of a route as they were seen last.
+    fn documents<'a>(&'a self, key: &'a ObjectKey, entry: &'a RouteEntry) -> impl Iterator<Item = &'a Output> {
+        let documents = entry.usable.iter().flat_map(|route| &route.agents);
+        documents.filter_map(move |output| {
+            let key = (OutputKind::ConfigMap, key.sibling(output.config_map.clone()));
+            Some(&self.observed.get(&key)?.output)
+        })
+    }
+
     fn limited_members(&self, key: &ObjectKey, entry: &RouteEntry) -> Vec<Arc<str>> {
         let members = entry.usable.iter().flat_map(|route| &route.backends).map(|member| &member.name);
         let limited = members.filter(|name| {
@@ -289,14 +341,7 @@ impl ControllerState {
     }
 
     fn number_of_agents(&self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> u32 {
-        self.agents.number(now, key, || {
-            let documents = entry.usable.iter().flat_map(|route| &route.agents);
-            let observed = documents.filter_map(|output| {
-                let key = (OutputKind::ConfigMap, key.sibling(output.config_map.clone()));
-                documented_agents(&self.observed.get(&key)?.output)
-            });
-            observed.max()
-        })
+        self.agents.number(now, key, || self.documents(key, entry).filter_map(documented_agents).max())
     }
 
     /// Divides limits anew, among the agents of every route that may send to the same backends.
@@ -335,6 +380,9 @@ impl ControllerState {
             return;
         }
         let before = self.agents.note(now, report);
+        if self.agents.are_relays(now, key).is_some_and(|are| are != self.agents.of_relays.contains(key)) {
+            self.queue.add(ResourceRef::route(key));
+        }
         self.metrics.agents.set(i64::try_from(self.agents.present(now)).unwrap_or(i64::MAX));
         let cooldown = entry.cooldown();
         let members: Vec<_> =
@@ -424,6 +472,17 @@ fn documented_agents(output: &Output) -> Option<u32> {
     let Output::ConfigMap(document) = output else { return None };
     let numbered: Numbered = serde_json::from_str(document.data.as_ref()?.get(KEY)?).ok()?;
     numbered.agents
+}
+
+/// Returns true if a document for agents tells of backends that share a host and port.
+fn has_accounts(output: &Output) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Shared {
+        accounts: Vec<serde::de::IgnoredAny>,
+    }
+    let Output::ConfigMap(document) = output else { return false };
+    let text = document.data.as_ref().and_then(|data| data.get(KEY));
+    text.is_some_and(|text| serde_json::from_str::<Shared>(text).is_ok_and(|shared| !shared.accounts.is_empty()))
 }
 
 fn log_switch(report: &AgentReport, switched: &SwitchedMail) {

@@ -214,11 +214,17 @@ fn rate_of_standby(env: &TestEnv) -> u64 {
 
 /// An agent of the route reports that all is well.
 fn hear(env: &mut TestEnv, agent: &str, sequence: u64) {
+    hear_sender(env, agent, sequence, false);
+}
+
+/// A relay or an agent of the route reports that all is well.
+fn hear_sender(env: &mut TestEnv, agent: &str, sequence: u64, tells_accounts_apart: bool) {
     let report = AgentReport {
         agent: Agent { route: ObjectKey::new("shop", "orders"), name: agent.into() },
         route_uid: env.store.objects[&("MailRoute", "orders".to_owned())]["metadata"]["uid"].as_str().unwrap().into(),
         process: "p".into(),
         sequence,
+        tells_accounts_apart,
         backends: [].into(),
         last_switch: None,
         kept: None,
@@ -227,6 +233,36 @@ fn hear(env: &mut TestEnv, agent: &str, sequence: u64) {
     };
     env.state.handle(env.now, Input::AgentReport(Box::new(report)));
     env.run(1.0);
+}
+
+#[test]
+fn who_tells_accounts_apart_is_no_reason_to_say_that_they_share_a_next_hop() {
+    let mut objects = with_agents();
+    objects[2].1["spec"]["smtp"]["host"] = json!("192.0.2.1");
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    let shared = ("False".to_owned(), "NextHopShared".to_owned());
+    assert_eq!(env.condition("OutputsApplied"), shared, "nobody is heard: it may be an MTA");
+    for sequence in 1..=2 {
+        hear_sender(&mut env, "relay-0", sequence, true);
+    }
+    env.run(5.0);
+    assert_eq!(env.condition("OutputsApplied").0, "True");
+    // A process that has just started has heard nobody.
+    env.restart();
+    env.run(5.0);
+    assert_eq!(env.condition("OutputsApplied").0, "True");
+    hear_sender(&mut env, "relay-0", 3, true);
+    hear(&mut env, "postfix-0", 1);
+    env.run(5.0);
+    assert_eq!(env.condition("OutputsApplied"), shared);
+    // Until the Postfix is forgotten.
+    for sequence in 4..=80 {
+        env.run(9.0);
+        hear_sender(&mut env, "relay-0", sequence, true);
+    }
+    env.run(5.0);
+    assert_eq!(env.condition("OutputsApplied").0, "True");
 }
 
 #[test]

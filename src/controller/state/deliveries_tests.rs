@@ -60,6 +60,7 @@ fn report(env: &TestEnv, agent: &str, sequence: u64, primary: DeliveryVerdict) -
         route_uid: env.store.objects[&("MailRoute", "orders".to_owned())]["metadata"]["uid"].as_str().unwrap().into(),
         process: "p".into(),
         sequence,
+        tells_accounts_apart: false,
         backends: [("primary".into(), deliveries(primary)), ("standby".into(), deliveries(DeliveryVerdict::Passing))]
             .into(),
         last_switch: None,

@@ -8,9 +8,9 @@ use crate::controller::input::Input;
 use crate::controller::secrets::{SecretKey, SecretPurpose};
 use crate::dns::{DnsAccess, DnsError, Led};
 use mail_failover_api::MailRoute;
-use mail_failover_core::model::ObjectKey;
+use mail_failover_core::model::{ObjectKey, SharedError};
 use mail_failover_dns::api::ApiError;
-use mail_failover_resolve::ReadProblem;
+use mail_failover_resolve::{CaKey, CaKind, PemError, ReadProblem};
 
 fn output(name: &str, object: &str) -> Value {
     json!({"dns": {
@@ -50,6 +50,7 @@ fn an_object_is_led_to_each_choice_without_a_secret() {
     let conditions = env.store.route("orders").conditions;
     let message = &conditions.iter().find(|one| one.type_ == "DnsApplied").unwrap().message;
     assert!(message.contains("external-dns has the records") && message.contains("for 60 s"), "{message}");
+    assert!(!message.contains("stay in the zone"), "it goes with the route: {message}");
     fail_over(&mut env);
     let second = call(&mut env);
     assert_eq!(&*second.request.backend, "standby");
@@ -87,6 +88,50 @@ fn the_api_of_a_provider_gets_the_credentials_of_its_secret() {
     env.run(2.0);
     assert_eq!(env.condition("DnsApplied").0, "True");
     assert_eq!(status(&env).destination.as_deref(), Some("https://api.cloudflare.com"));
+    let conditions = env.store.route("orders").conditions;
+    let message = &conditions.iter().find(|one| one.type_ == "DnsApplied").unwrap().message;
+    assert!(
+        message.ends_with("; when the route is deleted the records of bounce.shop.example stay in the zone"),
+        "{message}"
+    );
+}
+
+#[test]
+fn certificates_of_a_provider_that_are_missing_are_told_of_as_those_of_a_backend() {
+    let mut objects = with_endpoint();
+    let output = objects[3].1["spec"]["outputs"].as_array_mut().unwrap().last_mut().unwrap();
+    let dns = output["dns"].as_object_mut().unwrap();
+    dns.remove("dnsEndpoint");
+    let api = json!({"powerDns": {"url": "https://pdns.example"}, "secretRef": {"name": "pdns"}, "caRef": {"configMap": "pdns-ca"}});
+    dns.insert("api".to_owned(), api);
+    let mut env = TestEnv::with(&objects);
+    env.run(1.0);
+    let key = SecretKey { purpose: SecretPurpose::DnsApi, object: ObjectKey::new("shop", "pdns") };
+    let secret = SecretPurpose::DnsApi.parse(Some("mailfailover.io/dns-api"), [("token".into(), b"x".to_vec())].into());
+    env.state.handle(env.now, Input::Secret(key, Ok(secret.unwrap())));
+    let ca = CaKey { object: ObjectKey::new("shop", "pdns-ca"), kind: CaKind::ConfigMap, data_key: "ca.crt".into() };
+    for (problem, reason, told) in [
+        (
+            ReadProblem::NotFound,
+            "CANotFound",
+            "key ca.crt of ConfigMap pdns-ca does not exist in namespace shop; create it",
+        ),
+        (
+            ReadProblem::Malformed(SharedError::new(PemError::NoEndLine(1))),
+            "CAMalformed",
+            "holds no usable PEM certificates",
+        ),
+    ] {
+        env.state.handle(env.now, Input::Ca(ca.clone(), Err(problem)));
+        env.run(130.0);
+        assert!(env.dns_calls.is_empty());
+        assert_eq!(env.condition("DnsApplied"), ("False".into(), reason.into()));
+        let message = status(&env).failure.unwrap().message;
+        assert!(
+            message.starts_with("api.caRef: key ca.crt of ConfigMap pdns-ca") && message.contains(told),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn denying(networks: &[&str]) -> ControllerState {
     };
     let settings = Settings {
         instance: "test".to_owned(),
+        installation: "ops/operator".into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard,

@@ -33,6 +33,7 @@ fn state(limit: usize, leads: bool) -> ControllerState {
     let settings = Settings {
         dns_owner: "test".into(),
         instance: "test".to_owned(),
+        installation: "ops/operator".into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),

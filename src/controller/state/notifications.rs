@@ -26,13 +26,13 @@ pub(super) const MAX_CALLS: usize = 32;
 /// Routes that an alert which is told again names.
 const MAX_ROUTES: usize = 20;
 
-/// What the routes of a policy have to tell, and what lasts for them.
+/// Pending notifications and ongoing alerts of the routes of a policy.
 #[derive(Debug, Default)]
 pub(super) struct ToTell {
     /// Outstanding notifications of routes, with true for one that was read afresh.
     pending: Vec<(ObjectKey, bool, Vec<PendingNotification>)>,
     ongoing: Vec<OngoingAlert>,
-    /// What lasts for any route, told or not.
+    /// Ongoing alerts of any route, told or not.
     lasting: BTreeSet<(String, Option<String>)>,
     /// Time that mail of each of these routes has waited at its latest transition.
     waited: BTreeMap<ObjectKey, Duration>,
@@ -120,7 +120,7 @@ impl ControllerState {
         self.queue.add(resource);
     }
 
-    /// What the routes of a policy have to tell. What lasts is left out if no receiver knows that anything does.
+    /// The pending notifications of the routes of a policy, and their ongoing alerts, if a receiver can be told of those.
     pub(super) fn to_tell(&self, policy: &ObjectKey) -> ToTell {
         let mut to_tell = ToTell::default();
         for key in &self.routes_to_tell {
@@ -258,7 +258,6 @@ impl ControllerState {
                 }
             };
             let Some(number) = self.notification_calls.begin(resource) else {
-                self.metrics.notifications.limit_reached.inc();
                 self.notification_calls.wait(resource);
                 waits = true;
                 break;
@@ -276,7 +275,6 @@ impl ControllerState {
         if !waits {
             self.notification_calls.leave(resource);
         }
-        self.metrics.notifications.calls_under_way.set(self.notification_calls.under_way());
         next_timeout
     }
 
@@ -299,7 +297,6 @@ impl ControllerState {
             self.metrics.notifications.dropped(deliveries.ended(now, random, *number, receiver, outcome));
         }
         self.queue.add(policy);
-        self.metrics.notifications.calls_under_way.set(self.notification_calls.under_way());
     }
 }
 

@@ -363,6 +363,7 @@ fn a_standby_replica_tells_what_it_sees_and_only_that() {
     let mut env = TestEnv::new();
     let settings = Settings {
         instance: "standby".to_owned(),
+        installation: "ops/operator".into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),
@@ -429,6 +430,7 @@ fn nothing_is_decided_before_the_others_were_listened_to() {
     let mut env = TestEnv::new();
     let settings = Settings {
         instance: "test".to_owned(),
+        installation: "ops/operator".into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),

@@ -203,6 +203,7 @@ impl ControllerState {
         self.note_notifications(key);
         self.agents.forget_route(key);
         self.forget_drill(key);
+        self.forget_installations(key);
         self.admit_agents(key);
         self.metrics.forget_route(key, backends.into_iter());
         for reference in self.set_references(&resource, BTreeSet::new()) {

@@ -9,6 +9,7 @@ use crate::controller::cached::UnreadableContent;
 use crate::controller::events::{self, EventReason};
 use crate::controller::input::Input;
 use crate::controller::lane::{Lane, Slot};
+use crate::controller::route::rivals;
 use crate::output::OutputKey;
 use crate::watch::Change;
 use mail_failover_api::{Health, MailRouteStatus, SendingBackendStatus};
@@ -255,6 +256,17 @@ fn log_route(resource: &ResourceRef, before: Option<&MailRouteStatus>, status: &
         let (id, action, message) = (&answer.id, &answer.action, &answer.message);
         let reason = answer.reason.as_deref().unwrap_or_default();
         tracing::info!(route = %resource.key, id, action, outcome = ?answer.outcome, message, reason, "a request is answered");
+    }
+    let earlier = before.map(|before| rivals(&before.installations)).unwrap_or_default();
+    let rivals = rivals(&status.installations);
+    if !rivals.is_empty() && earlier.is_empty() {
+        tracing::warn!(
+            route = %resource.key,
+            installations = rivals.join(", "),
+            "several installations of the operator lead a route; leave its namespace to one of them"
+        );
+    } else if rivals.is_empty() && !earlier.is_empty() {
+        tracing::info!(route = %resource.key, "one installation of the operator leads a route again");
     }
     if before.and_then(|before| before.state) != status.state {
         let detail = status.message.as_deref().unwrap_or_default();

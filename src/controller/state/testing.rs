@@ -333,8 +333,18 @@ pub(super) fn state_with(registry: &mut Registry) -> ControllerState {
 }
 
 pub(super) fn state_of(registry: &mut Registry, default_notifications: Option<ObjectKey>) -> ControllerState {
+    state_of_installation("ops/operator", registry, default_notifications)
+}
+
+/// A leader of the installation of this name.
+pub(super) fn state_of_installation(
+    name: &str,
+    registry: &mut Registry,
+    default_notifications: Option<ObjectKey>,
+) -> ControllerState {
     let settings = Settings {
         instance: "test".to_owned(),
+        installation: name.into(),
         cluster_domain: "cluster.local".to_owned(),
         lease_duration: Duration::from_secs(15),
         guard: DialGuard::default(),

@@ -10,7 +10,7 @@ use crate::controller::secrets::{SecretContent, SecretKey, SecretPurpose};
 use crate::webhook::{WebhookCall, WebhookError, WebhookResult};
 use mail_failover_api::OutputStatus;
 use mail_failover_core::model::{EvidenceClass, ObjectKey};
-use mail_failover_resolve::ReadProblem;
+use mail_failover_resolve::{CaKey, CaKind, ReadProblem};
 use mail_failover_webhook::secret::{SECRET_TYPE, WebhookSecret, signing_secret_text};
 
 fn with_webhook(webhook: &Value) -> Vec<(&'static str, Value)> {
@@ -292,6 +292,19 @@ fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
 }
 
 #[test]
+fn certificates_that_are_missing_are_not_called_a_secret() {
+    let mut env = started(&json!({"caRef": {"configMap": "receiver-ca"}}));
+    let ca =
+        CaKey { object: ObjectKey::new("shop", "receiver-ca"), kind: CaKind::ConfigMap, data_key: "ca.crt".into() };
+    env.state.handle(env.now, Input::Ca(ca, Err(ReadProblem::NotFound)));
+    env.run(40.0);
+    assert_eq!(env.webhook_calls.len(), 0);
+    assert_eq!(env.condition("WebhooksApplied"), ("False".into(), "CANotFound".into()));
+    let message = status(&env).failure.unwrap().message;
+    assert!(message.starts_with("caRef: key ca.crt of ConfigMap receiver-ca: it does not exist"), "{message}");
+}
+
+#[test]
 fn a_spec_that_asks_for_another_request_sends_it_and_one_without_the_webhook_forgets_it() {
     let mut env = started(&json!({}));
     env.run(2.0);
@@ -327,7 +340,7 @@ fn a_namespace_takes_no_more_calls_than_it_leaves_free() {
     env.run(0.1);
     give_secret(&mut env);
     env.run(10.0);
-    assert_eq!(env.webhook_calls.len(), super::webhooks::MAX_CALLS / 2);
+    assert_eq!(env.webhook_calls.len(), super::calls::MAX_WEBHOOK_CALLS / 2);
     // Each that ends makes room for one that waits.
     let mut called = 0;
     while let Some(call) = env.webhook_calls.pop() {

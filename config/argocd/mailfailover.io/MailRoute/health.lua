@@ -42,18 +42,14 @@ local function carriers()
   return table.concat(names, ", ")
 end
 
--- Mail is held on a backend that cannot deliver, and not just until a standby has answered.
-local function is_stuck()
-  return ready.reason == "HeldOnDeadBackend" and (obj.status.waitingFor or {}).reason ~= "AwaitingConfirmation"
-end
-
 local outputs = condition("OutputsApplied")
 local said = obj.status.message or ready.message or ""
 
 if obj.status.state == "NoneHealthy" or ready.reason == "NoneHealthy" then
   return health("Degraded", "No mail can be sent: " .. said)
 end
-if is_stuck() then
+-- Mail is held on a backend that cannot deliver. For the minute in which a standby may answer, the reason is another one.
+if ready.reason == "HeldOnDeadBackend" then
   return health("Degraded", said)
 end
 -- The output belongs to somebody else, or the API server does not accept it; what failed for the moment is tried again.

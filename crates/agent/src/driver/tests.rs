@@ -60,7 +60,12 @@ async fn start(folder: Folder) -> Agent {
     let (switch_orders, orders) = watch::channel(None);
     let (reports, reported) = mpsc::channel(16);
     let (questions, asked) = mpsc::channel(16);
-    let settings = reporter::Settings { agent: "a".to_owned(), token_file: None, heartbeat: reporter::HEARTBEAT };
+    let settings = reporter::Settings {
+        agent: "a".to_owned(),
+        token_file: None,
+        heartbeat: reporter::HEARTBEAT,
+        tells_accounts_apart: false,
+    };
     let (reporter, reporting) =
         Reporter::start(settings, Clock::system(), reporter::ReporterMetrics::new(&mut registry), end.clone());
     let readiness = Readiness::default();

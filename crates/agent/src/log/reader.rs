@@ -44,7 +44,7 @@ pub(super) struct Attempt {
     pub(super) reason: String,
 }
 
-/// What a line is to one who looks for replies in a log.
+/// Meaning of a line for a reader of replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoggedLine {
     /// A delivery that failed, and the reply to it.
@@ -196,7 +196,7 @@ impl LogReader {
                       (docs/postfix.md names the forms)";
         if self.unknown_lines >= UNKNOWN_LINES {
             let lines = self.unknown_lines;
-            return Some(format!("none of the last {lines} lines has a form that is known; {remedy}"));
+            return Some(format!("none of the last {lines} lines has a known form; {remedy}"));
         }
         if self.unread_records >= UNREAD_RECORDS {
             let records = self.unread_records;

@@ -184,7 +184,7 @@ fn what_waits_and_what_went_another_way_is_told() {
 #[test]
 fn a_log_that_is_read_and_not_understood_is_told() {
     let mut status = status();
-    status.mail_log.warning = Some("none of the last 200 lines has a form that is known".to_owned());
+    status.mail_log.warning = Some("none of the last 200 lines has a known form".to_owned());
     let page = text(&status);
     assert!(page.contains("Mail log   /var/log/mail.log NOT UNDERSTOOD: none of the last 200 lines"), "{page}");
 }

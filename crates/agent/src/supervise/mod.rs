@@ -251,7 +251,7 @@ async fn empty(settings: &StopSettings, timeout: Duration, seen: &mut Option<Que
             DrainStep::Expired => {
                 return match depth {
                     Ok(depth) => warn!("{} messages wait after {timeout:?}, and there is no more time", depth.waiting),
-                    Err(error) => warn!("what waits in the queue cannot be seen: {error}"),
+                    Err(error) => warn!("the queue cannot be read, so nobody knows if messages wait: {error}"),
                 };
             }
         }
@@ -293,6 +293,6 @@ fn tell_what_is_left(settings: &StopSettings) {
             "{waiting} messages are left in {}, and {held} that were put on hold: they are sent when Postfix runs there again",
             directory.display()
         ),
-        Err(error) => warn!("what is left in the queue cannot be seen: {error}"),
+        Err(error) => warn!("the queue cannot be read, so nobody knows if messages are left: {error}"),
     }
 }

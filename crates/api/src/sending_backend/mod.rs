@@ -27,6 +27,8 @@ pub use status::{BackendType, CondemnedStatus, Health, ProbeStatus, SendingBacke
     derive = "PartialEq",
     shortname = "sbe",
     category = "mailfailover",
+    selectable = ".status.health",
+    selectable = ".status.reason",
     doc = "One way out for mail: an email service provider, an SMTP relay, or an MTA in this cluster. The operator probes it from every replica and says in `status` whether mail can leave through it.",
     printcolumn(
         name = "Type",

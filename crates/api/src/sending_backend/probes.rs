@@ -15,6 +15,7 @@ use crate::MAILBOX;
     validation = Rule::new("!has(self.timeout) || (duration(self.timeout) >= duration('50ms') && duration(self.timeout) <= duration('5m'))").message("spec.probes[].timeout must be between 50ms and 5m"),
     validation = Rule::new("!has(self.timeout) || has(self.job) || duration(self.timeout) <= duration('60s')").message("spec.probes[].timeout must be at most 60s without job: a dialogue that hangs holds a place among those of all namespaces"),
     validation = Rule::new("!has(self.job) || !has(self.interval) || duration(self.interval) >= duration('30s')").message("spec.probes[].interval must be at least 30s with job: each round starts a pod"),
+    validation = Rule::new("!has(self.job) || !has(self.smtp.idleSession) || !self.smtp.idleSession").message("spec.probes[].smtp.idleSession has no effect with job: the pod ends with its round"),
     validation = Rule::new("!has(self.timeout) || duration(self.timeout).getMilliseconds() <= duration(has(self.interval) ? self.interval : '10s').getMilliseconds() * 10").message("spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -80,7 +81,8 @@ pub struct ProbeJobSpec {
     validation = Rule::new("!has(self.depth) || self.depth != 'RcptTo' || has(self.to)").message("spec.probes[].smtp.to is needed for depth RcptTo: the address that RCPT TO names"),
     validation = Rule::new("!has(self.from) || (has(self.depth) && self.depth in ['MailFrom', 'RcptTo'])").message("spec.probes[].smtp.from has an effect for depth MailFrom and RcptTo only"),
     validation = Rule::new("!has(self.to) || (has(self.depth) && self.depth == 'RcptTo')").message("spec.probes[].smtp.to has an effect for depth RcptTo only"),
-    validation = Rule::new("(!has(self.from) || self.from.indexOf('@') <= 64) && (!has(self.to) || self.to.indexOf('@') <= 64)").message("spec.probes[].smtp.from and to must have at most 64 characters before the @ (RFC 5321)")
+    validation = Rule::new("(!has(self.from) || self.from.indexOf('@') <= 64) && (!has(self.to) || self.to.indexOf('@') <= 64)").message("spec.probes[].smtp.from and to must have at most 64 characters before the @ (RFC 5321)"),
+    validation = Rule::new("!has(self.idleSession) || !self.idleSession || !has(self.depth) || !(self.depth in ['Connect', 'Banner'])").message("spec.probes[].smtp.idleSession needs a depth of Ehlo or deeper: the session is idle after EHLO")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SmtpProbe {
@@ -102,6 +104,15 @@ pub struct SmtpProbe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254), regex(pattern = MAILBOX))]
     pub to: Option<String>,
+
+    /// True if the operator keeps one idle session with each address that answers, in each replica: greeting and EHLO, and
+    /// then silence. Its end (the connection closed or reset, or a 421 reply) starts a look within milliseconds, so that a
+    /// relay that is killed is found before the next round. It is no failure by itself. The session is renewed within
+    /// 4 minutes, before servers usually close one (RFC 5321 section 4.5.3.2.7), and takes one place at the server. For relays
+    /// of one's own: providers count connections. Default: true for `service` at depth `Ehlo` or deeper without `job`, else
+    /// false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_session: Option<bool>,
 }
 
 /// Last step of a probe's dialogue.

@@ -212,6 +212,7 @@ fn backend() -> Backend {
             depth: Depth::StartTls,
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
+            idle_session: false,
         }],
         location: Location::default(),
         limits: Limits::default(),

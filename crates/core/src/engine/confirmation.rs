@@ -157,6 +157,11 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Confirmation<T> {
         self.at_once = (0..rule.at_once).map(|number| from + apart * number).collect();
     }
 
+    /// True if the newest conclusive look failed: whatever else points to a failure says nothing new.
+    pub fn is_failing(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Time of the next look, beside those at the interval.
     pub fn next(&self) -> Option<T> {
         let end = self.ends.front().filter(|_| !self.is_at_login);

@@ -96,6 +96,15 @@ impl<'a> DecisionBuilder<'a> {
         })
     }
 
+    /// Returns true if a forced Switch to the member goes on all the same.
+    // ADR-0209: Force overrides health and suspension, and nothing else.
+    pub(super) fn yields_to_force(&self, departure: &Departure) -> bool {
+        let candidate = self.find(&departure.member);
+        let is_unusable = candidate.is_some_and(|candidate| candidate.eligibility == Eligibility::Unusable);
+        let is_gone = is_unusable && self.unusable_until().is_some_and(|until| until <= self.now());
+        matches!(departure.reason, TransitionReason::Failed(_) | TransitionReason::Suspended) && !is_gone
+    }
+
     /// Returns the reason to leave a backend that failed when somebody could look last, if another one can deliver.
     // ADR-0104: A failure ends by a fresh answer, and not because nobody can look.
     fn unseen(&self, candidate: &Candidate) -> Option<TransitionReason> {

@@ -28,6 +28,7 @@ pub(super) fn probe(name: &str, interval: Duration) -> Probe {
         depth: Depth::Ehlo,
         envelope: Envelope::default(),
         vantage: Vantage::Operator,
+        idle_session: false,
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 
 use super::testing::{Fleet, MARKS, at, mark_candidate};
-use super::{Capacity, Decision, Health, Memory, Request, RequestAction};
+use super::{Candidate, Capacity, Decision, Health, Memory, Request, RequestAction};
 use crate::model::{
     Breaker, Budget, CronWindow, DeliveryThresholds, Drills, Failback, FailbackMode, HoldPolicy, Objectives, Policy,
     RampStep, Thresholds, Timestamp, WhenNoneHealthy,
@@ -67,6 +67,8 @@ struct Turn {
     has_answered: Vec<bool>,
     answers_again: Vec<bool>,
     confirmed: Vec<Vec<usize>>,
+    /// True for a backend that stands in the route's list.
+    is_listed: Vec<bool>,
     is_storm: bool,
     action: Option<RequestAction>,
 }
@@ -79,10 +81,11 @@ prop_compose! {
         has_answered in prop::collection::vec(prop::bool::weighted(0.8), 4),
         answers_again in prop::collection::vec(prop::bool::weighted(0.3), 4),
         confirmed in prop::collection::vec(prop::collection::vec(0_usize..4, 0..2), 4),
+        is_listed in prop::collection::vec(prop::bool::weighted(0.95), 4),
         is_storm in prop::bool::weighted(0.1),
         action in prop::option::weighted(0.15, any_action()),
     ) -> Turn {
-        Turn { wait, marks, capacities, has_answered, answers_again, confirmed, is_storm, action }
+        Turn { wait, marks, capacities, has_answered, answers_again, confirmed, is_listed, is_storm, action }
     }
 }
 
@@ -99,8 +102,9 @@ fn begin(policy: Policy, is_active_active: bool, weights: &[u32], regions: &[Opt
     fleet
 }
 
-fn apply(fleet: &mut Fleet, turn: &Turn, now: Timestamp, id: usize) {
-    for (at, candidate) in fleet.candidates.iter_mut().enumerate() {
+/// Applies a turn to a fleet. `all` has the backends that the list may name.
+fn apply(fleet: &mut Fleet, all: &mut [Candidate], turn: &Turn, now: Timestamp, id: usize) {
+    for (at, candidate) in all.iter_mut().enumerate() {
         mark_candidate(candidate, MARKS[turn.marks[at]], now);
         candidate.capacity = Capacity { percent: turn.capacities[at], until: None };
         candidate.first_failure_at = (candidate.health == Health::Unhealthy).then_some(candidate.since);
@@ -111,6 +115,8 @@ fn apply(fleet: &mut Fleet, turn: &Turn, now: Timestamp, id: usize) {
         candidate.confirmed_standbys =
             turn.confirmed[at].iter().map(|name| ["a", "b", "c", "d"][*name].into()).collect();
     }
+    let listed = all.iter().zip(&turn.is_listed).filter(|(_, is_listed)| **is_listed);
+    fleet.candidates = listed.map(|(candidate, _)| candidate.clone()).collect();
     fleet.is_storm = turn.is_storm;
     fleet.request = turn.action.clone().map(|action| Request::new(id.to_string(), action)).or(fleet.request.take());
 }
@@ -153,10 +159,11 @@ pub fn walk(
 ) -> Result<(), TestCaseError> {
     let History { policy, is_active_active, weights, regions, turns } = history;
     let mut fleet = begin(policy, is_active_active, &weights, &regions);
+    let mut all = fleet.candidates.clone();
     let mut now = at(1_000_000);
     for (id, turn) in turns.iter().enumerate() {
         now = now + Duration::from_secs(turn.wait);
-        apply(&mut fleet, turn, now, id);
+        apply(&mut fleet, &mut all, turn, now, id);
         let before = fleet.memory.clone();
         let decision = fleet.decide_at(now);
         fleet.memory = step(&fleet, &before, &decision, now)?;

@@ -17,6 +17,10 @@ pub(super) const FIRST_CHOICE_GRACE: Duration = Duration::from_mins(1);
 // Long enough for a restart, and for manifests that are applied anew one after another.
 pub(super) const UNUSABLE_GRACE: Duration = Duration::from_mins(1);
 
+/// Time for which a route awaits a confirmation as most failovers do, before it counts as held like any other.
+// A standby answers within a probe's interval or two; the looks at it come sooner.
+pub const CONFIRMATION_GRACE: Duration = Duration::from_mins(1);
+
 /// Reason for which a route stays although it would move.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
@@ -122,7 +126,7 @@ pub struct Timer {
 }
 
 /// Table of all timers; docs/how-it-decides.md is generated from it.
-pub const TIMERS: [Timer; 17] = [
+pub const TIMERS: [Timer; 18] = [
     Timer { name: "cooldown", starts: "a transition is decided", ends: "`hold.cooldown` later" },
     Timer { name: "minimum stay", starts: "a backend begins to lead", ends: "`hold.minimumStay` later" },
     Timer {
@@ -170,6 +174,11 @@ pub const TIMERS: [Timer; 17] = [
         name: "unusable backend",
         starts: "the object of the backend in use is found missing or unusable while a standby is Healthy",
         ends: "60 s later",
+    },
+    Timer {
+        name: "awaited confirmation",
+        starts: "`AwaitingConfirmation` begins to hold the route",
+        ends: "60 s later: then people are told, as of any other hold",
     },
     Timer {
         name: "throttled only",

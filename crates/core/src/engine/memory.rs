@@ -22,6 +22,8 @@ pub struct Memory {
     pub state: State,
     /// Hold that was in force after the latest decision.
     pub held_by: Option<HoldReason>,
+    /// Time since which that reason has held the route without interruption; `None` without a hold.
+    pub held_since: Option<Timestamp>,
     /// End of that hold, if it has one.
     pub held_until: Option<Timestamp>,
     /// The latest transitions, newest first; at most [`MAX_HISTORY`] and [`MAX_DRILL_TRANSITIONS`] of drills.

@@ -8,6 +8,7 @@
 //! [`Decision::next_timeout`] or [`Evidence::next_timeout`].
 
 mod acquittal;
+mod answer_time;
 mod candidate;
 mod confirmation;
 mod decision;
@@ -20,6 +21,7 @@ mod evidence;
 mod explanation;
 mod failback;
 mod fleet;
+mod held;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod histories;
@@ -33,24 +35,28 @@ mod placement;
 #[cfg(test)]
 mod promises_tests;
 mod requests;
+mod standby_looks;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
 pub mod testing;
 mod verdict;
 mod window;
 
+pub use answer_time::AnswerTime;
 pub use candidate::{Candidate, Capacity, Eligibility, Exclusion};
 pub use confirmation::{Confirmation, ConfirmationRule, Look, depth_of_look};
 pub use decision::{Decision, Notice, Situation, decide};
 pub use deliveries::{DELIVERIES, Deliveries, REPORT_HOLDS};
 pub use drill::{
-    BlockedDrill, Drill, DrillEnding, DrillInputs, DrillLog, DrillOutcome, DrillRecord, DrillRefused, DrillTimes,
-    DrillTrigger, DrillWait, LONGEST_DRILL, MAX_DRILLS, TransitionTimes, WholeRound,
+    BlockedDrill, Drill, DrillEnding, DrillInputs, DrillLog, DrillObstacles, DrillOutcome, DrillRecord, DrillRefused,
+    DrillTimes, DrillTrigger, DrillTurns, DrillWait, LONGEST_DRILL, MAX_DRILLS, MAX_DRILLS_AT_ONCE,
+    MAX_SHADOW_DRILLS_AT_ONCE, TransitionTimes, WholeRound,
 };
 pub use evidence::Evidence;
 pub use explanation::{Explanation, NextChange, Reason};
 pub use fleet::{FailureDomains, ThresholdsOfNamespace, suspects};
-pub use holds::{Hold, HoldReason, TIMERS, Timer};
+pub use held::HeldCarrier;
+pub use holds::{CONFIRMATION_GRACE, Hold, HoldReason, TIMERS, Timer};
 pub use judgement::{Blocked, Health, Judgement, News, Observation, THROTTLED_ONLY};
 pub use memory::{
     MAX_ANSWERED, MAX_DRILL_TRANSITIONS, MAX_HISTORY, Memory, Pause, Ramp, Request, RequestAction, RequestAnswer,
@@ -61,4 +67,5 @@ pub use objectives::{
     assess,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
+pub use standby_looks::StandbyLooks;
 pub use verdict::{UnseenFailure, Verdict};

@@ -14,7 +14,7 @@ pub const MAX_PARTS: usize = 40;
 /// Percentage of what an objective allows from which on it is at risk.
 const AT_RISK: u32 = 75;
 
-/// What happened to a route in one part of the window.
+/// Events of a route in one part of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordPart {
     /// Start of the part.
@@ -40,7 +40,7 @@ pub struct Attempts {
     pub possible_duplicates: u64,
 }
 
-/// What happened to a route lately, in parts; oldest first.
+/// Recent history of a route, in parts; oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectiveRecord {
     parts: Vec<RecordPart>,
@@ -194,9 +194,9 @@ pub struct Assessment {
     pub objective: Objective,
     /// State of the objective.
     pub state: ObjectiveState,
-    /// What the objective demands.
+    /// Value that the objective demands.
     pub target: Measure,
-    /// What was measured; `None` if nothing was.
+    /// Measured value; `None` if nothing was measured.
     pub measured: Option<Measure>,
     /// Rest of the error budget in percent, negative when it is overspent; `None` for times.
     pub budget_left: Option<i32>,

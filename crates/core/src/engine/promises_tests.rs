@@ -14,8 +14,13 @@ use crate::model::{EvidenceClass, FailbackMode, Strategy, Timestamp};
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 
+/// Returns the backend of that name, if it stands in the route's list.
+fn listed<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Candidate> {
+    fleet.candidates.iter().find(|candidate| &*candidate.name == name)
+}
+
 fn find<'a>(fleet: &'a Fleet, name: &str) -> &'a Candidate {
-    fleet.candidates.iter().find(|candidate| &*candidate.name == name).unwrap()
+    listed(fleet, name).unwrap_or_else(|| panic!("{name} has left the list"))
 }
 
 fn is_human(reason: TransitionReason) -> bool {
@@ -110,7 +115,10 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
     let total: u32 = memory.shares.iter().map(|share| u32::from(share.percent)).sum();
     prop_assert_eq!(total + u32::from(decision.unplaced), 100, "the remainder is not named");
     for share in &memory.shares {
-        let candidate = find(fleet, &share.backend);
+        let Some(candidate) = listed(fleet, &share.backend) else {
+            check_unlisted(fleet, decision, &share.backend)?;
+            continue;
+        };
         let is_new = before.shares.iter().all(|earlier| earlier.backend != share.backend);
         prop_assert!(!matches!(candidate.eligibility, Eligibility::Excluded(_)), "residency yields to nothing");
         let may = match candidate.eligibility {
@@ -127,12 +135,25 @@ fn check_shares(fleet: &Fleet, before: &Memory, decision: &Decision) -> Result<(
         );
         prop_assert!(!share.is_overflow || memory.pause.is_some() || candidate.health != Health::Unhealthy);
     }
-    let is_any_excluded =
-        before.shares.iter().any(|share| matches!(find(fleet, &share.backend).eligibility, Eligibility::Excluded(_)));
+    let is_any_excluded = before.shares.iter().any(|share| {
+        listed(fleet, &share.backend).is_some_and(|known| matches!(known.eligibility, Eligibility::Excluded(_)))
+    });
     let is_paused = memory.pause.is_some() && before.pause.is_some() && !is_any_excluded;
     if memory.request == before.request && is_paused {
         prop_assert_eq!(&memory.shares, &before.shares, "paused");
     }
+    Ok(())
+}
+
+/// Checks mail that stays with a backend which has left the list: a person has stopped every move, or nobody can
+/// deliver; and people are told.
+fn check_unlisted(fleet: &Fleet, decision: &Decision, name: &str) -> Result<(), TestCaseError> {
+    let is_paused = decision.memory.pause.is_some();
+    let is_any_able = fleet.candidates.iter().any(Candidate::is_eligible);
+    prop_assert!(is_paused || !is_any_able, "{} stays though it has left the list", name);
+    prop_assert_eq!(&decision.memory.switch.as_ref().filter(|switch| *switch.to == *name && !is_paused), &None);
+    let state = decision.shown_state(&fleet.candidates, |_| false);
+    prop_assert!(matches!(state, State::Holding | State::NoneHealthy), "{state:?}");
     Ok(())
 }
 
@@ -172,8 +193,8 @@ fn check_rest(fleet: &Fleet, decision: &Decision, now: Timestamp) -> Result<(), 
     let again = again.decide_at(now);
     prop_assert_eq!(&again.transition, &None, "moves twice");
     prop_assert_eq!(&again.notices, &vec![], "says it twice");
-    let Memory { held_by, held_until, .. } = decision.memory;
-    let restless = Memory { held_by, held_until, ..again.memory };
+    let Memory { held_by, held_since, held_until, .. } = decision.memory;
+    let restless = Memory { held_by, held_since, held_until, ..again.memory };
     prop_assert_eq!(&restless, &decision.memory);
     Ok(())
 }
@@ -192,6 +213,9 @@ proptest! {
             prop_assert_eq!(memory.state == State::Paused, memory.pause.is_some() && !memory.shares.is_empty());
             prop_assert_eq!(memory.held_by, decision.hold.map(|hold| hold.reason));
             prop_assert_eq!(memory.held_until, decision.hold.and_then(|hold| hold.until));
+            let goes_on = memory.held_by.is_some() && memory.held_by == before.held_by;
+            let held_since = if goes_on { before.held_since } else { memory.held_by.map(|_| now) };
+            prop_assert_eq!(memory.held_since, held_since);
             if memory.held_by == Some(HoldReason::StormBrake) {
                 let is_exclusion = decision.transition.as_ref().is_none_or(|moved| moved.reason == TransitionReason::Excluded);
                 prop_assert!(is_exclusion, "in a storm");

@@ -228,6 +228,8 @@ pub struct Probe {
     pub envelope: Envelope,
     /// Place that the probe is made from.
     pub vantage: Vantage,
+    /// True if each address that answers keeps an idle session, whose end starts a look.
+    pub idle_session: bool,
 }
 
 /// Place that a probe is made from.

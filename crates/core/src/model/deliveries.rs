@@ -147,6 +147,8 @@ pub struct AgentReport {
     pub process: Arc<str>,
     /// Increases with each report of a process.
     pub sequence: u64,
+    /// True if it tells backends of one host and port apart: it is a relay.
+    pub tells_accounts_apart: bool,
     /// Deliveries by the backend's name.
     pub backends: BTreeMap<Arc<str>, BackendDeliveries>,
     /// The latest switch, if there was one.

@@ -1,4 +1,4 @@
-//! Who publishes the records of an output `dns`.
+//! Publishers of the records of an output `dns`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +53,83 @@ pub enum DnsService {
     DigitalOcean,
     /// `deSEC`.
     DeSec,
+    /// Hetzner: the zones of its Cloud API.
+    Hetzner,
+    /// Google Cloud DNS.
+    Google {
+        /// Id of the project that has the zone.
+        project: Arc<str>,
+        /// Name of the managed zone.
+        zone: Arc<str>,
+        /// Place of the API; the public one if `None`.
+        url: Option<Arc<str>>,
+    },
+    /// Azure DNS.
+    Azure {
+        /// The cloud.
+        cloud: AzureCloud,
+        /// Directory (tenant) that the application is registered in.
+        tenant: Arc<str>,
+        /// Id of the subscription that has the zone.
+        subscription: Arc<str>,
+        /// Resource group of the zone.
+        resource_group: Arc<str>,
+    },
+    /// OVH.
+    Ovh(OvhEndpoint),
+}
+
+/// A cloud of Azure, with an API and a place for tokens of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AzureCloud {
+    /// The public one.
+    Public,
+    /// That of the government of the United States.
+    UsGovernment,
+    /// That of China.
+    China,
+}
+
+impl AzureCloud {
+    /// Place of the API.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Public => "https://management.azure.com",
+            Self::UsGovernment => "https://management.usgovcloudapi.net",
+            Self::China => "https://management.chinacloudapi.cn",
+        }
+    }
+
+    /// Place where tokens are given.
+    pub fn login_url(self) -> &'static str {
+        match self {
+            Self::Public => "https://login.microsoftonline.com",
+            Self::UsGovernment => "https://login.microsoftonline.us",
+            Self::China => "https://login.chinacloudapi.cn",
+        }
+    }
+}
+
+/// A part of the world in which OVH has an API and accounts of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OvhEndpoint {
+    /// Europe (`ovh-eu`).
+    Eu,
+    /// Canada, Asia and the Pacific (`ovh-ca`).
+    Ca,
+    /// The United States (`ovh-us`).
+    Us,
+}
+
+impl OvhEndpoint {
+    /// Place of the API.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Eu => "https://eu.api.ovh.com",
+            Self::Ca => "https://ca.api.ovh.com",
+            Self::Us => "https://api.us.ovhcloud.com",
+        }
+    }
 }
 
 impl DnsService {
@@ -64,6 +141,10 @@ impl DnsService {
             Self::Cloudflare { .. } => "https://api.cloudflare.com",
             Self::DigitalOcean => "https://api.digitalocean.com",
             Self::DeSec => "https://desec.io",
+            Self::Hetzner => "https://api.hetzner.cloud",
+            Self::Google { url, .. } => url.as_deref().unwrap_or("https://dns.googleapis.com"),
+            Self::Azure { cloud, .. } => cloud.url(),
+            Self::Ovh(endpoint) => endpoint.url(),
         }
     }
 }

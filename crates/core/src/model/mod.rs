@@ -35,7 +35,7 @@ pub use dns::{
     DNS_PORT, DnsBackendRecords, DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsServer, InvalidDnsData,
     InvalidDnsServer, dns_name, is_in_zone,
 };
-pub use dns_provider::{DnsApi, DnsEndpointObject, DnsProvider, DnsService, DnsUpdates};
+pub use dns_provider::{AzureCloud, DnsApi, DnsEndpointObject, DnsProvider, DnsService, DnsUpdates, OvhEndpoint};
 pub use drill::{DrillBudget, DrillMode, Drills};
 pub use drilled_mail::{DrillState, DrilledMail};
 pub use evidence::{

@@ -109,7 +109,7 @@ pub enum Occasion {
     Failover,
     /// Mail has returned to a more preferred backend.
     Failback,
-    /// What was told before is over.
+    /// An alert that was told before is over.
     Recovery,
     /// No backend can deliver.
     NoneHealthy,

@@ -20,7 +20,7 @@ pub struct Policy {
     // ADR-0118: The breaker replaces the reflex.
     pub deliveries: DeliveryThresholds,
     /// Settings of the agents' breakers.
-    // ADR-0068: `hold` and `senderDomains` keep their names until v1beta1.
+    // ADR-0195: `hold` and `senderDomains` keep their names until v1beta1.
     pub breaker: Breaker,
     /// Rules for drills.
     pub drills: Drills,

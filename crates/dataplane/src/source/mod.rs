@@ -1,6 +1,8 @@
 //! Sources of documents: a `ConfigMap` through the API server, or a file. A source only sends events; the core
 //! decides on their use.
 
+#[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
+mod arguments;
 mod config_map;
 mod file;
 
@@ -12,6 +14,7 @@ use mail_failover_contract::document::KEY;
 use mail_failover_core::model::SharedError;
 use tokio::sync::mpsc;
 
+pub use arguments::SourceArguments;
 pub use config_map::follow as follow_config_map;
 pub use file::follow as follow_file;
 

@@ -1,12 +1,10 @@
-//! The API of `DigitalOcean` (`/v2`).
-//!
-//! Each record is changed by itself. New ones come before old ones go, and the mark comes last: whoever stops in between
-//! leaves a zone that the next look puts right.
+//! The API of `DigitalOcean` (`/v2`). Each record is changed by itself.
 
 use serde_json::{Value, json};
 
+use super::by_record::{RecordChange, record_changes};
 use super::presentation::led;
-use super::{ApiError, ApiRequest, ApiZone, Row, SeenRows, bearer, json, json_request, relative};
+use super::{ApiError, ApiRequest, ApiZone, Row, SeenRows, bearer, json, json_request, relative_or_at, ttl, whole};
 use crate::plan::SetChange;
 use mail_failover_core::model::{DnsData, DnsRecordType};
 
@@ -29,7 +27,7 @@ fn row(zone: &str, record: &Value) -> Result<Row, ApiError> {
         return Err(ApiError::Malformed("a record without id, name or type"));
     };
     let content = record["data"].as_str().unwrap_or_default();
-    let ttl = record["ttl"].as_u64().and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
+    let ttl = ttl(&record["ttl"]).unwrap_or_default();
     let data = match led(record_type) {
         Some(DnsRecordType::Mx) => {
             let text = format!("{} {}", record["priority"].as_u64().unwrap_or_default(), host(content, zone));
@@ -40,8 +38,7 @@ fn row(zone: &str, record: &Value) -> Result<Row, ApiError> {
         Some(other) => DnsData::parse(other, content).ok(),
         None => None,
     };
-    let name = if name == "@" { zone.to_owned() } else { format!("{}.{zone}", name.to_ascii_lowercase()) };
-    Ok(Row { name, record_type: record_type.to_owned(), ttl, data, id: id.to_string() })
+    Ok(Row { name: whole(name, zone), record_type: record_type.to_owned(), ttl, data, id: id.to_string() })
 }
 
 /// A host as it is shown: `@` for the zone.
@@ -53,58 +50,22 @@ pub(super) fn changes(zone: &ApiZone<'_>, changes: &[SetChange], seen: &SeenRows
     let token = bearer(zone.token()?);
     let target = format!("/v2/domains/{}/records", zone.zone);
     let mut requests = vec![];
-    for SetChange { name, record_type, ttl, data } in changes {
-        let kept: Vec<_> = seen
-            .of(name, *record_type)
-            .filter(|row| row.ttl == *ttl && row.data.as_ref().is_some_and(|present| data.contains(present)))
-            .collect();
-        let gone = seen.of(name, *record_type).filter(|row| !kept.contains(row));
-        let mut new = data.iter().filter(|one| !kept.iter().any(|row| row.data.as_ref() == Some(one)));
-        // A name with a CNAME has nothing else, so that the one that is there is changed.
-        if *record_type == DnsRecordType::Cname {
-            for row in gone {
-                requests.push(match new.next() {
-                    Some(one) => {
-                        let body = post(zone, name, *record_type, *ttl, one)?;
-                        json_request("PUT", format!("{target}/{}", row.id), token.clone(), body)
-                    }
-                    None => json_request("DELETE", format!("{target}/{}", row.id), token.clone(), String::new()),
-                });
-            }
-            for one in new {
-                requests.push(json_request(
-                    "POST",
-                    target.clone(),
-                    token.clone(),
-                    post(zone, name, *record_type, *ttl, one)?,
-                ));
-            }
-            continue;
-        }
-        for one in new {
-            requests.push(json_request(
-                "POST",
-                target.clone(),
-                token.clone(),
-                post(zone, name, *record_type, *ttl, one)?,
-            ));
-        }
-        for row in gone {
-            requests.push(json_request("DELETE", format!("{target}/{}", row.id), token.clone(), String::new()));
+    for change in changes {
+        for one in record_changes(change, seen) {
+            let (method, target, body) = match one {
+                RecordChange::Create(data) => ("POST", target.clone(), post(zone, change, data)?),
+                RecordChange::Replace(row, data) => ("PUT", format!("{target}/{}", row.id), post(zone, change, data)?),
+                RecordChange::Delete(row) => ("DELETE", format!("{target}/{}", row.id), String::new()),
+            };
+            requests.push(json_request(method, target, token.clone(), body));
         }
     }
     Ok(requests)
 }
 
-fn post(
-    zone: &ApiZone<'_>,
-    name: &str,
-    record_type: DnsRecordType,
-    ttl: u32,
-    data: &DnsData,
-) -> Result<String, ApiError> {
-    let relative = Some(relative(name, zone.zone)).filter(|name| !name.is_empty()).unwrap_or("@");
-    let mut record = json!({ "type": record_type.as_str(), "name": relative, "ttl": ttl });
+fn post(zone: &ApiZone<'_>, change: &SetChange, data: &DnsData) -> Result<String, ApiError> {
+    let SetChange { name, record_type, ttl, data: _ } = change;
+    let mut record = json!({ "type": record_type.as_str(), "name": relative_or_at(name, zone.zone), "ttl": ttl });
     match data {
         DnsData::Mx(preference, host) => {
             record["data"] = format!("{host}.").into();

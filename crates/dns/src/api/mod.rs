@@ -3,13 +3,19 @@
 //!
 //! Each provider has a file. What they share is the row: one record as an API lists it.
 
+mod azure;
+mod by_record;
 mod cloudflare;
 mod desec;
 mod digital_ocean;
+mod google;
+mod hetzner;
+mod ovh;
 mod power_dns;
 mod presentation;
 mod route53;
 mod secret;
+mod token;
 
 use std::fmt;
 
@@ -19,6 +25,7 @@ use super::plan::{ObservedSet, SetChange};
 use super::record::{NoDnsName, wire_data, wire_name};
 use mail_failover_core::model::{DnsData, DnsOutput, DnsRecordSet, DnsRecordType, DnsService};
 pub use secret::{DnsApiSecret, DnsApiSecretError, SECRET_TYPE};
+pub use token::{AccessToken, TokenKey};
 
 use crate::mark::mark_name;
 
@@ -26,6 +33,8 @@ use crate::mark::mark_name;
 // ADR-0176: The APIs of DNS providers are spoken by requests of ours.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiRequest {
+    /// Scheme, host and port of another place than the API's; that of the API if `None`.
+    pub origin: Option<String>,
     /// Method (RFC 9110 §9).
     pub method: &'static str,
     /// Path and query.
@@ -69,6 +78,15 @@ pub enum ApiError {
     /// The zone has changed between the look at it and the change.
     #[error("the zone has changed since it was looked at; nothing was written")]
     Overtaken,
+    /// The provider is at work on an earlier change.
+    #[error("it is still carrying out another change (423); it is tried again")]
+    Locked,
+    /// The provider has taken a change, and failed to carry it out.
+    #[error("it has taken the change, and then failed to carry it out; it is tried again")]
+    NotCarriedOut,
+    /// A request that takes a token was to be made without one.
+    #[error("no token was asked for before the request")]
+    NoToken,
     /// The provider wants fewer requests.
     #[error("it wants fewer requests ({status})")]
     Throttled {
@@ -103,8 +121,8 @@ impl ApiError {
             Self::NoCredential(_) | Self::Credentials(_) | Self::NoZone => "refused",
             Self::Overtaken => "overtaken",
             Self::Throttled { .. } => "throttled",
-            Self::Records(_) | Self::Status(_) | Self::Malformed(_) => "answer",
-            Self::NotAscii(_) | Self::Name(_) => "request",
+            Self::Locked | Self::NotCarriedOut | Self::Records(_) | Self::Status(_) | Self::Malformed(_) => "answer",
+            Self::NoToken | Self::NotAscii(_) | Self::Name(_) => "request",
         }
     }
 
@@ -130,7 +148,31 @@ pub(crate) struct Row {
 
 /// Rows that were seen in a zone.
 #[derive(Clone, Debug, Default)]
-pub struct SeenRows(Vec<Row>);
+pub struct SeenRows {
+    rows: Vec<Row>,
+    tags: Vec<SetTag>,
+}
+
+/// The version of a record set, where the API has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetTag {
+    /// Owner's name, in lower case, without a dot at the end.
+    name: String,
+    record_type: String,
+    /// Entity tag (RFC 9110 §8.8.3), as it was given.
+    tag: String,
+}
+
+/// What the answer to a look has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// What it was asked for.
+    Part,
+    /// The whole zone, so that no further look is needed.
+    Whole,
+    /// Places at which the rest is to be looked at.
+    More(Vec<ApiRequest>),
+}
 
 /// A zone at a provider, with the credentials to change it.
 #[derive(Clone, Copy, Debug)]
@@ -140,12 +182,56 @@ pub struct ApiZone<'a> {
     secret: &'a DnsApiSecret,
     /// Unix time of the request, in seconds.
     now: u64,
+    /// Token that the provider has given for the credentials.
+    access: Option<&'a AccessToken>,
 }
 
 impl<'a> ApiZone<'a> {
     /// The zone of an output. `now` is the Unix time in seconds, which some requests are signed with.
     pub fn new(service: &'a DnsService, output: &'a DnsOutput, secret: &'a DnsApiSecret, now: u64) -> Self {
-        Self { service, zone: &output.zone, secret, now }
+        Self { service, zone: &output.zone, secret, now, access: None }
+    }
+
+    /// The key by which a token for these credentials is known; `None` if the provider gives none.
+    ///
+    /// # Errors
+    /// [`ApiError::NoCredential`].
+    pub fn token_key(&self) -> Result<Option<TokenKey>, ApiError> {
+        if let DnsService::Google { .. } = self.service {
+            return google::token_key(self).map(Some);
+        }
+        if let DnsService::Azure { cloud, tenant, .. } = self.service {
+            return azure::token_key(self, *cloud, tenant).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The request for a token; `None` if the provider gives none.
+    ///
+    /// # Errors
+    /// [`ApiError::NoCredential`].
+    pub fn token_request(&self) -> Result<Option<ApiRequest>, ApiError> {
+        if let DnsService::Google { .. } = self.service {
+            return google::token_request(self).map(Some);
+        }
+        if let DnsService::Azure { cloud, tenant, .. } = self.service {
+            return azure::token_request(self, *cloud, tenant).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Reads the answer to the request for a token.
+    ///
+    /// # Errors
+    /// The answer is a refusal, or cannot be read.
+    pub fn token_given(&self, answer: &ApiAnswer) -> Result<AccessToken, ApiError> {
+        token::given(answer, self.now)
+    }
+
+    /// The same zone, with a token for its requests.
+    #[must_use]
+    pub fn with_token(self, token: &'a AccessToken) -> Self {
+        Self { access: Some(token), ..self }
     }
 
     /// The requests that look at record sets and their marks.
@@ -165,28 +251,63 @@ impl<'a> ApiZone<'a> {
             DnsService::Cloudflare { zone_id } => cloudflare::looks(self, zone_id, &names),
             DnsService::DigitalOcean => digital_ocean::looks(self, &names),
             DnsService::DeSec => desec::looks(self, &names),
+            DnsService::Hetzner => hetzner::looks(self, &names),
+            DnsService::Google { project, zone, .. } => google::looks(self, project, zone, &names),
+            DnsService::Azure { subscription, resource_group, .. } => {
+                azure::looks(self, subscription, resource_group, sets)
+            }
+            DnsService::Ovh(_) => ovh::looks(self, &names),
         }
     }
 
-    /// Reads the answer to a look. Returns true if it has shown the whole zone, so that no further look is needed.
+    /// Reads the answer to a look.
     ///
     /// # Errors
     /// The answer is a refusal, or cannot be read.
-    pub fn see(&self, answer: &ApiAnswer, rows: &mut SeenRows) -> Result<bool, ApiError> {
-        if answer.status == 404 && matches!(self.service, DnsService::DeSec) {
-            // A name without records.
-            return Ok(false);
-        }
-        accepted(answer)?;
-        let (seen, is_whole) = match self.service {
-            DnsService::PowerDns { .. } => power_dns::rows(&answer.body)?,
-            DnsService::Route53 { .. } => (route53::rows(&answer.body)?, false),
-            DnsService::Cloudflare { .. } => (cloudflare::rows(&answer.body)?, false),
-            DnsService::DigitalOcean => (digital_ocean::rows(self.zone, &answer.body)?, false),
-            DnsService::DeSec => (desec::rows(&answer.body)?, false),
+    pub fn see(&self, answer: &ApiAnswer, seen: &mut SeenRows) -> Result<Sight, ApiError> {
+        let is_without_set = match self.service {
+            DnsService::DeSec => true,
+            DnsService::Azure { .. } => azure::is_without_set(&answer.body),
+            DnsService::PowerDns { .. }
+            | DnsService::Route53 { .. }
+            | DnsService::Cloudflare { .. }
+            | DnsService::DigitalOcean
+            | DnsService::Hetzner
+            | DnsService::Google { .. }
+            | DnsService::Ovh(_) => false,
         };
-        rows.0.extend(seen);
-        Ok(is_whole)
+        if answer.status == 404 && is_without_set {
+            return Ok(Sight::Part);
+        }
+        self.accepted(answer)?;
+        let mut sight = Sight::Part;
+        let rows = match self.service {
+            DnsService::PowerDns { .. } => {
+                let (rows, is_whole) = power_dns::rows(&answer.body)?;
+                sight = if is_whole { Sight::Whole } else { Sight::Part };
+                rows
+            }
+            DnsService::Route53 { .. } => route53::rows(&answer.body)?,
+            DnsService::Cloudflare { .. } => cloudflare::rows(&answer.body)?,
+            DnsService::DigitalOcean => digital_ocean::rows(self.zone, &answer.body)?,
+            DnsService::DeSec => desec::rows(&answer.body)?,
+            DnsService::Hetzner => hetzner::rows(self.zone, &answer.body)?,
+            DnsService::Google { .. } => google::rows(&answer.body)?,
+            DnsService::Azure { .. } => {
+                let (tag, rows) = azure::rows(self.zone, &answer.body)?;
+                seen.tags.push(tag);
+                rows
+            }
+            DnsService::Ovh(_) => match ovh::seen(self, &answer.body)? {
+                ovh::Seen::Places(places) => {
+                    sight = Sight::More(places);
+                    vec![]
+                }
+                ovh::Seen::Record(row) => vec![row],
+            },
+        };
+        seen.rows.extend(rows);
+        Ok(sight)
     }
 
     /// The requests that change record sets, in their order, each once the one before was accepted.
@@ -200,23 +321,69 @@ impl<'a> ApiZone<'a> {
             DnsService::Cloudflare { zone_id } => cloudflare::changes(self, zone_id, changes, seen),
             DnsService::DigitalOcean => digital_ocean::changes(self, changes, seen),
             DnsService::DeSec => desec::changes(self, changes),
+            DnsService::Hetzner => hetzner::changes(self, changes, seen),
+            DnsService::Google { project, zone, .. } => google::changes(self, project, zone, changes, seen),
+            DnsService::Azure { subscription, resource_group, .. } => {
+                azure::changes(self, subscription, resource_group, changes, seen)
+            }
+            DnsService::Ovh(_) => ovh::changes(self, changes, seen),
         }
     }
 
-    /// Reads the answer to a change.
+    /// Reads the answer to a change, or to the request that this has returned before. Returns the request that asks once
+    /// more if the change is not carried out yet.
     ///
     /// # Errors
     /// The change was refused.
-    pub fn changed(&self, answer: &ApiAnswer) -> Result<(), ApiError> {
+    pub fn changed(&self, answer: &ApiAnswer) -> Result<Option<ApiRequest>, ApiError> {
         match (self.service, answer.status) {
             (DnsService::Route53 { .. }, 400) => Err(route53::refusal(&answer.body)),
-            (DnsService::Cloudflare { .. } | DnsService::DigitalOcean, 404 | 409) => Err(ApiError::Overtaken),
-            _ => accepted(answer),
+            (
+                DnsService::Cloudflare { .. }
+                | DnsService::DigitalOcean
+                | DnsService::Hetzner
+                | DnsService::Google { .. }
+                | DnsService::Ovh(_),
+                404 | 409,
+            ) => Err(ApiError::Overtaken),
+            (DnsService::Hetzner, 200..=299) => hetzner::still_running(self, &answer.body),
+            _ => self.accepted(answer).map(|()| None),
+        }
+    }
+
+    /// The request that has the provider serve the records that it has; `None` if it does so by itself.
+    ///
+    /// # Errors
+    /// [`ApiError::NoCredential`].
+    pub fn publication(&self) -> Result<Option<ApiRequest>, ApiError> {
+        if let DnsService::Ovh(_) = self.service { ovh::refresh(self).map(Some) } else { Ok(None) }
+    }
+
+    /// Checks that an answer is one of success.
+    fn accepted(&self, answer: &ApiAnswer) -> Result<(), ApiError> {
+        let ApiAnswer { status, retry_after, ref body } = *answer;
+        match (self.service, status) {
+            (_, 200..=299) => Ok(()),
+            (DnsService::Google { .. }, 403) if google::is_over_quota(body) => {
+                Err(ApiError::Throttled { status, retry_after })
+            }
+            (_, 401 | 403) => Err(ApiError::Credentials(status)),
+            (_, 404) => Err(ApiError::NoZone),
+            (_, 409 | 412) => Err(ApiError::Overtaken),
+            (_, 423) => Err(ApiError::Locked),
+            (_, 429 | 503) => Err(ApiError::Throttled { status, retry_after }),
+            (_, 400 | 422) => Err(ApiError::Records(status)),
+            (_, status) => Err(ApiError::Status(status)),
         }
     }
 
     fn token(&self) -> Result<&str, ApiError> {
         self.secret.token().ok_or(ApiError::NoCredential(secret::KEY_TOKEN))
+    }
+
+    /// The header with the token that the provider has given.
+    fn access_header(&self) -> Result<(&'static str, String), ApiError> {
+        self.access.map(|token| bearer(token.as_str())).ok_or(ApiError::NoToken)
     }
 }
 
@@ -240,7 +407,13 @@ impl SeenRows {
     }
 
     fn of<'a>(&'a self, name: &'a str, record_type: DnsRecordType) -> impl Iterator<Item = &'a Row> {
-        self.0.iter().filter(move |row| row.name == name && row.record_type == record_type.as_str())
+        self.rows.iter().filter(move |row| row.name == name && row.record_type == record_type.as_str())
+    }
+
+    /// The version of a record set; `None` if it was not there.
+    fn tag(&self, name: &str, record_type: DnsRecordType) -> Option<&str> {
+        let mut tags = self.tags.iter().filter(|one| one.name == name && one.record_type == record_type.as_str());
+        tags.next().map(|one| one.tag.as_str())
     }
 
     fn records(&self, name: &str, record_type: DnsRecordType) -> Result<Vec<Record>, ApiError> {
@@ -250,19 +423,6 @@ impl SeenRows {
             records.push(Record::from_rdata(wire_name(name)?, row.ttl, wire_data(data)?));
         }
         Ok(records)
-    }
-}
-
-/// Checks that an answer is one of success.
-fn accepted(answer: &ApiAnswer) -> Result<(), ApiError> {
-    match answer.status {
-        200..=299 => Ok(()),
-        401 | 403 => Err(ApiError::Credentials(answer.status)),
-        404 => Err(ApiError::NoZone),
-        409 | 412 => Err(ApiError::Overtaken),
-        429 | 503 => Err(ApiError::Throttled { status: answer.status, retry_after: answer.retry_after }),
-        400 | 422 => Err(ApiError::Records(answer.status)),
-        status => Err(ApiError::Status(status)),
     }
 }
 
@@ -276,7 +436,7 @@ fn json_request(
     if !body.is_empty() {
         headers.push(("Content-Type", "application/json".to_owned()));
     }
-    ApiRequest { method, target, headers, body }
+    ApiRequest { origin: None, method, target, headers, body }
 }
 
 fn bearer(token: &str) -> (&'static str, String) {
@@ -290,6 +450,21 @@ fn json(body: &[u8]) -> Result<serde_json::Value, ApiError> {
 /// The name below the zone; empty for its apex.
 fn relative<'a>(name: &'a str, zone: &str) -> &'a str {
     name.strip_suffix(zone).map_or(name, |rest| rest.trim_end_matches('.'))
+}
+
+/// The name below the zone, `@` for its apex, as several APIs have it.
+fn relative_or_at<'a>(name: &'a str, zone: &str) -> &'a str {
+    Some(relative(name, zone)).filter(|name| !name.is_empty()).unwrap_or("@")
+}
+
+/// The whole of a name below a zone; `@`, or nothing, is its apex.
+fn whole(relative: &str, zone: &str) -> String {
+    if matches!(relative, "" | "@") { zone.to_owned() } else { format!("{}.{zone}", bare(relative)) }
+}
+
+/// A TTL of JSON.
+fn ttl(value: &serde_json::Value) -> Option<u32> {
+    value.as_u64().and_then(|ttl| u32::try_from(ttl).ok())
 }
 
 /// A name in lower case, without a dot at the end.

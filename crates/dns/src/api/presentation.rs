@@ -51,6 +51,15 @@ pub(super) fn read(record_type: &str, text: &str) -> Option<DnsData> {
     }
 }
 
+/// The same where a host without a dot at the end lies below the zone.
+pub(super) fn read_below(record_type: &str, text: &str, zone: &str) -> Option<DnsData> {
+    let is_host = matches!(led(record_type), Some(DnsRecordType::Cname | DnsRecordType::Mx));
+    if !is_host || text.trim_end().ends_with('.') {
+        return read(record_type, text);
+    }
+    read(record_type, &format!("{}.{zone}.", text.trim_end()))
+}
+
 /// The type of this name; `None` if it is never led.
 pub(super) fn led(record_type: &str) -> Option<DnsRecordType> {
     use DnsRecordType::{A, Aaaa, Cname, Mx, Txt};
@@ -115,6 +124,12 @@ mod tests {
         assert_eq!(unquoted(r#""caf\195\169""#).as_deref(), Some("café"));
         assert_eq!(unquoted(r#""open"#), None);
         assert_eq!(read("SRV", "0 0 25 mx.example."), None);
+        assert_eq!(read_below("MX", "10 mx", "shop.example"), Some(DnsData::Mx(10, "mx.shop.example".into())));
+        assert_eq!(
+            read_below("CNAME", "u1.esp.example.", "shop.example"),
+            Some(DnsData::Cname("u1.esp.example".into()))
+        );
+        assert_eq!(read_below("TXT", "\"a\"", "shop.example"), Some(DnsData::Txt("a".into())));
         assert!(matches!(quoted("café"), Err(ApiError::NotAscii(_))));
     }
 }

@@ -163,7 +163,7 @@ fn signed(
         headers.push(("content-type", "application/xml".to_owned()));
     }
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
-    Ok(ApiRequest { method, target, headers, body })
+    Ok(ApiRequest { origin: None, method, target, headers, body })
 }
 
 /// Host and port of a URL.

@@ -5,9 +5,9 @@ use crate::plan::{Plan, plan};
 use mail_failover_core::model::{DnsApi, DnsBackendRecords, DnsProvider, ObjectKey};
 use std::time::Duration;
 
-const NOW: u64 = 1_796_036_400;
+pub(super) const NOW: u64 = 1_796_036_400;
 
-fn sets(backend: &str) -> Vec<DnsRecordSet> {
+pub(super) fn sets(backend: &str) -> Vec<DnsRecordSet> {
     let mx = DnsData::Mx(10, format!("mx.{backend}.example").into());
     let spf = DnsData::Txt(format!("v=spf1 include:{backend}.example -all").into());
     vec![
@@ -16,7 +16,7 @@ fn sets(backend: &str) -> Vec<DnsRecordSet> {
     ]
 }
 
-fn output(service: &DnsService) -> DnsOutput {
+pub(super) fn output(service: &DnsService) -> DnsOutput {
     let backends = ["a", "b"].map(|backend| DnsBackendRecords { backend: backend.into(), sets: sets(backend) });
     let api = DnsApi { service: service.clone(), secret: "api".into(), ca: None };
     DnsOutput {
@@ -35,22 +35,33 @@ fn owner() -> Owner {
     Owner { operator: "eu".into(), route: ObjectKey::new("shop", "orders") }
 }
 
-fn token() -> DnsApiSecret {
+pub(super) fn token() -> DnsApiSecret {
     secret(&[("token", "hunter2")])
 }
 
-fn answer(status: u16, body: &str) -> ApiAnswer {
+pub(super) fn answer(status: u16, body: &str) -> ApiAnswer {
     ApiAnswer { status, retry_after: None, body: body.as_bytes().to_vec() }
 }
 
-fn mark(sequence: u64) -> String {
+/// A token as a provider gives it.
+pub(super) fn access_token() -> AccessToken {
+    token::given(&answer(200, r#"{"access_token": "ya29.hunter2", "expires_in": 3599, "token_type": "Bearer"}"#), NOW)
+        .unwrap()
+}
+
+pub(super) fn mark(sequence: u64) -> String {
     Mark { owner: owner(), sequence }.to_string()
 }
 
 /// The targets of the looks, and the changes that lead to backend b after these answers.
-fn led(service: &DnsService, secret: &DnsApiSecret, answers: &[ApiAnswer]) -> (Vec<String>, Vec<ApiRequest>) {
+pub(super) fn led(
+    service: &DnsService,
+    secret: &DnsApiSecret,
+    answers: &[ApiAnswer],
+) -> (Vec<String>, Vec<ApiRequest>) {
     let output = output(service);
-    let zone = ApiZone::new(service, &output, secret, NOW);
+    let access = access_token();
+    let zone = ApiZone::new(service, &output, secret, NOW).with_token(&access);
     let looks = zone.looks(&sets("b")).unwrap().into_iter().map(|look| look.target).collect();
     let mut seen = SeenRows::default();
     for answer in answers {
@@ -65,7 +76,7 @@ fn led(service: &DnsService, secret: &DnsApiSecret, answers: &[ApiAnswer]) -> (V
     (looks, changes)
 }
 
-fn body(request: &ApiRequest) -> serde_json::Value {
+pub(super) fn body(request: &ApiRequest) -> serde_json::Value {
     serde_json::from_str(&request.body).unwrap()
 }
 
@@ -99,11 +110,11 @@ fn power_dns_replaces_sets_and_marks_in_one_transaction() {
     assert_eq!(sets.len(), 4);
     let zone = output(&power_dns());
     let whole = ApiZone::new(&DnsService::DeSec, &zone, &token(), NOW).see(&answer(404, ""), &mut SeenRows::default());
-    assert_eq!(whole, Ok(false), "deSEC says so of a name without records");
+    assert_eq!(whole, Ok(Sight::Part), "deSEC says so of a name without records");
     let secret = token();
     let service = power_dns();
     let zone = ApiZone::new(&service, &zone, &secret, NOW);
-    assert_eq!(zone.see(&answer(200, POWER_DNS), &mut SeenRows::default()), Ok(true), "the whole zone");
+    assert_eq!(zone.see(&answer(200, POWER_DNS), &mut SeenRows::default()), Ok(Sight::Whole), "the whole zone");
 }
 
 #[test]
@@ -229,4 +240,27 @@ fn refusals_are_told_apart_and_nothing_of_an_answer_is_quoted() {
     }
     assert_eq!(zone.see(&answer(200, "<html>"), &mut SeenRows::default()), Err(ApiError::Malformed("it is no JSON")));
     assert_eq!(ApiError::Throttled { status: 429, retry_after: Some(30) }.retry_after(), Some(30));
+}
+
+#[test]
+fn a_token_is_given_for_a_while_and_shown_nowhere() {
+    let token = access_token();
+    assert_eq!((token.as_str(), token.expires_at()), ("ya29.hunter2", NOW + 3599));
+    assert!(token.is_usable(NOW + 3400) && !token.is_usable(NOW + 3500), "not up to its end");
+    assert!(!format!("{token:?}").contains("hunter2"));
+    let throttled = ApiAnswer { status: 429, retry_after: Some(3), body: vec![] };
+    for (answer, error) in [
+        (answer(400, r#"{"error": "invalid_grant", "error_description": "hunter2"}"#), ApiError::Credentials(400)),
+        (answer(401, r#"{"error": "invalid_client"}"#), ApiError::Credentials(401)),
+        (throttled, ApiError::Throttled { status: 429, retry_after: Some(3) }),
+        (answer(500, ""), ApiError::Status(500)),
+        (answer(200, r#"{"expires_in": 3599}"#), ApiError::Malformed("it has no access_token")),
+        (
+            answer(200, r#"{"access_token": "a b", "expires_in": 3599}"#),
+            ApiError::Malformed("its access_token is none for a header"),
+        ),
+        (answer(200, r#"{"access_token": "a"}"#), ApiError::Malformed("it has no expires_in")),
+    ] {
+        assert_eq!(token::given(&answer, NOW), Err(error), "{}", answer.status);
+    }
 }

@@ -35,7 +35,7 @@ pub enum ClassifyError {
     /// The lines cannot be read to their end.
     #[error("the replies cannot be read: {0}")]
     UnreadableLines(#[source] io::Error),
-    /// What is named is a folder.
+    /// The path is that of a folder.
     #[error("{file} is a directory; name a file with one reply a line, or - for the standard input", file = .0.display())]
     Directory(PathBuf),
     /// The command that the reply answers is missing on the command line.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::instance::{Instance, possible};
 use crate::peers::{Behaviour, Sink, send};
-use crate::process::{Agent, PATIENCE, all_of, decide_by_default, is_up};
+use crate::process::{Agent, WAIT_TIMEOUT, all_of, decide_by_default, is_up};
 
 const PRIMARY: &str = "127.0.0.4";
 const STANDBY: &str = "127.0.0.5";
@@ -34,7 +34,7 @@ fn wait_for(moment: Moment, primary: &Sink) {
         Moment::At | Moment::After => primary.received().len() > known,
     };
     while !has_come() {
-        assert!(begun.elapsed() < PATIENCE, "{moment:?}: no message is under way");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "{moment:?}: no message is under way");
         thread::sleep(Duration::from_millis(1));
     }
     match moment {
@@ -50,7 +50,7 @@ fn submit(instance: &Instance, name: &str) -> BTreeSet<String> {
     recipients
         .inspect(|to| {
             while !send(instance.at(), to).starts_with("250") {
-                assert!(begun.elapsed() < PATIENCE, "{to} is not accepted");
+                assert!(begun.elapsed() < WAIT_TIMEOUT, "{to} is not accepted");
                 thread::sleep(Duration::from_millis(20));
             }
         })

@@ -21,7 +21,7 @@ use crate::peers::{Behaviour, Sink, send};
 const PRIMARY: &str = "127.0.0.6";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mail-failover");
 /// Limit for a wait, long enough for a busy machine.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An agent of an instance: its document, state and output lie in the instance's folder.
 pub struct Agent<'a> {
@@ -66,7 +66,7 @@ impl<'a> Agent<'a> {
         let begun = Instant::now();
         while !holds() {
             let log = fs::read_to_string(self.instance.mail_log()).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}\n{}\n{log}", self.output());
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "{what}: not within {WAIT_TIMEOUT:?}\n{}\n{log}", self.output());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -80,7 +80,7 @@ impl<'a> Agent<'a> {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return (status, self.output());
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not end\n{}", self.output());
+            assert!(begun.elapsed() < WAIT_TIMEOUT, "it does not end\n{}", self.output());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

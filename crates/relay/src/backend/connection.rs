@@ -8,14 +8,10 @@ use std::time::{Duration, Instant};
 use mail_failover_contract::routing::{NextHop, TlsPolicy};
 use mail_failover_core::model::{EvidenceClass, Login, Stage, Tls, TlsMode, TrustAnchors};
 use mail_failover_replies::Rulebook;
-use mail_failover_smtp::classify::session_class;
 use mail_failover_smtp::client::{
     ClientAction, ClientInput, Goal, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
 };
 use mail_failover_smtp::connect::{classify_connect, classify_io};
-use mail_failover_smtp::dialogue::answered;
-use mail_failover_smtp::login::without;
-use mail_failover_smtp::message::printable;
 use mail_failover_smtp::reply::Reply;
 use mail_failover_smtp::tls::{TlsSetup, TlsSetupError, TlsSetups};
 use rustls::HandshakeKind;
@@ -25,9 +21,11 @@ use tokio::time::{timeout, timeout_at};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::failure::{ConnectFailure, Failure, hidden, io_failure, look_up_failure};
 use super::resolver::{LookUpError, Resolver};
 use crate::at_once::at_once;
 use crate::core::capabilities::Capabilities;
+use crate::core::route_mark::RouteMark;
 use crate::core::transaction::OperationFailure;
 
 /// Octets that are read at once.
@@ -46,6 +44,8 @@ pub struct Target {
     pub tls: TlsPolicy,
     /// Login, if the backend has one.
     pub login: Option<Arc<Login>>,
+    /// Route whose messages are carried: none of its relays is a backend.
+    pub route: RouteMark,
 }
 
 /// Maker of connections.
@@ -99,13 +99,6 @@ pub struct BackendConnection {
     buffer: Vec<u8>,
 }
 
-/// Failure of a step, before it is told in words.
-enum Failure {
-    Session(SessionError),
-    Handshake { class: EvidenceClass, what: String },
-    Io { class: EvidenceClass, what: String },
-}
-
 impl Connector {
     /// Connects, speaks TLS as the backend wants it, and logs in, all of it before the deadline.
     pub async fn connect(
@@ -114,7 +107,7 @@ impl Connector {
         memory: &TlsMemory,
         rulebook: &Rulebook,
         deadline: Instant,
-    ) -> Result<BackendConnection, OperationFailure> {
+    ) -> Result<BackendConnection, ConnectFailure> {
         let addresses = self.resolver.addresses(&target.next_hop, deadline).await;
         let addresses = addresses.map_err(|error| look_up_failure(&target.next_hop, &error))?;
         let mut failed = None;
@@ -128,11 +121,11 @@ impl Connector {
             match self.connect_to(target, memory, *address, rulebook, Instant::now() + share).await {
                 Ok(connection) => return Ok(connection),
                 // It has answered: another address would say the same.
-                Err(failure) if failure.refusal.is_some() => return Err(failure),
+                Err(failed) if failed.failure.refusal.is_some() || failed.leads_back => return Err(failed),
                 Err(failure) => failed = Some(failure),
             }
         }
-        Err(failed.unwrap_or_else(|| look_up_failure(&target.next_hop, &LookUpError::None)))
+        Err(failed.unwrap_or_else(|| look_up_failure(&target.next_hop, &LookUpError::None).into()))
     }
 
     async fn connect_to(
@@ -142,7 +135,7 @@ impl Connector {
         address: SocketAddr,
         rulebook: &Rulebook,
         deadline: Instant,
-    ) -> Result<BackendConnection, OperationFailure> {
+    ) -> Result<BackendConnection, ConnectFailure> {
         let mode = match target.tls {
             TlsPolicy::None => TlsMode::None,
             TlsPolicy::Opportunistic => TlsMode::Opportunistic,
@@ -154,9 +147,9 @@ impl Connector {
             // Encryption without authentication is better than nothing, and nothing better than no mail (RFC 7435).
             Err((Failure::Handshake { .. }, _)) if mode == TlsMode::Opportunistic => {
                 let second = self.session(target, memory, address, TlsMode::None, deadline).await;
-                second.map_err(|(failure, stage)| failure.told(stage, stage.as_str(), target, rulebook))
+                second.map_err(|(failure, stage)| failure.of_connecting(stage, target, rulebook))
             }
-            Err((failure, stage)) => Err(failure.told(stage, stage.as_str(), target, rulebook)),
+            Err((failure, stage)) => Err(failure.of_connecting(stage, target, rulebook)),
         }
     }
 
@@ -193,6 +186,8 @@ impl Connector {
         };
         // Boxed: the handshake's state would enlarge every application's future.
         let established = Box::pin(connection.establish(address)).await;
+        // Whatever has failed after EHLO, a certificate of another name or a login, has this reason.
+        let established = if connection.leads_back() { Err(Failure::LeadsBack) } else { established };
         match established {
             Ok(()) => Ok(connection),
             Err(failure) => {
@@ -221,52 +216,6 @@ fn tls_of(target: &Target, mode: TlsMode) -> Tls {
     Tls { mode, server_name, trust }
 }
 
-fn look_up_failure(next_hop: &NextHop, error: &LookUpError) -> OperationFailure {
-    let class = match error {
-        LookUpError::NoAnswer => EvidenceClass::Inconclusive,
-        LookUpError::Refused(_) | LookUpError::None => EvidenceClass::Unresolvable,
-    };
-    OperationFailure {
-        class,
-        stage: Stage::Resolve,
-        refusal: None,
-        summary: printable(&format!("{} cannot be looked up: {error}", next_hop.host)).into(),
-        is_own: false,
-    }
-}
-
-impl Failure {
-    /// The failure with the stage that the session has reached, and the step at which it failed.
-    fn told(self, stage: Stage, step: &str, target: &Target, rulebook: &Rulebook) -> OperationFailure {
-        let (class, what, refusal) = match self {
-            Self::Handshake { class, what } | Self::Io { class, what } => (class, what, None),
-            Self::Session(SessionError::Refused(reply)) => {
-                let reading = rulebook.read(&mail_failover_replies::Reply {
-                    stage: Some(answered(stage)),
-                    code: reply.code,
-                    enhanced: reply.enhanced(),
-                    text: &reply.text,
-                });
-                (reading.class, reply.line(), Some(hidden(target, reply)))
-            }
-            Self::Session(error) => (session_class(&error), error.to_string(), None),
-        };
-        let what = target.login.as_deref().map_or(what.clone(), |login| without(login, &what));
-        let summary = printable(&format!("{step}: {what}")).into();
-        // A server without a mechanism of ours, and our own lateness, say nothing about it.
-        let is_own = matches!(class, EvidenceClass::Inconclusive | EvidenceClass::ProbeBlocked);
-        OperationFailure { class, stage, refusal, summary, is_own }
-    }
-}
-
-/// The reply without any part of the login.
-fn hidden(target: &Target, reply: Reply) -> Reply {
-    match target.login.as_deref() {
-        Some(login) => Reply { text: without(login, &reply.text), ..reply },
-        None => reply,
-    }
-}
-
 impl BackendConnection {
     /// Extensions of the server.
     pub fn capabilities(&self) -> Capabilities {
@@ -284,6 +233,11 @@ impl BackendConnection {
             Either::Left(_) => None,
             Either::Right(tls) => Some(tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)),
         }
+    }
+
+    /// True if the server is a relay of the route whose messages this connection is to carry.
+    fn leads_back(&self) -> bool {
+        self.client.extensions().is_some_and(|hello| self.target.route.is_in(hello))
     }
 
     /// True if the server still waits for a command: it has neither closed the connection nor said anything.
@@ -571,9 +525,4 @@ async fn in_time<T>(deadline: Option<Instant>, io: impl Future<Output = T>) -> O
         Some(deadline) => timeout_at(deadline.into(), io).await.ok(),
         None => Some(io.await),
     }
-}
-
-fn io_failure(error: &io::Error) -> Failure {
-    let (class, what) = classify_io(error);
-    Failure::Io { class, what }
 }

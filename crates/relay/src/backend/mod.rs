@@ -1,6 +1,7 @@
 //! Connections to backends: looking names up, one connection, the pool of them, and what their servers offer.
 
 mod connection;
+mod failure;
 mod learnt;
 mod pool;
 mod resolver;

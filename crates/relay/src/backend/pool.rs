@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{BackendConnection, Connector, Target, TlsMemory};
+use super::failure::ConnectFailure;
 use super::learnt::Learnt;
 use crate::core::transaction::OperationFailure;
 use crate::metrics::BackendMetrics;
@@ -62,6 +63,8 @@ struct Slot {
     /// TLS sessions with that server by that login.
     tls: Arc<TlsMemory>,
     idle: Vec<Idle>,
+    /// True if the latest connection led to a relay of this route.
+    leads_back: bool,
 }
 
 /// Messages that wait for a connection of one backend.
@@ -162,29 +165,49 @@ impl Pool {
             Ok(connection) => {
                 self.0.metrics.connected(backend, begun.elapsed(), connection.is_resumed());
                 self.0.learnt.seen(backend, connection.capabilities());
+                self.set_leads_back(backend, false);
                 Ok(CheckedOut { connection, is_reused: false, backend: backend.clone(), place, messages: 0 })
             }
-            Err(failure) => {
+            Err(ConnectFailure { failure, leads_back }) => {
                 self.0.metrics.connect_failed(backend);
-                if !failure.is_own {
+                if !failure.is_own || leads_back {
                     self.0.learnt.failed(backend);
+                }
+                if leads_back {
+                    self.0.metrics.led_back(backend);
+                    if !self.set_leads_back(backend, true) {
+                        tracing::warn!(%backend, summary = %failure.summary, "a backend leads back to the relay");
+                    }
                 }
                 Err(failure)
             }
         }
     }
 
-    /// An idle connection, unless it must be fresh, or else a place for one. `None` if all are in use.
-    fn connection_or_place(&self, of: &RouteBackend, places: &Arc<Semaphore>, is_fresh: bool) -> Option<Found> {
-        let backend = &of.name;
-        while let Some(mut idle) = if is_fresh { None } else { self.take_idle(backend) } {
+    /// Takes an idle connection to this server by this login, if there is one.
+    pub fn reuse(&self, of: &RouteBackend, target: &Target) -> Option<CheckedOut> {
+        // Connections to another server or by another login are closed.
+        drop(self.places(of, target));
+        self.idle_connection(&of.name)
+    }
+
+    fn idle_connection(&self, backend: &Arc<str>) -> Option<CheckedOut> {
+        while let Some(mut idle) = self.take_idle(backend) {
             if idle.connection.is_alive() {
                 let Idle { connection, place, messages, .. } = idle;
                 self.0.metrics.reused(backend);
-                let checked_out = CheckedOut { connection, is_reused: true, backend: backend.clone(), place, messages };
-                return Some(Found::Connection(Box::new(checked_out)));
+                return Some(CheckedOut { connection, is_reused: true, backend: backend.clone(), place, messages });
             }
             self.0.metrics.closed_by_server(backend);
+        }
+        None
+    }
+
+    /// An idle connection, unless it must be fresh, or else a place for one. `None` if all are in use.
+    fn connection_or_place(&self, of: &RouteBackend, places: &Arc<Semaphore>, is_fresh: bool) -> Option<Found> {
+        let backend = &of.name;
+        if !is_fresh && let Some(checked_out) = self.idle_connection(backend) {
+            return Some(Found::Connection(Box::new(checked_out)));
         }
         places.clone().try_acquire_owned().ok().or_else(|| self.make_room(backend)).map(Found::Place)
     }
@@ -331,6 +354,7 @@ impl Pool {
             messages: self.0.bounds.messages,
             tls: Arc::default(),
             idle: vec![],
+            leads_back: false,
         });
         slot.set_limit(limit);
         slot.messages = of.messages_per_connection.unwrap_or(u32::MAX).min(self.0.bounds.messages);
@@ -373,6 +397,12 @@ impl Pool {
     /// True if a connection that has carried so many messages may carry another one.
     fn is_wanted(&self, backend: &str, target: &Target, messages: u32) -> bool {
         self.slots().get(backend).is_some_and(|slot| slot.target == *target && messages < slot.messages)
+    }
+
+    /// Notes if this backend leads back to a relay of the route. Returns what was noted before.
+    fn set_leads_back(&self, backend: &str, leads_back: bool) -> bool {
+        let mut slots = self.slots();
+        slots.get_mut(backend).is_some_and(|slot| std::mem::replace(&mut slot.leads_back, leads_back))
     }
 
     fn keep(&self, backend: &str, idle: Idle) {

@@ -122,9 +122,16 @@ impl ContentReader {
     /// taken, and true at the end of the content.
     pub fn read(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> (usize, bool) {
         content.reserve(bytes.len());
-        for (at, byte) in bytes.iter().enumerate() {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let run = self.take_run(bytes.get(at..).unwrap_or_default(), content);
+            if run > 0 {
+                at += run;
+                continue;
+            }
+            at += 1;
             if self.take(*byte, content) {
-                return (at + 1, true);
+                return (at, true);
             }
         }
         (bytes.len(), false)
@@ -134,7 +141,14 @@ impl ContentReader {
     /// Reads a part of content that came by BDAT. Appends it with a dot before each line that begins with one.
     pub fn read_chunk(&mut self, bytes: &[u8], content: &mut Vec<u8>) {
         content.reserve(bytes.len());
-        for byte in bytes {
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let run = self.take_run(bytes.get(at..).unwrap_or_default(), content);
+            if run > 0 {
+                at += run;
+                continue;
+            }
+            at += 1;
             self.look_for_nul(*byte);
             if (self.place, *byte) == (Place::LineStart, b'.') {
                 self.emit(b"..", content);
@@ -156,6 +170,18 @@ impl ContentReader {
                 self.end_line();
             }
         }
+    }
+
+    /// Takes the octets before the next one that ends a line or is refused, if they only belong to the present line.
+    /// Returns their number.
+    // One after the other they would cost more than everything else that is done for a message.
+    fn take_run(&mut self, bytes: &[u8], content: &mut Vec<u8>) -> usize {
+        if self.place != Place::Line || (self.is_in_header && self.matched.is_some()) {
+            return 0;
+        }
+        let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0)).unwrap_or(bytes.len());
+        self.emit(bytes.get(..end).unwrap_or_default(), content);
+        end
     }
 
     /// Takes an octet. Returns true if it ends the content.

@@ -11,6 +11,7 @@
 //! | `session` | the server's side of a connection with an application |
 //! | `choice` | the backends that a message tries, by the answers in force |
 //! | `trace` | the `Received` line |
+//! | `route_mark` | the mark by which a relay knows another one of its route |
 
 pub mod answer;
 pub mod capabilities;
@@ -18,6 +19,7 @@ pub mod choice;
 pub mod command;
 pub mod content;
 pub mod judgement;
+pub mod route_mark;
 pub mod session;
 pub mod trace;
 pub mod transaction;

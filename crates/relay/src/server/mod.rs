@@ -1,24 +1,22 @@
 //! Driver of each connection of an application.
 
+mod carrying;
+mod client;
 mod content;
 
-use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use mail_failover_contract::routing::RouteBackend;
-use mail_failover_core::model::{EvidenceClass, Stage};
 use mail_failover_dataplane::answers::Answers;
 use mail_failover_dataplane::credentials::Credentials;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_runtime::clock::Clock;
 use mail_failover_runtime::places::Place;
-use mail_failover_runtime::random;
 use rustls::ServerConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
@@ -27,15 +25,20 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::carrying::target;
+use self::carrying::{Carrier, lost, own_failure};
+pub(crate) use self::client::ClientStream;
+use self::client::{Ahead, ClientEnd, read};
 use self::content::Content;
 use crate::accounts::Accounts;
-use crate::at_once::at_once;
-use crate::backend::{CheckedOut, Learnt, Pool, Target};
+use crate::awaited::AwaitedAnswers;
+use crate::backend::{Learnt, Pool};
 use crate::buffer::{BufferError, Buffers};
 use crate::core::answer::Answer;
-use crate::core::choice::{self, Rotation};
+use crate::core::choice::Rotation;
+use crate::core::route_mark::RouteMark;
 use crate::core::session::{Session, SessionAction, SessionInput, SessionSettings, SubmittedLogin, TransactionEnd};
-use crate::core::transaction::{Evidence, Operation, OperationFailure, OperationResult, Way};
+use crate::core::transaction::{Operation, OperationResult, Way};
 use crate::driver::EvidenceOf;
 use crate::metrics::{BackendMetrics, ServerMetrics};
 
@@ -45,11 +48,11 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 const SEND: Duration = Duration::from_secs(30);
 /// Pause after a wrong login.
 const WRONG_LOGIN: Duration = Duration::from_secs(1);
+/// Time for the last octets to an application that has closed its side.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Octets that are read at once.
 const READ: usize = 4096;
 const READ_CONTENT: usize = 64 * 1024;
-/// Octets that an application may send ahead while the relay works for it.
-const AHEAD: usize = 64 * 1024;
 
 /// Bounds on waiting for applications.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +81,8 @@ pub struct Relay {
     pub paces: Paces,
     /// Extensions of backends.
     pub learnt: Arc<Learnt>,
+    /// Final answers that backends owe.
+    pub awaited: AwaitedAnswers,
     /// Room for content.
     pub buffers: Buffers,
     /// Logins at backends.
@@ -104,9 +109,6 @@ pub struct Relay {
     pub messages: AtomicU64,
 }
 
-/// A connection of an application.
-pub(crate) type ClientStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
 /// The TLS handshake with an application; `None` if it fails.
 pub(crate) async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<TlsStream<TcpStream>>> {
     let config = relay.certificate.as_ref()?.borrow().clone();
@@ -123,12 +125,6 @@ pub(crate) async fn shake_hands(relay: &Relay, stream: TcpStream) -> Option<Box<
     }
 }
 
-/// Connection to the backend that carries the message now.
-struct Carrier {
-    checked_out: CheckedOut,
-    way: Way,
-}
-
 /// Driver of one connection.
 struct Application {
     relay: Arc<Relay>,
@@ -137,6 +133,10 @@ struct Application {
     session: Session,
     place: Place,
     peer: IpAddr,
+    /// Time of the application's latest octets.
+    heard_at: Instant,
+    /// End of what it sends, if that was seen while the relay worked for it.
+    end: Option<ClientEnd>,
     content: Option<Content>,
     /// Answers by which the present message goes.
     answers: Option<Arc<Answers>>,
@@ -165,6 +165,8 @@ pub(crate) async fn drive(
         session,
         place,
         peer,
+        heard_at: Instant::now(),
+        end: None,
         content: None,
         answers: None,
         ways: vec![],
@@ -238,7 +240,9 @@ impl Application {
                 Some(begun) => (begun + bounds.content).min(Instant::now() + bounds.pause),
                 None => waits_since + bounds.command,
             };
-            self.session.offer(self.offered());
+            if !self.session.is_in_transaction() {
+                self.offer();
+            }
             let mut buffer = vec![];
             self.place.release();
             let gives_way = self.place.gives_way().clone();
@@ -275,8 +279,16 @@ impl Application {
             self.silence += silent_since.elapsed();
             self.place.keep();
             match received {
-                Ok(Ok(0) | Err(_)) => return Err(Gone),
-                Ok(Ok(_)) => self.session.handle(Instant::now(), SessionInput::Received(&buffer)),
+                Ok(Ok(0)) => {
+                    // It has its answers, and may still read.
+                    drop(timeout(FAREWELL, self.close()).await);
+                    return Err(Gone);
+                }
+                Ok(Err(_)) => return Err(Gone),
+                Ok(Ok(_)) => {
+                    self.heard_at = Instant::now();
+                    self.session.handle(self.heard_at, SessionInput::Received(&buffer));
+                }
                 Err(_elapsed) => {
                     self.relay.server_metrics.timed_out.inc();
                     self.session.close_with(Instant::now(), "4.4.2 you were silent for too long");
@@ -300,9 +312,10 @@ impl Application {
         Ok(())
     }
 
-    fn offered(&self) -> crate::core::capabilities::Capabilities {
+    fn offer(&mut self) {
         let answers = self.relay.answers.borrow();
-        answers.as_deref().map(|answers| self.relay.learnt.common(answers)).unwrap_or_default()
+        let offered = answers.as_deref().map(|answers| self.relay.learnt.common(answers)).unwrap_or_default();
+        self.session.offer(offered, answers.as_deref().map(|answers| RouteMark::of(&answers.routing)));
     }
 
     async fn act(&mut self, action: SessionAction) -> Result<(), Gone> {
@@ -323,12 +336,7 @@ impl Application {
                 self.session.handle(Instant::now(), SessionInput::Planned(planned));
             }
             SessionAction::Perform { operation, deadline } => {
-                if matches!(operation, Operation::Connect { .. } | Operation::End) && self.is_client_gone().await {
-                    // ADR-0132: An application that leaves takes its message along.
-                    self.backend = None;
-                    return Err(Gone);
-                }
-                let result = Box::pin(self.perform(operation, deadline)).await;
+                let result = Box::pin(self.work_for(operation, deadline)).await?;
                 self.session.handle(Instant::now(), SessionInput::Performed(result));
             }
             SessionAction::Release { is_in_step } => self.release(is_in_step),
@@ -354,6 +362,33 @@ impl Application {
         Ok(())
     }
 
+    /// Works on the connection to a backend. What the application sends meanwhile is kept.
+    async fn work_for(&mut self, operation: Operation, deadline: Instant) -> Result<OperationResult, Gone> {
+        let mut stream = self.stream.take().ok_or(Gone)?;
+        let mut ahead = Ahead::new(self.session.waiting(), self.heard_at, self.end);
+        let takes_on = matches!(operation, Operation::Connect { .. } | Operation::End);
+        if takes_on {
+            ahead.look(&mut stream).await;
+        }
+        if takes_on && ahead.end == Some(ClientEnd::Left) {
+            // ADR-0200: Who closes its side later has left, and takes its message along.
+            self.backend = None;
+            return Err(Gone);
+        }
+        let result = tokio::select! {
+            biased;
+            result = self.perform(operation, deadline) => result,
+            never = ahead.listen(&mut stream) => match never {},
+        };
+        self.stream = Some(stream);
+        self.heard_at = ahead.heard_at;
+        self.end = ahead.end;
+        if !ahead.octets.is_empty() {
+            self.session.handle(Instant::now(), SessionInput::Received(&ahead.octets));
+        }
+        Ok(result)
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         let stream = self.stream.as_mut().ok_or(Gone)?;
         let sent = timeout(SEND, async {
@@ -373,161 +408,6 @@ impl Application {
     async fn close(&mut self) {
         if let Some(stream) = &mut self.stream {
             let _ = timeout(SEND, stream.shutdown()).await;
-        }
-    }
-
-    /// True if the application has closed its side. What it has sent ahead is taken note of.
-    async fn is_client_gone(&mut self) -> bool {
-        let Some(stream) = &mut self.stream else { return true };
-        let mut buffer = vec![];
-        // What the kernel has is only seen after a turn of the runtime's reactor.
-        tokio::task::yield_now().await;
-        match at_once(read(stream, &mut buffer, AHEAD)).await {
-            Some(Ok(0) | Err(_)) => true,
-            Some(Ok(_)) => {
-                self.session.handle(Instant::now(), SessionInput::Received(&buffer));
-                false
-            }
-            None => false,
-        }
-    }
-
-    fn plan(&mut self, domain: Option<&str>) -> Result<Vec<Way>, Answer> {
-        let answers = self.relay.answers.borrow().clone();
-        let Some(answers) = answers else { return Err(Answer::own(451, "4.3.0 the relay has no document yet")) };
-        let number = self.relay.messages.fetch_add(1, Ordering::Relaxed);
-        self.number = number;
-        self.message = random::word(12);
-        self.attempts = 0;
-        // No user of the lock can leave the turns half changed.
-        let mut rotation = self.relay.rotation.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ways = choice::ways(&answers, &mut rotation, domain, number);
-        drop(rotation);
-        if self.ways.is_empty() {
-            let text = match domain {
-                _ if answers.routing.is_withdrawn => "4.3.2 nobody may carry the mail of this route now".to_owned(),
-                Some(domain) => {
-                    let without_share = choice::without_share(&answers, domain);
-                    match without_share.as_slice() {
-                        [] => format!("4.7.1 no backend of this route may send for {domain}"),
-                        names => format!(
-                            "4.7.1 no backend that mail goes to now may send for {domain}; {} may, without a share of it",
-                            names.join(", ")
-                        ),
-                    }
-                }
-                None => "4.3.2 no backend may carry the mail of this route now".to_owned(),
-            };
-            return Err(Answer::own(451, text));
-        }
-        self.answers = Some(answers);
-        Ok(self.ways.clone())
-    }
-
-    async fn perform(&mut self, operation: Operation, deadline: Instant) -> OperationResult {
-        let begun = Instant::now();
-        let (stage, result) = match operation {
-            Operation::Connect { way, is_fresh, is_again } => {
-                return self.connect(way, (is_fresh, is_again), deadline).await;
-            }
-            Operation::Command(line) => {
-                let Some(carrier) = &mut self.backend else { return lost() };
-                let reply = carrier.checked_out.connection.command(&line, deadline, &carrier.way.rulebook).await;
-                ("command", reply.map(OperationResult::Reply))
-            }
-            Operation::Content => ("content", self.carry(deadline).await),
-            Operation::End => {
-                let Some(carrier) = &mut self.backend else { return lost() };
-                let reply = carrier.checked_out.connection.end(deadline, &carrier.way.rulebook).await;
-                ("end", reply.map(OperationResult::Reply))
-            }
-        };
-        if let Some(carrier) = &self.backend {
-            self.relay.backend_metrics.took(&carrier.way.backend, stage, begun.elapsed());
-        }
-        result.unwrap_or_else(OperationResult::Failed)
-    }
-
-    async fn connect(&mut self, way: usize, (is_fresh, is_again): (bool, bool), deadline: Instant) -> OperationResult {
-        self.backend = None;
-        self.silence = Duration::ZERO;
-        let Some(way) = self.ways.get(way).cloned() else { return lost() };
-        if !is_again {
-            self.attempts += 1;
-            if self.attempts > 1 {
-                self.relay.backend_metrics.replayed(&way.backend);
-            }
-        }
-        let Some(backend) = self.route_backend(&way.backend) else { return lost() };
-        let target = match target(&self.relay.credentials, &backend).await {
-            Ok(target) => target,
-            Err(failure) => return OperationResult::Failed(failure),
-        };
-        if !is_again && let Some(failure) = self.await_turn(&backend, deadline).await {
-            return OperationResult::Failed(failure);
-        }
-        match self.relay.pool.check_out(&backend, &target, is_fresh, deadline).await {
-            Ok(checked_out) => {
-                let capabilities = checked_out.connection.capabilities();
-                let is_reused = checked_out.is_reused;
-                self.backend = Some(Carrier { checked_out, way });
-                OperationResult::Ready { capabilities, is_reused }
-            }
-            Err(failure) => OperationResult::Failed(failure),
-        }
-    }
-
-    /// Waits for the message's turn at a backend with a limit of messages a second. `Some` if it is too far away.
-    // ADR-0126: The pace of a backend is kept where a session begins.
-    async fn await_turn(&self, backend: &RouteBackend, deadline: Instant) -> Option<OperationFailure> {
-        let interval = backend.interval?;
-        let now = Instant::now();
-        // The rest of the time is for the connection.
-        let longest = deadline.saturating_duration_since(now) / 2;
-        let Some(wait) = self.relay.paces.take(&backend.name, interval, longest, now) else {
-            self.relay.backend_metrics.out_of_turn(&backend.name);
-            return Some(own_failure(
-                Stage::Connect,
-                "more messages wait for it than limits.messagesPerSecond lets through",
-            ));
-        };
-        if wait.is_zero() {
-            return None;
-        }
-        self.relay.backend_metrics.paced(&backend.name);
-        let has_come = self.relay.paces.wait(wait).await;
-        (!has_come).then(|| own_failure(Stage::Connect, "the relay ends"))
-    }
-
-    fn route_backend(&self, name: &str) -> Option<RouteBackend> {
-        let answers = self.answers.as_ref()?;
-        answers.routing.backends.iter().find(|backend| *backend.name == *name).cloned()
-    }
-
-    fn release(&mut self, is_in_step: bool) {
-        if let Some(Carrier { checked_out, .. }) = self.backend.take() {
-            self.relay.pool.give_back(checked_out, is_in_step);
-        }
-    }
-
-    fn tell(&self, evidence: Evidence) {
-        let Some(way) = self.ways.get(evidence.way) else { return };
-        self.relay.backend_metrics.evidence(&way.backend, &evidence);
-        let Some(backend) = self.route_backend(&way.backend) else { return };
-        if evidence.class != EvidenceClass::Ok {
-            tracing::info!(id = self.message, backend = %way.backend, class = evidence.class.as_str(), summary = %evidence.summary, "a backend has not taken a message");
-        }
-        let told = EvidenceOf {
-            backend: backend.name.clone(),
-            next_hop: backend.next_hop,
-            // A number, and nothing of the message.
-            message: self.number,
-            at: self.relay.clock.now(),
-            took: evidence.since.elapsed(),
-            evidence,
-        };
-        if self.relay.evidence.try_send(told).is_err() {
-            self.relay.backend_metrics.lost();
         }
     }
 
@@ -554,41 +434,4 @@ impl Application {
             "transaction"
         );
     }
-}
-
-async fn read(stream: &mut ClientStream, buffer: &mut Vec<u8>, size: usize) -> io::Result<usize> {
-    // Room is made only when there is something to read: ten thousand idle connections keep no buffers.
-    stream_readable(stream).await?;
-    buffer.reserve(size);
-    stream.read_buf(buffer).await
-}
-
-/// Waits until the connection has something to say. Inside TLS that may have been received already.
-async fn stream_readable(stream: &ClientStream) -> io::Result<()> {
-    match stream {
-        Either::Left(tcp) => tcp.readable().await,
-        Either::Right(_) => Ok(()),
-    }
-}
-
-/// The server and the login of a backend.
-pub async fn target(credentials: &Credentials, backend: &RouteBackend) -> Result<Target, OperationFailure> {
-    let login = match &backend.secret {
-        Some(secret) => {
-            let login = credentials.login(secret).await;
-            // Applications are told this, and no path of ours. The log has it.
-            Some(login.map_err(|_| own_failure(Stage::Auth, "its login cannot be read; the relay's log says why"))?)
-        }
-        None => None,
-    };
-    Ok(Target { next_hop: backend.next_hop.clone(), tls: backend.tls.clone(), login })
-}
-
-fn own_failure(stage: Stage, what: &str) -> OperationFailure {
-    OperationFailure { class: EvidenceClass::Inconclusive, stage, refusal: None, summary: what.into(), is_own: true }
-}
-
-/// The connection is not there any more, by a mistake of ours.
-fn lost() -> OperationResult {
-    OperationResult::Failed(own_failure(Stage::Connect, "the connection is lost"))
 }

@@ -26,6 +26,7 @@ mod identity;
 mod metrics;
 mod watching;
 
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
@@ -67,6 +68,26 @@ impl Purpose {
             Self::Lease => "lease",
         }
     }
+}
+
+/// Error of a program that cannot have a client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// There is no way to reach an API server.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The API server's address or our credentials cannot be used.
+    #[error("the API server cannot be used as configured: {}", describe(.0))]
+    Client(#[source] Box<kube::Error>),
+}
+
+/// Creates the only client of a program, from a kubeconfig or the surroundings of the process.
+///
+/// # Errors
+/// When there is no way to reach an API server.
+pub async fn connect(kubeconfig: Option<&Path>, purpose: Purpose, metrics: &Metrics) -> Result<Client, ConnectError> {
+    let config = config(kubeconfig).await?;
+    client(config, purpose, metrics).map_err(|error| ConnectError::Client(Box::new(error)))
 }
 
 /// Creates a client for one purpose.

@@ -14,103 +14,26 @@
 //! before the reply to the previous one.
 
 mod commands;
+mod error;
+mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::login::{Mechanism, NoMechanism};
+use super::login::Mechanism;
 use super::reply::{Reply, ReplyError, ReplyReader};
-use mail_failover_core::model::{Login, Stage, TlsMode};
+use error::whole_millis;
+pub use error::{BegunReply, SessionError, lateness};
+use mail_failover_core::model::{Stage, TlsMode};
+pub use plan::{Goal, SessionPlan, SessionTimeouts, address_literal};
 
 /// Bound on RSET, QUIT and their replies together.
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bound on the TCP connection. A host that is there completes it in a second, with one lost packet in three.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bound on a whole session, in steps: those up to EHLO inside TLS.
-const SESSION_STEPS: u32 = 6;
-/// Bound on a whole session. With the look-up before it, a round ends within a minute.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(55);
 /// Octets of a reply's code.
 const CODE: usize = 3;
-/// Lateness at a deadline that says nothing: timers and schedulers are not exact.
-const TOLERATED_LATENESS: Duration = Duration::from_millis(20);
-
-/// Settings of a session.
-#[derive(Clone, Debug)]
-pub struct SessionPlan {
-    /// Our name in EHLO: a domain or an address literal (RFC 5321 §4.1.1.1). If absent, the literal of our address.
-    pub ehlo_name: Option<Arc<str>>,
-    /// TLS before the greeting, by STARTTLS, or not at all.
-    pub tls: TlsMode,
-    /// Last step of the session.
-    pub goal: Goal,
-    /// Bounds on waiting for the peer.
-    pub timeouts: SessionTimeouts,
-}
-
-/// Bounds on waiting for the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionTimeouts {
-    /// Bound on the whole session, up to its goal.
-    pub session: Duration,
-    /// Bound on the TCP connection.
-    pub connection: Duration,
-    /// Bound on each of a handshake and a reply (RFC 5321 §4.5.3.2).
-    pub step: Duration,
-}
-
-impl SessionTimeouts {
-    /// The bounds that follow from the `timeout` of a probe: that on each step. The connection has 5 s at most. The
-    /// whole session has six steps and 55 s at most, but never less than one step.
-    // ADR-0077: A probe's timeout is that of a step.
-    pub fn of_probe(timeout: Duration) -> Self {
-        Self {
-            session: timeout.saturating_mul(SESSION_STEPS).min(SESSION_TIMEOUT).max(timeout),
-            connection: timeout.min(CONNECTION_TIMEOUT),
-            step: timeout,
-        }
-    }
-}
-
-/// Returns by how much a deadline was noticed too late, if by so much of its bound that the peer may have answered in
-/// time: a quarter, and 20 ms at least.
-pub fn lateness(bound: Duration, deadline: Instant, noticed: Instant) -> Option<Duration> {
-    let late = noticed.saturating_duration_since(deadline);
-    (late > (bound / 4).max(TOLERATED_LATENESS)).then_some(late)
-}
-
-/// The literal of an address, as EHLO names a host without a domain (RFC 5321 §4.1.3).
-pub fn address_literal(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => format!("[{address}]"),
-        IpAddr::V6(address) => format!("[IPv6:{address}]"),
-    }
-}
-
-/// Last step of a session, with everything that the steps up to it need.
-#[derive(Clone, Debug)]
-pub enum Goal {
-    /// The TCP connection, without a byte from the peer. The peer's greeting is read, and QUIT sent, after the end.
-    Connection,
-    /// The peer's greeting with 220.
-    Greeting,
-    /// EHLO, before any STARTTLS.
-    Ehlo,
-    /// EHLO, inside TLS if the mode asks for it.
-    Ready,
-    /// An accepted AUTH with this login.
-    Login(Login),
-    /// The beginning of a mail transaction.
-    Transaction {
-        /// Login for AUTH, if the server wants one.
-        login: Option<Login>,
-        /// Address for MAIL FROM, without angle brackets.
-        sender: Arc<str>,
-        /// Address for RCPT TO, without angle brackets. If absent, the session ends after MAIL.
-        recipient: Option<Arc<str>>,
-    },
-}
 
 /// Event that the driver feeds into a session.
 #[derive(Clone, Copy, Debug)]
@@ -136,98 +59,6 @@ pub enum ClientAction {
     StartTls,
     /// The session has ended with the reply to its last command (`None` for [`Goal::Connection`]), or with an error.
     Finished(Result<Option<Reply>, SessionError>),
-}
-
-/// Reason for which a session ended before its goal.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SessionError {
-    /// The peer took longer than the bound.
-    #[error("no answer within {:?}{}", rounded(*bound), shown(begun.as_ref()))]
-    Timeout {
-        /// The bound on the step, or on the session.
-        bound: Duration,
-        /// The part of a reply that has come.
-        begun: Option<BegunReply>,
-    },
-    /// This process looked at a deadline so late that the peer may have answered in time.
-    #[error("this process was {late:?} late at a deadline of {bound:?}; give it more processor time")]
-    Starved {
-        /// The bound on the step, or on the session.
-        bound: Duration,
-        /// Time between the deadline and the look at it.
-        late: Duration,
-    },
-    /// The peer closed the connection instead of a reply.
-    #[error("connection closed")]
-    Closed,
-    /// The peer closed the connection in the middle of a reply.
-    #[error("connection closed within a reply{}", shown(Some(.0)))]
-    ClosedWithinReply(BegunReply),
-    /// The peer sent bytes that are no reply.
-    #[error(transparent)]
-    Malformed(#[from] ReplyError),
-    /// The peer sent bytes that are no reply in place of its greeting: it does not speak SMTP.
-    // They are not quoted. Whoever names a host in a spec would read what others say only to us.
-    #[error("not an SMTP greeting ({octets} octets)")]
-    NotSmtp {
-        /// Number of octets that have come.
-        octets: usize,
-    },
-    /// The peer replied with another code than the one that lets the session go on.
-    #[error("{}", .0.line())]
-    Refused(Reply),
-    /// STARTTLS is required and not offered.
-    #[error("not offered")]
-    StartTlsNotOffered,
-    /// The peer sent plain text between its go-ahead for TLS and the handshake.
-    #[error("plain text after the go-ahead for TLS")]
-    PlainTextBeforeTls,
-    /// The peer has spoken although nothing was asked.
-    #[error("the server has spoken out of turn")]
-    OutOfTurn,
-    /// A login is required, and there is no mechanism for it.
-    #[error(transparent)]
-    NoMechanism(#[from] NoMechanism),
-}
-
-/// The part of a reply that has come before the peer fell silent or left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BegunReply {
-    /// `greeting` or `reply`.
-    kind: &'static str,
-    text: String,
-}
-
-/// The begun reply for people, as the end of a message.
-/// The bound as it is told: what was left of a longer one has nanoseconds.
-fn rounded(bound: Duration) -> Duration {
-    let milliseconds = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
-    match milliseconds {
-        0 => Duration::from_millis(1).min(bound),
-        1..1000 => Duration::from_millis(milliseconds),
-        _ => Duration::from_millis(milliseconds.saturating_add(50) / 100 * 100),
-    }
-}
-
-fn shown(begun: Option<&BegunReply>) -> String {
-    begun.map_or_else(String::new, |BegunReply { kind, text }| format!("; {kind} begun: {text}"))
-}
-
-impl SessionError {
-    /// Returns true if the peer is in step with us and waits for a command.
-    fn leaves_peer_waiting(&self) -> bool {
-        match self {
-            Self::Refused(_) | Self::StartTlsNotOffered | Self::NoMechanism(_) => true,
-            Self::Timeout { .. }
-            | Self::Starved { .. }
-            | Self::Closed
-            | Self::ClosedWithinReply(_)
-            | Self::Malformed(_)
-            | Self::NotSmtp { .. }
-            | Self::OutOfTurn
-            | Self::PlainTextBeforeTls => false,
-        }
-    }
 }
 
 /// Event that a session waits for.
@@ -650,15 +481,7 @@ impl SmtpClient {
     }
 }
 
-/// The duration without what is shorter than a millisecond.
-fn whole_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Returns the reply if it has the code that lets the session go on.
 fn expect(reply: Reply, code: u16) -> Result<Reply, SessionError> {
     if reply.code == code { Ok(reply) } else { Err(SessionError::Refused(reply)) }
 }
-
-#[cfg(test)]
-mod tests;

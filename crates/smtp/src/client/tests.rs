@@ -1,6 +1,8 @@
+use mail_failover_core::model::Login;
 use proptest::prelude::*;
 
 use super::*;
+use crate::login::NoMechanism;
 
 /// `\0shop\0hunter2`, as RFC 4616 has it.
 const LOGIN: &str = "AHNob3AAaHVudGVyMg==";

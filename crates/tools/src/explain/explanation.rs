@@ -413,7 +413,7 @@ fn evidence(snapshot: &Snapshot, status: &MailRouteStatus, candidate: &Candidate
     }
 }
 
-/// What keeps people from hearing of the route.
+/// Reason for which nobody hears of the route.
 fn untold(snapshot: &Snapshot) -> Option<String> {
     let conditions = &snapshot.policy.as_ref()?.status.as_ref()?.conditions;
     let delivered = conditions.iter().find(|one| one.type_ == condition::NOTIFICATIONS_DELIVERED)?;
@@ -429,7 +429,7 @@ fn complaint(condition: &Condition) -> Option<String> {
         | condition::RECOVERY_TIME_MET
         | condition::WEBHOOKS_APPLIED
         | condition::DNS_APPLIED => condition.status == "False",
-        condition::STALLED | condition::MAIL_KEPT => condition.status == "True",
+        condition::STALLED | condition::MAIL_KEPT | condition::INSTALLATION_CONFLICT => condition.status == "True",
         _ => false,
     };
     is_wrong

@@ -1,4 +1,4 @@
-//! What a report is made of: objects and Events of a cluster or a dump, and Prometheus' answers.
+//! Sources of a report: objects and Events of a cluster or a dump, and Prometheus' answers.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ const PAGE: u32 = 500;
 /// Most pages of a list that are read.
 const MAX_PAGES: usize = 200;
 
-/// What is known.
+/// Known facts.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     pub(super) routes: Vec<MailRoute>,

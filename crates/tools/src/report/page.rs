@@ -281,7 +281,7 @@ fn backend_row(backend: &SendingBackend) -> Vec<String> {
     ]
 }
 
-/// What this page does not know, by source.
+/// Gaps of this page, by source.
 fn gaps(collected: &Collected, period: Period) -> Vec<Block> {
     let mut points = vec![];
     let covered_since = match &collected.prometheus {

@@ -5,7 +5,7 @@ use super::fleet::{NameError, SimulatedFleet};
 use super::run::Simulation;
 use super::scenario::{Expectation, ScenarioDuration};
 use super::summary::views;
-use super::timeline::{RouteView, Timeline, TimelineChange, hold_name};
+use super::timeline::{DrillView, RouteView, Timeline, TimelineChange, hold_name};
 use super::words::clock;
 use mail_failover_core::engine::{Health, HoldReason, State};
 use mail_failover_core::model::{EvidenceClass, Route, Timestamp};
@@ -49,7 +49,12 @@ struct WantedRoute {
     state: Option<State>,
     hold: WantedHold,
     unplaced: Option<u8>,
+    /// State of its drill, `None` in words for none.
+    drill: Option<&'static str>,
 }
+
+/// States of drills that can be expected.
+const DRILLS: [&str; 6] = ["None", "Running", "Passed", "Failed", "Aborted", "Skipped"];
 
 /// Result of an expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +82,7 @@ pub(super) enum ExpectationError {
     NotOne(&'static str),
     #[error("health and class are of a backend")]
     OfBackend,
-    #[error("active, shares, state, hold, unplaced and transitions are of a route")]
+    #[error("active, shares, state, hold, unplaced, drill and transitions are of a route")]
     OfRoute,
     #[error("{name} is not a backend of the route; it has {known}")]
     NotOfRoute { name: String, known: String },
@@ -192,6 +197,12 @@ fn route_subject(
         };
         texts.push(format!("hold {hold}"));
     }
+    if let Some(drill) = &given.drill {
+        let found = DRILLS.into_iter().find(|known| known == drill);
+        let known = DRILLS.join(", ");
+        wanted.drill = Some(found.ok_or(ExpectationError::Unknown { field: "drill", value: drill.clone(), known })?);
+        texts.push(format!("drill {drill}"));
+    }
     if let Some(unplaced) = given.unplaced {
         texts.push(format!("{unplaced} % nowhere"));
     }
@@ -202,7 +213,7 @@ fn route_subject(
         texts.push(format!("{transitions} transitions"));
     }
     if texts.is_empty() {
-        return Err(ExpectationError::Empty("active, shares, state, hold, unplaced or transitions"));
+        return Err(ExpectationError::Empty("active, shares, state, hold, unplaced, drill or transitions"));
     }
     let text = format!("route {name}: {}", texts.join(", "));
     Ok((ExpectedSubject::Route { route, wanted, transitions: given.transitions }, text))
@@ -219,6 +230,7 @@ fn backend_subject(
         || given.state.is_some()
         || given.hold.is_some()
         || given.unplaced.is_some()
+        || given.drill.is_some()
         || given.transitions.is_some();
     if is_of_route {
         return Err(ExpectationError::OfRoute);
@@ -379,9 +391,15 @@ impl WantedRoute {
             && self.state.is_none_or(|state| state == view.state)
             && is_held_as_wanted
             && self.unplaced.is_none_or(|unplaced| unplaced == view.unplaced)
+            && self.drill.is_none_or(|drill| drill == drill_state(view))
     }
 }
 
+fn drill_state(view: &RouteView) -> &'static str {
+    view.drill.as_ref().map_or("None", DrillView::state)
+}
+
 fn view_text(view: &RouteView) -> String {
-    format!("{}, {}, hold {}", view.state.as_str(), view.shares_text(), hold_name(view.hold))
+    let drill = view.drill.as_ref().map_or_else(String::new, |drill| format!(", drill {}", drill.state()));
+    format!("{}, {}, hold {}{drill}", view.state.as_str(), view.shares_text(), hold_name(view.hold))
 }

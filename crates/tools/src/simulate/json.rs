@@ -56,6 +56,8 @@ struct RouteDocument<'a> {
     unplaced_percent: u8,
     hold: Option<HoldDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<DrillDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     transition: Option<TransitionDocument<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerDocument<'a>>,
@@ -76,6 +78,17 @@ struct ShareDocument<'a> {
 struct HoldDocument {
     reason: &'static str,
     until: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DrillDocument<'a> {
+    mode: &'static str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -107,6 +120,7 @@ struct SummaryDocument<'a> {
     none_healthy: f64,
     refused: f64,
     unplaced: f64,
+    drills: &'a BTreeMap<&'static str, usize>,
     shares: BTreeMap<&'a str, f64>,
 }
 
@@ -155,6 +169,7 @@ pub fn json(simulation: &Simulation, outcome: &SimulationResult) -> serde_json::
                     none_healthy: summary.none_healthy.as_secs_f64(),
                     refused: summary.refused.as_secs_f64(),
                     unplaced: summary.unplaced.as_secs_f64(),
+                    drills: &summary.drills,
                     shares: summary.shares.iter().map(|(name, part)| (&**name, *part)).collect(),
                 };
                 (simulation.fleet.route_name(route), told)
@@ -195,7 +210,7 @@ fn told<'a>(simulation: &'a Simulation, what: &'a TimelineChange) -> ChangeDocum
 }
 
 fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> RouteDocument<'a> {
-    let RouteView { state, shares, hold, unplaced } = &change.view;
+    let RouteView { state, shares, hold, unplaced, drill } = &change.view;
     RouteDocument {
         name: simulation.fleet.route_name(change.route),
         state: state.as_str(),
@@ -205,6 +220,12 @@ fn route<'a>(simulation: &Simulation, change: &'a RouteChange) -> RouteDocument<
             .collect(),
         unplaced_percent: *unplaced,
         hold: hold.map(|hold| HoldDocument { reason: hold.reason.as_str(), until: hold.until.map(instant) }),
+        drill: drill.as_ref().map(|drill| DrillDocument {
+            mode: drill.mode.as_str(),
+            state: drill.state(),
+            reason: drill.result.as_ref().map(|result| &*result.reason),
+            message: drill.result.as_ref().map(|result| result.message.as_str()),
+        }),
         transition: change.transition.as_ref().map(|transition| TransitionDocument {
             kind: transition.kind.as_str(),
             from: &transition.from,

@@ -44,8 +44,10 @@ pub use json::json;
 pub use prepare::{Overrides, prepare};
 pub use run::{Simulation, SimulationResult};
 pub use scenario::{InvalidSpan, Scenario, ScenarioError, is_scenario, parse, span};
-pub use simulator::{Recorder, Simulator};
+pub use simulator::{Recorder, RouteDecision, Simulator};
 pub use source::{EvidenceSource, ProbeStream, RoundResult};
 pub use summary::RouteSummary;
 pub use table::table;
-pub use timeline::{RouteChange, RouteView, Timeline, TimelineChange, TimelineEntry, VerdictChange};
+pub use timeline::{
+    DrillResultView, DrillView, RouteChange, RouteView, Timeline, TimelineChange, TimelineEntry, VerdictChange,
+};

@@ -13,7 +13,7 @@ use super::run::Simulation;
 use super::scenario::{Ask, AskedAction, Event, Scenario, ScenarioDuration, ScenarioError, ScenarioFault, SeenBy};
 use super::script::{DialogueStep, MailRefusal, ProbeFault, RoundEffect, Script, ScriptedAction, ScriptedChange};
 use super::words;
-use mail_failover_core::engine::{Request, RequestAction};
+use mail_failover_core::engine::{LONGEST_DRILL, Request, RequestAction};
 use mail_failover_core::model::{Destination, Effect, EvidenceClass, Timestamp};
 
 /// Start of a scenario that names none: 2026-01-01T00:00:00Z.
@@ -22,6 +22,10 @@ const DEFAULT_LATENCY: Duration = Duration::from_millis(100);
 const DEFAULT_OBSERVER: &str = "replica-0";
 /// Time after which silence of DNS for one name counts: a record's TTL of a minute, and the prober's grace.
 const NAME_SILENCE: Duration = Duration::from_mins(2);
+/// Time after the end of a drill in which everything leads back.
+const AFTER_DRILL: Duration = Duration::from_mins(5);
+/// Most windows for drills of which each is looked at for itself.
+const MAX_WINDOWS: usize = 10_000;
 /// Longest simulation. A longer one is most likely a mistake in `duration`.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
@@ -68,6 +72,7 @@ pub fn prepare(
         acts: vec![],
         refusals: vec![],
         warnings: vec![],
+        drills: vec![],
     };
     let mut texts = vec![];
     for (index, event) in scenario.events.iter().enumerate() {
@@ -90,10 +95,11 @@ pub fn prepare(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let Preparation { faults, mut acts, refusals, warnings, .. } = preparation;
+    let Preparation { faults, mut acts, refusals, warnings, drills, .. } = preparation;
     acts.sort_by_key(|act| act.at);
     let told = refusals.iter().filter(|refusal| refusal.told.is_some());
-    let restless = told.map(|refusal| (refusal.from, refusal.until)).collect();
+    let mut restless: Vec<_> = told.map(|refusal| (refusal.from, refusal.until)).collect();
+    restless.extend(drills.into_iter().chain(drill_windows(&fleet, start, start + duration)));
     let latency = scenario.latency.map_or(DEFAULT_LATENCY, |latency| latency.0);
     Ok(Simulation {
         title: scenario.title,
@@ -113,6 +119,26 @@ pub fn prepare(
     })
 }
 
+/// Returns the times in which a drill of a schedule may run, so that no round is skipped then.
+fn drill_windows(fleet: &SimulatedFleet, start: Timestamp, end: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let mut spans = vec![];
+    for window in fleet.routes.iter().filter_map(|route| route.policy.drills.window.as_ref()) {
+        spans.extend(window.open_until(start).map(|until| (start, until + AFTER_DRILL)));
+        let mut next = window.next_opening(start);
+        while let Some(opens_at) = next.filter(|at| *at < end) {
+            if spans.len() >= MAX_WINDOWS {
+                spans.push((opens_at, end));
+                break;
+            }
+            spans.push((opens_at, opens_at + window.duration() + AFTER_DRILL));
+            next = window.next_opening(opens_at);
+        }
+    }
+    spans.sort_unstable();
+    spans.dedup();
+    spans
+}
+
 fn error_in(file: &str, message: impl Into<String>) -> ScenarioError {
     ScenarioError { file: file.to_owned(), line: None, message: message.into() }
 }
@@ -130,6 +156,8 @@ struct Preparation<'a> {
     acts: Vec<ScriptedAction>,
     refusals: Vec<MailRefusal>,
     warnings: Vec<String>,
+    /// Times in which drills that are asked for may run.
+    drills: Vec<(Timestamp, Timestamp)>,
 }
 
 impl Preparation<'_> {
@@ -256,12 +284,14 @@ impl Preparation<'_> {
         let (takes_to, takes_for, takes_force) = match ask.action {
             AskedAction::Switch => (true, true, true),
             AskedAction::Pause => (false, true, false),
+            AskedAction::Drill => (false, true, true),
             AskedAction::Failback | AskedAction::Resume | AskedAction::ApproveFailback => (false, false, false),
         };
         for (field, is_wrong) in [
             ("request.to", ask.to.is_some() && !takes_to),
             ("request.for", duration.is_some() && !takes_for),
             ("request.force", ask.force && !takes_force),
+            ("request.mode", ask.mode.is_some() && ask.action != AskedAction::Drill),
         ] {
             if is_wrong {
                 return Err(EventError::new(field, format!("does not go with {:?}", ask.action)));
@@ -277,6 +307,14 @@ impl Preparation<'_> {
             AskedAction::Pause => RequestAction::Pause { duration },
             AskedAction::Resume => RequestAction::Resume,
             AskedAction::ApproveFailback => RequestAction::ApproveFailback,
+            AskedAction::Drill => {
+                let mode = ask.mode.as_deref().map(|mode| {
+                    let unknown = format!("{mode} is no mode; there is Observed, Blocked, Shadow");
+                    mode.parse().map_err(|_| EventError::new("request.mode", unknown))
+                });
+                self.drills.push((at, at + LONGEST_DRILL + AFTER_DRILL));
+                RequestAction::Drill { mode: mode.transpose()?, duration, is_forced: ask.force }
+            }
         };
         let to = ask.to.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
         let text = format!("a person requests {}{to} of {}", action.as_str(), self.fleet.route_name(route));

@@ -162,6 +162,12 @@ fn what_makes_no_sense_is_refused_with_its_line() {
         ("{at: 5m, request: {route: order, id: a, action: Resume}}", "there is no MailRoute order; there is orders"),
         ("{at: 5m, request: {route: orders, id: a, action: Switch}}", "request.to: is missing"),
         ("{at: 5m, request: {route: orders, id: a, action: Resume, for: 5m}}", "request.for: does not go with Resume"),
+        (
+            "{at: 5m, request: {route: orders, id: a, action: Resume, mode: Shadow}}",
+            "request.mode: does not go with Resume",
+        ),
+        ("{at: 5m, request: {route: orders, id: a, action: Drill, mode: Loud}}", "there is Observed, Blocked, Shadow"),
+        ("{at: 5m, request: {route: orders, id: a, action: Drill, to: plain}}", "request.to: does not go with Drill"),
         ("{at: 5m, backend: plain, request: {route: orders, id: a, action: Resume}}", "a request is made of a route"),
     ];
     for (event, message) in cases {

@@ -9,7 +9,7 @@ use super::script::{MailRefusal, Script, ScriptedAction, ScriptedChange};
 use super::simulator::Simulator;
 use super::summary::{self, RouteSummary};
 use super::timeline::{Notes, Timeline, TimelineChange};
-use mail_failover_core::model::{DeliveryVerdict, EvidenceClass, Policy, Timestamp};
+use mail_failover_core::model::{DeliveryVerdict, Policy, Timestamp};
 
 /// Rate of a route that does not say how much mail it carries, in messages per second.
 const DEFAULT_PER_SECOND: f64 = 1.0;
@@ -76,6 +76,8 @@ impl Simulation {
         if is_skipping {
             simulator = simulator.skipping();
         }
+        // Just before the start, so that what is due then begins at once.
+        simulator = simulator.drilling_from(self.start - Duration::from_micros(1));
         let mut notes = Notes::new(self.fleet.routes.len());
         simulator.run_until(self.start - Duration::from_micros(1), &mut notes);
         for route in 0..self.fleet.routes.len() {
@@ -86,6 +88,7 @@ impl Simulation {
             draw: Draw::new(self.seed).of(u64::from_be_bytes(*b"messages")),
             credits: vec![0.0; self.refusals.len()],
             count: 0,
+            taken: vec![0.0; self.fleet.backends.len()],
             seen: vec![BackendMail::default(); self.fleet.backends.len()],
         };
         for act in &self.acts {
@@ -102,9 +105,9 @@ impl Simulation {
             }
         }
         self.pass(&mut simulator, &mut notes, self.end, &mut mail);
-        let timeline = notes.timeline;
+        let Notes { timeline, alternates, .. } = notes;
         SimulationResult {
-            summaries: summary::of(self, &timeline),
+            summaries: summary::of(self, &timeline, &alternates),
             checked: self.checks.iter().map(|check| check.check(self, &timeline)).collect(),
             rounds: simulator.rounds(),
             timeline,
@@ -119,14 +122,15 @@ impl Simulation {
         holds.max().unwrap_or_default() + first_rounds
     }
 
-    /// Lets time pass, second by second while mail is refused, and from trial to trial.
+    /// Lets time pass, second by second while mail is refused or throttled, and from trial to trial.
     fn pass(&self, simulator: &mut Simulator<Script>, notes: &mut Notes, until: Timestamp, mail: &mut Mail) {
         while simulator.now() < until {
             let now = simulator.now();
             let told = self.refusals.iter().filter(|refusal| refusal.told.is_some());
             let is_refusing = told.clone().any(|refusal| refusal.from <= now && now < refusal.until);
             let next = told.map(|refusal| refusal.from).filter(|from| *from > now).min();
-            let tick = is_refusing.then(|| now + TICK);
+            let is_telling = is_refusing || mail.seen.iter().any(|seen| seen.is_throttled(now));
+            let tick = is_telling.then(|| now + TICK);
             let trial = mail.seen.iter().filter_map(BackendMail::next_trial_at).filter(|at| *at > now).min();
             let next = [next, tick, trial].into_iter().flatten().fold(until, Timestamp::min);
             simulator.run_until(next, notes);
@@ -193,14 +197,27 @@ impl Simulation {
                 let verdict =
                     if is_refused { seen.refused(now, reply, &self.policy_of(refusal.backend)) } else { seen.taken() };
                 self.report(simulator, notes, refusal.backend, verdict);
-                // Replies that ask for less are no failures, and are judged as a probe's are.
-                if reply.class == EvidenceClass::Throttled {
-                    let taken = (EvidenceClass::Ok, Arc::from("250 accepted"));
-                    let (class, message) = if is_refused { (reply.class, reply.message.clone()) } else { taken };
-                    simulator.report_delivery(refusal.backend, class, &message, notes);
-                }
             }
         }
+        for backend in 0..self.fleet.backends.len() {
+            let is_over = mail.seen[backend].is_throttled(now) && !self.is_refusing(backend, now);
+            if !is_over {
+                continue;
+            }
+            let taken = &mut mail.taken[backend];
+            *taken = (*taken + self.mail_of(simulator, backend) * TICK.as_secs_f64()).min(1.0);
+            if *taken >= 1.0 {
+                *taken = 0.0;
+                let verdict = mail.seen[backend].taken();
+                self.report(simulator, notes, backend, verdict);
+            }
+        }
+    }
+
+    /// Returns true if mail meets a refusal of the backend that its agent sees.
+    fn is_refusing(&self, backend: usize, now: Timestamp) -> bool {
+        let mut told = self.refusals.iter().filter(|refusal| refusal.backend == backend && refusal.told.is_some());
+        told.any(|refusal| refusal.from <= now && now < refusal.until)
     }
 
     /// Returns the messages per second that go through a backend.
@@ -224,6 +241,8 @@ struct Mail {
     /// Fraction of a message that has come together, by refusal.
     credits: Vec<f64>,
     count: u64,
+    /// Fraction of a message that a backend takes again, by backend.
+    taken: Vec<f64>,
     /// Mail of each backend as its agent sees it.
     seen: Vec<BackendMail>,
 }

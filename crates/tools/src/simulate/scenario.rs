@@ -200,12 +200,15 @@ pub struct Ask {
     /// Backend to switch to (Switch).
     #[serde(default)]
     pub to: Option<String>,
-    /// Duration of the request (Switch, Pause).
+    /// Duration of the request (Switch, Pause), or the longest duration of a Drill.
     #[serde(default)]
     pub r#for: Option<ScenarioDuration>,
-    /// True if an unhealthy backend is accepted (Switch).
+    /// True if an unhealthy backend is accepted (Switch), or a time outside the windows of the policy (Drill).
     #[serde(default)]
     pub force: bool,
+    /// Mode of a Drill: Observed, Blocked or Shadow. That of the policy when absent.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// Action that a person can ask for.
@@ -221,6 +224,8 @@ pub enum AskedAction {
     Resume,
     /// Let a Manual failback begin.
     ApproveFailback,
+    /// Rehearse a failover.
+    Drill,
 }
 
 /// Expected fact about a route or a backend: at a time, throughout a span, or from some moment within a span.
@@ -257,7 +262,10 @@ pub struct Expectation {
     /// Percentage of the route's mail that has nowhere to go.
     #[serde(default)]
     pub unplaced: Option<u8>,
-    /// Number of transitions up to `at`, or within `between`.
+    /// Drill of the route: `Running`, the result of the latest one (`Passed`, `Failed`, `Aborted`, `Skipped`), or `None`.
+    #[serde(default)]
+    pub drill: Option<String>,
+    /// Number of transitions up to `at`, or within `between`; a move by which a drill leads the mail away counts, too.
     #[serde(default)]
     pub transitions: Option<usize>,
     /// Health of the backend, as in its status.

@@ -24,13 +24,19 @@ pub struct RouteSummary {
     /// noticed, or no backend was better. Messages of a route with agents that go on to another backend within the
     /// attempt are not refused.
     pub refused: Duration,
+    /// Number of drills by result; those that still run at the end are not counted.
+    pub drills: BTreeMap<&'static str, usize>,
     /// Part of the time that each backend carried mail, times its share; from 0 to 1.
     pub shares: BTreeMap<Arc<str>, f64>,
 }
 
-/// Summarizes each route of the fleet.
-pub(super) fn of(simulation: &Simulation, timeline: &Timeline) -> Vec<RouteSummary> {
-    (0..simulation.fleet.routes.len()).map(|route| of_route(simulation, timeline, route)).collect()
+/// Alternates of a route over time: their names since each change.
+pub(super) type Alternates = Vec<(Timestamp, Vec<Arc<str>>)>;
+
+/// Summarizes each route of the fleet. `alternates` are those of each route.
+pub(super) fn of(simulation: &Simulation, timeline: &Timeline, alternates: &[Alternates]) -> Vec<RouteSummary> {
+    let routes = alternates.iter().enumerate();
+    routes.map(|(route, alternates)| of_route(simulation, timeline, alternates, route)).collect()
 }
 
 /// Returns the states of a route, each with the time of its begin.
@@ -49,12 +55,14 @@ pub(super) fn views(timeline: &Timeline, route: usize) -> Vec<(Timestamp, &Route
         .collect()
 }
 
-fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> RouteSummary {
+fn of_route(simulation: &Simulation, timeline: &Timeline, alternates: &Alternates, route: usize) -> RouteSummary {
     let mut summary = RouteSummary::default();
     for entry in &timeline.entries {
         let TimelineChange::Route(change) = &entry.what else { continue };
         let Some(transition) = change.transition.as_ref().filter(|_| change.route == route) else { continue };
         match transition.kind {
+            // A drill is no failover.
+            _ if transition.reason == TransitionReason::Drill => {}
             TransitionKind::Failover => summary.failovers += 1,
             TransitionKind::Failback => summary.failbacks += 1,
         }
@@ -64,6 +72,13 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
         }
     }
     let views = views(timeline, route);
+    let mut known = None;
+    for (_, view) in &views {
+        let Some(result) = view.drill.as_ref().and_then(|drill| drill.result.as_ref()) else { continue };
+        if known.replace(&result.id) != Some(&result.id) {
+            *summary.drills.entry(result.outcome.as_str()).or_default() += 1;
+        }
+    }
     let ends = views.iter().skip(1).map(|(at, _)| *at).chain([simulation.end]);
     let total = simulation.duration().as_secs_f64();
     for ((from, view), until) in views.iter().zip(ends) {
@@ -79,38 +94,44 @@ fn of_route(simulation: &Simulation, timeline: &Timeline, route: usize) -> Route
                 .backends
                 .iter()
                 .find(|backend| simulation.fleet.backends[**backend].key.name == share.backend);
-            let goes_on = goes_on(simulation, route) && view.state != State::NoneHealthy;
+            // Without an agent nothing leads a message elsewhere.
+            let has_agents = !simulation.fleet.routes[route].route.agents.is_empty();
+            let alternates = if has_agents { alternates.as_slice() } else { &[] };
             if let Some(backend) = backend {
-                summary.refused += refused(simulation, **backend, *from, until, goes_on).mul_f64(part);
+                summary.refused += refused(simulation, **backend, *from, until, alternates).mul_f64(part);
             }
         }
     }
     summary
 }
 
-/// Returns true if a message that one backend refuses goes on to another one within the same attempt.
-fn goes_on(simulation: &Simulation, route: usize) -> bool {
-    let known = &simulation.fleet.routes[route];
-    !known.route.agents.is_empty() && known.route.alternates && known.backends.len() > 1
-}
-
-/// Returns the time in which a backend refused mail within a span, times the refused part. If messages go on, those
-/// that an agent sees refused do.
-fn refused(simulation: &Simulation, backend: usize, from: Timestamp, until: Timestamp, goes_on: bool) -> Duration {
+/// Returns the time in which a backend refused mail within a span, times the refused part. What an agent sees refused or
+/// throttled goes on to another backend within the same attempt while there is an alternate.
+fn refused(
+    simulation: &Simulation,
+    backend: usize,
+    from: Timestamp,
+    until: Timestamp,
+    alternates: &[(Timestamp, Vec<Arc<str>>)],
+) -> Duration {
+    let name = &simulation.fleet.backends[backend].key.name;
     let mut refusals: Vec<_> = simulation.refusals.iter().filter(|refusal| refusal.backend == backend).collect();
-    refusals.retain(|refusal| refusal.is_failure && !(goes_on && refusal.told.is_some()));
+    refusals.retain(|refusal| refusal.is_failure);
     let mut turns: Vec<_> = refusals.iter().flat_map(|refusal| [refusal.from, refusal.until]).collect();
+    turns.extend(alternates.iter().map(|(at, _)| *at));
     turns.extend([from, until]);
     turns.retain(|turn| (from..=until).contains(turn));
     turns.sort_unstable();
     turns.dedup();
     refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.percent));
-    turns
-        .windows(2)
-        .map(|turns| {
-            let worst = refusals.iter().find(|refusal| refusal.from <= turns[0] && turns[0] < refusal.until);
-            let percent = worst.map_or(0, |refusal| refusal.percent);
-            turns[1].since(turns[0]).mul_f64(f64::from(percent) / 100.0)
-        })
-        .sum()
+    let mut total = Duration::ZERO;
+    for turns in turns.windows(2) {
+        let known = alternates.iter().rev().find(|(at, _)| *at <= turns[0]);
+        let goes_on = known.is_some_and(|(_, names)| names.iter().any(|other| other != name));
+        let mut in_force = refusals.iter().filter(|refusal| refusal.from <= turns[0] && turns[0] < refusal.until);
+        let worst = in_force.find(|refusal| !(goes_on && refusal.told.is_some()));
+        let percent = worst.map_or(0, |refusal| refusal.percent);
+        total += turns[1].since(turns[0]).mul_f64(f64::from(percent) / 100.0);
+    }
+    total
 }

@@ -54,11 +54,15 @@ fn write_summary(text: &mut String, name: &str, summary: &RouteSummary) {
         "  transitions          {} failovers{slowest}, {} failbacks",
         summary.failovers, summary.failbacks
     );
+    if !summary.drills.is_empty() {
+        let drills: Vec<_> = summary.drills.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+        let _ = writeln!(text, "  drills               {}", drills.join(", "));
+    }
     let _ = writeln!(text, "  mail went to         {}", shares.join(", "));
     for (what, lasted) in [
         ("no way out known for", summary.none_healthy),
         ("mail refused for    ", summary.refused),
-        ("mail unplaced for   ", summary.unplaced),
+        ("nowhere to go for   ", summary.unplaced),
     ] {
         let lasted = if lasted < Duration::from_millis(1) { "-".to_owned() } else { length(lasted) };
         let _ = writeln!(text, "  {what} {lasted}");

@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::simulator::Recorder;
+use super::simulator::{Recorder, RouteDecision};
+use super::summary::Alternates;
 use mail_failover_core::engine::{
-    Decision, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share, State, Transition,
-    Verdict,
+    Decision, DrillOutcome, Explanation, Health, Hold, HoldReason, Memory, Observer, Reason, RequestAnswer, Share,
+    State, Transition, Verdict,
 };
-use mail_failover_core::model::{EvidenceClass, Timestamp};
+use mail_failover_core::model::{DrillMode, EvidenceClass, Timestamp};
 
 /// Timeline of a simulation: one entry for each change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ pub struct RouteChange {
 /// State of a route, as the timeline shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
-    /// State as in the route's status.
+    /// State as the route's status shows it.
     pub state: State,
     /// Shares of the backends.
     pub shares: Vec<Share>,
@@ -87,6 +88,47 @@ pub struct RouteView {
     pub hold: Option<Hold>,
     /// Percentage of the mail that has nowhere to go.
     pub unplaced: u8,
+    /// Drill under way, or the latest one; `None` before the first.
+    pub drill: Option<DrillView>,
+}
+
+/// Drill of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillView {
+    /// Mode of the drill.
+    pub mode: DrillMode,
+    /// Result with its reason, and what was seen; `None` while the drill runs.
+    pub result: Option<DrillResultView>,
+}
+
+/// Result of a drill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillResultView {
+    /// Id of the drill.
+    pub id: Arc<str>,
+    /// Result.
+    pub outcome: DrillOutcome,
+    /// Reason, in one CamelCase word.
+    pub reason: Arc<str>,
+    /// Observations, for people.
+    pub message: String,
+}
+
+impl DrillView {
+    fn of(memory: &Memory) -> Option<Self> {
+        if let Some(drill) = &memory.drill {
+            return Some(Self { mode: drill.mode, result: None });
+        }
+        let record = memory.drills.records.first()?;
+        let (id, outcome, reason) = (record.id.clone(), record.outcome, record.reason.clone());
+        let result = DrillResultView { id, outcome, reason, message: record.message.clone() };
+        Some(Self { mode: record.mode, result: Some(result) })
+    }
+
+    /// Returns the state as expectations name it.
+    pub fn state(&self) -> &'static str {
+        self.result.as_ref().map_or("Running", |result| result.outcome.as_str())
+    }
 }
 
 impl RouteView {
@@ -137,6 +179,8 @@ pub(super) struct Notes {
     is_open: bool,
     /// Latest explanation of each route, for the entries of the start.
     explanations: Vec<Explanation>,
+    /// Backends that take single messages of each route when the one that they were sent to does not.
+    pub(super) alternates: Vec<Alternates>,
 }
 
 impl Notes {
@@ -144,6 +188,7 @@ impl Notes {
         Self {
             routes: vec![RouteView::default(); routes],
             explanations: vec![Explanation::default(); routes],
+            alternates: vec![vec![]; routes],
             ..Self::default()
         }
     }
@@ -199,26 +244,32 @@ impl Recorder for Notes {
         self.note(at, TimelineChange::Verdict(change));
     }
 
-    fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision) {
+    fn decided(&mut self, at: Timestamp, decided: &RouteDecision<'_>) {
+        let RouteDecision { index: route, route: known, candidates, before, decision } = *decided;
         let memory = &decision.memory;
+        let drill = DrillView::of(memory);
+        let alternates = candidates.iter().filter(|candidate| decision.is_alternate(candidate, known));
+        let alternates: Vec<_> = alternates.map(|candidate| candidate.name.clone()).collect();
+        if self.alternates[route].last().is_none_or(|(_, latest)| *latest != alternates) {
+            self.alternates[route].push((at, alternates));
+        }
+        // No agent of a simulation leads all mail by another way.
+        let state = decision.shown_state(candidates, |_| false);
         let is_same = {
             let view = &self.routes[route];
-            view.state == memory.state
+            view.state == state
                 && view.shares == memory.shares
                 && view.hold == decision.hold
                 && view.unplaced == decision.unplaced
+                && view.drill == drill
         };
         let answer = memory.request.as_ref().filter(|_| memory.request != before.request);
         self.explanations[route].clone_from(&decision.explanation);
         if is_same && decision.transition.is_none() && answer.is_none() {
             return;
         }
-        let view = RouteView {
-            state: memory.state,
-            shares: memory.shares.clone(),
-            hold: decision.hold,
-            unplaced: decision.unplaced,
-        };
+        let view =
+            RouteView { state, shares: memory.shares.clone(), hold: decision.hold, unplaced: decision.unplaced, drill };
         let before = std::mem::replace(&mut self.routes[route], view.clone());
         if self.goes_on(at, route, &view, decision) {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::Simulation;
-use super::timeline::{RouteChange, TimelineChange, VerdictChange};
+use super::timeline::{DrillResultView, DrillView, RouteChange, TimelineChange, VerdictChange};
 use mail_failover_core::engine::{Hold, TransitionKind};
 use mail_failover_core::model::{EvidenceClass, Timestamp};
 
@@ -124,10 +124,23 @@ impl Simulation {
         {
             parts.push(change.view.shares_text());
         }
+        if before.is_none_or(|before| before.drill != change.view.drill) {
+            parts.extend(change.view.drill.as_ref().map(|drill| self.drill(drill)));
+        }
         if before.map_or(change.view.hold.is_some(), |before| before.hold != change.view.hold) {
             parts.push(self.hold(change.view.hold));
         }
         parts.join("; ")
+    }
+
+    fn drill(&self, drill: &DrillView) -> String {
+        let mode = drill.mode.as_str();
+        match &drill.result {
+            None => format!("drill ({mode}) begins"),
+            Some(DrillResultView { id: _, outcome, reason, message }) => {
+                format!("drill ({mode}) {}, {reason}: {}", outcome.as_str(), self.relative(message))
+            }
+        }
     }
 
     fn hold(&self, hold: Option<Hold>) -> String {

@@ -7,37 +7,23 @@
 //! Ctrl-C.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::fixture::{QUICK_LEASE, WAIT_TIMEOUT, wait_active};
-use mail_failover_e2e::mail::load::{Account, Load, LoadOptions, Stored};
 use mail_failover_e2e::mail::server::{Fault, Options, SmtpServer};
 use mail_failover_e2e::mail::statistics::human;
 use mail_failover_e2e::operator;
-use mail_failover_e2e::process::Process;
 use mail_failover_e2e::standalone;
 use mail_failover_e2e::story::Ink;
+use mail_failover_e2e::story::relay::{self, FIRST, METRICS, PACE, ROUTE, SECOND, object};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-const ROUTE: &str = "orders";
-const CONFIG_MAP: &str = "orders-agent";
-const FIRST: (&str, Ipv4Addr) = ("ses-eu", Ipv4Addr::new(192, 0, 2, 11));
-const SECOND: (&str, Ipv4Addr) = ("sendgrid", Ipv4Addr::new(192, 0, 2, 12));
-/// The address at which the relay takes mail.
-const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 2525);
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 8026);
-const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 25)), 8028);
-/// Messages sent per second.
-const PACE: u32 = 20;
-/// More messages than the demonstration has time for.
-const ENOUGH: usize = 100_000;
 /// Messages that a provider gets before the next step.
 const MEANWHILE: usize = 25;
 /// The time limit of each step.
@@ -50,20 +36,12 @@ fn main() -> ExitCode {
 async fn demonstrate(env: Arc<TestEnv>) -> Result<()> {
     let (first, second) = (provider(FIRST).await?, provider(SECOND).await?);
     println!("Two providers: {} at {} and {} at {}.", FIRST.0, first.address(), SECOND.0, second.address());
-    install_crds(&env.client()).await?;
-    let operator = env.start_operator("demo", &QUICK_LEASE)?;
-    println!("{}", Ink::Command.on("$ mail-failover run"));
-    operator.wait_ready(WAIT_TIMEOUT).await?;
-    env.apply(&manifests(&first, &second)).await?;
-    wait_active(&env, ROUTE, FIRST.0).await?;
-    let relay = start_relay(&env)?;
-    eventually(WAIT_TIMEOUT, "the relay to be ready", async || Ok(operator::get(HEALTH, "/readyz").await.ok()))
-        .await
-        .with_context(|| relay.log_tail(15))?;
-    let mut options = LoadOptions::new(RELAY, ENOUGH, "app@shop.example");
-    options.per_second = Some(PACE);
-    let load = Load::start(options);
-    load.wait_accepted(MEANWHILE, WITHIN).await?;
+    let policy = json!({"failure": {"consecutive": 3}, "recovery": {"consecutive": 3},
+        "hold": {"cooldown": "0s", "minimumStay": "0s", "budget": {"switches": 10, "per": "1s"}}, "failback": {"after": "1s"},
+        "drills": {"mode": "Blocked", "stay": "5s", "budget": {"drills": 5, "per": "1m"}}});
+    let operator = relay::start_operator(&env, &[backend(&first), backend(&second)], &policy).await?;
+    let relay = relay::start_relay(&env, |_| ()).await?;
+    let load = relay::start_application(MEANWHILE, WITHIN).await?;
     println!("The relay is ready, and the application sends {PACE} messages a second.\n");
 
     println!("{}", Ink::Heading.on("A drill"));
@@ -102,28 +80,7 @@ async fn demonstrate(env: Arc<TestEnv>) -> Result<()> {
     let failed = latest(&env).await?;
     println!("  the operator says: {}", failed["message"].as_str().unwrap_or("nothing"));
 
-    sleep(Duration::from_millis(500)).await;
-    let sent = load.stop(WITHIN).await?;
-    let nothing = std::collections::BTreeSet::new();
-    let account = Account::of(&sent.accepted, &Stored::by(&[&first, &second]), &nothing, &nothing);
-    println!("\n{}", Ink::Heading.on("Messages"));
-    println!("  accepted    {:>6}   each with the answer of a provider", account.accepted);
-    println!("  refused     {:>6}   {}", sent.refusals, sent.last_refusal.unwrap_or_default());
-    println!("  lost        {:>6}", account.lost.len());
-    println!("  twice       {:>6}", account.duplicated);
-    for (server, count) in &account.by_server {
-        println!("  {server:<10}  {count:>6}   received");
-    }
-    for line in
-        operator::get(METRICS, "/metrics").await?.lines().filter(|line| line.starts_with("mail_failover_relay_drill"))
-    {
-        println!("  {line}");
-    }
-    ensure!(sent.refusals == 0, "the application was refused {} messages", sent.refusals);
-    ensure!(account.lost.is_empty() && account.duplicated == 0, "{account:?}");
-    relay.signal(rustix::process::Signal::TERM)?;
-    ensure!(relay.wait(WAIT_TIMEOUT).await?.success(), "the relay did not end in order: {}", relay.log_tail(15));
-    operator.terminate(WAIT_TIMEOUT).await?;
+    relay::finish(load, &relay, &operator, [&first, &second], "mail_failover_relay_drill").await?;
     println!(
         "\n{}",
         Ink::Good
@@ -196,38 +153,9 @@ async fn provider((name, address): (&str, Ipv4Addr)) -> Result<SmtpServer> {
     Ok(SmtpServer::start(Options::new(name, SocketAddr::new(address.into(), 25))).await?)
 }
 
-fn manifests(first: &SmtpServer, second: &SmtpServer) -> String {
-    let kind = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "mailfailover.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-    let backend = |server: &SmtpServer| {
-        let smtp = json!({"host": server.address().ip().to_string(), "port": server.address().port(), "tls": {"mode": "None"}});
-        let probe = json!({"name": "smtp", "interval": "1s", "timeout": "900ms", "smtp": {}});
-        kind("SendingBackend", server.name(), json!({"smtp": smtp, "probes": [probe]}))
-    };
-    let policy = json!({"failure": {"consecutive": 3}, "recovery": {"consecutive": 3},
-        "hold": {"cooldown": "0s", "minimumStay": "0s", "budget": {"switches": 10, "per": "1s"}}, "failback": {"after": "1s"},
-        "drills": {"mode": "Blocked", "stay": "5s", "budget": {"drills": 5, "per": "1m"}}});
-    let route = json!({"policyRef": {"name": "quick"}, "backends": [{"name": FIRST.0}, {"name": SECOND.0}],
-        "outputs": [{"agent": {"configMap": CONFIG_MAP}}]});
-    let objects =
-        [backend(first), backend(second), kind("FailoverPolicy", "quick", policy), kind("MailRoute", ROUTE, route)];
-    objects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n")
-}
-
-fn start_relay(env: &TestEnv) -> Result<Process> {
-    let folder = env.folder().join("relay");
-    std::fs::create_dir_all(&folder)?;
-    let mut command = Command::new(operator::program()?);
-    command
-        .args(["relay", "run", "--allow-network", "192.0.2.0/24", "--hostname", "mail-relay.shop.example"])
-        .args(["--config-map", &format!("{}/{CONFIG_MAP}", env.namespace()), "--smtp-address", &RELAY.to_string()])
-        .args(["--listen-address", &METRICS.to_string(), "--health-listen-address", &HEALTH.to_string()])
-        .arg("--kubeconfig")
-        .arg(env.kubeconfig())
-        .arg("--state-directory")
-        .arg(folder.join("state"));
-    println!(
-        "{}",
-        Ink::Command.on(&format!("$ mail-failover relay run --config-map {}/{CONFIG_MAP} …", env.namespace()))
-    );
-    Process::start("the relay", &mut command, &folder.join("relay.log"))
+fn backend(server: &SmtpServer) -> Value {
+    let smtp =
+        json!({"host": server.address().ip().to_string(), "port": server.address().port(), "tls": {"mode": "None"}});
+    let probe = json!({"name": "smtp", "interval": "1s", "timeout": "900ms", "smtp": {}});
+    object("SendingBackend", server.name(), &json!({"smtp": smtp, "probes": [probe]}))
 }

@@ -235,6 +235,17 @@ pub const BACKENDS: &[(&str, &str, &str)] = &[
         "{smtp: {host: mx.example, port: 25}, probes: [{name: a, interval: 1s, timeout: 10001ms, smtp: {}}]}",
         "spec.probes[].timeout must be at most ten times the interval: no more rounds of one probe may overlap",
     ),
+    // Idle sessions.
+    (
+        "whose Job is to keep an idle session",
+        "{service: {name: relay, port: 25}, probes: [{name: a, smtp: {idleSession: true}, job: {}}]}",
+        "spec.probes[].smtp.idleSession has no effect with job: the pod ends with its round",
+    ),
+    (
+        "that is to keep an idle session and says no EHLO",
+        "{service: {name: relay, port: 25}, probes: [{name: a, smtp: {depth: Banner, idleSession: true}}]}",
+        "spec.probes[].smtp.idleSession needs a depth of Ehlo or deeper: the session is idle after EHLO",
+    ),
     // Jobs of probes.
     (
         "whose Job runs too often",

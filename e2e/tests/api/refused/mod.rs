@@ -2,6 +2,7 @@
 
 mod backends;
 mod dns;
+mod dns_api;
 mod drills;
 mod limits;
 mod notifications;
@@ -15,6 +16,7 @@ use mail_failover_e2e::suite::{Trial, trial};
 use super::object::{Kind, create, object};
 use backends::{BACKENDS, auth, tls};
 use dns::{DNS, long_lists};
+use dns_api::DNS_API;
 use drills::DRILLS;
 use limits::LIMITS;
 use notifications::NOTIFICATIONS;
@@ -58,6 +60,7 @@ pub fn cases() -> Vec<Case> {
         (Kind::Policy, NOTIFICATIONS),
         (Kind::Route, ROUTES),
         (Kind::Route, DNS),
+        (Kind::Route, DNS_API),
     ] {
         cases.extend(rows.iter().map(|(what, spec, expected)| case(kind, what, (*spec).to_owned(), expected)));
     }

@@ -68,6 +68,7 @@ impl Ours {
             depth: Depth::StartTls,
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
+            idle_session: false,
         };
         let backends = [0, 1].map(|backend| self::backend(&name(backend), &probe));
         let thresholds = profile.policy.thresholds;

@@ -157,7 +157,7 @@ fn begin(
         return Err(DrillRefused::UnderWay(drill.until));
     }
     let (backend, standby) = sound(situation, ranked, memory, mode)?;
-    if let Some(elsewhere) = inputs.elsewhere {
+    if let Some(elsewhere) = inputs.elsewhere.to(mode) {
         return Err(elsewhere.clone());
     }
     let budget = situation.policy.drills.budget;
@@ -242,7 +242,7 @@ pub(super) fn abort(
     if blocked.is_lifted {
         return Some(DrillRefused::Lifted);
     }
-    if let Some(earlier) = situation.drill.and_then(|inputs| inputs.elsewhere) {
+    if let Some(earlier) = situation.drill.and_then(|inputs| inputs.elsewhere.to(drill.mode)) {
         return Some(earlier.clone());
     }
     let mut ranked: Vec<_> = situation.candidates.iter().collect();

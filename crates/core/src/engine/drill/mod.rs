@@ -11,6 +11,7 @@ mod guard;
 mod record;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use failure::SimulatedFailure;
 pub use guard::DrillRefused;
 pub(super) use guard::request;
 pub use record::{DrillLog, DrillOutcome, DrillRecord, DrillTimes, DrillWait, MAX_DRILLS};
+pub use turns::{DrillObstacles, DrillTurns, MAX_DRILLS_AT_ONCE, MAX_SHADOW_DRILLS_AT_ONCE};
 
 /// Time after the decision to restore within which every output must lead back.
 const RESTORE_LIMIT: Duration = Duration::from_mins(2);
@@ -96,8 +98,8 @@ pub struct DrillEnding {
 /// Knowledge of drills beside the evidence about the backends.
 #[derive(Clone, Copy, Debug)]
 pub struct DrillInputs<'a> {
-    /// Obstacle outside the route; `None` if a drill of it may begin.
-    pub elsewhere: Option<&'a DrillRefused>,
+    /// Obstacles outside the route.
+    pub elsewhere: &'a DrillObstacles,
     /// Times of the latest transitions of the route.
     pub times: &'a [TransitionTimes],
     /// True if agents or relays report the deliveries of the route.
@@ -177,6 +179,7 @@ impl Memory {
             // No drill begins in another state.
             state: State::Preferred,
             held_by: None,
+            held_since: None,
             held_until: None,
             ..self.clone()
         }

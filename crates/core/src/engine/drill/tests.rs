@@ -17,7 +17,7 @@ struct Rehearsal {
     delivers: bool,
     blocked: BlockedDrill,
     rounds: Vec<WholeRound>,
-    elsewhere: Option<DrillRefused>,
+    elsewhere: DrillObstacles,
     observers: Agreement,
 }
 
@@ -32,7 +32,7 @@ impl Rehearsal {
             delivers: true,
             blocked: BlockedDrill::default(),
             rounds: vec![],
-            elsewhere: None,
+            elsewhere: DrillObstacles::NONE,
             observers: Agreement { voters: 3, unhealthy: 0 },
         };
         rehearsal.settle(1000);
@@ -46,7 +46,7 @@ impl Rehearsal {
     fn settle(&mut self, seconds: u64) -> Decision {
         let now = at(seconds);
         let inputs = DrillInputs {
-            elsewhere: self.elsewhere.as_ref(),
+            elsewhere: &self.elsewhere,
             times: &self.times,
             has_agents: self.has_agents,
             blocked: self.blocked,
@@ -103,6 +103,8 @@ fn stripped(memory: &Memory) -> Memory {
     stripped.drills = DrillLog::default();
     stripped.request = None;
     stripped.answered = vec![];
+    // A drill interrupts what holds a return.
+    stripped.held_since = None;
     stripped.history.retain(|transition| transition.reason != TransitionReason::Drill);
     for transition in &mut stripped.history {
         transition.id = 0;
@@ -226,7 +228,7 @@ fn a_real_failure_aborts_it_and_restores_before_anything_else_is_decided() {
 fn a_storm_an_earlier_drill_and_a_lifted_block_abort_it_too() {
     type Change = fn(&mut Rehearsal);
     let cases: [(Change, &str); 3] = [
-        (|rehearsal| rehearsal.elsewhere = Some(DrillRefused::TooMany(1)), "TooMany"),
+        (|rehearsal| rehearsal.elsewhere.moving = Some(DrillRefused::TooMany(1)), "TooMany"),
         (|rehearsal| rehearsal.fleet.is_storm = true, "Storm"),
         (|rehearsal| rehearsal.blocked.is_lifted = true, "Lifted"),
     ];
@@ -240,6 +242,18 @@ fn a_storm_an_earlier_drill_and_a_lifted_block_abort_it_too() {
         assert_eq!(rehearsal.result(), ("Aborted", reason.to_owned()));
         assert!(rehearsal.fleet.memory.blocking_drill().is_none());
     }
+}
+
+#[test]
+fn a_drill_in_shadow_has_obstacles_of_its_own() {
+    let mut rehearsal = Rehearsal::of("a+ b+");
+    rehearsal.elsewhere.moving = Some(DrillRefused::TooMany(10));
+    rehearsal.ask(DrillMode::Shadow);
+    rehearsal.settle(1001);
+    assert!(rehearsal.is_drilling(), "{:?}", rehearsal.answer());
+    rehearsal.elsewhere = DrillObstacles { moving: None, shadow: Some(DrillRefused::TooMany(100)) };
+    rehearsal.settle(1002);
+    assert_eq!(rehearsal.result(), ("Aborted", "TooMany".to_owned()));
 }
 
 #[test]
@@ -261,7 +275,7 @@ fn nothing_begins_unless_everything_of_the_route_is_sound() {
         (
             "a+ b+",
             |rehearsal| {
-                rehearsal.elsewhere =
+                rehearsal.elsewhere.moving =
                     Some(DrillRefused::DomainBusy { route: "shop/other".into(), domain: "aws".into() });
             },
             "failure domain aws",

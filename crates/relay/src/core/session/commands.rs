@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::super::answer::Answer;
 use super::super::command::{Command, CommandError, MAX_COMMAND, parse};
+use super::super::route_mark::RouteMark;
 use super::super::trace::MAX_TRACE;
 use super::super::transaction::Transaction;
 use super::{FOREIGN_VERBS, MAX_ERRORS, MAX_IDLE_COMMANDS, Rejection, Session, SessionAction, State};
@@ -114,6 +115,8 @@ impl Session {
             (self.offers_login(), "AUTH PLAIN LOGIN"),
         ];
         lines.extend(optional.iter().filter(|(is_offered, _)| *is_offered).map(|(_, line)| (*line).to_owned()));
+        // ADR-0201: A relay knows the relays of its own route.
+        lines.extend(self.route.map(RouteMark::line));
         Answer { code: 250, text: lines.join("\n") }
     }
 

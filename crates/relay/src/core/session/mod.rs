@@ -18,6 +18,7 @@ use super::answer::Answer;
 use super::capabilities::Capabilities;
 use super::command::MailCommand;
 use super::content::{ContentFault, ContentReader};
+use super::route_mark::RouteMark;
 use super::transaction::{Evidence, Operation, OperationResult, Transaction, TransactionBounds, TransactionInput, Way};
 
 /// Most commands that the server does not understand or refuses for their form, since the last accepted message.
@@ -220,6 +221,7 @@ enum AuthStep {
 pub struct Session {
     settings: Arc<SessionSettings>,
     offered: Capabilities,
+    route: Option<RouteMark>,
     state: State,
     is_encrypted: bool,
     is_allowed: bool,
@@ -252,6 +254,7 @@ impl Session {
         let mut session = Self {
             settings,
             offered: Capabilities::default(),
+            route: None,
             state: State::Command,
             is_encrypted,
             is_allowed,
@@ -286,9 +289,10 @@ impl Session {
         session
     }
 
-    /// Sets what EHLO offers from now on.
-    pub fn offer(&mut self, offered: Capabilities) {
+    /// Sets what EHLO offers from now on, and the route that it names.
+    pub fn offer(&mut self, offered: Capabilities, route: Option<RouteMark>) {
         self.offered = offered;
+        self.route = route;
     }
 
     /// True while a transaction is open.
@@ -304,6 +308,11 @@ impl Session {
     /// True if the session waits for bytes of the application, and not for anything of ours.
     pub fn awaits_client(&self) -> bool {
         matches!(self.state, State::Command | State::AuthResponse(_) | State::Content | State::Chunk(_))
+    }
+
+    /// Octets of the application that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.unread().len()
     }
 
     /// Name of the user that has logged in.

@@ -445,7 +445,7 @@ fn a_message_of_the_offered_size_has_room_for_our_line_at_the_backend() {
     let limited = |size| {
         let mut dialogue = Dialogue::with(SessionSettings { max_message: 10_000, ..settings() }, true);
         dialogue.capabilities = Capabilities { size: Some(size), ..Capabilities::default() };
-        dialogue.session.offer(dialogue.capabilities);
+        dialogue.session.offer(dialogue.capabilities, None);
         let hello = dialogue.say("EHLO shop.example\r\n");
         (dialogue, hello)
     };

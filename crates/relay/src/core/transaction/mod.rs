@@ -590,4 +590,6 @@ fn session_stage(stage: DeliveryStage) -> Stage {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

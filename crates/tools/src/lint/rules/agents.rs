@@ -13,8 +13,8 @@ use super::listed;
 
 pub(super) const NEXT_HOP_SHARED: Rule = Rule {
     code: "NextHopShared",
-    severity: Severity::Error,
-    broken_when: "two backends of a route with an agent output have the same host and port, by which an MTA tells backends apart",
+    severity: Severity::Warning,
+    broken_when: "two backends of a route with an agent output have the same host and port, by which an MTA tells backends apart; a relay does not need that",
 };
 pub(super) const AUTH_UNUSED: Rule = Rule {
     code: "AuthUnused",
@@ -75,10 +75,11 @@ fn next_hops(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
         if let Some(same) = same {
             let (host, port) = place;
             let message = format!(
-                "{} and {} of route {} are both {host} at port {port}: its agents are told of one of them alone",
+                "{} and {} of route {} are both {host} at port {port}: its agents are told of one of them alone, and its relays of both",
                 same.member.name, placed.member.name, view.key.name
             );
-            let remedy = "give one of them another host name, or take it out of the route";
+            let remedy =
+                "give one of them another host name or take it out of the route, if an agent beside an MTA reads it";
             findings.add(&NEXT_HOP_SHARED, placed.manifest, "spec", message, remedy);
         }
     }

@@ -174,8 +174,10 @@ fn without_traffic(view: &UsableRoute<'_>, findings: &mut ManifestFindings) {
     let limited = view.in_service().filter(|placed| placed.backend.limits.bound_messages());
     let names: Vec<_> = limited.map(|placed| &placed.member.name).collect();
     if !names.is_empty() {
-        let message =
-            format!("the limits of {} have no effect here: how much mail this is is not known", listed(&names));
+        let message = format!(
+            "the limits of {} have no effect here: the route does not say how much mail it has",
+            listed(&names)
+        );
         let remedy = "set spec.traffic.messagesPerDay or spec.traffic.peakPerSecond";
         findings.add(&LIMITS_WITHOUT_TRAFFIC, view.manifest, "spec", message, remedy);
     }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
-use mail_failover_core::model::{DnsProvider, ObjectKey};
-use mail_failover_dns::api::DnsApiSecret;
+use mail_failover_core::model::{DnsOutput, DnsProvider, ObjectKey};
+use mail_failover_dns::api::{ApiError, DnsApiSecret};
 use mail_failover_dns::tsig::{TsigKey, TsigSecretError};
 use mail_failover_runtime::findings::{Rule, Severity};
 
@@ -28,7 +28,7 @@ pub(super) const TTL_OUTLASTS_OBJECTIVE: Rule = Rule {
 pub(super) const SECRET_NOT_FOR_DNS_API: Rule = Rule {
     code: "SecretNotForDnsApi",
     severity: Severity::Error,
-    broken_when: "the Secret that a DNS output names for an API is among the files, and has another type than mailfailover.io/dns-api or no usable key",
+    broken_when: "the Secret that a DNS output names for an API is among the files, and has another type than mailfailover.io/dns-api, no usable key, or those of another provider",
 };
 pub(super) const DNS_CLAIMED_TWICE: Rule = Rule {
     code: "DnsClaimedTwice",
@@ -81,6 +81,7 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
         let mut models = view.route.dns.iter();
         for (index, dns) in outputs.iter().enumerate() {
             let Some(dns) = dns else { continue };
+            let model = models.next();
             if let Some(updates) = &dns.rfc2136
                 && let key = view.key.sibling(updates.tsig_secret_ref.name.as_str())
                 && let Some(Err(error)) = set.core("Secret", &key).map(tsig_key)
@@ -93,15 +94,15 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
             if let Some(api) = &dns.api
                 && let key = view.key.sibling(api.secret_ref.name.as_str())
                 && let Some(manifest) = set.core("Secret", &key)
-                && let Err(error) = DnsApiSecret::parse(secret_type(manifest), &secret_data(manifest))
+                && let Some(defect) = api_secret_defect(manifest, model)
             {
                 let field = format!("spec.outputs[{index}].dns.api.secretRef.name");
-                let message = format!("Secret {}: {error}", key.name);
+                let message = format!("Secret {}: {defect}", key.name);
                 let remedy =
-                    "make a Secret of the type mailfailover.io/dns-api with the key token, or those of an access key";
+                    "make a Secret of the type mailfailover.io/dns-api with the keys of the provider (docs/dns.md)";
                 findings.add(&SECRET_NOT_FOR_DNS_API, view.manifest, &field, message, remedy);
             }
-            let ttl = models.next().map_or(LONG, |model| Duration::from_secs(u64::from(model.ttl)));
+            let ttl = model.map_or(LONG, |model| Duration::from_secs(u64::from(model.ttl)));
             let field = format!("spec.outputs[{index}].dns.ttl");
             let longer = format!("caches keep the records of the failed backend for up to {} s", ttl.as_secs());
             match objective {
@@ -129,6 +130,16 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 /// The Secret as the operator would read it. What is no base64 counts as empty.
 fn tsig_key(manifest: &Manifest) -> Result<TsigKey, TsigSecretError> {
     TsigKey::parse(secret_type(manifest), &secret_data(manifest))
+}
+
+/// Defect of the Secret for the API that an output names.
+fn api_secret_defect(manifest: &Manifest, output: Option<&DnsOutput>) -> Option<String> {
+    let secret = match DnsApiSecret::parse(secret_type(manifest), &secret_data(manifest)) {
+        Ok(secret) => secret,
+        Err(error) => return Some(error.to_string()),
+    };
+    let DnsProvider::Api(api) = &output?.provider else { return None };
+    secret.lacks(&api.service).map(|key| ApiError::NoCredential(key).to_string())
 }
 
 fn secret_type(manifest: &Manifest) -> Option<&str> {

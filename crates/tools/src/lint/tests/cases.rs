@@ -34,6 +34,13 @@ fn by_api() -> Value {
     output
 }
 
+/// The same by the API of OVH.
+fn by_ovh() -> Value {
+    let mut output = by_api();
+    output["dns"]["api"] = json!({"ovh": {}, "secretRef": {"name": "mta"}});
+    output
+}
+
 /// The same by an object of external-dns.
 fn endpoint(object: &str) -> Value {
     let mut output = dns();
@@ -242,6 +249,24 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
                 ("/mta/kind", json!("Secret")),
                 ("/mta/type", json!("mailfailover.io/dns-api")),
                 ("/mta/stringData", json!({"token": "hunter2"})),
+            ],
+        ),
+        (
+            "SecretNotForDnsApi",
+            vec![
+                ("/route/spec/outputs/-", by_ovh()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/dns-api")),
+                ("/mta/stringData", json!({"token": "hunter2"})),
+            ],
+            vec![
+                ("/route/spec/outputs/-", by_ovh()),
+                ("/mta/kind", json!("Secret")),
+                ("/mta/type", json!("mailfailover.io/dns-api")),
+                (
+                    "/mta/stringData",
+                    json!({"token": "hunter2", "application-key": "a", "application-secret": "hunter2", "consumer-key": "c"}),
+                ),
             ],
         ),
         (

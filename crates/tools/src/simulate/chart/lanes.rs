@@ -4,7 +4,7 @@ use super::super::run::{Simulation, SimulationResult};
 use super::super::script::ScriptedChange;
 use super::super::summary::views;
 use super::super::timeline::TimelineChange;
-use mail_failover_core::engine::{Health, Transition, TransitionKind};
+use mail_failover_core::engine::{Health, Transition, TransitionKind, TransitionReason};
 use mail_failover_core::model::Timestamp;
 
 /// Value that lasts for a span of time.
@@ -150,6 +150,25 @@ pub(super) fn holds(simulation: &Simulation, outcome: &SimulationResult, route: 
     spans
 }
 
+/// Returns the drills of a route, each with its mode and its result.
+pub(super) fn drills(simulation: &Simulation, outcome: &SimulationResult, route: usize) -> Vec<TimeSpan<String>> {
+    let mut spans: Vec<TimeSpan<String>> = vec![];
+    let mut is_running = false;
+    for (from, until, view) in with_ends(simulation, outcome, route) {
+        let Some(drill) = &view.drill else { continue };
+        let mode = drill.mode.as_str();
+        match (&drill.result, spans.last_mut().filter(|_| is_running)) {
+            (None, Some(last)) => last.until = until,
+            (None, None) => spans.push(TimeSpan { from, until, what: format!("drill {mode}") }),
+            (Some(result), Some(last)) => last.what = format!("drill {mode}: {}", result.outcome.as_str()),
+            // Before it, or never begun.
+            (Some(_), None) => {}
+        }
+        is_running = drill.result.is_none();
+    }
+    spans
+}
+
 fn with_ends<'a>(
     simulation: &Simulation,
     outcome: &'a SimulationResult,
@@ -173,6 +192,10 @@ pub(super) fn marks(outcome: &SimulationResult, route: usize) -> Vec<Mark> {
         let TimelineChange::Route(change) = &entry.what else { continue };
         let Some(transition) = change.transition.as_ref().filter(|_| change.route == route) else { continue };
         let Transition { kind, from, to, reason, .. } = transition;
+        // A drill has a span of its own.
+        if *reason == TransitionReason::Drill {
+            continue;
+        }
         let kind = match kind {
             TransitionKind::Failover => "failover",
             TransitionKind::Failback => "failback",

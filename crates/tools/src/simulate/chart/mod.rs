@@ -12,10 +12,10 @@ use svg::Document;
 use svg::node::element::{Definitions, Group, Rectangle};
 
 use self::axis::Axis;
-use self::lanes::{Mark, TimeSpan, events, health, holds, marks, shares, storms};
+use self::lanes::{Mark, TimeSpan, drills, events, health, holds, marks, shares, storms};
 use self::style::{
-    AMBER, BORDER, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect, share_fill,
-    shortened, text,
+    AMBER, BORDER, DRILL_FILL, FAINT, FONT, INK, MUTED, area, fits, health_look, line, number, patterns, rect,
+    share_fill, shortened, text,
 };
 use super::run::{Simulation, SimulationResult};
 use super::words::length;
@@ -244,6 +244,17 @@ impl Drawing<'_> {
                 self.halo(from + 5.0, y + SHARES + HOLDS - 5.0, &span.what);
             }
         }
+        for span in drills(self.simulation, outcome, route) {
+            let (from, until) = (self.axis.x(span.from), self.axis.x(span.until));
+            let tip = format!("{} from {}", span.what, self.simulation.after(span.from));
+            let drawn = area(from, y + SHARES + 3.0, until - from, HOLDS - 4.0, &tip).set("fill", DRILL_FILL);
+            self.add(drawn.set("stroke", INK).set("stroke-width", 0.8).set("class", "drill"));
+            // Mostly too short for its text, which then stands beside it.
+            let width = style::width(&span.what, 10.0) + 10.0;
+            let beside = if self.axis.right - until >= width { until + 5.0 } else { from - width + 5.0 };
+            let x = if fits(&span.what, 10.0, until - from) { from + 5.0 } else { beside };
+            self.halo(x, y + SHARES + HOLDS - 5.0, &span.what);
+        }
         for mark in &marks {
             let x = self.axis.x(mark.at);
             listed.push(format!("{}  {name}: {}", self.simulation.after(mark.at), mark.text));
@@ -323,6 +334,9 @@ impl Drawing<'_> {
         x += 124.0;
         self.add(rect(x, y + 4.0, 34.0, 12.0).set("fill", share_fill(None)).set("stroke", BORDER));
         self.add(text(x + 40.0, y + 14.0, 11.0, "mail with nowhere to go"));
+        x += 54.0 + style::width("mail with nowhere to go", 11.0);
+        self.add(rect(x, y + 4.0, 34.0, 12.0).set("fill", DRILL_FILL).set("stroke", INK));
+        self.add(text(x + 40.0, y + 14.0, 11.0, "drill"));
         self.y += 34.0;
     }
 

@@ -9,6 +9,9 @@ pub(super) const BORDER: &str = "#8c8c8c";
 pub(super) const FAINT: &str = "#dcdcdc";
 pub(super) const AMBER: &str = "#8a5a00";
 
+/// Fill of a drill; its text says what it is.
+pub(super) const DRILL_FILL: &str = "#ffffff";
+
 /// Colours of Okabe and Ito, which all kinds of colour vision tell apart, lightened so that dark text can be read on
 /// them.
 const SHARE_FILLS: [&str; 7] = ["#9fd0ec", "#f5cf85", "#8fd3bd", "#e3b8d2", "#f2ea9a", "#a9c0dd", "#ecb293"];

@@ -1,24 +1,28 @@
+mod drills;
 mod rounds;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::drills::{DrillSights, SimulatedDrills};
 use self::rounds::{RoundFinding, Skipping, StreamState};
 use super::fleet::SimulatedFleet;
 use super::queue::Queue;
 use super::source::{EvidenceSource, ProbeStream};
 use mail_failover_core::engine::{
-    self, Candidate, Decision, Evidence, Health, Memory, News, Observer, ObserverVerdict, Request, RequestAction,
-    Situation, ThresholdsOfNamespace, Verdict,
+    self, Candidate, Decision, Evidence, Health, HoldReason, Memory, News, Observer, ObserverVerdict, Request,
+    RequestAction, Situation, StandbyLooks, ThresholdsOfNamespace, Verdict,
 };
 use mail_failover_core::model::{
-    Agent, ClockDrift, DeliveryVerdict, Effect, EvidenceClass, FailbackMode, Stage, Thresholds, Timestamp,
+    Agent, ClockDrift, DeliveryVerdict, Effect, EvidenceClass, FailbackMode, Route, Stage, Thresholds, Timestamp,
 };
 
 /// Largest number of decisions about a route in a row. Two settle it; more would be a defect of the engine, and no
 /// reason to hang.
 const MAX_DECISIONS: usize = 8;
+/// Jitter of the looks at standbys: half of the most, so that every run is the same.
+const MEDIUM_JITTER: f64 = 0.5;
 
 /// Recorder of the changes in a simulation.
 pub trait Recorder {
@@ -26,11 +30,26 @@ pub trait Recorder {
     /// thresholds in use.
     fn turned(&mut self, at: Timestamp, backend: usize, verdict: &Verdict);
     /// Called after every decision about a route, most of which change nothing.
-    fn decided(&mut self, at: Timestamp, route: usize, before: &Memory, decision: &Decision);
+    fn decided(&mut self, at: Timestamp, decided: &RouteDecision<'_>);
     /// Called when the first storm begins or the last one ends: all failure domains of a route fail at once.
     fn stormed(&mut self, at: Timestamp, is_storm: bool);
     /// Called when the set of observers changes that are not believed for now.
     fn suspected(&mut self, at: Timestamp, suspects: &BTreeSet<Observer>);
+}
+
+/// Decision about a route, with what it was made of.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteDecision<'a> {
+    /// Position of the route in the fleet.
+    pub index: usize,
+    /// Spec of the route.
+    pub route: &'a Route,
+    /// Backends of the route, as the decision saw them.
+    pub candidates: &'a [Candidate],
+    /// Memory before the decision.
+    pub before: &'a Memory,
+    /// Result.
+    pub decision: &'a Decision,
 }
 
 /// Simulation of a fleet, its observers and the engine, in virtual time.
@@ -64,6 +83,7 @@ pub struct Simulator<S> {
     routes: Vec<SimulatedRoute>,
     touched: Vec<usize>,
     skipping: Option<Skipping>,
+    drills: SimulatedDrills,
     rounds: u64,
 }
 
@@ -77,6 +97,8 @@ enum Due {
     Result(usize, RoundFinding),
     /// A timer of this route ends.
     Wake(usize),
+    /// The standbys of this route are looked at again, if its mail still waits for them.
+    Standbys(usize),
     /// The evidence of this observer about this backend may go stale.
     Stale(usize, usize),
 }
@@ -101,6 +123,7 @@ struct SimulatedRoute {
     candidates: Vec<Candidate>,
     wake_at: Option<Timestamp>,
     is_touched: bool,
+    looks: StandbyLooks,
 }
 
 impl<S: EvidenceSource> Simulator<S> {
@@ -121,6 +144,7 @@ impl<S: EvidenceSource> Simulator<S> {
             routes: fleet.routes.iter().map(|_| SimulatedRoute::default()).collect(),
             touched: vec![],
             skipping: None,
+            drills: SimulatedDrills::default(),
             rounds: 0,
             observers,
             fleet,
@@ -160,6 +184,7 @@ impl<S: EvidenceSource> Simulator<S> {
                         self.touch(route);
                     }
                 }
+                Due::Standbys(route) => self.look_at_standbys(route),
                 Due::Stale(observer, backend) => {
                     let state = &mut self.evidence[observer][backend];
                     state.is_watched = false;
@@ -270,37 +295,8 @@ impl<S: EvidenceSource> Simulator<S> {
         self.decide_touched(recorder);
     }
 
-    /// Reports a delivery through a backend, or its refusal, to the observer that decides.
-    pub fn report_delivery(
-        &mut self,
-        backend: usize,
-        class: EvidenceClass,
-        message: &Arc<str>,
-        recorder: &mut impl Recorder,
-    ) {
-        let Some(index) = self.streams.iter().position(|at| at.stream.observer == 0 && at.stream.backend == backend)
-        else {
-            return;
-        };
-        let state = &mut self.streams[index];
-        state.sequence += 1;
-        let (sequence, message) = (state.sequence, message.clone());
-        let elapsed = Duration::ZERO;
-        // Whoever delivers counts failures in a row, and not the time that they span.
-        let started_at = if state.is_failing { self.now + state.must_last } else { self.now };
-        let finding =
-            RoundFinding { sequence, started_at, class, is_before_login: true, elapsed, message, is_extra: false };
-        self.observe(index, &finding, recorder);
-        self.decide_touched(recorder);
-    }
-
     fn observe(&mut self, index: usize, finding: &RoundFinding, recorder: &mut impl Recorder) {
         let state = &mut self.streams[index];
-        match finding.class.effect() {
-            Effect::Success => state.is_failing = false,
-            Effect::Failure => state.is_failing = true,
-            Effect::Neutral => {}
-        }
         let report = &mut state.report;
         let is_same = report.outcome.class == finding.class && report.outcome.elapsed == finding.elapsed;
         report.sequence = finding.sequence;
@@ -326,11 +322,11 @@ impl<S: EvidenceSource> Simulator<S> {
             self.tell_confirmations(observer, backend, recorder);
         }
         match news {
-            News::Nothing | News::Doubted => {}
-            News::Answered => {
+            News::Nothing | News::Doubted | News::Answered => {
                 for at in 0..self.fleet.backends[backend].routes.len() {
                     let route = self.fleet.backends[backend].routes[at];
-                    if self.routes[route].memory.awaits_answer() {
+                    let is_held = self.routes[route].memory.awaits_answer();
+                    if (is_held && news == News::Answered) || self.awaits_answer(route) {
                         self.touch(route);
                     }
                 }
@@ -500,6 +496,7 @@ impl<S: EvidenceSource> Simulator<S> {
     /// Decides about a route. Returns true if another decision has to follow.
     fn decide(&mut self, index: usize, recorder: &mut impl Recorder) -> bool {
         let now = self.now;
+        let drill = self.drill_sights(index);
         let (known, state) = (&self.fleet.routes[index], &mut self.routes[index]);
         state.candidates.clear();
         for (member, backend) in known.route.backends.iter().zip(&known.backends) {
@@ -517,11 +514,11 @@ impl<S: EvidenceSource> Simulator<S> {
             candidates: &state.candidates,
             is_storm: self.storms.contains(&(known.key.namespace.clone(), known.policy.thresholds)),
             request: state.request.as_ref(),
-            // No outputs and no agents are simulated that a drill could be measured by.
-            drill: None,
+            drill: drill.as_ref().map(DrillSights::inputs),
         };
         let decision = engine::decide(&situation, &state.memory);
-        recorder.decided(now, index, &state.memory, &decision);
+        let (route, candidates, before) = (&known.route, state.candidates.as_slice(), &state.memory);
+        recorder.decided(now, &RouteDecision { index, route, candidates, before, decision: &decision });
         if decision.next_timeout != state.wake_at {
             state.wake_at = decision.next_timeout;
             if let Some(at) = decision.next_timeout {
@@ -531,6 +528,30 @@ impl<S: EvidenceSource> Simulator<S> {
         // As the operator does once it has carried out what was decided: what holds the route now may show only then.
         let is_settled = decision.memory == state.memory;
         state.memory = decision.memory;
+        self.note_drill(index);
+        self.look_at_standbys(index);
         !is_settled
+    }
+
+    /// Looks at the standbys of a route whose mail waits for one of them to answer, and plans the next looks.
+    fn look_at_standbys(&mut self, index: usize) {
+        let state = &mut self.routes[index];
+        let is_waiting = state.memory.held_by == Some(HoldReason::AwaitingConfirmation);
+        if !state.looks.is_due(self.now, is_waiting, MEDIUM_JITTER) {
+            return;
+        }
+        if let Some(at) = state.looks.next_timeout() {
+            self.queue.push(at, Due::Standbys(index));
+        }
+        let carriers: BTreeSet<_> = state.memory.shares.iter().map(|share| share.backend.clone()).collect();
+        for at in 0..self.streams.len() {
+            let ProbeStream { observer, backend, .. } = self.streams[at].stream;
+            let is_standby = self.fleet.routes[index].backends.contains(&backend)
+                && !carriers.contains(&self.fleet.backends[backend].key.name);
+            // As in a cluster, where the leader asks its own prober.
+            if observer == 0 && is_standby {
+                self.begin_look(at);
+            }
+        }
     }
 }

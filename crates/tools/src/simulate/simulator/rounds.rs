@@ -8,7 +8,7 @@ use crate::simulate::Recorder;
 use crate::simulate::draw::Draw;
 use crate::simulate::schedule::RoundSchedule;
 use crate::simulate::source::{EvidenceSource, ProbeStream};
-use mail_failover_core::engine::{Confirmation, ConfirmationRule, Look, THROTTLED_ONLY};
+use mail_failover_core::engine::{AnswerTime, Confirmation, ConfirmationRule, Look, THROTTLED_ONLY};
 use mail_failover_core::model::{
     Effect, EvidenceClass, Outcome, Probe, ProbeKey, ProbeReport, Resolution, Stage, Thresholds, Timestamp,
 };
@@ -38,13 +38,11 @@ pub(super) struct StreamState {
     pub(super) rule: ConfirmationRule,
     pub(super) confirmation: Confirmation<Timestamp>,
     /// Time that answers usually take.
-    pub(super) usual: Duration,
-    /// Longest time that failures in a row must span under any thresholds.
-    pub(super) must_last: Duration,
-    /// True if the latest result was a failure.
-    pub(super) is_failing: bool,
+    pub(super) usual: AnswerTime,
     /// Number of the latest look beside those at the interval.
     pub(super) look: u64,
+    /// Start of the latest round that went to the full depth of the probe, and what has failed in it.
+    pub(super) whole: Option<(Timestamp, Option<Arc<str>>)>,
     /// Report that is reused for each round.
     pub(super) report: ProbeReport,
 }
@@ -95,10 +93,9 @@ impl<S: EvidenceSource> Simulator<S> {
             stride: stride(probe),
             rule: ConfirmationRule::of(&known.thresholds, probe.interval),
             confirmation: Confirmation::default(),
-            usual: Duration::ZERO,
-            must_last: known.thresholds.iter().map(|one| one.must_last(probe.interval)).max().unwrap_or_default(),
-            is_failing: false,
+            usual: AnswerTime::default(),
             look: 0,
+            whole: None,
             report: ProbeReport {
                 key: ProbeKey { backend: known.key.clone(), probe: probe.name.clone() },
                 revision: 0,
@@ -149,8 +146,7 @@ impl<S: EvidenceSource> Simulator<S> {
     fn suspect(&mut self, index: usize, elapsed: Duration) {
         let (interval, timeout) = (self.probe_of(index).interval, self.probe_of(index).timeout);
         let state = &mut self.streams[index];
-        let patience = (timeout / 4).max(state.usual * 4);
-        if patience < timeout && patience < elapsed {
+        if let Some(patience) = state.usual.patience(timeout).filter(|patience| *patience < elapsed) {
             state.confirmation.suspect(&state.rule, interval, self.now + patience);
             if let Some(next) = state.confirmation.next() {
                 self.queue.push(next, Due::Look(index));
@@ -177,7 +173,7 @@ impl<S: EvidenceSource> Simulator<S> {
     }
 
     /// Makes a look that goes no deeper than to EHLO in TLS.
-    fn begin_look(&mut self, index: usize) {
+    pub(super) fn begin_look(&mut self, index: usize) {
         self.rounds += 1;
         let state = &mut self.streams[index];
         state.look += 1;
@@ -210,7 +206,16 @@ impl<S: EvidenceSource> Simulator<S> {
         };
         let interval = self.fleet.backends[stream.backend].backend.probes[stream.probe].interval;
         if look.effect == Effect::Success {
-            state.usual = finding.elapsed.max(state.usual * 7 / 8);
+            state.usual.observe(finding.elapsed);
+        }
+        match look.effect {
+            _ if finding.is_extra => {}
+            Effect::Neutral => {}
+            Effect::Success => state.whole = Some((finding.started_at, None)),
+            Effect::Failure => {
+                let failure = format!("{}: {}", finding.class.as_str(), finding.message).into();
+                state.whole = Some((finding.started_at, Some(failure)));
+            }
         }
         let is_first = state.confirmation.observe(&state.rule, interval, look, self.now);
         if look.effect == Effect::Failure
