@@ -15,7 +15,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
-use mail_failover_core::engine::{Health, ObserverVerdict};
+use mail_failover_core::engine::{Health, ObserverVerdict, SharedRun};
 use mail_failover_core::model::text::visible;
 use mail_failover_core::model::{EvidenceClass, ObjectKey, ResourceVersion};
 use mail_failover_resolve::text::truncated;
@@ -113,9 +113,25 @@ struct ReportedVerdict {
     // A report without them, of an older version, confirms nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     confirms: Vec<String>,
-    /// Summary of the writer's evidence, for people.
+    /// What it has seen of late at probes that the replicas share out.
+    // A report without them, of an older version, tells of its verdict alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<ReportedRun>,
+    /// What the writer has seen, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     message: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReportedRun {
+    probe: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    failing: bool,
+    count: u32,
+    /// True if it contradicts what the writer has heard of another replica.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    contradicts: bool,
 }
 
 impl ObserverReport {
@@ -279,18 +295,28 @@ fn entry(verdict: &ObserverVerdict) -> ReportedVerdict {
         class: verdict.class.as_str().to_owned(),
         first_failure_at: verdict.first_failure_at.map(micro_time),
         confirms: verdict.confirms.iter().map(ToString::to_string).collect(),
+        runs: verdict.runs.iter().map(run).collect(),
         message: truncated(&verdict.message, MAX_WORDS),
     }
 }
 
+fn run(SharedRun { probe, is_failing, count, contradicts }: &SharedRun) -> ReportedRun {
+    ReportedRun { probe: probe.to_string(), failing: *is_failing, count: *count, contradicts: *contradicts }
+}
+
+fn shared_run(ReportedRun { probe, failing, count, contradicts }: ReportedRun) -> SharedRun {
+    SharedRun { probe: probe.into(), is_failing: failing, count, contradicts }
+}
+
 fn verdict((thresholds, entry): (String, ReportedVerdict)) -> (Arc<str>, ObserverVerdict) {
-    let ReportedVerdict { health, since, class, first_failure_at, confirms, message } = entry;
+    let ReportedVerdict { health, since, class, first_failure_at, confirms, runs, message } = entry;
     let verdict = ObserverVerdict {
         health: ALL_HEALTH.into_iter().find(|known| known.as_str() == health).unwrap_or(Health::Unknown),
         since: timestamp(&since),
         class: EvidenceClass::from_name(&class).unwrap_or(EvidenceClass::Inconclusive),
         first_failure_at: first_failure_at.as_ref().map(timestamp),
         confirms: confirms.into_iter().map(Arc::from).collect(),
+        runs: runs.into_iter().map(shared_run).collect(),
         message: truncated(&visible(&message), MAX_WORDS).into(),
     };
     (thresholds.into(), verdict)

@@ -18,6 +18,7 @@ fn observer_verdict(health: Health) -> ObserverVerdict {
         class: EvidenceClass::ConnectionRefused,
         first_failure_at: Some(Timestamp::from_micros(1_700_000_000_000_001)),
         confirms: [].into(),
+        runs: [].into(),
         message: "connection refused".into(),
     }
 }
@@ -196,13 +197,19 @@ fn any_sighting() -> impl Strategy<Value = ObserverVerdict> {
     let health = prop::sample::select(ALL_HEALTH.to_vec());
     let class = prop::sample::select(EvidenceClass::ALL.to_vec());
     let confirms = prop::collection::vec("[a-z]{1,8}".prop_map(Arc::from), 0..3);
-    (health, time.clone(), class, prop::option::of(time), confirms, "[a-z :é]{0,20}").prop_map(
-        |(health, since, class, first_failure_at, confirms, message)| ObserverVerdict {
+    let run =
+        ("[a-z]{1,8}", any::<bool>(), 1..100_u32, any::<bool>()).prop_map(|(probe, is_failing, count, contradicts)| {
+            SharedRun { probe: probe.into(), is_failing, count, contradicts }
+        });
+    let runs = prop::collection::vec(run, 0..3);
+    (health, time.clone(), class, prop::option::of(time), confirms, runs, "[a-z :é]{0,20}").prop_map(
+        |(health, since, class, first_failure_at, confirms, runs, message)| ObserverVerdict {
             health,
             since,
             class,
             first_failure_at,
             confirms: confirms.into(),
+            runs: runs.into(),
             message: message.into(),
         },
     )

@@ -22,6 +22,7 @@ pub(super) fn backend() -> Backend {
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
             idle_session: false,
+            sharers: 1,
         }],
         location: Location::default(),
         limits: Limits::default(),

@@ -314,6 +314,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
             idle_session: !cx.is_outside,
+            sharers: 1,
         }]);
     };
     let mut names = BTreeSet::new();
@@ -358,6 +359,7 @@ fn probes(specs: Option<&[api::ProbeSpec]>, cx: &ProbeContext<'_>) -> Result<Vec
                 envelope: envelope(depth, smtp)?,
                 vantage,
                 idle_session: idle_session(depth, vantage, smtp, cx)?,
+                sharers: 1,
             })
         })
         .collect()

@@ -50,19 +50,22 @@ fn every_scenario_that_ships_goes_as_it_says() {
 }
 
 #[test]
-fn a_standby_with_deep_probes_delays_no_failover_whatever_the_number_of_replicas() {
-    let shipped = fs::read_to_string(folder().join("deep-standby.yaml")).unwrap();
-    let fleet = fs::canonicalize(folder().join("fleets/deep-standby.yaml")).unwrap();
-    for observers in 1..=5 {
-        let names: Vec<_> = (0..observers).map(|number| format!("replica-{number}")).collect();
-        let text = shipped
-            .replace("fleets/deep-standby.yaml", fleet.to_str().unwrap())
-            .replace("[replica-0, replica-1, replica-2]", &format!("[{}]", names.join(", ")));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deep-{observers}.yaml"));
-        fs::write(&path, text).unwrap();
-        let outcome = loaded(&path).run(true);
-        let unmet: Vec<_> = outcome.checked.iter().filter(|checked| !checked.is_met).collect();
-        assert!(unmet.is_empty(), "{observers} replicas: {unmet:#?}");
+fn deep_probes_delay_nothing_whatever_the_number_of_replicas() {
+    let fleets = fs::canonicalize(folder().join("fleets")).unwrap();
+    for file in ["deep-standby", "deep-standby-recovers", "log-ins-fail"] {
+        let shipped = fs::read_to_string(folder().join(file).with_extension("yaml")).unwrap();
+        for observers in 1..=5 {
+            let names: Vec<_> = (0..observers).map(|number| format!("replica-{number}")).collect();
+            let replicas = format!("observers: [{}]", names.join(", "));
+            let observed = |line: &str| if line.starts_with("observers:") { replicas.clone() } else { line.to_owned() };
+            let text: Vec<_> = shipped.lines().map(observed).collect();
+            let text = text.join("\n").replace("fleets/", &format!("{}/", fleets.display()));
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{file}-{observers}.yaml"));
+            fs::write(&path, text).unwrap();
+            let outcome = loaded(&path).run(true);
+            let unmet: Vec<_> = outcome.checked.iter().filter(|checked| !checked.is_met).collect();
+            assert!(unmet.is_empty(), "{file}, {observers} replicas: {unmet:#?}");
+        }
     }
 }
 

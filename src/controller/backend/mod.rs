@@ -19,7 +19,7 @@ use crate::probe_job::JobSettings;
 use crate::probe_job::manifest::JobParameters;
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{self as api, SendingBackend, SendingBackendStatus};
-use mail_failover_core::engine::{Evidence, Health, News, WholeRound};
+use mail_failover_core::engine::{Evidence, Health, News, ObserverVerdict, WholeRound};
 use mail_failover_core::model::{
     AddressOutcome, Backend, Destination, Effect, EvidenceClass, NotAfter, ObjectKey, Probe, ProbeDelay, ProbeKey,
     ProbeLogin, ProbeReport, Resolution, ResourceVersion, Stage, Thresholds, Timestamp, Vantage,
@@ -482,7 +482,8 @@ impl BackendEntry {
         self.is_pending() || (self.usable.is_some() && !self.evidence.is_observed())
     }
 
-    /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy; empty while the
+    /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy, or there is a run at a
+    /// probe that the replicas share out; empty while the
     /// present spec is not observed; `None` if all are Healthy.
     // ADR-0030: Evidence from peers is never passed on.
     pub(super) fn own_verdicts(&self, thresholds: &[(Thresholds, String)], now: Timestamp) -> Option<Verdicts> {
@@ -495,7 +496,9 @@ impl BackendEntry {
                 verdicts.insert(text.as_str().into(), verdict);
             }
         }
-        verdicts.values().any(|verdict| verdict.health != Health::Healthy).then_some(verdicts)
+        // What the replicas share out they also count together.
+        let is_news = |verdict: &ObserverVerdict| verdict.health != Health::Healthy || !verdict.runs.is_empty();
+        verdicts.values().any(is_news).then_some(verdicts)
     }
 
     /// The health in its cached status.

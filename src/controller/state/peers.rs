@@ -77,7 +77,15 @@ impl PeerState {
             Seen::Healthy | Seen::Abstains => (Health::Unknown, EvidenceClass::Inconclusive),
         };
         let since = self.recovered.get(backend).copied().unwrap_or(self.since);
-        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into(), message: Arc::default() }
+        ObserverVerdict {
+            health,
+            since,
+            class,
+            first_failure_at: None,
+            confirms: [].into(),
+            runs: [].into(),
+            message: Arc::default(),
+        }
     }
 
     /// Takes over a report. Returns those backends that exist and of which it says something new.

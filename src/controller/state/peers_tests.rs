@@ -26,8 +26,15 @@ fn thresholds() -> Thresholds {
 fn verdicts(of: Thresholds, health: Health) -> Verdicts {
     let class = if health == Health::Unhealthy { EvidenceClass::NoAnswer } else { EvidenceClass::Ok };
     let since = Timestamp::from_micros(1_000_000_000);
-    let verdict =
-        ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into(), message: Arc::default() };
+    let verdict = ObserverVerdict {
+        health,
+        since,
+        class,
+        first_failure_at: None,
+        confirms: [].into(),
+        runs: [].into(),
+        message: Arc::default(),
+    };
     Verdicts::from([(of.to_string().into(), verdict)])
 }
 

@@ -194,6 +194,7 @@ fn peer_verdict(now: Timestamp) -> ObserverVerdict {
         class: EvidenceClass::Ok,
         first_failure_at: None,
         confirms: [].into(),
+        runs: [].into(),
         message: Arc::default(),
     }
 }
@@ -213,6 +214,7 @@ fn backend() -> Backend {
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
             idle_session: false,
+            sharers: 1,
         }],
         location: Location::default(),
         limits: Limits::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::observers::{ObserverVotes, OwnVote, Suspicion};
+use super::shared_rounds::SharedRounds;
 use super::verdict::{answered_at, confirmed_at};
 use super::{ConfirmationRule, Deliveries, Health, Judgement, News, Observation, Observer, ObserverVerdict, Verdict};
 use crate::model::{
@@ -43,6 +44,9 @@ struct JudgedEvidence {
     // Kept only for backends with several addresses, to leave failing ones out of a Service while others work.
     addresses: BTreeMap<(Arc<str>, SocketAddr), AddressJudgement>,
     votes: ObserverVotes,
+    /// Rounds of the probes that the replicas share out; `None` without any.
+    // Boxed: most have none, and there are many of these.
+    shared: Option<Box<SharedRounds>>,
 }
 
 /// Judgement of one address of a backend.
@@ -70,6 +74,7 @@ impl Evidence {
                     && probes.iter().all(|probe| {
                         let known = judged.probes.get(&probe.name);
                         known.is_some_and(|judgement| is_watched_as(judgement, thresholds, probe))
+                            && judged.is_shared_as(probe)
                     })
             });
         if unchanged {
@@ -120,6 +125,7 @@ impl Evidence {
         for judged in self.judged.values_mut() {
             judged.addresses.clear();
             judged.votes = ObserverVotes::default();
+            judged.shared.iter_mut().for_each(|shared| shared.reset());
             for judgement in judged.probes.values_mut() {
                 let (stale_after, may_wait) = (judgement.stale_after(), judgement.may_wait());
                 let must_last = judgement.must_last();
@@ -135,7 +141,8 @@ impl Evidence {
         let mut news = News::Nothing;
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         for (thresholds, judged) in &mut self.judged {
-            news = news.max(judged.change(shared, now, |judged| judged.observe(thresholds, report, now)));
+            news = news
+                .max(judged.change(shared, now, |judged| judged.observe(thresholds, report, shared.suspicion, now)));
             if judged.observe_addresses(thresholds, report) {
                 news = News::Turned;
             }
@@ -234,7 +241,12 @@ impl Evidence {
         if judged.votes.has_recorded(observer, &verdict) {
             return false;
         }
-        judged.change_voters(shared, now, |judged| judged.votes.record(observer, verdict, now));
+        judged.change_voters(shared, now, |judged| {
+            if let Some(rounds) = &mut judged.shared {
+                rounds.hear(&mut judged.probes, observer, &verdict.runs, shared.suspicion.others(), now);
+            }
+            judged.votes.record(observer, verdict, now);
+        });
         true
     }
 
@@ -243,7 +255,10 @@ impl Evidence {
         let shared = SharedInputs { suspicion: &self.suspicion, deliveries: self.deliveries.judgement() };
         let mut was_known = false;
         for judged in self.judged.values_mut() {
-            was_known |= judged.change_voters(shared, now, |judged| judged.votes.forget(observer));
+            was_known |= judged.change_voters(shared, now, |judged| {
+                judged.shared.iter_mut().for_each(|shared| shared.forget(observer));
+                judged.votes.forget(observer)
+            });
         }
         was_known
     }
@@ -341,6 +356,12 @@ impl JudgedEvidence {
             judgement.watch(stale_after(probe), probe.vantage == Vantage::Job, now);
             judgement.demand(must_last(thresholds, probe));
         }
+        let mut shared = self.shared.take().unwrap_or_default();
+        self.shared = shared.track(thresholds, probes).then_some(shared);
+    }
+
+    fn is_shared_as(&self, probe: &Probe) -> bool {
+        self.shared.as_deref().map_or(probe.sharers <= 1, |shared| shared.is_tracked_as(probe))
     }
 
     fn observe_addresses(&mut self, thresholds: &Thresholds, report: &ProbeReport) -> bool {
@@ -392,7 +413,9 @@ impl JudgedEvidence {
 
     /// The verdict of this process alone.
     fn own(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<ObserverVerdict> {
-        ObserverVerdict::of(&self.probes, deliveries, now)
+        let own = ObserverVerdict::of(&self.probes, deliveries, now)?;
+        let Some(shared) = &self.shared else { return Some(own) };
+        Some(ObserverVerdict { runs: shared.told(&self.probes, now), ..own })
     }
 
     fn own_vote(&self, deliveries: Option<&Judgement>, now: Timestamp) -> Option<OwnVote> {
@@ -431,10 +454,24 @@ impl JudgedEvidence {
     }
 
     /// Takes a round into account at its probe.
-    fn observe(&mut self, thresholds: &Thresholds, report: &ProbeReport, now: Timestamp) -> News {
-        let Some(judgement) = self.probes.get_mut(&report.key.probe) else { return News::Nothing };
+    fn observe(
+        &mut self,
+        thresholds: &Thresholds,
+        report: &ProbeReport,
+        suspicion: &Suspicion,
+        now: Timestamp,
+    ) -> News {
+        let name = &report.key.probe;
+        let Some(judgement) = self.probes.get_mut(name) else { return News::Nothing };
         let was_stale = judgement.is_stale(now);
-        let news = judgement.observe(thresholds, observation(report, &report.outcome, true));
+        let told = self.shared.as_deref().and_then(|shared| shared.told_of(name, judgement, now));
+        let before = (judgement.health, told);
+        let mut news = judgement.observe(thresholds, observation(report, &report.outcome, true));
+        if let Some(shared) = &mut self.shared
+            && shared.note(judgement, report, before, suspicion.others(), now)
+        {
+            news = News::Turned;
+        }
         if was_stale == judgement.is_stale(now) { news } else { News::Turned }
     }
 
@@ -443,7 +480,7 @@ impl JudgedEvidence {
         let ours = OwnVote { verdict: own.as_reported(), answered_at: answered_at(&self.probes, now), counted_at: now };
         let turned_at = turned_at(&ours.verdict, now);
         let merged = self.votes.merged(own, &ours, shared.suspicion, turned_at);
-        Some(merged.with_answers(&self.probes, shared.deliveries, now))
+        Some(merged.with_answers(&self.probes, self.shared.as_deref(), shared.deliveries, now))
     }
 }
 

@@ -87,6 +87,7 @@ fn take(evidence: &mut Evidence, thresholds: Thresholds, sequence: &mut u64, ste
                 class: EvidenceClass::NoAnswer,
                 first_failure_at: None,
                 confirms: [].into(),
+                runs: [].into(),
                 message: Arc::default(),
             };
             evidence.record_peer(&OBSERVERS[*observer].into(), thresholds, verdict, now);

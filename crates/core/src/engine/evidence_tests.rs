@@ -29,6 +29,7 @@ pub(super) fn probe(name: &str, interval: Duration) -> Probe {
         envelope: Envelope::default(),
         vantage: Vantage::Operator,
         idle_session: false,
+        sharers: 1,
     }
 }
 
@@ -91,7 +92,8 @@ fn record(evidence: &mut Evidence, observer: &str, health: Health, since: u64, n
     let first_failure_at = (health == Health::Unhealthy).then(|| at(since) - Duration::from_secs(1));
     let confirms = [].into();
     let message = Arc::default();
-    let verdict = ObserverVerdict { health, since: at(since), class, first_failure_at, confirms, message };
+    let verdict =
+        ObserverVerdict { health, since: at(since), class, first_failure_at, confirms, runs: [].into(), message };
     evidence.record_peer(&observer.into(), TWO_THREE, verdict, at(now));
 }
 
@@ -279,6 +281,7 @@ fn a_peer_confirms_by_its_own_clock_and_its_clock_dates_nothing_here() {
         class: EvidenceClass::NoAnswer,
         first_failure_at: Some(at(first_failure_at)),
         confirms: confirms.iter().map(|name| Arc::from(*name)).collect(),
+        runs: [].into(),
         message: "EHLO: no answer within 10s".into(),
     };
     for (observer, confirms) in [("b", &["sendgrid"][..]), ("c", &["mailgun", "sendgrid"])] {

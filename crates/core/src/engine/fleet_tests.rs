@@ -5,7 +5,15 @@ use crate::model::Timestamp;
 
 fn verdict(health: Health, class: EvidenceClass) -> ObserverVerdict {
     let since = Timestamp::from_micros(0);
-    ObserverVerdict { health, since, class, first_failure_at: None, confirms: [].into(), message: Arc::default() }
+    ObserverVerdict {
+        health,
+        since,
+        class,
+        first_failure_at: None,
+        confirms: [].into(),
+        runs: [].into(),
+        message: Arc::default(),
+    }
 }
 
 /// `-` is unhealthy by silence, `a` by an answer, `e` a Service without endpoints, `+` healthy, `?` unknown.

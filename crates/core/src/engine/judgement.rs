@@ -284,6 +284,42 @@ impl Judgement {
         (self.failures == 0 && self.successes > 0).then_some(self.run_began_at)
     }
 
+    /// Returns number and start of the present run of failures, or of successes; `None` if it is one of the other kind.
+    pub(super) fn run(&self, is_failing: bool) -> Option<(u32, Timestamp)> {
+        let count = if is_failing { self.failures } else { self.successes };
+        (count > 0).then_some((count, self.run_began_at))
+    }
+
+    /// Turns Unhealthy by a run of failures that other replicas have part in, and that began then. Returns false if it is
+    /// known to fail.
+    pub(super) fn fail_together(&mut self, began_at: Timestamp, message: Arc<str>, now: Timestamp) -> bool {
+        if self.health == Health::Unhealthy && !self.is_recovering {
+            return false;
+        }
+        if self.health != Health::Unhealthy {
+            self.turn(Health::Unhealthy, self.latest_class, now, message);
+        }
+        self.is_recovering = false;
+        self.first_failure_at = Some(began_at);
+        true
+    }
+
+    /// Turns Healthy by a run of successes that other replicas have part in. Returns false if it is not Unhealthy.
+    pub(super) fn recover_together(&mut self, now: Timestamp) -> bool {
+        let is_unhealthy = self.health == Health::Unhealthy;
+        if is_unhealthy {
+            self.recover(self.latest_class, now, Arc::default());
+        }
+        is_unhealthy
+    }
+
+    fn recover(&mut self, class: EvidenceClass, now: Timestamp, message: Arc<str>) {
+        self.turn(Health::Healthy, class, now, message);
+        // Samples from before the recovery must not make it Unhealthy or Degraded again.
+        self.window.iter_mut().for_each(|window| window.clear());
+        self.slowness.iter_mut().for_each(|slowness| slowness.clear());
+    }
+
     /// Failures in a row so far.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -418,10 +454,7 @@ impl Judgement {
                 true
             }
             (Health::Unhealthy, _) if self.has_recovered(thresholds, observation) => {
-                self.turn(Health::Healthy, observation.class, observation.finished_at, observation.message.into());
-                // Samples from before the recovery must not make it Unhealthy or Degraded again.
-                self.window.iter_mut().for_each(|window| window.clear());
-                self.slowness.iter_mut().for_each(|slowness| slowness.clear());
+                self.recover(observation.class, observation.finished_at, observation.message.into());
                 true
             }
             (Health::Unhealthy, _) => {

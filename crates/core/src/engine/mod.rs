@@ -35,6 +35,7 @@ mod placement;
 #[cfg(test)]
 mod promises_tests;
 mod requests;
+mod shared_rounds;
 mod standby_looks;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::missing_panics_doc, clippy::return_self_not_must_use, missing_docs, reason = "for tests")]
@@ -67,5 +68,6 @@ pub use objectives::{
     assess,
 };
 pub use observers::{Agreement, Observer, ObserverVerdict};
+pub use shared_rounds::SharedRun;
 pub use standby_looks::StandbyLooks;
 pub use verdict::{UnseenFailure, Verdict};

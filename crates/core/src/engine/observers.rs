@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Health, Judgement, Verdict};
+use super::{Health, Judgement, SharedRun, Verdict};
 use crate::model::{EvidenceClass, Timestamp};
 
 /// Observer of backends: a replica of the operator.
@@ -30,6 +30,8 @@ pub struct ObserverVerdict {
     /// clock; sorted. Empty unless Unhealthy.
     // Not the times of the answers: those would change with every observation, and be compared with another clock.
     pub confirms: Arc<[Arc<str>]>,
+    /// Results of late at probes that the replicas share out, while there is anything to tell; sorted by probe.
+    pub runs: Arc<[SharedRun]>,
     /// Description of the evidence, for people; empty if the verdict is Healthy or Unknown.
     pub message: Arc<str>,
 }
@@ -65,6 +67,11 @@ pub(super) struct Suspicion {
 }
 
 impl Suspicion {
+    /// The other observers whose votes do not count.
+    pub(super) fn others(&self) -> &BTreeSet<Arc<str>> {
+        &self.others
+    }
+
     pub(super) fn of(suspects: &BTreeSet<Observer>, before: &Self, now: Timestamp) -> Self {
         let mut suspicion = Self::default();
         for suspect in suspects {
@@ -128,7 +135,7 @@ struct PeerVerdict {
     verdict: ObserverVerdict,
     /// Time at which its present run of failures was first reported here; meaningless unless Unhealthy.
     received_at: Timestamp,
-    /// Time at which this verdict came.
+    /// Time at which this verdict came, apart from its runs.
     changed_at: Timestamp,
 }
 
@@ -169,7 +176,10 @@ impl ObserverVotes {
         });
         // ADR-0081: No decision compares another machine's clock.
         let received_at = before.map_or(now, |peer| peer.received_at);
-        self.others.insert(observer.clone(), Box::new(PeerVerdict { verdict, received_at, changed_at: now }));
+        // A further result at a probe that is shared out is no new verdict.
+        let same = self.others.get(observer).filter(|peer| peer.verdict.is_same_but_for_runs(&verdict));
+        let changed_at = same.map_or(now, |peer| peer.changed_at);
+        self.others.insert(observer.clone(), Box::new(PeerVerdict { verdict, received_at, changed_at }));
     }
 
     /// Forgets another observer's verdict. Returns true if it had one.

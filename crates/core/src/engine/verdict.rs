@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shared_rounds::SharedRounds;
 use super::{Agreement, DELIVERIES, Health, Judgement, ObserverVerdict};
 use crate::model::{EvidenceClass, Timestamp};
 
@@ -90,20 +91,21 @@ impl Verdict {
     pub(super) fn with_answers(
         self,
         probes: &BTreeMap<Arc<str>, Judgement>,
+        shared: Option<&SharedRounds>,
         deliveries: Option<&Judgement>,
         now: Timestamp,
     ) -> Self {
         if self.health != Health::Unhealthy {
             return self;
         }
-        let answered_at = answered_again_at(probes, deliveries, now);
+        let answered_at = answered_again_at(probes, shared, deliveries, now);
         Self { answered_at, is_recovering: is_recovering(probes, deliveries), ..self }
     }
 
     pub(super) fn as_reported(&self) -> ObserverVerdict {
         let Self { health, since, class, first_failure_at, .. } = *self;
         let message = words_of(health, || self.message.clone());
-        ObserverVerdict { health, since, class, first_failure_at, confirms: [].into(), message }
+        ObserverVerdict { health, since, class, first_failure_at, confirms: [].into(), runs: [].into(), message }
     }
 }
 
@@ -130,13 +132,14 @@ pub(super) fn answered_at(probes: &BTreeMap<Arc<str>, Judgement>, now: Timestamp
 /// and real mail does not condemn the backend.
 pub(super) fn answered_again_at(
     probes: &BTreeMap<Arc<str>, Judgement>,
+    shared: Option<&SharedRounds>,
     deliveries: Option<&Judgement>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     if deliveries.is_some_and(|judgement| judgement.health == Health::Unhealthy) {
         return None;
     }
-    let mut began_at = None;
+    let (mut began_at, mut answered_at): (Option<Timestamp>, Option<Timestamp>) = (None, None);
     for (name, judgement) in probes {
         let result = ProbeResult::by(name, judgement, now);
         if result.abstains() {
@@ -146,9 +149,12 @@ pub(super) fn answered_again_at(
             return None;
         }
         began_at = began_at.max(Some(judgement.succeeding_since()?));
+        // Replicas that take turns at a probe hear of each other's answers.
+        let own = judgement.confirmed_at?;
+        let latest = shared.and_then(|shared| shared.heard_answer_at(name)).map_or(own, |heard| heard.max(own));
+        answered_at = Some(answered_at.map_or(latest, |earliest| earliest.min(latest)));
     }
-    let answered_at = answered_at(probes, now)?;
-    (answered_at >= began_at? + ANSWERING_AGAIN).then_some(answered_at)
+    answered_at.filter(|at| began_at.is_some_and(|began_at| *at >= began_at + ANSWERING_AGAIN))
 }
 
 /// Returns true if probes are Unhealthy, and each of these is recovering.
@@ -171,6 +177,7 @@ impl ObserverVerdict {
             class: decisive.class,
             first_failure_at: decisive.first_failure_at(),
             confirms: [].into(),
+            runs: [].into(),
             message: words_of(decisive.health, || decisive.message()),
         })
     }

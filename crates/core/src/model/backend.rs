@@ -48,6 +48,7 @@ impl Backend {
             for probe in &mut self.probes {
                 if probe.depth.is_counted() && probe.vantage == Vantage::Operator {
                     probe.interval = probe.interval.saturating_mul(replicas);
+                    probe.sharers = replicas;
                 }
             }
         }
@@ -230,6 +231,8 @@ pub struct Probe {
     pub vantage: Vantage,
     /// True if each address that answers keeps an idle session, whose end starts a look.
     pub idle_session: bool,
+    /// Number of replicas that take turns at it; 1 if each of them makes every round.
+    pub sharers: u32,
 }
 
 /// Place that a probe is made from.

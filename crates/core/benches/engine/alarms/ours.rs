@@ -69,6 +69,7 @@ impl Ours {
             envelope: mail_failover_core::model::Envelope::default(),
             vantage: mail_failover_core::model::Vantage::Operator,
             idle_session: false,
+            sharers: 1,
         };
         let backends = [0, 1].map(|backend| self::backend(&name(backend), &probe));
         let thresholds = profile.policy.thresholds;

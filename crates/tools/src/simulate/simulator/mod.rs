@@ -351,13 +351,34 @@ impl<S: EvidenceSource> Simulator<S> {
         if is_news {
             self.stir();
         }
-        self.report_to_decider(observer, backend);
+        if self.fleet.backends[backend].backend.is_shared_out() {
+            self.share_runs(observer, backend, recorder);
+        } else {
+            self.report_to_decider(observer, backend);
+        }
         if !self.fleet.backends[backend].backend.suspended {
             self.note(observer, backend);
             self.update_suspicion(recorder);
         }
         self.tell(backend, recorder);
         self.touch_users(backend);
+    }
+
+    /// Tells every other observer what one sees of a backend whose rounds they share out, and handles what they make of it.
+    fn share_runs(&mut self, observer: usize, backend: usize, recorder: &mut impl Recorder) {
+        let name: Arc<str> = match &self.observers[observer] {
+            Observer::Own => "the observer that decides".into(),
+            Observer::Other(name) => name.clone(),
+        };
+        for other in (0..self.observers.len()).filter(|other| *other != observer) {
+            let before = self.own_verdicts(other, backend);
+            for (thresholds, verdict) in self.own_verdicts(observer, backend) {
+                self.evidence[other][backend].evidence.record_peer(&name, thresholds, verdict, self.now);
+            }
+            if self.own_verdicts(other, backend) != before {
+                self.handle_verdict(other, backend, recorder);
+            }
+        }
     }
 
     /// Tells the observer that decides what another one sees of a backend. Returns true if that is news.
