@@ -161,7 +161,7 @@ async fn static_stability(env: Arc<TestEnv>) -> Result<()> {
     operator.kill();
     fixture.primary.crash().await?;
     // There is no condition to wait for: the trial shows that nothing happens, for longer than any lease.
-    sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(7)).await;
     ensure!(versions(&env).await? == before);
     wait_leads_to(&env, "mail", &[fixture.primary.address().ip().to_string()]).await?;
     let _second = env.start_own_operator("b", &QUICK_LEASE).await?;

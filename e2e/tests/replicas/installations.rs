@@ -21,8 +21,8 @@ const CONFLICT: &str = "InstallationConflict";
 const SECOND: &str = "second-operator";
 /// The time for which writes are counted.
 const COUNTED: Duration = Duration::from_secs(30);
-/// Longest time between two signs of life: two leases of three seconds, on a machine that may be busy.
-const RENEWAL: Duration = Duration::from_secs(6);
+/// Longest time between two signs of life: two leases of five seconds, on a machine that may be busy.
+const RENEWAL: Duration = Duration::from_secs(10);
 /// Longest time until one that is gone is forgotten: six leases, and patience.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 

@@ -64,7 +64,7 @@ static SUITES: [SuiteEntry; 27] = [
     suite("cluster", SuiteKind::Node, 1, "a node that starts twice"),
     suite("dns", SuiteKind::Control, 1, "looks at zones (a minute apart), and half a minute until a failure is told"),
     suite("postfix", SuiteKind::Control, 1, "Postfix's timeouts (2 to 4 s) and its second attempts (30 s)"),
-    suite("replicas", SuiteKind::Control, 1, "Leases (3 s) and operators that start"),
+    suite("replicas", SuiteKind::Control, 2, "Leases (5 s) and operators that start"),
     suite("outages", SuiteKind::Control, 1, "an API server that is away, twice"),
     suite("red_team", SuiteKind::Control, 1, "failovers, alone and beside tarpits"),
     suite("agents", SuiteKind::Control, 1, "a report that lapses (30 s)"),
