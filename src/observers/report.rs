@@ -211,10 +211,7 @@ impl Selection {
         let mut by_namespace: BTreeMap<&Arc<str>, NamespacePart> = BTreeMap::new();
         for (key, verdicts) in reported.iter().filter(|(key, _)| !awaited.contains(&key.namespace)) {
             let part = by_namespace.entry(&key.namespace).or_default();
-            let (name, entries) = (key.to_string(), entries(verdicts));
-            part.bytes += name.len() + EXTRA + serde_json::to_string(&entries).map_or(0, |text| text.len());
-            part.verdicts += entries.len().max(1);
-            part.backends.push((name, entries));
+            part.add(key.to_string(), entries(verdicts));
         }
         let mut room = MAX_BYTES - HEAD;
         for name in awaited.iter().chain(by_namespace.keys().copied()) {
@@ -224,8 +221,13 @@ impl Selection {
         // Sorting is stable: of equals the first by name.
         parts.sort_by_key(|(_, part)| part.bytes);
         let mut selection = Self { told: BTreeMap::new(), verdicts: 0, crowded: Namespaces::new() };
-        for (name, NamespacePart { bytes, verdicts, backends }) in parts {
-            if bytes <= room && selection.verdicts + verdicts <= MAX_VERDICTS {
+        for (name, part) in parts {
+            let has_room =
+                |part: &NamespacePart| part.bytes <= room && selection.verdicts + part.verdicts <= MAX_VERDICTS;
+            let part = if has_room(&part) { part } else { part.without_healthy() };
+            let is_told = has_room(&part);
+            let NamespacePart { bytes, verdicts, backends } = part;
+            if is_told {
                 room -= bytes;
                 selection.verdicts += verdicts;
                 selection.told.extend(backends);
@@ -243,6 +245,26 @@ struct NamespacePart {
     bytes: usize,
     verdicts: usize,
     backends: Vec<(String, BTreeMap<String, ReportedVerdict>)>,
+}
+
+impl NamespacePart {
+    fn add(&mut self, name: String, entries: BTreeMap<String, ReportedVerdict>) {
+        self.bytes += name.len() + EXTRA + serde_json::to_string(&entries).map_or(0, |text| text.len());
+        self.verdicts += entries.len().max(1);
+        self.backends.push((name, entries));
+    }
+
+    /// The part without backends that are named for their runs only: silence says that they are Healthy.
+    // A vote is worth more than a count.
+    fn without_healthy(self) -> Self {
+        let mut rest = Self::default();
+        for (name, entries) in self.backends {
+            if entries.is_empty() || entries.values().any(|entry| entry.health != Health::Healthy.as_str()) {
+                rest.add(name, entries);
+            }
+        }
+        rest
+    }
 }
 
 /// Octets of a report beside its lists.

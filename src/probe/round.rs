@@ -284,6 +284,10 @@ impl Runner for Rounds {
         if self.admit(&target.destination, &[address]).addresses.is_empty() {
             return SessionOver::NotOpened;
         }
+        // A look that began before may have found one that has left since.
+        if matches!(&target.destination, Destination::Service(service) if !service.endpoints.contains(&address)) {
+            return SessionOver::NotOpened;
+        }
         let (namespaces, is_used) = (terms.namespaces.clone(), terms.is_used);
         let request = PlaceRequest { namespaces, probe: prepared.number, is_used, address, logs_in: false };
         let Some(_place) = self.places.keep_idle(&request) else {

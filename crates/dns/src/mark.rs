@@ -12,6 +12,11 @@ pub const MARK_PREFIX: &str = "_mail-failover-";
 /// Value of `heritage` in a mark.
 const HERITAGE: &str = "mail-failover";
 
+/// Returns true if the name is one of a mark.
+pub(crate) fn is_mark(name: &str) -> bool {
+    name.starts_with(MARK_PREFIX)
+}
+
 /// Owner of record sets: a route of one operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {

@@ -112,7 +112,7 @@ pub fn plan(output: &DnsOutput, backend: &str, owner: &Owner, observed: &[Observ
     for (index, (set, seen)) in sets.iter().zip(observed).enumerate() {
         match ownership(output, index, owner, seen) {
             Ok(mark) => {
-                is_in_place &= mark.is_some() && shows(set, output.ttl, seen);
+                is_in_place &= seen.marks.len() == 1 && mark.is_some() && shows(set, output.ttl, seen);
                 sequence = sequence.max(mark.map_or(0, |mark| mark.sequence));
             }
             Err(reason) => {
@@ -170,13 +170,21 @@ fn ownership(
     if let Some(target) = &seen.alias {
         return Err(ConflictReason::Alias(target.clone()));
     }
-    let mut texts = seen.marks.iter().filter_map(text);
-    if let Some(text) = texts.next() {
-        return match Mark::parse(&text) {
-            Some(mark) if mark.owner == *owner && texts.next().is_none() => Ok(Some(mark)),
-            Some(mark) => Err(ConflictReason::Marked(mark.owner)),
-            None => Err(ConflictReason::NoMark(text)),
-        };
+    // Where records change one by one, whoever stopped in between has left two marks: the latest counts.
+    let mut latest: Option<Mark> = None;
+    for text in seen.marks.iter().filter_map(text) {
+        match Mark::parse(&text) {
+            Some(mark) if mark.owner == *owner => {
+                if latest.as_ref().is_none_or(|known| known.sequence < mark.sequence) {
+                    latest = Some(mark);
+                }
+            }
+            Some(mark) => return Err(ConflictReason::Marked(mark.owner)),
+            None => return Err(ConflictReason::NoMark(text)),
+        }
+    }
+    if latest.is_some() {
+        return Ok(latest);
     }
     // A zone has its MX before it has an operator. To take over what says already what would be written overwrites
     // nothing.

@@ -168,6 +168,20 @@ fn records_of_others_are_left_alone_and_the_owner_is_named() {
 }
 
 #[test]
+fn an_attempt_that_stopped_halfway_is_taken_up_again() {
+    let mut seen = led_to("a", 7);
+    // Where records change one by one, both numbers stand there for a while.
+    let older = marked(owner(), 6);
+    seen[0].marks.splice(0..0, older);
+    let update = written(plan(&output(), "a", &owner(), &seen).unwrap());
+    let mark = update.changes().iter().find(|one| one.record_type == DnsRecordType::Txt).unwrap();
+    assert!(mark.data[0].to_string().contains("sequence=8"), "{mark:?}");
+    seen[0].marks.extend(marked(Owner { operator: "us".into(), ..owner() }, 9));
+    let told = conflict(&plan(&output(), "a", &owner(), &seen).unwrap());
+    assert!(told.contains("of the operator us"), "{told}");
+}
+
+#[test]
 fn records_that_say_already_what_would_be_written_for_a_backend_are_taken_over() {
     // The zone has led to the other backend since before there was an operator, with a long TTL.
     let mut before = led_to("b", 0);

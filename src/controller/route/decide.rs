@@ -6,7 +6,7 @@ use super::drills::{DrillContext, DrillSights};
 use super::held::HeldMail;
 use super::{RouteContext, RouteEntry};
 use mail_failover_core::engine::{
-    Candidate, Decision, DrillInputs, Eligibility, HoldReason, Memory, RequestAction, Situation, decide,
+    Candidate, Decision, DrillInputs, Eligibility, HoldReason, Memory, Notice, RequestAction, Situation, decide,
 };
 use mail_failover_core::model::{FailbackMode, Member, Policy, Route, Thresholds, Timestamp};
 use mail_failover_resolve::request;
@@ -55,7 +55,18 @@ impl RouteEntry {
         let told_at = HeldMail::told_at(decision.hold, decision.memory.held_since).filter(|told_at| *told_at > cx.now);
         decision.next_timeout = decision.next_timeout.into_iter().chain(told_at).min();
         self.note_drill(&decision.memory);
-        let is_persisted = is_persisted(&decision.memory, &persisted) && decision.notices.is_empty();
+        let is_persisted = if self.yields(cx) {
+            // ADR-0190: Without a transition outputs are another installation's, and so is what people read. Two that see
+            // otherwise would take it back in turns.
+            let mut decided = decision.memory.clone();
+            if decision.transition.is_none() && !persisted.shares.is_empty() {
+                decided.shares.clone_from(&persisted.shares);
+            }
+            let is_view = |notice: &Notice| matches!(notice, Notice::NoneHealthy | Notice::Recovered);
+            is_persisted(&decided, &persisted) && decision.notices.iter().all(is_view)
+        } else {
+            is_persisted(&decision.memory, &persisted) && decision.notices.is_empty()
+        };
         Decided { decision, candidates, thresholds: self.thresholds(), is_persisted }
     }
 

@@ -307,12 +307,15 @@ impl ControllerState {
     }
 
     /// Returns true if only relays read the documents of a route, which tell backends of one host and port apart. While
-    /// nobody is heard, it is as it was when the documents were written.
+    /// nobody has been heard yet, it is as it was when the documents were written.
     // A process that has just started would tell of an obstacle for some seconds.
     pub(super) fn has_only_relays(&mut self, now: Timestamp, key: &ObjectKey, entry: &RouteEntry) -> bool {
         let has_only_relays = self.agents.are_relays(now, key).unwrap_or_else(|| {
             let conditions = entry.status().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            is_true(conditions, condition::OUTPUTS_APPLIED) && self.documents(key, entry).any(has_accounts)
+            let has_heard = self.agents.first_heard.contains_key(key);
+            !has_heard
+                && is_true(conditions, condition::OUTPUTS_APPLIED)
+                && self.documents(key, entry).any(has_accounts)
         });
         if has_only_relays {
             self.agents.of_relays.insert(key.clone());

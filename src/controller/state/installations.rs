@@ -125,6 +125,9 @@ impl ControllerState {
     /// Forgets the installations that a route listed which is gone.
     pub(super) fn forget_installations(&mut self, key: &ObjectKey) {
         self.installations.contested.remove(key);
+        // Another route carries the signs of life from now on.
+        let next = self.installations.first_of(&key.namespace).map(|(next, _)| ResourceRef::route(next));
+        self.queue.extend(next);
     }
 
     /// Forgets all signs of life: a leader judges by those that it has seen itself.

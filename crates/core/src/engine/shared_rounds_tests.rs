@@ -36,6 +36,7 @@ impl Replicas {
             depth: Depth::Auth,
             envelope: Envelope::default(),
             vantage: Vantage::Operator,
+            idle_session: false,
             sharers: count,
         };
         let tracked = || {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::by_record::{RecordChange, record_changes};
+use super::by_record::{RecordChange, in_order, record_changes};
 use super::presentation::led;
 use super::{ApiError, ApiRequest, ApiZone, Row, SeenRows, bearer, json, json_request, relative_or_at, ttl, whole};
 use crate::plan::SetChange;
@@ -50,7 +50,7 @@ pub(super) fn changes(zone: &ApiZone<'_>, changes: &[SetChange], seen: &SeenRows
     let token = bearer(zone.token()?);
     let target = format!("/v2/domains/{}/records", zone.zone);
     let mut requests = vec![];
-    for change in changes {
+    for change in in_order(changes, seen) {
         for one in record_changes(change, seen) {
             let (method, target, body) = match one {
                 RecordChange::Create(data) => ("POST", target.clone(), post(zone, change, data)?),

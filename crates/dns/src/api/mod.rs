@@ -367,6 +367,7 @@ impl<'a> ApiZone<'a> {
             (DnsService::Google { .. }, 403) if google::is_over_quota(body) => {
                 Err(ApiError::Throttled { status, retry_after })
             }
+            (DnsService::Ovh(_), 400) if ovh::is_about_signature(body) => Err(ApiError::Credentials(status)),
             (_, 401 | 403) => Err(ApiError::Credentials(status)),
             (_, 404) => Err(ApiError::NoZone),
             (_, 409 | 412) => Err(ApiError::Overtaken),

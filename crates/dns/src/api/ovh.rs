@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use ring::digest;
 use serde_json::{Value, json};
 
-use super::by_record::{RecordChange, record_changes};
+use super::by_record::{RecordChange, in_order, record_changes};
 use super::presentation::{read_below, written};
 use super::secret::{KEY_APPLICATION, OvhKeys};
 use super::{ApiError, ApiRequest, ApiZone, Row, SeenRows, json, relative, ttl, whole};
@@ -57,6 +57,8 @@ fn row(zone: &str, record: &Value) -> Result<Row, ApiError> {
         return Err(ApiError::Malformed("a record without id, fieldType or target"));
     };
     let name = whole(record["subDomain"].as_str().unwrap_or_default(), zone);
+    // OVH's control panel gives these TXT records types of its own.
+    let record_type = if matches!(record_type, "SPF" | "DKIM" | "DMARC") { "TXT" } else { record_type };
     let ttl = ttl(&record["ttl"]).unwrap_or_default();
     let data = read_below(record_type, target, zone);
     Ok(Row { name, record_type: record_type.to_owned(), ttl, data, id: id.to_string() })
@@ -65,7 +67,7 @@ fn row(zone: &str, record: &Value) -> Result<Row, ApiError> {
 pub(super) fn changes(zone: &ApiZone<'_>, changes: &[SetChange], seen: &SeenRows) -> Result<Vec<ApiRequest>, ApiError> {
     let records = format!("{}/record", zone_path(zone));
     let mut requests = vec![];
-    for change in changes {
+    for change in in_order(changes, seen) {
         for one in record_changes(change, seen) {
             let (method, target, body) = match one {
                 RecordChange::Create(data) => {
@@ -92,6 +94,12 @@ fn record(zone: &ApiZone<'_>, SetChange { name, ttl, .. }: &SetChange, data: &Dn
 /// The request that has the name servers follow.
 pub(super) fn refresh(zone: &ApiZone<'_>) -> Result<ApiRequest, ApiError> {
     signed(zone, "POST", format!("{}/refresh", zone_path(zone)), String::new())
+}
+
+/// Returns true if a refusal (400) is about the signature or the clock, and not about the records.
+pub(super) fn is_about_signature(body: &[u8]) -> bool {
+    let code = json(body).ok().and_then(|answer| answer["errorCode"].as_str().map(ToOwned::to_owned));
+    matches!(code.as_deref(), Some("INVALID_SIGNATURE" | "QUERY_TIME_OUT"))
 }
 
 /// A request with its signature, as OVH has it: a digest (SHA-1) of secrets, method, URL, body and time.

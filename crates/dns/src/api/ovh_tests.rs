@@ -2,7 +2,7 @@ use super::super::secret::tests::secret;
 use super::super::tests::{NOW, answer, body, led, output, sets};
 use super::super::{ApiAnswer, DnsApiSecret, SeenRows, Sight};
 use super::*;
-use mail_failover_core::model::{DnsService, OvhEndpoint};
+use mail_failover_core::model::{DnsRecordType, DnsService, OvhEndpoint};
 
 const ZONE: &str = "/1.0/domain/zone/shop.example";
 
@@ -25,17 +25,18 @@ fn records_are_looked_at_one_by_one_and_changed_before_the_zone_is_refreshed() {
     assert_eq!(
         told,
         [
+            // Both marks, which are new.
+            format!("POST {ZONE}/record"),
+            format!("POST {ZONE}/record"),
             format!("POST {ZONE}/record"),
             format!("DELETE {ZONE}/record/11"),
-            format!("POST {ZONE}/record"),
-            format!("POST {ZONE}/record"),
             format!("POST {ZONE}/record"),
             format!("POST {ZONE}/refresh"),
         ]
     );
     let created = json!({"fieldType": "MX", "subDomain": "bounce", "ttl": 60, "target": "10 mx.b.example."});
-    assert_eq!(body(&changes[0]), created);
-    assert_eq!(body(&changes[3])["subDomain"], "");
+    assert_eq!(body(&changes[2]), created);
+    assert_eq!(body(&changes[4])["subDomain"], "");
 }
 
 #[test]
@@ -51,6 +52,17 @@ fn ids_lead_to_records_and_a_name_has_a_bounded_number_of_them() {
     assert_eq!(seen.observed(&sets("a")).unwrap()[0].records.len(), 1);
     let many = json!((0..65).collect::<Vec<_>>()).to_string();
     assert!(matches!(zone.see(&answer(200, &many), &mut seen), Err(ApiError::Malformed(_))));
+}
+
+#[test]
+fn text_records_of_the_control_panel_are_text_records() {
+    let (service, secret) = (DnsService::Ovh(OvhEndpoint::Eu), keys());
+    let output = output(&service);
+    let zone = ApiZone::new(&service, &output, &secret, NOW);
+    let mut seen = SeenRows::default();
+    let record = json!({"id": 12, "subDomain": "bounce", "fieldType": "SPF", "ttl": 60, "target": "\"v=spf1 -all\""});
+    assert_eq!(zone.see(&answer(200, &record.to_string()), &mut seen), Ok(Sight::Part));
+    assert_eq!(seen.of("bounce.shop.example", DnsRecordType::Txt).count(), 1);
 }
 
 #[test]
@@ -76,7 +88,9 @@ fn refusals_are_told_apart() {
     for (answer, error) in [
         (answer(401, r#"{"class": "Client::Unauthorized"}"#), ApiError::Credentials(401)),
         (answer(403, r#"{"errorCode": "INVALID_CREDENTIAL"}"#), ApiError::Credentials(403)),
-        (answer(403, r#"{"errorCode": "QUERY_TIME_OUT"}"#), ApiError::Credentials(403)),
+        // OVH answers 400 to a wrong secret and to a clock that is off.
+        (answer(400, r#"{"errorCode": "QUERY_TIME_OUT"}"#), ApiError::Credentials(400)),
+        (answer(400, r#"{"errorCode": "INVALID_SIGNATURE"}"#), ApiError::Credentials(400)),
         // The record is gone.
         (answer(404, r#"{"class": "Client::NotFound"}"#), ApiError::Overtaken),
         (answer(409, r#"{"class": "Client::Conflict"}"#), ApiError::Overtaken),

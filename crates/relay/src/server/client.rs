@@ -44,9 +44,14 @@ impl Ahead {
         Self { octets: vec![], room: AHEAD.saturating_sub(waiting), heard_at, end }
     }
 
+    /// Returns true if there was no room to look for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.octets.len() >= self.room
+    }
+
     /// Reads until there is no more room, or until the application's end. It never returns: the work beside it ends.
     pub(super) async fn listen(&mut self, stream: &mut ClientStream) -> Infallible {
-        while self.end.is_none() && self.octets.len() < self.room {
+        while self.end.is_none() && !self.is_full() {
             self.end = match read(stream, &mut self.octets, READ).await {
                 Ok(0) if self.heard_at.elapsed() < HALF_CLOSE => Some(ClientEnd::Waits),
                 Ok(0) | Err(_) => Some(ClientEnd::Left),

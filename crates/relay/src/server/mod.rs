@@ -381,7 +381,8 @@ impl Application {
             never = ahead.listen(&mut stream) => match never {},
         };
         self.stream = Some(stream);
-        self.heard_at = ahead.heard_at;
+        // Without room nobody has looked for its end.
+        self.heard_at = if ahead.is_full() { Instant::now() } else { ahead.heard_at };
         self.end = ahead.end;
         if !ahead.octets.is_empty() {
             self.session.handle(Instant::now(), SessionInput::Received(&ahead.octets));

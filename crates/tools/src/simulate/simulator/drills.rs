@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{EvidenceSource, Simulator};
 use mail_failover_core::engine::{
     Agreement, BlockedDrill, Drill, DrillInputs, DrillObstacles, DrillTurns, TransitionTimes, WholeRound,
 };
-use mail_failover_core::model::{DrillMode, Timestamp};
+use mail_failover_core::model::{DrillMode, Timestamp, Vantage};
 
 /// Drills of all routes.
 #[derive(Debug, Default)]
@@ -103,8 +104,11 @@ impl<S: EvidenceSource> Simulator<S> {
             let probe = &self.fleet.backends[backend].backend.probes[one.stream.probe];
             WholeRound {
                 probe: probe.name.clone(),
-                // As the operator has it: the shift of rounds is a twentieth of the interval.
-                period: probe.interval + probe.interval / 10 + probe.timeout,
+                // As the operator has it: the shift of rounds is a twentieth of the interval, and Jobs have no rounds.
+                period: match probe.vantage {
+                    Vantage::Operator => probe.interval + probe.interval / 10 + probe.timeout,
+                    Vantage::Job => Duration::ZERO,
+                },
                 latest: one.whole.clone(),
             }
         });
