@@ -111,11 +111,7 @@ fn certificates_of_a_provider_that_are_missing_are_told_of_as_those_of_a_backend
     env.state.handle(env.now, Input::Secret(key, Ok(secret.unwrap())));
     let ca = CaKey { object: ObjectKey::new("shop", "pdns-ca"), kind: CaKind::ConfigMap, data_key: "ca.crt".into() };
     for (problem, reason, told) in [
-        (
-            ReadProblem::NotFound,
-            "CANotFound",
-            "key ca.crt of ConfigMap pdns-ca does not exist in namespace shop; create it",
-        ),
+        (ReadProblem::NotFound, "CANotFound", "it does not exist; create it in namespace shop"),
         (
             ReadProblem::Malformed(SharedError::new(PemError::NoEndLine(1))),
             "CAMalformed",

@@ -114,7 +114,13 @@ impl<'a> DecisionBuilder<'a> {
 
     /// Returns true during a storm, and while the backend in use may recover after one.
     fn is_after_storm(&self) -> bool {
-        self.situation.is_storm || self.before.held_by == Some(HoldReason::StormBrake)
+        let is_settling = || self.before.held_until.map_or(!self.settling().is_zero(), |until| until > self.now());
+        self.situation.is_storm || (self.before.held_by == Some(HoldReason::StormBrake) && is_settling())
+    }
+
+    /// Returns the time that the backend in use has to recover after a storm.
+    fn settling(&self) -> Duration {
+        self.situation.policy.hold.minimum_stay.min(MAX_STORM_SETTLING)
     }
 
     fn is_any_able_but(&self, candidate: &Candidate) -> bool {
@@ -194,7 +200,7 @@ impl<'a> DecisionBuilder<'a> {
                     return Some(Hold::open(HoldReason::StormBrake));
                 }
             }
-            if let Some(until) = self.storm_settles_at(policy, &targets) {
+            if let Some(until) = self.storm_settles_at(&targets) {
                 return Some(Hold::until(HoldReason::StormBrake, until));
             }
         }
@@ -203,7 +209,11 @@ impl<'a> DecisionBuilder<'a> {
             targets = self.last_resort(departures);
         }
         if targets.is_empty() {
-            return Some(self.hold_without_target(policy, cause));
+            // Beside one that a person takes out of service, another one that failed in the storm may recover first.
+            let brake = self.storm_settles_at(&targets).map(|until| Hold::until(HoldReason::StormBrake, until));
+            let brake = brake.or(self.situation.is_storm.then_some(Hold::open(HoldReason::StormBrake)));
+            let brake = brake.filter(|_| departures.iter().any(Departure::has_failed));
+            return Some(brake.unwrap_or_else(|| self.hold_without_target(policy, cause)));
         }
         // A ramp whose old side fails is over; the failback it belongs to is decided already.
         if can_stay && self.situation.strategy == Strategy::ActivePassive && self.members.first() == staying.first() {
@@ -242,11 +252,11 @@ impl<'a> DecisionBuilder<'a> {
 
     /// Returns the end of the storm hold: after a storm the active backend has `hold.minimumStay` to recover, so that
     /// the first backend to return takes no mail by chance.
-    fn storm_settles_at(&self, policy: &Policy, targets: &[&Candidate]) -> Option<Timestamp> {
+    fn storm_settles_at(&self, targets: &[&Candidate]) -> Option<Timestamp> {
         if self.before.held_by != Some(HoldReason::StormBrake) {
             return None;
         }
-        let settling = policy.hold.minimum_stay.min(MAX_STORM_SETTLING);
+        let settling = self.settling();
         // What answers again has done so for as long.
         let recovered = targets.iter().filter(|target| target.health != Health::Unhealthy);
         if recovered.clone().next().is_none() && !targets.is_empty() {

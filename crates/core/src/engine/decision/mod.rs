@@ -254,13 +254,36 @@ impl<'a> DecisionBuilder<'a> {
         if let Some(order) = order {
             return self.obey(&order);
         }
-        let policy = self.situation.policy;
         if let Some(pause) = self.memory.pause.clone() {
             return self.stay_paused(pause.until);
         }
         if self.members.is_empty() {
             return self.choose_first();
         }
+        let removed = self.take_removed();
+        self.stay_or_leave();
+        if let (Some(from), None) = (removed, &self.transition) {
+            let listed = self.members.clone();
+            self.members.push(from.clone());
+            self.move_to(listed, Some(&from), TransitionReason::RemovedFromRoute, None);
+        }
+    }
+
+    /// Takes out of a pool the members that have left the list, and returns the first. A pool of no others keeps them.
+    // What a person has removed is held up by nothing, and the others carry its share, dead or not.
+    fn take_removed(&mut self) -> Option<Arc<str>> {
+        let (listed, removed): (Vec<_>, Vec<_>) =
+            self.members.iter().cloned().partition(|name| self.find(name).is_some());
+        if self.situation.strategy != Strategy::ActiveActive || listed.is_empty() {
+            return None;
+        }
+        self.members = listed;
+        removed.into_iter().next()
+    }
+
+    /// Leaves the members that must not keep the mail, or returns to those that are preferred.
+    fn stay_or_leave(&mut self) {
+        let policy = self.situation.policy;
         let departures = self.departures();
         if let Some(switch) = self.memory.switch.clone() {
             let departure = departures.iter().find(|departure| departure.member == switch.to);

@@ -51,6 +51,18 @@ fn active_active_spreads_by_weight_and_shares_out_what_a_dead_one_carried() {
 }
 
 #[test]
+fn a_member_that_leaves_the_list_leaves_its_share_to_the_others_even_if_they_are_dead() {
+    let mut fleet = Fleet::of("a+ b+").active_active(&[1, 1]);
+    fleet.settle(0);
+    fleet.set("a", "-", 1000);
+    fleet.candidates.retain(|candidate| &*candidate.name != "b");
+    let decision = fleet.settle(1000);
+    assert_eq!((decision.memory.state, fleet.shares()), (State::NoneHealthy, "a100".to_owned()));
+    let transition = decision.transition.unwrap();
+    assert_eq!((&*transition.from, transition.reason), ("b", TransitionReason::RemovedFromRoute));
+}
+
+#[test]
 fn approval_and_failback_of_a_pool_let_its_sound_backends_join() {
     let mut fleet = Fleet::of("a+ b+ c+").active_active(&[1, 1, 1]);
     fleet.policy.as_mut().unwrap().failback.mode = FailbackMode::Manual;

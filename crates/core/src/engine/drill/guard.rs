@@ -254,10 +254,10 @@ pub(super) fn abort(
     if let Some(hold) = real.hold {
         return Some(DrillRefused::Held(hold.reason));
     }
-    let is_same = lead == drill.backend && standby == drill.standby && real.transition.is_none();
-    // The lead of a pool is the first of the list, and any of the others may be.
+    // The lead of a pool is the first of the list, and any of the others may be the standby.
     let is_pool = situation.strategy == Strategy::ActiveActive;
-    if real.memory.state != State::Preferred || !(is_same || (is_pool && lead == drill.backend)) {
+    let is_same = lead == drill.backend && (is_pool || standby == drill.standby);
+    if real.memory.state != State::Preferred || real.transition.is_some() || !is_same {
         let now_leads = real.memory.lead().cloned().unwrap_or_else(|| "no backend".into());
         return Some(DrillRefused::RouteChanged(now_leads));
     }
