@@ -417,13 +417,11 @@ impl PendingQuit {
             read = stream.read_buf(buffer) => Some(read),
             () = close => None,
         };
-        match read {
-            Some(read) => Some(IdleEnd::of(&read, &self.0.buffer)),
-            None => {
-                self.send().await;
-                None
-            }
+        if let Some(read) = read {
+            return Some(IdleEnd::of(&read, &self.0.buffer));
         }
+        self.send().await;
+        None
     }
 }
 
