@@ -55,6 +55,7 @@ const FILES: &[(&str, &str)] = &[
     ("recipient", include_str!("../rules/recipient.yaml")),
     ("message", include_str!("../rules/message.yaml")),
     ("quoted", include_str!("../rules/quoted.yaml")),
+    ("hints", include_str!("../rules/hints.yaml")),
     ("codes", include_str!("../rules/codes.yaml")),
 ];
 
