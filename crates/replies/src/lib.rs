@@ -46,6 +46,8 @@ const FILES: &[(&str, &str)] = &[
     ("content", include_str!("../rules/content.yaml")),
     ("mailbox", include_str!("../rules/mailbox.yaml")),
     ("account", include_str!("../rules/account.yaml")),
+    ("allowance", include_str!("../rules/allowance.yaml")),
+    ("stopped", include_str!("../rules/stopped.yaml")),
     ("identity", include_str!("../rules/identity.yaml")),
     ("login", include_str!("../rules/login.yaml")),
     ("hello", include_str!("../rules/hello.yaml")),
