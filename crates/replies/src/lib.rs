@@ -54,6 +54,7 @@ const FILES: &[(&str, &str)] = &[
     ("rate", include_str!("../rules/rate.yaml")),
     ("address", include_str!("../rules/address.yaml")),
     ("service", include_str!("../rules/service.yaml")),
+    ("rcpt", include_str!("../rules/rcpt.yaml")),
     ("recipient", include_str!("../rules/recipient.yaml")),
     ("message", include_str!("../rules/message.yaml")),
     ("quoted", include_str!("../rules/quoted.yaml")),
