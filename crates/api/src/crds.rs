@@ -64,9 +64,12 @@ fn join_lines(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {
-                match field {
-                    Value::String(text) if name == "description" => *text = joined(text),
-                    other => join_lines(other),
+                if let Value::String(text) = field
+                    && name == "description"
+                {
+                    *text = joined(text);
+                } else {
+                    join_lines(field);
                 }
             }
         }

@@ -124,7 +124,7 @@ async fn rollout(env: Arc<TestEnv>) -> Result<()> {
 
 async fn idle_timeout(env: Arc<TestEnv>) -> Result<()> {
     let options = Options::new("primary", SocketAddr::new(env.ipv4(), 25));
-    let primary = SmtpServer::start(Options { idle_timeout: Duration::from_secs(3), ..options }).await?;
+    let primary = SmtpServer::start(Options { idle_timeout: Duration::from_secs(12), ..options }).await?;
     let standby = server(&env, "standby").await?;
     let manifests = [
         policy(&timings()),

@@ -174,10 +174,12 @@ pub(super) fn changes(
         let present: Vec<_> = seen.of(name, *record_type).collect();
         if let Some(first) = present.first() {
             // As it was read, to the letter.
-            deletions.push(set(name, *record_type, first.ttl, present.iter().map(|row| row.id.clone()).collect()));
+            let records: Vec<_> = present.iter().map(|row| row.id.clone()).collect();
+            deletions.push(set(name, *record_type, first.ttl, &records));
         }
         if !data.is_empty() {
-            additions.push(set(name, *record_type, *ttl, data.iter().map(written).collect::<Result<_, _>>()?));
+            let records: Vec<_> = data.iter().map(written).collect::<Result<_, _>>()?;
+            additions.push(set(name, *record_type, *ttl, &records));
         }
     }
     let target = format!("/dns/v1/projects/{project}/managedZones/{managed_zone}/changes");
@@ -185,7 +187,7 @@ pub(super) fn changes(
     Ok(vec![json_request("POST", target, zone.access_header()?, body)])
 }
 
-fn set(name: &str, record_type: DnsRecordType, ttl: u32, records: Vec<String>) -> Value {
+fn set(name: &str, record_type: DnsRecordType, ttl: u32, records: &[String]) -> Value {
     json!({ "name": format!("{name}."), "type": record_type.as_str(), "ttl": ttl, "rrdatas": records })
 }
 

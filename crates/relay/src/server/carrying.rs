@@ -154,7 +154,7 @@ impl Application {
             let opens =
                 answers.wait_for(|answers| answers.as_deref().is_some_and(|answers| is_open(answers, &backend)));
             if was_open || is_last || opens.await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
