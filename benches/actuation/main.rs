@@ -62,7 +62,8 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
         print_row(follower, took)?;
     }
     println!("load {}", load());
-    operator.terminate(Duration::from_secs(30)).await
+    operator.terminate(Duration::from_secs(30)).await?;
+    Ok(())
 }
 
 /// Lets a person request a move. Returns the time from its decision until the follower has followed.

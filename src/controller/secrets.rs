@@ -45,7 +45,7 @@ pub enum SecretContent {
     /// A key that signs DNS updates.
     Tsig(TsigKey),
     /// Credentials of a DNS provider.
-    DnsApi(DnsApiSecret),
+    DnsApi(Box<DnsApiSecret>),
 }
 
 /// Content of Secrets of one type.
@@ -80,7 +80,9 @@ impl SecretPurpose {
                 NotificationSecret::parse(type_, data).map(SecretContent::Notification).map_err(shared)
             }
             Self::Tsig => TsigKey::parse(type_, &data).map(SecretContent::Tsig).map_err(shared),
-            Self::DnsApi => DnsApiSecret::parse(type_, &data).map(SecretContent::DnsApi).map_err(shared),
+            Self::DnsApi => {
+                DnsApiSecret::parse(type_, &data).map(|secret| SecretContent::DnsApi(secret.into())).map_err(shared)
+            }
         }
     }
 }

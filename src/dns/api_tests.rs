@@ -130,7 +130,7 @@ impl Provider {
             output: Arc::new(output),
             backend: "a".into(),
             owner: Owner { operator: "eu".into(), route: ObjectKey::new("shop", "orders") },
-            access: DnsAccess::Api(api.clone(), secret.clone(), trust.clone()),
+            access: DnsAccess::Api(api.clone().into(), secret.clone().into(), trust.clone()),
         };
         (request, api, secret, trust)
     }

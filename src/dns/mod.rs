@@ -57,7 +57,7 @@ pub enum DnsAccess {
     /// An object that external-dns follows, and the `metadata.uid` of the route.
     Endpoint(DnsEndpointObject, Uid),
     /// The API of a provider, the credentials, and the authorities that may have signed its certificate.
-    Api(DnsApi, DnsApiSecret, TrustAnchors),
+    Api(Box<DnsApi>, Box<DnsApiSecret>, TrustAnchors),
 }
 
 /// The end of an attempt.

@@ -24,7 +24,7 @@ const COUNTED: Duration = Duration::from_secs(30);
 /// Longest time between two signs of life: two leases of five seconds, on a machine that may be busy.
 const RENEWAL: Duration = Duration::from_secs(10);
 /// Longest time until one that is gone is forgotten: six leases, and patience.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGOTTEN: Duration = Duration::from_mins(1);
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -359,7 +359,7 @@ fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option
         DnsProvider::Api(api) => {
             let Some(secret) = cx.secret(&api.secret, "api.secretRef")? else { return Ok(None) };
             let trust = cx.trust(dns_ca_key(&cx.resource.key, output), "api.caRef")?;
-            Ok(trust.map(|trust| DnsAccess::Api(api.clone(), secret, trust)))
+            Ok(trust.map(|trust| DnsAccess::Api(api.clone().into(), Box::new(secret), trust)))
         }
         DnsProvider::ExternalDns(object) => match (cx.dns_rival)(output) {
             Some(Claimed { set, rival }) => {

@@ -112,11 +112,7 @@ fn certificates_of_a_provider_that_are_missing_are_told_of_as_those_of_a_backend
     let ca = CaKey { object: ObjectKey::new("shop", "pdns-ca"), kind: CaKind::ConfigMap, data_key: "ca.crt".into() };
     for (problem, reason, told) in [
         (ReadProblem::NotFound, "CANotFound", "it does not exist; create it in namespace shop"),
-        (
-            ReadProblem::Malformed(SharedError::new(PemError::NoEndLine(1))),
-            "CAMalformed",
-            "holds no usable PEM certificates",
-        ),
+        (ReadProblem::Malformed(SharedError::new(PemError::NoEndLine(1))), "CAMalformed", "section 1 has no END line"),
     ] {
         env.state.handle(env.now, Input::Ca(ca.clone(), Err(problem)));
         env.run(130.0);

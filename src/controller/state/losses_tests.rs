@@ -700,13 +700,20 @@ fn end_of(history: &[Change], restarts_before: Option<usize>) -> (String, Vec<St
 
 #[test]
 fn a_restart_at_any_point_of_any_history_changes_nothing_of_its_end() {
-    for seed in 0..4 {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let history: Vec<_> = (0..6).map(|_| Change::random(&mut random)).collect();
-        let undisturbed = end_of(&history, None);
-        for index in 0..=history.len() {
-            let restarted = end_of(&history, Some(index));
-            assert_eq!(restarted, undisturbed, "seed {seed}, restarted before change {index} of {history:?}");
+    // Side by side: it is the longest test of this crate.
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || check_history(seed));
         }
+    });
+}
+
+fn check_history(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let history: Vec<_> = (0..6).map(|_| Change::random(&mut random)).collect();
+    let undisturbed = end_of(&history, None);
+    for index in 0..=history.len() {
+        let restarted = end_of(&history, Some(index));
+        assert_eq!(restarted, undisturbed, "seed {seed}, restarted before change {index} of {history:?}");
     }
 }

@@ -435,15 +435,12 @@ impl IdleSessions {
         if watched.look_due.is_some() {
             return;
         }
-        match watched.looked_at.map(|at| at + GATHERING).filter(|due| *due > now) {
-            Some(due) => {
-                watched.look_due = Some(due);
-                self.timers.insert((due, IdleTimer::Look(target)));
-            }
-            None => {
-                let may_look = watched.may_look(now);
-                self.actions.push_back(if may_look { IdleAction::Look { target } } else { IdleAction::LeaveOut });
-            }
+        if let Some(due) = watched.looked_at.map(|at| at + GATHERING).filter(|due| *due > now) {
+            watched.look_due = Some(due);
+            self.timers.insert((due, IdleTimer::Look(target)));
+        } else {
+            let may_look = watched.may_look(now);
+            self.actions.push_back(if may_look { IdleAction::Look { target } } else { IdleAction::LeaveOut });
         }
     }
 }

@@ -75,6 +75,7 @@ mod tests {
         (decision.shown_state(&fleet.candidates, nobody), held)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `shown` has it")]
     fn some(backend: &str, to: Option<&str>) -> Option<(String, Option<String>)> {
         Some((backend.to_owned(), to.map(str::to_owned)))
     }
