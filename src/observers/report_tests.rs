@@ -104,6 +104,19 @@ fn no_namespace_takes_the_room_of_another() {
 }
 
 #[test]
+fn votes_come_before_runs_where_there_is_no_room_for_both() {
+    let run = SharedRun { probe: "login".into(), is_failing: false, count: 1, contradicts: true };
+    let healthy = ObserverVerdict { runs: [run].into(), ..observer_verdict(Health::Healthy) };
+    let of_healthy = |n| (key(&format!("h{n}")), Verdicts::from([("6/10".into(), healthy.clone())]));
+    let mut reported: BackendVerdicts = (0..MAX_VERDICTS).map(of_healthy).collect();
+    reported.extend(failing(2, "b"));
+    let (text, extent) = ObserverReport::of(Some(&Namespaces::new()), &reported, None);
+    assert_eq!(extent, Extent::Complete { verdicts: 2, awaited: 0, crowded: 0 });
+    let Ok(ObserverReport::Complete { reported, silent, .. }) = ObserverReport::parse(&text) else { panic!("{text}") };
+    assert_eq!((reported.len(), silent.is_empty()), (2, true));
+}
+
+#[test]
 fn a_namespace_that_is_not_observed_yet_keeps_no_other_out() {
     let reported = failing_in(&[("evil", 3), ("shop", 2)]);
     let (text, extent) = ObserverReport::of(Some(&names(&["evil"])), &reported, None);

@@ -113,6 +113,25 @@ fn mail_moves_whoever_decides_and_the_two_come_to_rest() {
 }
 
 #[test]
+fn two_that_see_otherwise_take_nothing_back_from_each_other() {
+    for is_first_cut_off in [false, true] {
+        let mut both = Both::new();
+        both.begin_second();
+        both.run(5);
+        let cut_off = if is_first_cut_off { &mut both.first } else { &mut both.second };
+        for backend in ["primary", "standby"] {
+            cut_off.answer(backend, EvidenceClass::NoAnswer);
+        }
+        both.run(120);
+        let writes = both.writes(120);
+        assert!(writes.len() <= 12, "{is_first_cut_off}: {writes:?}");
+        // The first of the list is believed.
+        let is_cut_off_told = both.first.condition("Ready").0 == "False";
+        assert_eq!(is_cut_off_told, is_first_cut_off, "{:?}", both.first.condition("Ready"));
+    }
+}
+
+#[test]
 fn an_installation_that_is_gone_is_forgotten() {
     let mut both = Both::new();
     both.begin_second();
