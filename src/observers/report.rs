@@ -113,11 +113,11 @@ struct ReportedVerdict {
     // A report without them, of an older version, confirms nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     confirms: Vec<String>,
-    /// What it has seen of late at probes that the replicas share out.
+    /// Results in a row at probes that the replicas share out.
     // A report without them, of an older version, tells of its verdict alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     runs: Vec<ReportedRun>,
-    /// What the writer has seen, for people.
+    /// Summary of the writer's evidence, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     message: String,
 }
