@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::header::{HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use axum::http::header::{HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use axum::http::uri::Authority;
 use axum::http::{Request, Uri};
 use hyper::client::conn::http1;
@@ -21,7 +21,7 @@ use super::metrics::Metrics;
 use super::tokens::Tokens;
 use super::{DnsError, DnsRequest};
 use crate::dial::{DialError, Dialer, connect};
-use mail_failover_core::model::{DnsApi, Tls, TlsMode, TrustAnchors};
+use mail_failover_core::model::{DnsApi, Timestamp, Tls, TlsMode, TrustAnchors};
 use mail_failover_dns::api::{
     AccessToken, ApiAnswer, ApiError, ApiRequest, ApiZone, DnsApiSecret, SeenRows, Sight, TokenKey,
 };
@@ -29,6 +29,7 @@ use mail_failover_dns::plan::{Plan, plan};
 use mail_failover_runtime::clock::unix_seconds;
 use mail_failover_smtp::message::bounded;
 use mail_failover_smtp::tls::TlsSetups;
+use mail_failover_webhook::answer::retry_after;
 
 /// Port of HTTPS.
 const HTTPS: u16 = 443;
@@ -304,11 +305,18 @@ enum ExchangeError {
 async fn answered(sender: &mut http1::SendRequest<Body>, request: Request<Body>) -> Result<ApiAnswer, ExchangeError> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let now = Timestamp::from_micros(unix_seconds().saturating_mul(1_000_000));
+    let retry_after = asked_pause(response.headers(), now);
     let status = response.status().as_u16();
     let body = to_bytes(Body::new(response.into_body()), LONGEST_ANSWER).await;
     let body = body.map_err(|_| ExchangeError::Body)?;
     Ok(ApiAnswer { status, retry_after, body: body.to_vec() })
+}
+
+/// Pause that a provider asks for, in seconds.
+fn asked_pause(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
+    let pause = retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)?;
+    Some(pause.as_secs())
 }
 
 #[cfg(test)]

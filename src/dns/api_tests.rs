@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
@@ -184,6 +184,17 @@ async fn the_place_that_gives_tokens_meets_the_guard_and_is_named() {
     assert_eq!(refused.category(), "refused_destination");
     assert!(refused.to_string().starts_with(&format!("https://{}: ", provider.address)), "{refused}");
     assert!(provider.state.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_provider_asks_for_a_pause_in_seconds_or_until_a_date() {
+    // RFC 9110 §5.6.7: 1994-11-06 08:49:37, and 90 s before.
+    let now = Timestamp::from_micros((784_111_777 - 90) * 1_000_000);
+    for (value, pause) in [("30", Some(30)), ("Sun, 06 Nov 1994 08:49:37 GMT", Some(90)), ("soon", None)] {
+        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+        assert_eq!(asked_pause(&headers, now), pause, "{value}");
+    }
+    assert_eq!(asked_pause(&HeaderMap::new(), now), None);
 }
 
 #[test]

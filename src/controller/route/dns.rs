@@ -145,12 +145,8 @@ impl DnsProgress {
                 "somebody else keeps changing the records: {} looks in a row have found others; give each operator an --dns-owner of its own, and let nobody else write them",
                 self.repairs
             );
-            self.fail(now, reason::DNS_CONFLICT, &message, look_at);
+            self.records.fail(now, reason::DNS_CONFLICT, &message).retry_at = look_at;
         }
-    }
-
-    fn fail(&mut self, now: Timestamp, reason: &'static str, message: &str, retry_at: Option<Timestamp>) {
-        self.records.fail(now, reason, message).retry_at = retry_at;
     }
 
     /// Returns true if nothing is to be done or told until the next look.
@@ -233,7 +229,7 @@ impl DnsRecords {
                 Err(Rejection { reason, message }) => {
                     progress.is_contradicted |= reason == reason::DNS_CONFLICT;
                     // Repeated when the Secret is read again, or another route has changed.
-                    progress.fail(cx.now, reason, &message, None);
+                    progress.records.fail(cx.now, reason, &message);
                 }
             }
         }
@@ -264,28 +260,30 @@ impl DnsRecords {
         let Some(progress) = self.progress.get_mut(output) else { return };
         let Some(sent) = progress.records.ended(number) else { return };
         let is_latest = progress.records.wanted() == Some(&sent);
-        let retry_at = is_latest.then(|| progress.records.next_attempt(now, random));
-        let asked = outcome.as_ref().err().and_then(DnsError::retry_after).map(|pause| now + pause.min(LONGEST_ASKED));
-        let retry_at = retry_at.map(|at| asked.map_or(at, |asked| asked.max(at)));
-        match outcome {
+        // Records that newer ones have overtaken make those wait for nothing but what the provider asks for.
+        let retry_at = if is_latest { progress.records.next_attempt(now, random) } else { now };
+        let not_before = outcome.as_ref().err().and_then(DnsError::retry_after);
+        let not_before = not_before.map(|pause| now + pause.min(LONGEST_ASKED));
+        let (reason, message) = match outcome {
             Ok(led) if led.late.is_empty() => {
                 let look_at = is_latest.then(|| now + LOOK_EVERY.mul_f64(1.0 + 0.2 * random));
-                progress.succeed(now, &sent, led.is_changed, look_at);
+                return progress.succeed(now, &sent, led.is_changed, look_at);
             }
             Ok(led) => {
                 progress.is_contradicted = true;
-                progress.fail(now, reason::DNS_FAILING, &led.late.join("; "), retry_at);
+                (reason::DNS_FAILING, led.late.join("; "))
             }
             Err(error @ (DnsError::Conflict(_) | DnsError::Occupied(_))) => {
                 progress.is_contradicted = true;
-                progress.fail(now, reason::DNS_CONFLICT, &error.to_string(), retry_at);
+                (reason::DNS_CONFLICT, error.to_string())
             }
             Err(error @ (DnsError::NoDefinition | DnsError::Forbidden { .. })) => {
-                progress.fail(now, reason::DNS_ENDPOINT_UNAVAILABLE, &error.to_string(), retry_at);
+                (reason::DNS_ENDPOINT_UNAVAILABLE, error.to_string())
             }
             // What the zone says is not known, or as good as before.
-            Err(error) => progress.fail(now, reason::DNS_FAILING, &error.to_string(), retry_at),
-        }
+            Err(error) => (reason::DNS_FAILING, error.to_string()),
+        };
+        progress.records.fail(now, reason, &message).pause(retry_at, not_before);
     }
 
     /// The entries of `status.outputs`.

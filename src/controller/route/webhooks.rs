@@ -93,6 +93,7 @@ impl Webhooks {
             let id = EventId::following(latest(progress, before).as_ref(), &event::digest(uid, output, memory));
             if progress.wanted().is_none_or(|wanted| wanted.id != id) {
                 progress.want(DesiredEvent { id, active: shares(memory) });
+                progress.reset_backoff();
             }
         }
     }
@@ -165,7 +166,9 @@ impl Webhooks {
             }
             Err(error) => {
                 let not_before = error.retry_after().map(|pause| now + pause);
-                let retry_at = progress.next_attempt(now, random);
+                // An event that a newer one has overtaken makes that one wait for nothing but what the receiver asks for.
+                let is_latest = progress.wanted().is_some_and(|wanted| wanted.id == event.id);
+                let retry_at = if is_latest { progress.next_attempt(now, random) } else { now };
                 progress.fail(now, reason::WEBHOOK_FAILING, &error.to_string()).pause(retry_at, not_before);
             }
         }

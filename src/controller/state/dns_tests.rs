@@ -11,6 +11,7 @@ use crate::dial::DialError;
 use crate::dns::{DnsCall, DnsError, DnsResult, Led};
 use mail_failover_api::OutputStatus;
 use mail_failover_core::model::{DnsServer, EvidenceClass, ObjectKey};
+use mail_failover_dns::api::ApiError;
 use mail_failover_dns::tsig::{SECRET_TYPE, TsigKey};
 use mail_failover_resolve::ReadProblem;
 
@@ -67,6 +68,12 @@ fn silent() -> Result<Led, DnsError> {
     let server = DnsServer { host: "192.0.2.53".into(), port: 53 };
     let source = Box::new(DialError::Unresolved("ns1".to_owned(), "no answer".to_owned()));
     Err(DnsError::Unreachable { server, source })
+}
+
+/// A provider that asks for two minutes of patience.
+fn throttled() -> Result<Led, DnsError> {
+    let source = ApiError::Throttled { status: 429, retry_after: Some(120) };
+    Err(DnsError::Api { url: "https://dns.example".into(), source })
 }
 
 /// Runs for so many seconds, and answers every attempt.
@@ -225,6 +232,40 @@ fn who_changes_the_records_again_and_again_is_told_of() {
     assert_eq!(env.condition("DnsApplied"), ("False".into(), "DnsConflict".into()));
     run_answering(&mut env, 70, || Ok(led(false)));
     assert_eq!(env.condition("DnsApplied").0, "True");
+}
+
+#[test]
+fn a_provider_that_asks_for_patience_has_it_over_a_restart_and_for_a_new_decision() {
+    let mut env = started(&json!({}));
+    env.run(2.0);
+    let first = call(&mut env);
+    answer(&mut env, &first, throttled());
+    env.run(10.0);
+    assert!(status(&env).failure.is_some_and(|failure| failure.not_before.is_some()));
+    env.restart();
+    give_key(&mut env);
+    fail_over(&mut env);
+    env.run(90.0);
+    assert_eq!(env.dns_calls.len(), 0, "not even for a move");
+    env.run(30.0);
+    assert_eq!(&*call(&mut env).request.backend, "standby");
+}
+
+#[test]
+fn a_provider_that_asks_an_attempt_for_patience_has_it_from_the_one_that_overtakes_it() {
+    let mut env = started(&json!({}));
+    env.run(2.0);
+    let first = call(&mut env);
+    fail_over(&mut env);
+    answer(&mut env, &first, throttled());
+    env.run(110.0);
+    assert_eq!(env.dns_calls.len(), 0);
+    env.run(15.0);
+    let second = call(&mut env);
+    assert_eq!(&*second.request.backend, "standby");
+    answer(&mut env, &second, Ok(led(true)));
+    env.run(1.0);
+    assert_eq!(status(&env).failure, None);
 }
 
 #[test]

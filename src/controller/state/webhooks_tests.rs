@@ -266,6 +266,47 @@ fn a_new_decision_does_not_wait_for_the_pause_of_an_earlier_one() {
     assert_eq!(to(&call(&mut env)), "standby");
 }
 
+/// A receiver that has failed for long, and mail that has moved while the next call was on its way.
+fn overtaken() -> (TestEnv, WebhookCall) {
+    let mut env = started(&json!({}));
+    for _ in 0..100 {
+        env.run(1.0);
+        for call in std::mem::take(&mut env.webhook_calls) {
+            answer(&mut env, &call, Err(late()));
+        }
+    }
+    // By now pauses last for a minute.
+    while env.webhook_calls.is_empty() {
+        env.run(1.0);
+    }
+    let hangs = call(&mut env);
+    fail_over(&mut env);
+    assert!(env.webhook_calls.is_empty(), "one at a time");
+    (env, hangs)
+}
+
+#[test]
+fn a_new_decision_does_not_wait_for_the_pause_after_a_call_that_it_has_overtaken() {
+    let (mut env, hangs) = overtaken();
+    answer(&mut env, &hangs, Err(late()));
+    env.run(0.3);
+    let first = call(&mut env);
+    assert_eq!(to(&first), "standby");
+    answer(&mut env, &first, Err(late()));
+    env.run(1.5);
+    assert_eq!(call(&mut env).id, first.id, "its own pauses begin with the shortest");
+}
+
+#[test]
+fn a_new_decision_waits_as_long_as_the_receiver_has_asked_an_earlier_one_to() {
+    let (mut env, hangs) = overtaken();
+    answer(&mut env, &hangs, Err(WebhookError::Status { status: 503, retry_after: Some(Duration::from_mins(2)) }));
+    env.run(110.0);
+    assert_eq!(env.webhook_calls.len(), 0);
+    env.run(15.0);
+    assert_eq!(to(&call(&mut env)), "standby");
+}
+
 #[test]
 fn a_secret_that_cannot_be_used_is_named_and_waited_for() {
     let mut env = TestEnv::with(&with_webhook(&json!({})));
