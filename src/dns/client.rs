@@ -152,7 +152,7 @@ impl Shared {
         let deadline = Instant::now() + output.timeout;
         let (is_changed, authorities) = match &request.access {
             DnsAccess::Updates(updates, key) => {
-                self.change_at_first_that_answers(request, updates, key, deadline).await?
+                self.change_at_first_that_serves(request, updates, key, deadline).await?
             }
             DnsAccess::Endpoint(object, route) => {
                 let leading = endpoint::lead(&self.cluster, request, object, route);
@@ -208,8 +208,8 @@ impl Shared {
         Ok(hosts.map(|host| DnsServer { host: host.into(), port: DNS_PORT }).collect())
     }
 
-    /// Leads the zone at the first server that answers. Returns true if it was changed, and the authorities to look at.
-    async fn change_at_first_that_answers(
+    /// Leads the zone at the first server that answers and does not refuse. Returns true if it was changed, and the authorities to look at.
+    async fn change_at_first_that_serves(
         &self,
         request: &DnsRequest,
         DnsUpdates { servers, secret: _ }: &DnsUpdates,
@@ -224,7 +224,7 @@ impl Shared {
             let changed = timeout(share, self.change(server, request, key)).await;
             match changed.unwrap_or_else(|_elapsed| Err(DnsError::Timeout { limit: share, server: server.to_string() }))
             {
-                Err(error) if error.is_unanswered() => failed = error,
+                Err(error) if error.is_of_this_server() => failed = failed.or(error),
                 done => return done,
             }
         }

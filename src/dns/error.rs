@@ -143,12 +143,71 @@ impl DnsError {
         if let Self::Api { source, .. } = self { source.retry_after().map(Duration::from_secs) } else { None }
     }
 
-    /// Returns true if the next server may do better.
-    pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Ended { .. } | Self::Timeout { .. })
+    /// Returns true if the next server may do better: this one cannot be reached, or refuses where another may not.
+    pub(super) fn is_of_this_server(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Unreachable { .. } | Self::Ended { .. } | Self::Timeout { .. })
+    }
+
+    /// The failure to tell of after this one and that of the next server: the first refusal, or else the latest.
+    // A refusal says what to do.
+    pub(super) fn or(self, later: Self) -> Self {
+        if self.is_refusal() { self } else { later }
+    }
+
+    fn is_refusal(&self) -> bool {
+        // Every server of a zone would find the change made in between, or the name outside.
+        let Self::Answer { source, .. } = self else { return false };
+        !matches!(source, AnswerError::Overtaken(_) | AnswerError::NotInZone(_))
     }
 }
 
 fn joined(conflicts: &[Conflict]) -> String {
     conflicts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(host: &str) -> DnsServer {
+        DnsServer { host: host.into(), port: 53 }
+    }
+
+    fn answered(host: &str, source: AnswerError) -> DnsError {
+        DnsError::Answer { server: server(host), source }
+    }
+
+    fn ended(host: &str) -> DnsError {
+        DnsError::Ended { server: server(host), source: io::ErrorKind::UnexpectedEof.into() }
+    }
+
+    #[test]
+    fn a_server_that_refuses_is_no_reason_not_to_ask_the_next_and_a_condition_that_fails_is() {
+        for refusal in [
+            AnswerError::Code("Server Failure".to_owned(), "bounce.shop.example MX".to_owned()),
+            AnswerError::NotImplemented,
+            AnswerError::Refused("bounce.shop.example MX".to_owned(), "key".to_owned(), "update it"),
+            AnswerError::NotAuthorized,
+            AnswerError::NotAuthoritative("bounce.shop.example MX".to_owned()),
+            AnswerError::BadKey("key".to_owned()),
+        ] {
+            let error = answered("ns1", refusal);
+            assert!(error.is_of_this_server(), "{error}");
+        }
+        assert!(ended("ns1").is_of_this_server());
+        for final_one in [AnswerError::Overtaken("NXRRSET"), AnswerError::NotInZone("a.example".to_owned())] {
+            let error = answered("ns1", final_one);
+            assert!(!error.is_of_this_server(), "{error}");
+        }
+        assert!(!DnsError::Conflict(vec![]).is_of_this_server());
+    }
+
+    #[test]
+    fn of_several_servers_that_fail_the_first_refusal_is_told() {
+        let told = ended("ns1").or(answered("ns2", AnswerError::NotImplemented)).or(ended("ns3"));
+        let told = told.or(answered("ns4", AnswerError::NotAuthorized)).to_string();
+        assert!(told.starts_with("ns2:53: it does not take updates"), "{told}");
+        let told = ended("ns1").or(ended("ns2")).to_string();
+        assert!(told.starts_with("ns2:53: the connection ended"), "{told}");
+    }
 }
