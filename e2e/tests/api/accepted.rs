@@ -127,6 +127,7 @@ const CASES: &[(Kind, &str, &str)] = &[
          {webhook: {name: b, url: 'https://[2001:db8::1]:8443/x?y=z', method: PATCH, secretRef: {name: b.c}, caRef: {secret: ca, key: root.pem}, \
          headers: [{name: Authorization, value: 'Bearer {{ secret.token }}'}], body: '{{ active }}', contentType: application/json; charset=utf-8, \
          timeout: 30s, await: true}}, \
+         {webhook: {name: c, url: 'https://a.example', secretRef: {name: a}, body: '{{ active }}', contentType: application/json; domain-model=launchdarkly.semanticpatch;charset=utf-8}}, \
          {dns: {zone: shop.example, mx: [{backend: a, host: mx.a.example}, {backend: b, host: mx.b.example, preference: 65535}], \
          rfc2136: {servers: ['[2001:db8::53]:5353', ns1], tsigSecretRef: {name: tsig}}}}, \
          {dns: {zone: shop.example, name: _x.bounce.shop.example, records: [{name: bounce.shop.example, type: AAAA, values: ['{{ backend }}']}], \

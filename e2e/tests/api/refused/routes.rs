@@ -237,6 +237,11 @@ pub const ROUTES: &[(&str, &str, &str)] = &[
         "spec.outputs[0].webhook.contentType in body should match",
     ),
     (
+        "with a content type whose parameter has no value",
+        "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: x, contentType: text/plain; charset=utf-8; a}}]}",
+        "spec.outputs[0].webhook.contentType in body should match",
+    ),
+    (
         "with a content type that is too short",
         "{backends: [{name: a}], outputs: [{webhook: {name: w, url: 'https://a.example', secretRef: {name: s}, body: x, contentType: js}}]}",
         "spec.outputs[0].webhook.contentType in body should be at least 3 chars long",
