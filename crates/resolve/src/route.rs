@@ -84,7 +84,7 @@ pub fn route(spec: &api::MailRouteSpec) -> Result<Route, Rejection> {
                 let message = format!("{} is not unique", spec.name);
                 return Err(Rejection::new(reason::INVALID_SPEC, "spec.outputs[].webhook.name", &message));
             }
-            route.webhooks.push(webhook::webhook(spec)?);
+            route.webhooks.push(webhook::webhook(spec, &route.backends)?);
         }
         if let Some(spec) = dns {
             route.dns.push(dns::dns(spec, &route.backends)?);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CaKey, CaKind, DEFAULT_CA_KEY, Rejection, span};
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
-use mail_failover_core::model::{CaSource, ObjectKey, WebhookMethod, WebhookOutput};
+use mail_failover_core::model::{CaSource, Member, ObjectKey, WebhookMethod, WebhookOutput};
 use mail_failover_webhook::template;
 
 /// The content type of a body that says none.
@@ -14,21 +14,27 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A webhook from its spec, its templates checked.
-pub(super) fn webhook(spec: &api::WebhookOutputSpec) -> Result<WebhookOutput, Rejection> {
+/// A webhook of a route with these backends from its spec, its templates checked for each of them.
+pub(super) fn webhook(spec: &api::WebhookOutputSpec, members: &[Member]) -> Result<WebhookOutput, Rejection> {
     let api::WebhookOutputSpec { name, url, method, secret_ref, ca_ref, headers, body, content_type, timeout, r#await } =
         spec;
     if !url.starts_with("https://") {
         return Err(Rejection::new(reason::INVALID_SPEC, &field(name, "url"), "it must begin with https://"));
     }
+    let backends: Vec<_> = members.iter().map(|member| &*member.name).collect();
     if let Some(body) = body {
         let content_type = content_type.as_deref().unwrap_or(DEFAULT_CONTENT_TYPE);
+        let field = field(name, "body");
         template::check_body(body, content_type)
-            .map_err(|error| Rejection::new(reason::INVALID_SPEC, &field(name, "body"), &error.to_string()))?;
+            .map_err(|error| Rejection::new(reason::INVALID_SPEC, &field, &error.to_string()))?;
+        template::check_body_for(body, content_type, &backends)
+            .map_err(|error| Rejection::new(reason::INVALID_SPEC, &field, &error.to_string()))?;
     }
     for api::WebhookHeaderSpec { name: header, value } in headers {
         let field = field(name, &format!("headers[{header}].value"));
         template::check_header(value)
+            .map_err(|error| Rejection::new(reason::INVALID_SPEC, &field, &error.to_string()))?;
+        template::check_header_for(value, &backends)
             .map_err(|error| Rejection::new(reason::INVALID_SPEC, &field, &error.to_string()))?;
     }
     let timeout = timeout.map(|given| span(&field(name, "timeout"), given, SHORTEST_TIMEOUT..=LONGEST_TIMEOUT));
@@ -91,10 +97,14 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
+    fn members() -> Vec<Member> {
+        ["ses", "relay"].map(|name| Member { name: name.into(), weight: 100 }).into()
+    }
+
     #[test]
     fn a_webhook_has_defaults_and_its_templates_are_checked() {
         let least = serde_json::json!({"name": "a", "url": "https://a.example/x", "secretRef": {"name": "s"}});
-        let output = webhook(&spec(least.clone())).unwrap();
+        let output = webhook(&spec(least.clone()), &members()).unwrap();
         assert_eq!((output.method, output.timeout, output.is_awaited), (WebhookMethod::Post, DEFAULT_TIMEOUT, false));
         assert_eq!((output.body, output.content_type, output.ca), (None, None, None));
         for (key, value, wrong) in [
@@ -109,17 +119,27 @@ mod tests {
                 serde_json::json!([{"name": "X-A", "value": "{{"}]),
                 "spec.outputs[].webhook.headers[X-A].value (a): line 1",
             ),
+            (
+                "body",
+                serde_json::json!(r#"{"to": {{ {"ses": 1}[backend] }}}"#),
+                "spec.outputs[].webhook.body (a): for backend relay: line 1",
+            ),
+            (
+                "headers",
+                serde_json::json!([{"name": "X-A", "value": r#"{{ {"relay": 1}[backend] }}"#}]),
+                "spec.outputs[].webhook.headers[X-A].value (a): for backend ses: line 1",
+            ),
             ("timeout", serde_json::json!("31s"), "spec.outputs[].webhook.timeout (a): 31s is not between"),
         ] {
             let mut json = least.clone();
             json[key] = value;
-            let rejection = webhook(&spec(json)).unwrap_err();
+            let rejection = webhook(&spec(json), &members()).unwrap_err();
             assert_eq!(rejection.reason, reason::INVALID_SPEC);
             assert!(rejection.message.starts_with(wrong), "{}", rejection.message);
         }
         let mut json = least;
         json["body"] = "{{ active }}".into();
-        assert_eq!(webhook(&spec(json)).unwrap().content_type.as_deref(), Some("application/json"));
+        assert_eq!(webhook(&spec(json), &members()).unwrap().content_type.as_deref(), Some("application/json"));
     }
 
     #[test]

@@ -18,6 +18,13 @@ const ID_PREFIX: &str = "mf";
 /// Bytes of a digest that an id holds.
 const DIGEST_BYTES: usize = 12;
 
+/// Kinds of transitions for a dry run of templates, each with the type of its event.
+pub(crate) const SAMPLE_KINDS: [(&str, &str); 3] = [
+    ("Failover", "io.mailfailover.route.failover"),
+    ("Failback", "io.mailfailover.route.failback"),
+    ("Initial", "io.mailfailover.route.initial"),
+];
+
 /// Id of an event: a number that grows with each event of an output, and a digest of what the event says.
 ///
 /// It follows from what is persisted, so that the same event has the same id after a restart. An event that says again
@@ -258,6 +265,17 @@ impl WebhookEvent {
             backend: Some("second".to_owned()),
             active: vec![EventShare { backend: "second".to_owned(), percent: 100 }],
         }
+    }
+
+    /// An event for a dry run that leads to this backend by a transition of one of [`SAMPLE_KINDS`].
+    pub(crate) fn sample_to(backend: &str, (kind, type_): (&'static str, &'static str)) -> Self {
+        let mut event = Self::sample();
+        event.type_ = type_;
+        event.transition.kind = kind;
+        event.transition.to = Some(backend.to_owned());
+        event.backend = Some(backend.to_owned());
+        event.active = vec![EventShare { backend: backend.to_owned(), percent: 100 }];
+        event
     }
 }
 

@@ -10,7 +10,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 
-use super::event::WebhookEvent;
+use super::event::{SAMPLE_KINDS, WebhookEvent};
 use super::secret::{WebhookSecret, is_header_character};
 
 /// Largest template, in bytes.
@@ -94,6 +94,16 @@ pub enum TemplateError {
     Header,
 }
 
+/// Defect of a template that one backend meets, and another does not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("for backend {backend}: {source}")]
+pub struct BackendTemplateError {
+    /// Name of the backend.
+    pub backend: String,
+    /// The defect.
+    pub source: TemplateError,
+}
+
 /// Values that a template is rendered with.
 #[derive(Serialize)]
 struct TemplateContext<'a> {
@@ -128,6 +138,14 @@ pub fn check_body(template: &str, content_type: &str) -> Result<(), TemplateErro
     }
 }
 
+/// Checks that the template of a body renders for each of these backends if it does for any of them.
+///
+/// # Errors
+/// [`BackendTemplateError`] for the first backend that it fails for.
+pub fn check_body_for(template: &str, content_type: &str, backends: &[&str]) -> Result<(), BackendTemplateError> {
+    check_for(template, backends, |event| render_body(template, content_type, event).err())
+}
+
 /// Renders a body. Values are quoted as JSON if the content type is JSON.
 ///
 /// # Errors
@@ -153,6 +171,19 @@ pub fn check_header(template: &str) -> Result<(), TemplateError> {
     let dry = template.contains(SECRET);
     // Which keys the Secret has is not known yet.
     if dry { Ok(()) } else { render_header(template, &WebhookEvent::sample(), &secret).map(drop) }
+}
+
+/// Checks that the template of a header's value renders for each of these backends if it does for any of them. One that
+/// takes something from a Secret passes.
+///
+/// # Errors
+/// [`BackendTemplateError`] for the first backend that it fails for.
+pub fn check_header_for(template: &str, backends: &[&str]) -> Result<(), BackendTemplateError> {
+    if template.contains(SECRET) {
+        return Ok(());
+    }
+    let secret = WebhookSecret::sample();
+    check_for(template, backends, |event| render_header(template, event, &secret).err())
 }
 
 /// Renders a header's value, which may hold values of the Secret: `{{ secret.token }}`, `{{ secret["api-token"] }}`.
@@ -202,6 +233,45 @@ impl Names<'_> {
         let known = if first == "transition" { TRANSITION_FIELDS.to_vec() } else { known.collect() };
         (!is_known).then_some(known)
     }
+}
+
+/// Checks by dry runs that no backend has a failure of its own.
+// Reasons and times of a transition are not known before. A template that fails for every backend alike may fail because
+// of them; if it does not, the first event tells.
+fn check_for(
+    template: &str,
+    backends: &[&str],
+    failure: impl Fn(&WebhookEvent) -> Option<TemplateError>,
+) -> Result<(), BackendTemplateError> {
+    if !depends_on_backend(template) {
+        return Ok(());
+    }
+    let [first, others @ ..] = SAMPLE_KINDS;
+    let mut failing = vec![];
+    for backend in backends {
+        if let Some(source) = failure(&WebhookEvent::sample_to(backend, first)) {
+            failing.push(BackendTemplateError { backend: (*backend).to_owned(), source });
+        }
+    }
+    if failing.len() == backends.len() {
+        return Ok(());
+    }
+    for error in failing {
+        if others.iter().all(|kind| failure(&WebhookEvent::sample_to(&error.backend, *kind)).is_some()) {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if a template uses the backend of an event, and neither the shares nor the backend that was left, which
+/// differ between the events that lead to it.
+fn depends_on_backend(template: &str) -> bool {
+    let environment = environment(AutoEscape::None);
+    let Ok(compiled) = environment.template_from_str(template) else { return false };
+    let used = compiled.undeclared_variables(true);
+    let differs = |name: &String| matches!(&**name, "transition" | "transition.from") || name.starts_with("active");
+    used.iter().any(|name| matches!(&**name, BACKEND | "transition.to")) && !used.iter().any(differs)
 }
 
 /// Checks what a dry run of one case would not find.

@@ -104,6 +104,41 @@ fn a_choice_by_the_name_of_a_backend_is_checked_when_it_is_made() {
 }
 
 #[test]
+fn a_template_that_fails_for_one_of_the_backends_is_refused_with_its_name() {
+    let backends = ["ses-eu", "relay", "sendgrid"];
+    for template in [
+        r#"{"to": {{ {"ses-eu": 1, "sendgrid": 2}[backend] }}, "why": {{ transition.reason ~ id }}}"#,
+        r#"{"to": {{ {"ses-eu": 1, "sendgrid": 2}[transition.to] }}}"#,
+        r#"{"to": {% if backend == "relay" %}none{% else %}{{ backend }}{% endif %}}"#,
+    ] {
+        let refused = check_body_for(template, JSON, &backends).expect_err(template).to_string();
+        assert!(refused.starts_with("for backend relay: "), "{template}: {refused}");
+        assert_eq!(check_body_for(template, JSON, &["ses-eu", "sendgrid"]), Ok(()), "{template}");
+    }
+    let refused = check_header_for("{{ {\"relay\": 1}[backend] }}", &backends).unwrap_err();
+    assert_eq!(refused.backend, "ses-eu");
+}
+
+#[test]
+fn what_only_an_event_can_tell_is_no_defect_for_a_backend() {
+    for template in [
+        // Of all alike: the first event tells.
+        r#"{{ {"other": 1}[backend] }}"#,
+        r#"{{ {"Requested": 1}[transition.reason] }} {{ backend }}"#,
+        // Only in some events that lead there.
+        r#"{% if transition.kind == "Failover" %}{{ {"relay": 1}[backend] }}{% else %}0{% endif %}"#,
+        r#"{{ {"ses-eu": {"relay": 1}, "relay": {"ses-eu": 1}}[transition.from][backend] }}"#,
+        r#"{% if backend == "relay" %}{{ active[1].backend }}{% endif %}"#,
+    ] {
+        assert_eq!(check_body_for(template, FORM, &["ses-eu", "relay"]), Ok(()), "{template}");
+        assert_eq!(check_header_for(template, &["ses-eu", "relay"]), Ok(()), "{template}");
+    }
+    let from_secret = "{{ {\"relay\": secret.relay}[backend] }}";
+    assert_eq!(check_header_for(from_secret, &["ses-eu", "relay"]), Ok(()));
+    assert_eq!(check_body_for("{{ {\"relay\": 1}[backend] }}", FORM, &[]), Ok(()));
+}
+
+#[test]
 fn a_header_may_hold_a_value_of_the_secret() {
     let event = WebhookEvent::sample();
     for (template, value) in [
