@@ -11,6 +11,7 @@ use super::DnsRequest;
 use crate::output::{BACKEND_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};
 use mail_failover_api as api;
 use mail_failover_core::model::{DnsData, DnsEndpointObject, DnsRecordSet, Uid};
+use mail_failover_dns::mark::Owner;
 
 const GROUP: &str = "externaldns.k8s.io";
 const VERSION: &str = "v1alpha1";
@@ -29,7 +30,10 @@ pub enum ForeignEndpoint {
     Unknown(String),
     /// Another route's.
     #[error(
-        "DNSEndpoint {name} belongs to MailRoute {route} of the operator {owner}; choose another name, or delete it once nobody leads it any more"
+        "DNSEndpoint {name} belongs to MailRoute {route} of the operator {owner}; choose another name, or hand it over once nobody leads it any more: kubectl -n {} annotate --overwrite dnsendpoint {name} {ROUTE_ANNOTATION}={} {OWNER_ANNOTATION}={}",
+        .wanted.route.namespace,
+        .wanted.route.name,
+        .wanted.operator
     )]
     Route {
         /// Name of the object.
@@ -38,6 +42,8 @@ pub enum ForeignEndpoint {
         route: String,
         /// Name of the operator.
         owner: String,
+        /// The owner that it would have to name.
+        wanted: Box<Owner>,
     },
 }
 
@@ -140,7 +146,8 @@ pub(super) fn plan(
         (Some(route), Some(owner))
             if is_managed && (**route != *request.owner.route.name || **owner != *request.owner.operator) =>
         {
-            return Err(ForeignEndpoint::Route { name, route: route.clone(), owner: owner.clone() });
+            let wanted = Box::new(request.owner.clone());
+            return Err(ForeignEndpoint::Route { name, route: route.clone(), owner: owner.clone(), wanted });
         }
         (Some(_), Some(_)) if is_managed => {}
         (_, _) => return Err(ForeignEndpoint::Unknown(name)),

@@ -4,7 +4,6 @@ use std::time::Duration;
 use super::*;
 use crate::dns::DnsAccess;
 use mail_failover_core::model::{DnsBackendRecords, DnsOutput, DnsProvider, DnsRecordType, ObjectKey};
-use mail_failover_dns::mark::Owner;
 
 fn object(goes_with_route: bool) -> DnsEndpointObject {
     DnsEndpointObject {
@@ -101,6 +100,23 @@ fn the_object_of_another_route_and_that_of_nobody_are_left_alone() {
     foreign["metadata"]["labels"] = json!({});
     let error = plan(&mine, &wanted, &observed(&foreign)).unwrap_err();
     assert_eq!(error, ForeignEndpoint::Unknown("bounce".to_owned()));
+}
+
+#[test]
+fn an_object_is_handed_over_by_the_annotations_that_the_conflict_names() {
+    let object = object(false);
+    let (former, next) = (request("orders", &object), request("shop-orders", &object));
+    let mut present = wanted(&former, &object, &uid());
+    let wanted = wanted(&next, &object, &uid());
+    let told = plan(&next, &wanted, &observed(&present)).unwrap_err().to_string();
+    let command = "kubectl -n shop annotate --overwrite dnsendpoint bounce ";
+    let (_, annotations) = told.split_once(command).unwrap();
+    for annotation in annotations.split(' ') {
+        let (key, value) = annotation.split_once('=').unwrap();
+        present["metadata"]["annotations"][key] = value.into();
+    }
+    assert_eq!(plan(&next, &wanted, &observed(&present)), Ok(EndpointPlan::InPlace), "the records stay as they are");
+    assert!(plan(&former, &wanted, &observed(&present)).is_err(), "the former route leads it no more");
 }
 
 #[test]

@@ -32,20 +32,23 @@ pub(crate) const SAMPLE_KINDS: [(&str, &str); 3] = [
 // ADR-0135: A webhook is led to the latest decision, under an id that says what and after what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId {
-    /// Number of the event, from 1 on.
+    /// Number of the event: the Unix time of the decision in milliseconds, or one more than that of the event before.
     pub sequence: u64,
     /// Digest of what the event says, in hexadecimal digits.
     pub digest: Arc<str>,
 }
 
 impl EventId {
-    /// The id of an event with this digest, after the latest one that the receiver was told or was to be told.
+    /// The id of an event with this digest about a decision of this time, after the latest event that the receiver was told
+    /// or was to be told.
+    // The time makes numbers grow for a receiver that knew a route or an output of this name before.
     #[must_use]
-    pub fn following(latest: Option<&Self>, digest: &Arc<str>) -> Self {
+    pub fn following(latest: Option<&Self>, digest: &Arc<str>, decided_at: Timestamp) -> Self {
+        let begin = u64::try_from(decided_at.as_micros() / 1000).unwrap_or_default().max(1);
         match latest {
             Some(latest) if latest.digest == *digest => latest.clone(),
-            Some(latest) => Self { sequence: latest.sequence.saturating_add(1), digest: digest.clone() },
-            None => Self { sequence: 1, digest: digest.clone() },
+            Some(latest) => Self { sequence: latest.sequence.saturating_add(1).max(begin), digest: digest.clone() },
+            None => Self { sequence: begin, digest: digest.clone() },
         }
     }
 }
@@ -75,6 +78,11 @@ impl FromStr for EventId {
         let sequence = sequence.parse().map_err(|_| InvalidEventId)?;
         if is_hexadecimal { Ok(Self { sequence, digest: digest.into() }) } else { Err(InvalidEventId) }
     }
+}
+
+/// Time of the decision that there is to tell of: of the latest transition, or else of the first choice.
+pub fn decided_at(memory: &Memory) -> Timestamp {
+    memory.last_transition().map_or(memory.since, |last| last.decided_at)
 }
 
 /// The digest of what an output of a route has to tell now. It covers the request, the Secret aside, and the decision.

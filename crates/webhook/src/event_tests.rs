@@ -81,16 +81,21 @@ fn an_id_is_the_same_for_the_same_decision_and_request() {
 #[test]
 fn numbers_grow_and_what_is_said_again_has_another_number() {
     let digests = ["a".repeat(24), "b".repeat(24)].map(Arc::<str>::from);
-    let first = EventId::following(None, &digests[0]);
-    assert_eq!((first.sequence, EventId::following(Some(&first), &digests[0])), (1, first.clone()));
-    let second = EventId::following(Some(&first), &digests[1]);
-    let third = EventId::following(Some(&second), &digests[0]);
-    assert_eq!((second.sequence, third.sequence), (2, 3));
+    let at = Timestamp::from_micros(1_800_000_000_123_456);
+    let first = EventId::following(None, &digests[0], at);
+    assert_eq!(first.sequence, 1_800_000_000_123);
+    assert_eq!(EventId::following(Some(&first), &digests[0], at), first);
+    let second = EventId::following(Some(&first), &digests[1], at);
+    let third = EventId::following(Some(&second), &digests[0], at);
+    assert_eq!((second.sequence, third.sequence), (first.sequence + 1, first.sequence + 2));
     assert_ne!(first, third);
-    for id in [first, second, third] {
+    for id in [&first, &second, &third] {
         assert_eq!(id.to_string().parse(), Ok(id.clone()));
         assert!(!id.to_string().contains('.'));
     }
+    let later = EventId::following(Some(&EventId { sequence: 7, ..first.clone() }), &digests[1], at);
+    assert_eq!(later.sequence, first.sequence, "of a route that was there before");
+    assert_eq!(EventId::following(None, &digests[0], Timestamp::default()).sequence, 1);
     for text in ["", "mf-1", "mf-x-aaaaaaaaaaaaaaaaaaaaaaaa", "mf-1-aa", "xx-1-aaaaaaaaaaaaaaaaaaaaaaaa"] {
         assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text}");
     }
@@ -99,7 +104,7 @@ fn numbers_grow_and_what_is_said_again_has_another_number() {
 #[test]
 fn an_event_is_a_cloud_event_with_the_decision_as_its_data() {
     let memory = memory(&[("sendgrid", 70), ("ses", 30)], Some(3));
-    let id = EventId::following(None, &digest(&uid("u"), &output(), &memory));
+    let id = EventId::following(None, &digest(&uid("u"), &output(), &memory), decided_at(&memory));
     let event = WebhookEvent::of(&id, &ObjectKey::new("shop", "orders"), "flags", &memory);
     let json: Value = serde_json::from_slice(&event.cloud_event()).unwrap();
     assert_eq!(
@@ -110,7 +115,7 @@ fn an_event_is_a_cloud_event_with_the_decision_as_its_data() {
             "source": "/apis/mailfailover.io/v1alpha1/namespaces/shop/mailroutes/orders",
             "type": "io.mailfailover.route.failover",
             "time": "2027-01-15T08:00:00.123456Z",
-            "sequence": "00000000000000000001",
+            "sequence": "00000001800000000123",
             "datacontenttype": "application/json",
             "data": {
                 "namespace": "shop", "route": "orders", "output": "flags",
@@ -125,7 +130,7 @@ fn an_event_is_a_cloud_event_with_the_decision_as_its_data() {
 
 #[test]
 fn before_the_first_transition_and_without_a_carrier_there_is_an_event_too() {
-    let id = EventId::following(None, &"a".repeat(24).into());
+    let id = EventId::following(None, &"a".repeat(24).into(), Timestamp::default());
     let of = |memory: &Memory| WebhookEvent::of(&id, &ObjectKey::new("shop", "orders"), "flags", memory);
     let first = of(&memory(&[("ses", 100)], None));
     assert_eq!(

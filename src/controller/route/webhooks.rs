@@ -90,7 +90,8 @@ impl Webhooks {
                     None => fresh,
                 }
             });
-            let id = EventId::following(latest(progress, before).as_ref(), &event::digest(uid, output, memory));
+            let digest = event::digest(uid, output, memory);
+            let id = EventId::following(latest(progress, before).as_ref(), &digest, event::decided_at(memory));
             if progress.wanted().is_none_or(|wanted| wanted.id != id) {
                 progress.want(DesiredEvent { id, active: shares(memory) });
                 progress.reset_backoff();
