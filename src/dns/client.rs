@@ -22,7 +22,7 @@ use crate::probe::StartError;
 use mail_failover_core::model::{DNS_PORT, DnsOutput, DnsRecordSet, DnsServer, DnsUpdates};
 use mail_failover_dns::mark::mark_name;
 use mail_failover_dns::message::{Answer, Request, RequestError};
-use mail_failover_dns::plan::{ObservedSet, Plan, plan, shows, told};
+use mail_failover_dns::plan::{ObservedSet, Plan, name_beside, plan, shows, told};
 use mail_failover_dns::record::{name_text, wire_type};
 use mail_failover_dns::tsig::TsigKey;
 use mail_failover_runtime::clock::unix_seconds;
@@ -259,7 +259,16 @@ impl Shared {
             [] => answers.last().map(|answer| name_servers(answer, output)).unwrap_or_default(),
             named => named.to_vec(),
         };
-        match plan(output, backend, owner, &observed).map_err(RequestError::from)? {
+        let mut planned = plan(output, backend, owner, &observed).map_err(RequestError::from)?;
+        // Without an answer the conflict stands.
+        if matches!(planned, Plan::Conflict(_))
+            && let Ok(wild) = wildcards(&mut connection, server, output, sets, key).await
+        {
+            let seen = observed.into_iter().zip(&wild).map(|(seen, beside)| seen.without_wildcards(beside));
+            let seen: Vec<_> = seen.collect();
+            planned = plan(output, backend, owner, &seen).map_err(RequestError::from)?;
+        }
+        match planned {
             Plan::InPlace => Ok((false, authorities)),
             Plan::Conflict(conflicts) => Err(DnsError::Conflict(conflicts)),
             Plan::Write(update) => {
@@ -362,6 +371,43 @@ async fn asked(
     let answers = answers.map_err(|source| DnsError::Ended { server: server.clone(), source })?;
     let answers: Result<_, _> = answers.into_iter().collect();
     answers.map_err(|source| DnsError::Answer { server: server.clone(), source })
+}
+
+/// Asks for the same types beside each record set and beside its mark, at names that nobody uses: what is there, wildcards
+/// have put there.
+async fn wildcards(
+    connection: &mut Connection,
+    server: &DnsServer,
+    output: &DnsOutput,
+    sets: &[DnsRecordSet],
+    key: &TsigKey,
+) -> Result<Vec<ObservedSet>, DnsError> {
+    let label = format!("mail-failover-{:016x}", random::bits());
+    let (mut names, mut questions) = (vec![], vec![]);
+    for set in sets {
+        let own = name_beside(&set.name, &output.zone, &label);
+        let mark = name_beside(&mark_name(&set.name, set.record_type), &output.zone, &label);
+        questions.extend(own.iter().map(|name| (name.clone(), wire_type(set.record_type))));
+        questions.extend(mark.iter().map(|name| (name.clone(), RecordType::TXT)));
+        names.push((own, mark));
+    }
+    let mut answers = asked(connection, server, &questions, Some(key)).await?.into_iter();
+    let mut wild = vec![];
+    for (set, (own, mark)) in sets.iter().zip(names) {
+        let mut beside = ObservedSet::default();
+        if let Some(name) = own
+            && let Some(answer) = answers.next()
+        {
+            beside = seen(&DnsRecordSet { name: name.into(), ..set.clone() }, &answer);
+        }
+        if let Some(name) = mark
+            && let Some(answer) = answers.next()
+        {
+            beside.marks = answer.records(&name, RecordType::TXT);
+        }
+        wild.push(beside);
+    }
+    Ok(wild)
 }
 
 /// A record set in an answer, without its mark.

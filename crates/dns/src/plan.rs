@@ -18,6 +18,32 @@ pub struct ObservedSet {
     pub alias: Option<String>,
 }
 
+impl ObservedSet {
+    /// The set without what a wildcard has put there: what a server answers for names that do not exist beside the set's
+    /// and beside its mark's, too (RFC 4592 §2.2.1).
+    // The zone itself decides: an update requires that what is absent here is absent there, where wildcards do not count.
+    #[must_use]
+    pub fn without_wildcards(mut self, beside: &Self) -> Self {
+        if is_same(&self.records, &beside.records) {
+            self.records.clear();
+        }
+        if is_same(&self.marks, &beside.marks) {
+            self.marks.clear();
+        }
+        if self.alias == beside.alias {
+            self.alias = None;
+        }
+        self
+    }
+}
+
+/// A name that does not exist and has the same closest encloser as this one, if that does not exist; `None` for the zone
+/// itself, where no wildcard stands. `label` is one that nobody uses.
+pub fn name_beside(name: &str, zone: &str, label: &str) -> Option<String> {
+    let (_, parent) = name.split_once('.').filter(|_| name != zone)?;
+    Some(format!("{label}.{parent}"))
+}
+
 /// An update of a zone, made only if the zone is as it was seen (RFC 2136 §2.4).
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -194,6 +220,14 @@ fn ownership(
         return Ok(None);
     }
     Err(ConflictReason::Foreign(told(&seen.records)))
+}
+
+/// Returns true if two sets of records have the same data.
+fn is_same(one: &[Record], other: &[Record]) -> bool {
+    let [mut one, mut other] = [one, other].map(|records| records.iter().map(data).collect::<Vec<_>>());
+    one.sort();
+    other.sort();
+    one == other
 }
 
 fn has_data(set: &DnsRecordSet, records: &[Record]) -> bool {

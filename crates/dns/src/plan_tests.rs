@@ -200,3 +200,41 @@ fn records_are_summed_up_in_one_line() {
     assert_eq!(told(&led_to("a", 1)[0].records), "10 mx.a.example");
     assert_eq!(told([]), "nothing");
 }
+
+#[test]
+fn what_a_wildcard_puts_there_is_nobodys_and_required_to_be_absent() {
+    let wild = |name: &str| records(name, 300, &[DnsData::Txt("v=spf1 -all".into())]);
+    let mark = "_mail-failover-mx.bounce.shop.example";
+    let mx = [DnsData::Mx(5, "mx.parking.example".into())];
+    let parked =
+        ObservedSet { records: records(NAME, 300, &mx), marks: wild(mark), alias: Some("parking.example".to_owned()) };
+    let beside = ObservedSet {
+        records: records("none.shop.example", 299, &mx),
+        marks: wild("none.bounce.shop.example"),
+        alias: Some("parking.example".to_owned()),
+    };
+    let refused = plan(&output(), "a", &owner(), &[parked.clone(), ObservedSet::default()]).unwrap();
+    assert!(conflict(&refused).contains("is an alias of parking.example"));
+    let seen = [parked.without_wildcards(&beside), ObservedSet::default()];
+    let update = written(plan(&output(), "a", &owner(), &seen).unwrap());
+    assert_eq!(
+        lines(&update.prerequisites)[..2],
+        ["bounce.shop.example 0 NONE MX", "_mail-failover-mx.bounce.shop.example 0 NONE TXT"]
+    );
+    // Beside a wildcard there may be what somebody has written.
+    let theirs = ObservedSet { marks: records(mark, 60, &[DnsData::Txt("theirs".into())]), ..ObservedSet::default() };
+    let seen = [theirs.without_wildcards(&beside), ObservedSet::default()];
+    let refused = conflict(&plan(&output(), "a", &owner(), &seen).unwrap());
+    assert!(refused.contains("holds something else (theirs)"), "{refused}");
+}
+
+#[test]
+fn the_name_beside_has_the_same_parent_and_the_zone_has_none() {
+    for (name, beside) in [
+        ("bounce.shop.example", Some("none.shop.example")),
+        ("_mail-failover-mx.shop.example", Some("none.shop.example")),
+        ("shop.example", None),
+    ] {
+        assert_eq!(name_beside(name, "shop.example", "none").as_deref(), beside, "{name}");
+    }
+}
