@@ -15,7 +15,7 @@ use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
 use mail_failover_core::engine::Memory;
 use mail_failover_core::model::{DnsOutput, DnsProvider, Route, Timestamp, Uid};
-use mail_failover_dns::mark::Owner;
+use mail_failover_dns::mark::{Owner, mark_name};
 use mail_failover_dns::plan::summary;
 use mail_failover_resolve::text::truncated;
 use mail_failover_resolve::{Rejection, dns_ca_key};
@@ -346,6 +346,19 @@ fn destination(output: &DnsOutput) -> String {
     }
 }
 
+/// Records and marks, or the object, of an output that stay when the route is deleted.
+fn staying_records(output: &DnsOutput) -> Vec<String> {
+    if let DnsProvider::ExternalDns(object) = &output.provider {
+        return if object.goes_with_route { vec![] } else { vec![destination(output)] };
+    }
+    let mut names = vec![];
+    for set in output.backends.first().iter().flat_map(|records| &records.sets) {
+        names.push(format!("{} {}", set.name, set.record_type.as_str()));
+        names.push(format!("{} TXT", mark_name(&set.name, set.record_type)));
+    }
+    names
+}
+
 /// Publisher of the records of an output, with the credentials for it; `None` while an object that it needs has not been
 /// read yet.
 fn access(cx: &RouteContext<'_>, uid: &Uid, output: &DnsOutput) -> Result<Option<DnsAccess>, Rejection> {
@@ -375,6 +388,11 @@ impl RouteEntry {
     /// Forgets what this process remembers of DNS records: another leader may have gone on.
     pub(in crate::controller) fn forget_dns(&mut self) {
         self.dns = DnsRecords::default();
+    }
+
+    /// Names and types of the records and marks, and the objects, that stay when the route is deleted.
+    pub(in crate::controller) fn staying_records(&self) -> Vec<String> {
+        self.usable.iter().flat_map(|route| &route.dns).flat_map(staying_records).collect()
     }
 
     /// The DNS records, for the attempts that begin and end.

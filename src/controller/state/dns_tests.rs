@@ -312,6 +312,23 @@ fn a_ttl_beyond_the_objective_is_said_before_it_matters() {
 }
 
 #[test]
+fn the_records_and_marks_that_stay_without_the_route_are_known_by_name() {
+    let env = started(
+        &json!({"records": [{"name": "em.shop.example", "type": "CNAME", "values": ["{{ backend }}.example"]}]}),
+    );
+    let route = env.state.routes.get(&ObjectKey::new("shop", "orders")).unwrap();
+    assert_eq!(
+        route.staying_records(),
+        [
+            "bounce.shop.example MX",
+            "_mail-failover-mx.bounce.shop.example TXT",
+            "em.shop.example CNAME",
+            "_mail-failover-cname.em.shop.example TXT",
+        ]
+    );
+}
+
+#[test]
 fn records_stay_when_the_output_or_the_route_goes() {
     let mut env = started(&json!({}));
     env.run(2.0);

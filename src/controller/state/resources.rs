@@ -195,6 +195,11 @@ impl ControllerState {
             backends.extend(entry.usable.iter().flat_map(|route| &route.backends).map(|member| member.name.clone()));
             self.set_owned_keys(key, &entry.owned_keys(key), &[]);
             self.claim_dns(key);
+            let staying = entry.staying_records();
+            if self.is_leading && !staying.is_empty() {
+                let records = staying.join(", ");
+                tracing::info!(route = %key, records, "a route was deleted, and its DNS records stay; docs/dns.md says how to remove them");
+            }
             if let Some(cached) = &entry.object {
                 self.routes_by_uid.remove(cached.uid());
             }
