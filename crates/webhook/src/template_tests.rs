@@ -98,6 +98,7 @@ fn no_template_takes_long_or_much() {
 fn a_choice_by_the_name_of_a_backend_is_checked_when_it_is_made() {
     let chosen = |name: &str| format!("{{{{ {{\"{name}\": 1}}[backend] }}}}");
     assert_eq!(check_body(&chosen("ses-eu"), JSON), Ok(()), "no backend of the dry run has this name");
+    assert_eq!(check_header(&chosen("ses-eu")), Ok(()), "nor in a header");
     assert_eq!(render_body(&chosen("second"), JSON, &WebhookEvent::sample()).as_deref(), Ok(&b"1"[..]));
     let unknown = render_body(&chosen("ses-eu"), JSON, &WebhookEvent::sample());
     assert!(matches!(unknown, Err(TemplateError::Undefined { line: 1, .. })), "{unknown:?}");
