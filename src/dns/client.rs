@@ -208,7 +208,8 @@ impl Shared {
         Ok(hosts.map(|host| DnsServer { host: host.into(), port: DNS_PORT }).collect())
     }
 
-    /// Leads the zone at the first server that answers and does not refuse. Returns true if it was changed, and the authorities to look at.
+    /// Leads the zone at the first server that answers and does not refuse. Returns true if it was changed, and the
+    /// authorities to look at.
     async fn change_at_first_that_serves(
         &self,
         request: &DnsRequest,
