@@ -374,8 +374,8 @@ async fn asked(
     answers.map_err(|source| DnsError::Answer { server: server.clone(), source })
 }
 
-/// Asks for the same types beside each record set and beside its mark, at names that nobody uses: what is there, wildcards
-/// have put there.
+/// Asks for the same types beside each record set and beside its mark, at names that nobody uses: what is there was put
+/// there by wildcards.
 async fn wildcards(
     connection: &mut Connection,
     server: &DnsServer,

@@ -39,8 +39,8 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// The id of an event with this digest about a decision of this time, after the latest event that the receiver was told
-    /// or was to be told.
+    /// The id of an event with this digest about a decision of this time, after the latest event that the receiver was
+    /// told or was to be told.
     // The time makes numbers grow for a receiver that knew a route or an output of this name before.
     #[must_use]
     pub fn following(latest: Option<&Self>, digest: &Arc<str>, decided_at: Timestamp) -> Self {

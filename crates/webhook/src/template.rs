@@ -241,8 +241,8 @@ impl Names<'_> {
 }
 
 /// Checks by dry runs that no backend has a failure of its own.
-// Reasons and times of a transition are not known before. A template that fails for every backend alike may fail because
-// of them; if it does not, the first event tells.
+// Reasons and times of a transition are not known before. A template that fails for every backend alike may fail
+// because of them; if it does not, the first event tells.
 fn check_for(
     template: &str,
     backends: &[&str],

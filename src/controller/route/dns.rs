@@ -260,7 +260,7 @@ impl DnsRecords {
         let Some(progress) = self.progress.get_mut(output) else { return };
         let Some(sent) = progress.records.ended(number) else { return };
         let is_latest = progress.records.wanted() == Some(&sent);
-        // Records that newer ones have overtaken make those wait for nothing but what the provider asks for.
+        // Records that have overtaken these wait for nothing but what the provider asks for.
         let retry_at = if is_latest { progress.records.next_attempt(now, random) } else { now };
         let not_before = outcome.as_ref().err().and_then(DnsError::retry_after);
         let not_before = not_before.map(|pause| now + pause.min(LONGEST_ASKED));

@@ -167,7 +167,7 @@ impl Webhooks {
             }
             Err(error) => {
                 let not_before = error.retry_after().map(|pause| now + pause);
-                // An event that a newer one has overtaken makes that one wait for nothing but what the receiver asks for.
+                // The event that has overtaken this one waits for nothing but what the receiver asks for.
                 let is_latest = progress.wanted().is_some_and(|wanted| wanted.id == event.id);
                 let retry_at = if is_latest { progress.next_attempt(now, random) } else { now };
                 progress.fail(now, reason::WEBHOOK_FAILING, &error.to_string()).pause(retry_at, not_before);

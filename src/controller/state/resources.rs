@@ -198,7 +198,7 @@ impl ControllerState {
             let staying = entry.staying_records();
             if self.is_leading && !staying.is_empty() {
                 let records = staying.join(", ");
-                tracing::info!(route = %key, records, "a route was deleted, and its DNS records stay; docs/dns.md says how to remove them");
+                tracing::info!(route = %key, records, "the route was deleted, and its DNS records stay");
             }
             if let Some(cached) = &entry.object {
                 self.routes_by_uid.remove(cached.uid());
