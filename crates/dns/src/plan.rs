@@ -19,9 +19,9 @@ pub struct ObservedSet {
 }
 
 impl ObservedSet {
-    /// The set without what a wildcard has put there: what a server also answers for names that do not exist, beside the
-    /// set's and beside its mark's (RFC 4592 §2.2.1).
-    // The zone itself decides: an update requires that what is absent here is absent there. Wildcards do not count there.
+    /// The set without what a wildcard has put there: what a server also answers for names that do not exist, beside
+    /// the set's and beside its mark's (RFC 4592 §2.2.1).
+    // The zone itself decides: an update requires that what is absent here is absent there. No wildcard counts.
     #[must_use]
     pub fn without_wildcards(mut self, beside: &Self) -> Self {
         if is_same(&self.records, &beside.records) {
@@ -37,8 +37,8 @@ impl ObservedSet {
     }
 }
 
-/// A name that does not exist, for which the same wildcard answers as for this one if that does not exist; `None` for the
-/// zone itself, for which none does. `label` is one that nobody uses.
+/// A name that does not exist, for which the same wildcard answers as for this one if that does not exist; `None` for
+/// the zone itself, for which none does. `label` is one that nobody uses.
 pub fn name_beside(name: &str, zone: &str, label: &str) -> Option<String> {
     let (_, parent) = name.split_once('.').filter(|_| name != zone)?;
     Some(format!("{label}.{parent}"))
