@@ -274,13 +274,13 @@ impl Deliveries {
     }
 
     /// The calls to begin now, of messages that stand in `persisted`, and the time at which more may be possible or is
-    /// to be told. `lasts` is true if something lasts that an Alertmanager is to be told again.
+    /// to be told. `lasts` looks up if something lasts that an Alertmanager is to be told again.
     pub fn plan(
         &mut self,
         now: Timestamp,
         receivers: &[Receiver],
         persisted: Option<&NotificationsStatus>,
-        lasts: bool,
+        lasts: impl Fn(&Receiver) -> bool,
     ) -> (Vec<PlannedDelivery>, Option<Timestamp>) {
         let (mut planned, mut next_timeout) = (vec![], None);
         for receiver in receivers {
@@ -289,7 +289,7 @@ impl Deliveries {
                 continue;
             }
             let head = self.queue.iter().find(|message| message.waiting.iter().any(|name| **name == *receiver.name));
-            let retells = lasts && matches!(receiver.kind, ReceiverKind::Alertmanager { .. });
+            let retells = matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) && lasts(receiver);
             let retell_at = progress.retold_at.map_or(now, |at| at + RETELL);
             if head.is_none() && !retells {
                 continue;

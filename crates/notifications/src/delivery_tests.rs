@@ -56,7 +56,7 @@ impl Trial {
 
     /// Begins what is planned; returns the calls with their numbers.
     fn begin(&mut self, seconds: i64) -> Vec<(u64, PlannedDelivery)> {
-        let (planned, _) = self.deliveries.plan(at(seconds), &self.receivers, Some(&self.persisted), false);
+        let (planned, _) = self.deliveries.plan(at(seconds), &self.receivers, Some(&self.persisted), |_| false);
         let mut begun = vec![];
         for one in planned {
             self.number += 1;
@@ -272,7 +272,7 @@ fn an_alertmanager_is_told_again_each_minute_while_something_lasts() {
     let mut told = vec![];
     for second in 0..200 {
         let lasts = second < 150;
-        let (planned, _) = trial.deliveries.plan(at(second), &trial.receivers, Some(&trial.persisted), lasts);
+        let (planned, _) = trial.deliveries.plan(at(second), &trial.receivers, Some(&trial.persisted), |_| lasts);
         for one in planned {
             assert_eq!(one.message, None);
             trial.number += 1;
@@ -319,7 +319,7 @@ fn a_call_that_cannot_be_made_is_told_and_tried_again() {
     let mut trial = Trial::new(chat_and_pager()[..1].to_vec());
     trial.push(failover());
     trial.persist();
-    let (planned, _) = trial.deliveries.plan(at(0), &trial.receivers, Some(&trial.persisted), false);
+    let (planned, _) = trial.deliveries.plan(at(0), &trial.receivers, Some(&trial.persisted), |_| false);
     trial.deliveries.not_begun(at(0), 1.0, &planned[0], "secretRef: Secret s: it does not exist");
     assert!(trial.begin(0).is_empty());
     let failure = trial.deliveries.status(&trial.receivers).receivers[0].failure.clone().unwrap();

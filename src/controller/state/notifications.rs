@@ -13,7 +13,7 @@ use crate::controller::route::RouteEntry;
 use crate::controller::secrets::SecretKey;
 use crate::notification::{NotificationCall, NotificationResult};
 use mail_failover_api::{Health, MailRouteStatus, PendingNotification};
-use mail_failover_core::model::{ObjectKey, Occasion, ReceiverKind, Timestamp};
+use mail_failover_core::model::{ObjectKey, Occasion, Receiver, ReceiverKind, Timestamp};
 use mail_failover_notifications::delivery::{Deliveries, PlannedDelivery};
 use mail_failover_notifications::format::OngoingAlert;
 use mail_failover_notifications::group::test_message;
@@ -233,7 +233,7 @@ impl ControllerState {
         let persisted = entry.persisted().cloned();
         let receivers = entry.notifications.receivers.clone();
         let deliveries = entry.deliveries.as_mut()?;
-        let lasts = !to_tell.ongoing.is_empty();
+        let lasts = |receiver: &Receiver| to_tell.ongoing.iter().any(|one| one.is_wanted_by(receiver));
         let (planned, mut next_timeout) = deliveries.plan(now, &receivers, persisted.as_ref(), lasts);
         let mut waits = false;
         for planned in planned {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail_failover_core::model::{ObjectKey, Occasion, Timestamp};
+use mail_failover_core::model::{ObjectKey, Occasion, Receiver, Timestamp};
 use serde_json::{Value, json};
 
 use super::ToldMessage;
@@ -23,6 +23,13 @@ pub struct OngoingAlert {
     pub since: Timestamp,
     /// Routes that it is about, as `namespace/name`.
     pub routes: Vec<String>,
+}
+
+impl OngoingAlert {
+    /// Returns true if a receiver asks to be told of it.
+    pub fn is_wanted_by(&self, receiver: &Receiver) -> bool {
+        receiver.wants(self.about, Some(self.about))
+    }
 }
 
 /// The alert of a message.
@@ -47,9 +54,9 @@ pub(super) fn alerts(told: &ToldMessage<'_>, text: &MessageText) -> Value {
 }
 
 /// Alerts of all that lasts, to be told again.
-pub fn ongoing_alerts(
+pub fn ongoing_alerts<'a>(
     policy: &ObjectKey,
-    ongoing: &[OngoingAlert],
+    ongoing: impl IntoIterator<Item = &'a OngoingAlert>,
     runbook_url: Option<&str>,
     now: Timestamp,
 ) -> Value {
