@@ -482,6 +482,29 @@ fn an_alertmanager_is_told_again_while_a_failover_lasts() {
 }
 
 #[test]
+fn what_an_alertmanager_is_told_again_has_the_count_the_reason_and_the_way() {
+    let mut objects = with_receivers(&[alertmanager()]);
+    let route = objects.pop().unwrap().1;
+    for number in 0..30 {
+        let mut route = route.clone();
+        route["metadata"]["name"] = json!(format!("orders-{number:03}"));
+        route["spec"]["outputs"] = json!([{"configMap": {"name": format!("mail-{number:03}"), "format": "Env"}}]);
+        objects.push(("MailRoute", route));
+    }
+    let mut env = TestEnv::with(&objects);
+    env.run(10.0);
+    fail_over(&mut env);
+    let calls = accepted(&mut env, 150);
+    assert!((3..=5).contains(&calls.len()), "{}", calls.len());
+    for call in &calls {
+        let alerts = body(call);
+        assert_eq!(alerts[0]["annotations"]["summary"], "Failover: mail of 30 routes leaves primary for standby");
+        let description = alerts[0]["annotations"]["description"].as_str().unwrap();
+        assert!(description.contains("Why: primary → standby: ConnectionRefused"), "{description}");
+    }
+}
+
+#[test]
 fn a_defect_of_the_receivers_leaves_the_policy_in_force() {
     let mut env = started(&[chat()]);
     // As an old schema would let it pass.

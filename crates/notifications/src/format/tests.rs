@@ -160,15 +160,35 @@ fn alertmanager_gets_alerts_with_the_same_labels_from_beginning_to_end() {
     assert_eq!(fires[0]["endsAt"], "2026-11-30T00:58:30Z", "it ends when nobody tells it again");
     let (_, ends) = told_to(kind(), &failback());
     assert_eq!((&ends[0]["labels"], &ends[0]["endsAt"]), (&labels, &json!("2026-11-30T00:54:30Z")));
-    let ongoing = OngoingAlert {
-        about: Occasion::Failover,
-        backend: Some("ses-eu".to_owned()),
-        since: Timestamp::from_micros(1_796_000_000_000_000),
-        routes: vec!["shop/orders".to_owned(), "shop/news".to_owned()],
-    };
-    let again = ongoing_alerts(&policy(), &[ongoing], None, NOW);
+    let again = ongoing_alerts(&policy(), &[ongoing(2)], None, NOW);
     assert_eq!((&again[0]["labels"], &again[0]["startsAt"]), (&labels, &fires[0]["startsAt"]));
-    assert!(again[0]["annotations"]["description"].as_str().unwrap().contains("shop/orders, shop/news"));
+    assert!(again[0]["annotations"]["description"].as_str().unwrap().contains("shop/r000, shop/r001"));
+}
+
+/// A failover of so many routes that lasts.
+fn ongoing(count: usize) -> OngoingAlert {
+    let since = Timestamp::from_micros(1_796_000_000_000_000);
+    let mut ongoing = OngoingAlert::new(Occasion::Failover, Some("ses-eu".to_owned()), NOW);
+    for number in 0..count {
+        let route = policy().sibling(format!("r{number:03}"));
+        ongoing.add(&route, since, failover().why, failover().to);
+    }
+    ongoing
+}
+
+#[test]
+fn an_alert_that_is_told_again_has_the_text_of_the_message_that_began_it() {
+    let routes: Vec<_> = (0..20).map(|number| format!("shop/r{number:03}")).collect();
+    let first = QueuedNotification { routes, route_count: Some(100), waited_seconds: None, ..failover() };
+    let (_, fires) = told_to(ReceiverKind::Alertmanager { url: "http://am:9093".into() }, &first);
+    let again = ongoing_alerts(&policy(), &[ongoing(100)], Some("https://wiki.example/mail"), NOW);
+    assert_eq!(again[0], fires[0]);
+    assert_eq!(again[0]["annotations"]["summary"], "Failover: mail of 100 routes leaves ses-eu for sendgrid");
+    let description = again[0]["annotations"]["description"].as_str().unwrap();
+    for part in ["shop/r009 and 90 more", "To: sendgrid", "Why: ses-eu → sendgrid: AuthenticationRefused (AUTH: 535"]
+    {
+        assert!(description.contains(part), "{part}: {description}");
+    }
 }
 
 /// <https://discord.com/developers/docs/resources/message#embed-object-embed-limits>: 256, 4096, 25 fields of 1024, 6000
