@@ -233,18 +233,47 @@ impl Deliveries {
         self.queue.len() >= MAX_QUEUE
     }
 
-    /// Begins a test, unless that of this id was begun already, or there is no room. Returns true if it has begun.
+    /// Begins a test, unless that of this id was begun already. Returns true if it has begun. While there is no room the
+    /// answer says so.
     pub fn test(&mut self, now: Timestamp, id: &str, message: QueuedNotification, receivers: &[Receiver]) -> bool {
         if self.test.as_ref().is_some_and(|test| test.id == id) {
             return false;
         }
         self.queue.retain(|message| occasion(message) != Occasion::Test);
         if self.is_full() {
+            self.refuse_test(now, id, receivers);
             return false;
         }
         self.test = Some(TestNotificationStatus { id: id.to_owned(), at: Some(micro_time(now)), results: vec![] });
         self.push(message, receivers);
         true
+    }
+
+    /// Answers a test that there is no room for.
+    // No message of routes is given up for one.
+    fn refuse_test(&mut self, now: Timestamp, id: &str, receivers: &[Receiver]) {
+        let mut blocking = vec![];
+        for receiver in receivers {
+            let waiting =
+                self.queue.iter().filter(|message| message.waiting.iter().any(|name| **name == *receiver.name));
+            let count = waiting.count();
+            if count > 0 {
+                blocking.push(format!("{count} messages wait for {}", receiver.name));
+            }
+        }
+        if blocking.is_empty() {
+            // Routes are about to drop what all of it tells. That makes room, and the test begins then.
+            return;
+        }
+        let why =
+            format!("not tried: the queue is full, {}; once it is shorter, ask under another id", blocking.join(", "));
+        let results = receivers.iter().map(|receiver| TestResultStatus {
+            receiver: receiver.name.to_string(),
+            accepted: false,
+            message: truncated(&why, MAX_MESSAGE),
+        });
+        let results = results.collect();
+        self.test = Some(TestNotificationStatus { id: id.to_owned(), at: Some(micro_time(now)), results });
     }
 
     /// Forgets receivers that left the spec, members that routes have dropped, and messages that are done or too old.

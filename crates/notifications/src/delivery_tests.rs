@@ -303,6 +303,45 @@ fn a_test_is_answered_for_each_receiver_after_one_attempt() {
 }
 
 #[test]
+fn a_test_that_the_queue_has_no_room_for_is_answered_with_who_blocks_it() {
+    let mut trial = Trial::new(chat_and_pager());
+    for number in 0..MAX_QUEUE {
+        trial.push(numbered(number));
+    }
+    for message in &mut trial.deliveries.queue {
+        message.waiting = vec!["pager".to_owned()];
+    }
+    let message = |id: &str| crate::group::test_message(at(0), &crate::message::testing::policy(), id);
+    assert!(!trial.deliveries.test(at(0), "t1", message("t1"), &trial.receivers));
+    let status = trial.deliveries.status(&trial.receivers);
+    assert_eq!(status.queue.len(), MAX_QUEUE, "nothing of routes is given up for it");
+    let test = status.test.unwrap();
+    assert_eq!((test.id.as_str(), test.results.len()), ("t1", 2));
+    let why = "not tried: the queue is full, 32 messages wait for pager; once it is shorter, ask under another id";
+    assert!(test.results.iter().all(|one| !one.accepted && one.message == why), "{:?}", test.results);
+    trial.deliveries.queue.truncate(1);
+    assert!(!trial.deliveries.test(at(1), "t1", message("t1"), &trial.receivers), "answered");
+    assert!(trial.deliveries.test(at(1), "t2", message("t2"), &trial.receivers));
+}
+
+#[test]
+fn a_test_waits_for_routes_to_drop_what_fills_the_queue_when_no_receiver_does() {
+    let mut trial = Trial::new(chat_and_pager());
+    for number in 0..MAX_QUEUE {
+        trial.push(numbered(number));
+    }
+    for message in &mut trial.deliveries.queue {
+        message.waiting.clear();
+        message.members = vec!["m".to_owned()];
+    }
+    let message = || crate::group::test_message(at(0), &crate::message::testing::policy(), "t1");
+    assert!(!trial.deliveries.test(at(0), "t1", message(), &trial.receivers));
+    assert_eq!(trial.deliveries.status(&trial.receivers).test, None);
+    trial.deliveries.tidy(at(1), &trial.receivers, |_| false);
+    assert!(trial.deliveries.test(at(1), "t1", message(), &trial.receivers));
+}
+
+#[test]
 fn a_receiver_that_left_the_spec_is_not_waited_for() {
     let mut trial = Trial::new(chat_and_pager());
     trial.push(failover());
