@@ -313,7 +313,10 @@ fn trouble(status: &MailRouteStatus) -> Option<&str> {
     let defect = unmet(status, condition::READY).filter(|(reason, _)| defects.contains(reason));
     let unwritten = unmet(status, condition::OUTPUTS_APPLIED);
     let unheard = unmet(status, condition::WEBHOOKS_APPLIED);
-    defect.or(unwritten).or(unheard).map(|(_, message)| message)
+    let unpublished = unmet(status, condition::DNS_APPLIED);
+    let found = defect.or(unwritten).or(unheard).or(unpublished).map(|(_, message)| message);
+    let is_contested = is_true(&status.conditions, condition::INSTALLATION_CONFLICT);
+    found.or_else(|| is_contested.then(|| condition_message(&status.conditions, condition::INSTALLATION_CONFLICT)))
 }
 
 #[cfg(test)]

@@ -152,6 +152,17 @@ fn trouble_of_the_operator_and_mail_that_is_kept_are_told() {
     unwritten["conditions"][3] = condition("OutputsApplied", "False", "OutputConflict");
     let (all, _) = told(vec![sound(), unwritten]);
     assert_eq!(all[1], ["OperatorTrouble: OperatorTrouble -"]);
+    for (type_, bad, reason) in [
+        ("WebhooksApplied", "False", "WebhookFailing"),
+        ("DnsApplied", "False", "DnsFailing"),
+        ("InstallationConflict", "True", "SeveralInstallations"),
+    ] {
+        let mut failing = sound();
+        failing["conditions"].as_array_mut().unwrap().push(condition(type_, bad, reason));
+        let (all, last) = told(vec![sound(), failing]);
+        assert_eq!(all[1], ["OperatorTrouble: OperatorTrouble -"], "{type_}");
+        assert_eq!(last.pending_notifications[0].why, format!("{type_} is {bad}"));
+    }
     let mut kept = sound();
     kept["conditions"].as_array_mut().unwrap().push(condition("MailKept", "True", "Quota"));
     let (all, last) = told(vec![sound(), kept]);
