@@ -233,18 +233,47 @@ impl Deliveries {
         self.queue.len() >= MAX_QUEUE
     }
 
-    /// Begins a test, unless that of this id was begun already, or there is no room. Returns true if it has begun.
+    /// Begins a test, unless that of this id was begun already. Returns true if it has begun. While there is no room the
+    /// answer says so.
     pub fn test(&mut self, now: Timestamp, id: &str, message: QueuedNotification, receivers: &[Receiver]) -> bool {
         if self.test.as_ref().is_some_and(|test| test.id == id) {
             return false;
         }
         self.queue.retain(|message| occasion(message) != Occasion::Test);
         if self.is_full() {
+            self.refuse_test(now, id, receivers);
             return false;
         }
         self.test = Some(TestNotificationStatus { id: id.to_owned(), at: Some(micro_time(now)), results: vec![] });
         self.push(message, receivers);
         true
+    }
+
+    /// Answers a test that there is no room for.
+    // No message of routes is given up for one.
+    fn refuse_test(&mut self, now: Timestamp, id: &str, receivers: &[Receiver]) {
+        let mut blocking = vec![];
+        for receiver in receivers {
+            let waiting =
+                self.queue.iter().filter(|message| message.waiting.iter().any(|name| **name == *receiver.name));
+            let count = waiting.count();
+            if count > 0 {
+                blocking.push(format!("{count} messages wait for {}", receiver.name));
+            }
+        }
+        if blocking.is_empty() {
+            // Routes are about to drop what all of it tells. That makes room, and the test begins then.
+            return;
+        }
+        let why =
+            format!("not tried: the queue is full, {}; once it is shorter, ask under another id", blocking.join(", "));
+        let results = receivers.iter().map(|receiver| TestResultStatus {
+            receiver: receiver.name.to_string(),
+            accepted: false,
+            message: truncated(&why, MAX_MESSAGE),
+        });
+        let results = results.collect();
+        self.test = Some(TestNotificationStatus { id: id.to_owned(), at: Some(micro_time(now)), results });
     }
 
     /// Forgets receivers that left the spec, members that routes have dropped, and messages that are done or too old.
@@ -274,13 +303,13 @@ impl Deliveries {
     }
 
     /// The calls to begin now, of messages that stand in `persisted`, and the time at which more may be possible or is
-    /// to be told. `lasts` is true if something lasts that an Alertmanager is to be told again.
+    /// to be told. `lasts` looks up if something lasts that an Alertmanager is to be told again.
     pub fn plan(
         &mut self,
         now: Timestamp,
         receivers: &[Receiver],
         persisted: Option<&NotificationsStatus>,
-        lasts: bool,
+        lasts: impl Fn(&Receiver) -> bool,
     ) -> (Vec<PlannedDelivery>, Option<Timestamp>) {
         let (mut planned, mut next_timeout) = (vec![], None);
         for receiver in receivers {
@@ -289,7 +318,7 @@ impl Deliveries {
                 continue;
             }
             let head = self.queue.iter().find(|message| message.waiting.iter().any(|name| **name == *receiver.name));
-            let retells = lasts && matches!(receiver.kind, ReceiverKind::Alertmanager { .. });
+            let retells = matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) && lasts(receiver);
             let retell_at = progress.retold_at.map_or(now, |at| at + RETELL);
             if head.is_none() && !retells {
                 continue;

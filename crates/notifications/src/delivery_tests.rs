@@ -56,7 +56,7 @@ impl Trial {
 
     /// Begins what is planned; returns the calls with their numbers.
     fn begin(&mut self, seconds: i64) -> Vec<(u64, PlannedDelivery)> {
-        let (planned, _) = self.deliveries.plan(at(seconds), &self.receivers, Some(&self.persisted), false);
+        let (planned, _) = self.deliveries.plan(at(seconds), &self.receivers, Some(&self.persisted), |_| false);
         let mut begun = vec![];
         for one in planned {
             self.number += 1;
@@ -272,7 +272,7 @@ fn an_alertmanager_is_told_again_each_minute_while_something_lasts() {
     let mut told = vec![];
     for second in 0..200 {
         let lasts = second < 150;
-        let (planned, _) = trial.deliveries.plan(at(second), &trial.receivers, Some(&trial.persisted), lasts);
+        let (planned, _) = trial.deliveries.plan(at(second), &trial.receivers, Some(&trial.persisted), |_| lasts);
         for one in planned {
             assert_eq!(one.message, None);
             trial.number += 1;
@@ -303,6 +303,45 @@ fn a_test_is_answered_for_each_receiver_after_one_attempt() {
 }
 
 #[test]
+fn a_test_that_the_queue_has_no_room_for_is_answered_with_who_blocks_it() {
+    let mut trial = Trial::new(chat_and_pager());
+    for number in 0..MAX_QUEUE {
+        trial.push(numbered(number));
+    }
+    for message in &mut trial.deliveries.queue {
+        message.waiting = vec!["pager".to_owned()];
+    }
+    let message = |id: &str| crate::group::test_message(at(0), &crate::message::testing::policy(), id);
+    assert!(!trial.deliveries.test(at(0), "t1", message("t1"), &trial.receivers));
+    let status = trial.deliveries.status(&trial.receivers);
+    assert_eq!(status.queue.len(), MAX_QUEUE, "nothing of routes is given up for it");
+    let test = status.test.unwrap();
+    assert_eq!((test.id.as_str(), test.results.len()), ("t1", 2));
+    let why = "not tried: the queue is full, 32 messages wait for pager; once it is shorter, ask under another id";
+    assert!(test.results.iter().all(|one| !one.accepted && one.message == why), "{:?}", test.results);
+    trial.deliveries.queue.truncate(1);
+    assert!(!trial.deliveries.test(at(1), "t1", message("t1"), &trial.receivers), "answered");
+    assert!(trial.deliveries.test(at(1), "t2", message("t2"), &trial.receivers));
+}
+
+#[test]
+fn a_test_waits_for_routes_to_drop_what_fills_the_queue_when_no_receiver_does() {
+    let mut trial = Trial::new(chat_and_pager());
+    for number in 0..MAX_QUEUE {
+        trial.push(numbered(number));
+    }
+    for message in &mut trial.deliveries.queue {
+        message.waiting.clear();
+        message.members = vec!["m".to_owned()];
+    }
+    let message = || crate::group::test_message(at(0), &crate::message::testing::policy(), "t1");
+    assert!(!trial.deliveries.test(at(0), "t1", message(), &trial.receivers));
+    assert_eq!(trial.deliveries.status(&trial.receivers).test, None);
+    trial.deliveries.tidy(at(1), &trial.receivers, |_| false);
+    assert!(trial.deliveries.test(at(1), "t1", message(), &trial.receivers));
+}
+
+#[test]
 fn a_receiver_that_left_the_spec_is_not_waited_for() {
     let mut trial = Trial::new(chat_and_pager());
     trial.push(failover());
@@ -319,7 +358,7 @@ fn a_call_that_cannot_be_made_is_told_and_tried_again() {
     let mut trial = Trial::new(chat_and_pager()[..1].to_vec());
     trial.push(failover());
     trial.persist();
-    let (planned, _) = trial.deliveries.plan(at(0), &trial.receivers, Some(&trial.persisted), false);
+    let (planned, _) = trial.deliveries.plan(at(0), &trial.receivers, Some(&trial.persisted), |_| false);
     trial.deliveries.not_begun(at(0), 1.0, &planned[0], "secretRef: Secret s: it does not exist");
     assert!(trial.begin(0).is_empty());
     let failure = trial.deliveries.status(&trial.receivers).receivers[0].failure.clone().unwrap();

@@ -21,9 +21,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The API's bound on the members of a message.
 const MAX_MEMBERS: usize = 250;
 /// The API's bound on the routes that a message names.
-const MAX_ROUTES: usize = 20;
+pub(crate) const MAX_ROUTES: usize = 20;
 /// The API's bound on the backends that mail goes to.
-const MAX_TO: usize = 8;
+pub(crate) const MAX_TO: usize = 8;
 /// Different reasons that a message names.
 const MAX_REASONS: usize = 3;
 
@@ -119,18 +119,6 @@ fn message(
     let told = || members.iter().map(|(_, (_, pending))| pending);
     let routes: BTreeSet<_> = members.iter().map(|(_, (route, _))| route).collect();
     let to: BTreeSet<_> = told().filter_map(|pending| pending.to.clone()).collect();
-    let mut reasons: Vec<&str> = vec![];
-    for pending in told().filter(|pending| !pending.why.is_empty()) {
-        if !reasons.contains(&pending.why.as_str()) {
-            reasons.push(&pending.why);
-        }
-    }
-    let others = reasons.len().saturating_sub(MAX_REASONS);
-    reasons.truncate(MAX_REASONS);
-    let mut why = reasons.join("; ");
-    if others > 0 {
-        why = format!("{why}; and {others} more");
-    }
     let subject = about.as_deref().and_then(|about| about.parse().ok());
     let longest = routes.iter().filter_map(|route| waited(route)).max().filter(|_| occasion == "Failover");
     Some(QueuedNotification {
@@ -144,13 +132,30 @@ fn message(
         since: told().filter_map(|pending| pending.since.clone()).min(),
         from: from.clone(),
         to: to.into_iter().take(MAX_TO).collect(),
-        why: truncated(&why, MAX_MESSAGE),
+        why: joined(told().map(|pending| pending.why.as_str())),
         waited_seconds: longest.map(|longest| i64::try_from(longest.as_secs()).unwrap_or(i64::MAX)),
         routes: routes.iter().take(MAX_ROUTES).map(ToString::to_string).collect(),
         route_count: i32::try_from(routes.len()).ok(),
         members: members.iter().map(|(id, _)| id.clone()).collect(),
         waiting: vec![],
     })
+}
+
+/// Different reasons in one text; beyond some they are counted.
+pub(crate) fn joined<'a>(told: impl Iterator<Item = &'a str>) -> String {
+    let mut reasons = vec![];
+    for reason in told.filter(|reason| !reason.is_empty()) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    let others = reasons.len().saturating_sub(MAX_REASONS);
+    reasons.truncate(MAX_REASONS);
+    let mut why = reasons.join("; ");
+    if others > 0 {
+        why = format!("{why}; and {others} more");
+    }
+    truncated(&why, MAX_MESSAGE)
 }
 
 /// A test message.

@@ -108,6 +108,7 @@ fn subject(message: &QueuedNotification) -> String {
 
 fn title(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotification) -> String {
     let routes = subject(message);
+    let are_many = count(message) > 1;
     let from = message.from.as_deref().unwrap_or("its backend");
     let to = if message.to.is_empty() { "another backend".to_owned() } else { message.to.join(", ") };
     let text = match (occasion, about) {
@@ -118,15 +119,17 @@ fn title(occasion: Occasion, about: Option<Occasion>, message: &QueuedNotificati
         }
         (Occasion::Failback, _) => format!("Failback: mail of {routes} returns to {to}"),
         (Occasion::Recovery, Some(Occasion::NoneHealthy)) => format!("Recovery: mail of {routes} can leave again"),
-        (Occasion::Recovery, Some(Occasion::StandbyLost)) => format!("Recovery: {routes} has a standby again"),
+        (Occasion::Recovery, Some(Occasion::StandbyLost)) => {
+            format!("Recovery: {routes} {} a standby again", if are_many { "have" } else { "has" })
+        }
         (Occasion::Recovery, Some(Occasion::OperatorTrouble)) => {
             format!("Recovery: the operator can do its work for {routes} again")
         }
         (Occasion::Recovery, Some(Occasion::ApprovalWanted)) => {
-            format!("Recovery: {routes} waits for no approval any more")
+            format!("Recovery: {routes} {} for no approval any more", if are_many { "wait" } else { "waits" })
         }
         (Occasion::Recovery, Some(Occasion::ObjectiveMissed)) => {
-            format!("Recovery: {routes} meets its objectives again")
+            format!("Recovery: {routes} {} objectives again", if are_many { "meet their" } else { "meets its" })
         }
         (Occasion::Recovery, _) => format!("Recovery: mail of {routes} is delivered again"),
         (Occasion::NoneHealthy, _) => format!("No backend can deliver mail of {routes}"),
@@ -284,6 +287,26 @@ mod tests {
         assert_eq!(text.title, "Failover: mail of 100 routes leaves ses-eu for sendgrid");
         assert!(text.facts[0].1.ends_with("shop/r19 and 90 more"), "{:?}", text.facts[0]);
         assert_eq!(text.link, None);
+    }
+
+    #[test]
+    fn one_route_has_what_many_routes_have() {
+        for (about, one, many) in [
+            (Occasion::StandbyLost, "has a standby again", "have a standby again"),
+            (Occasion::ApprovalWanted, "waits for no approval any more", "wait for no approval any more"),
+            (Occasion::ObjectiveMissed, "meets its objectives again", "meet their objectives again"),
+        ] {
+            let over = QueuedNotification {
+                occasion: "Recovery".to_owned(),
+                about: Some(about.as_str().to_owned()),
+                ..failback()
+            };
+            let title = MessageText::of(&over, &policy(), None).title;
+            assert_eq!(title, format!("Recovery: route shop/orders {one}"));
+            let over = QueuedNotification { route_count: Some(100), ..over };
+            let title = MessageText::of(&over, &policy(), None).title;
+            assert_eq!(title, format!("Recovery: 100 routes {many}"));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use mail_failover_e2e::environment::exhaustive;
 use mail_failover_e2e::eventually::eventually;
 use mail_failover_e2e::in_cluster::shop::Shop;
+use mail_failover_e2e::mail::load::Account;
 use mail_failover_e2e::suite::{Trial, trial};
 use mail_failover_e2e::test_env::TestEnv;
 use serde_json::{Value, json};
@@ -70,6 +71,7 @@ async fn drills(env: Arc<TestEnv>) -> Result<()> {
         ensure!(!drills["passedAt"].is_null() && drills["passedAt"] != before, "drill {number}: {drills}");
         shop.wait_active("a").await.with_context(what)?;
         eprintln!("drill {number:>2} has passed, and mail is back after {:.1} s", begun.elapsed().as_secs_f64());
+        print_so_far(&shop, &begins).await?;
     }
     shop.wait_stored("a", MEANWHILE).await?;
     // Both providers work: nothing ends in the middle of a message.
@@ -80,6 +82,23 @@ async fn drills(env: Arc<TestEnv>) -> Result<()> {
     }
     eprintln!("{} drills in a row: {}", accounts.len(), flow::line(&shop.account()?));
     ensure!(accounts.iter().all(|account| account.accepted >= MEANWHILE), "too little mail: {accounts:?}");
+    Ok(())
+}
+
+/// Prints the account of the drill that has just ended, some of whose mail is on its way, and that of the one before.
+// A trial that is interrupted never comes to the accounts at its end.
+async fn print_so_far(shop: &Shop, begins: &[SystemTime]) -> Result<()> {
+    let accounts = flow::accounts(shop, begins)?;
+    let queued = shop.queued().await?;
+    for (number, account) in accounts.iter().enumerate().skip(accounts.len().saturating_sub(2)) {
+        let Account { accepted, delivered, lost, extra_copies, .. } = account;
+        let missing = lost.len();
+        eprintln!(
+            "drill {:>2} so far: accepted {accepted:>6}, delivered {delivered:>6}, on its way or lost {missing}, twice {extra_copies}",
+            number + 1
+        );
+    }
+    eprintln!("{queued} messages are queued now");
     Ok(())
 }
 

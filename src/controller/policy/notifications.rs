@@ -26,7 +26,7 @@ pub(in crate::controller) struct NotificationContext<'a> {
     pub(in crate::controller) policy: &'a ObjectKey,
     pub(in crate::controller) notifications: &'a Notifications,
     pub(in crate::controller) dependencies: &'a DependencyCache,
-    /// Ongoing alerts, for receivers that are told again.
+    /// Ongoing alerts, for receivers that are told again those that they want.
     pub(in crate::controller) ongoing: &'a [OngoingAlert],
     /// Looks up the first of some backends that can deliver.
     pub(in crate::controller) way: &'a dyn Fn(&[Arc<str>]) -> Option<MailWay>,
@@ -75,7 +75,8 @@ pub(in crate::controller) fn content_of(
             rejected(receiver, "secretRef", &format!("Secret {object}: {error}"))
         })?,
         (None, ReceiverKind::Alertmanager { url }) => {
-            let alerts = ongoing_alerts(cx.policy, cx.ongoing, runbook_url, cx.now);
+            let wanted = cx.ongoing.iter().filter(|one| one.is_wanted_by(receiver));
+            let alerts = ongoing_alerts(cx.policy, wanted, runbook_url, cx.now);
             Some(ongoing_request(url, secret.as_ref(), &alerts))
         }
         (None, _) => None,

@@ -43,6 +43,7 @@ use dns::{DnsFreshness, DnsRecords};
 pub(super) use drills::{DRILL, DrillContext, ended_drill};
 pub(super) use installations::{InstallationContext, rivals, yields};
 pub(super) use kept::{KEPT_FOR_LONG, KeptTotal, LongKept};
+pub(super) use notices::Retold;
 use objectives::{Measurement, ObjectiveTracker};
 use outputs::{LastReported, OutputsPlan, RefusedOutput, output_status, owner};
 use progress::ProgressState;

@@ -52,7 +52,7 @@ impl Notices<'_> {
     pub(super) fn build(&self) -> (Vec<PendingNotification>, Vec<OngoingNotification>) {
         let before = self.before.pending_notifications.iter();
         let mut pending: Vec<_> = before.filter(|one| !(self.is_taken)(&one.id)).cloned().collect();
-        let lasting = self.lasting();
+        let lasting = lasting(self.before, self.after);
         let is_lasting = |one: &OngoingNotification| lasting.iter().any(|lasting| lasting.is(one));
         let (mut ongoing, ended): (Vec<_>, Vec<_>) = self.before.ongoing.iter().cloned().partition(is_lasting);
         let moved = self.moved();
@@ -89,57 +89,6 @@ impl Notices<'_> {
         let latest = real(self.after)?;
         let known = real(self.before).map_or(0, |known| known.id);
         (latest.id > known).then_some(latest)
-    }
-
-    /// The backend that is preferred to all others.
-    fn preferred(status: &MailRouteStatus) -> Option<String> {
-        status.backends.first().map(|backend| backend.name.clone())
-    }
-
-    fn lasting(&self) -> Vec<Lasting> {
-        let after = self.after;
-        let mut lasting = vec![];
-        let mut add = |occasion, backend, why: &str| lasting.push(Lasting { occasion, backend, why: why.to_owned() });
-        let message = after.message.as_deref().unwrap_or_default();
-        if after.state == Some(RouteState::NoneHealthy) {
-            add(Occasion::NoneHealthy, None, message);
-        }
-        let waits_for = after.waiting_for.as_ref().map(|hold| hold.reason.as_str());
-        let (ready_reason, ready_message) = unmet(after, condition::READY).unwrap_or_default();
-        if [reason::HELD_ON_DEAD_BACKEND, reason::MAIL_WAITS].contains(&ready_reason) {
-            let backend = after.active.first().map(|active| active.backend.clone());
-            add(Occasion::NotDelivering, backend, ready_message);
-        }
-        if is_true(&after.conditions, condition::MAIL_KEPT) {
-            add(Occasion::NotDelivering, None, condition_message(&after.conditions, condition::MAIL_KEPT));
-        }
-        let is_failed_over = is_true(&after.conditions, condition::FAILED_OVER);
-        if is_failed_over {
-            let why = condition_message(&after.conditions, condition::FAILED_OVER);
-            add(Occasion::Failover, Self::preferred(after), why);
-        }
-        if self.is_standby_lost(is_failed_over) {
-            add(Occasion::StandbyLost, None, condition_message(&after.conditions, condition::REDUNDANT));
-        }
-        if waits_for == Some(HoldReason::ManualFailback.as_str()) {
-            add(Occasion::ApprovalWanted, None, message);
-        }
-        if let Some((_, why)) = unmet(after, condition::OBJECTIVES_MET) {
-            add(Occasion::ObjectiveMissed, None, why);
-        }
-        if let Some(why) = trouble(after) {
-            add(Occasion::OperatorTrouble, None, why);
-        }
-        lasting
-    }
-
-    /// Returns true if a route that leaves by its preferred backend has lost its standby, until it has one again.
-    // A failover and the loss of all backends say themselves what is left.
-    fn is_standby_lost(&self, is_failed_over: bool) -> bool {
-        let was_told = self.before.ongoing.iter().any(|one| one.occasion == Occasion::StandbyLost.as_str());
-        let begins = !is_failed_over && self.after.state == Some(RouteState::Preferred);
-        let is_lost = unmet(self.after, condition::REDUNDANT).is_some() && self.after.backends.len() > 1;
-        is_lost && (was_told || begins)
     }
 
     fn begin(&self, pending: &mut Vec<PendingNotification>, lasting: &Lasting) {
@@ -247,10 +196,97 @@ impl Notices<'_> {
     }
 }
 
+/// Part of the text of something that lasts, to be told again.
+pub(in crate::controller) struct Retold {
+    /// Reason for people.
+    pub(in crate::controller) why: String,
+    /// The backends that mail goes to since.
+    pub(in crate::controller) to: Vec<String>,
+}
+
+impl Retold {
+    /// What a status says now of something that was told. `words` looks up what a backend that fails answers, by its
+    /// name and the reason.
+    // `status.ongoing` does not keep the words of the message that began it.
+    pub(in crate::controller) fn of(
+        status: &MailRouteStatus,
+        told: &OngoingNotification,
+        words: impl Fn(&str, &str) -> Option<String>,
+    ) -> Self {
+        let lasting = lasting(status, status).into_iter().find(|lasting| lasting.is(told));
+        let why = lasting.map(|lasting| lasting.why).unwrap_or_default();
+        if told.occasion != Occasion::Failover.as_str() {
+            return Self { why, to: vec![] };
+        }
+        let carriers = status.active.iter().map(|active| active.backend.clone());
+        let to: Vec<_> = carriers.filter(|carrier| told.backend.as_ref() != Some(carrier)).collect();
+        // An edit of a spec is a failover without a transition, and after a partial return the sentence says what is so.
+        let moved = real(status).filter(|last| {
+            last.kind == TransitionKind::Failover
+                && to.contains(&last.to)
+                && timestamp(&last.decided_at) >= timestamp(&told.since)
+        });
+        let Some(TransitionStatus { from, to: carrier, reason, .. }) = moved else { return Self { why, to } };
+        let seen = words(from, reason).map(|words| format!(" ({words})")).unwrap_or_default();
+        Self { why: truncated(&format!("{from} → {carrier}: {reason}{seen}"), MAX_MESSAGE), to }
+    }
+}
+
 impl Lasting {
     fn is(&self, told: &OngoingNotification) -> bool {
         told.occasion == self.occasion.as_str() && told.backend == self.backend
     }
+}
+
+/// Everything that lasts after a status.
+fn lasting(before: &MailRouteStatus, after: &MailRouteStatus) -> Vec<Lasting> {
+    let mut lasting = vec![];
+    let mut add = |occasion, backend, why: &str| lasting.push(Lasting { occasion, backend, why: why.to_owned() });
+    let message = after.message.as_deref().unwrap_or_default();
+    if after.state == Some(RouteState::NoneHealthy) {
+        add(Occasion::NoneHealthy, None, message);
+    }
+    let waits_for = after.waiting_for.as_ref().map(|hold| hold.reason.as_str());
+    let (ready_reason, ready_message) = unmet(after, condition::READY).unwrap_or_default();
+    if [reason::HELD_ON_DEAD_BACKEND, reason::MAIL_WAITS].contains(&ready_reason) {
+        let backend = after.active.first().map(|active| active.backend.clone());
+        add(Occasion::NotDelivering, backend, ready_message);
+    }
+    if is_true(&after.conditions, condition::MAIL_KEPT) {
+        add(Occasion::NotDelivering, None, condition_message(&after.conditions, condition::MAIL_KEPT));
+    }
+    let is_failed_over = is_true(&after.conditions, condition::FAILED_OVER);
+    if is_failed_over {
+        let why = condition_message(&after.conditions, condition::FAILED_OVER);
+        add(Occasion::Failover, preferred(after), why);
+    }
+    if is_standby_lost(before, after, is_failed_over) {
+        add(Occasion::StandbyLost, None, condition_message(&after.conditions, condition::REDUNDANT));
+    }
+    if waits_for == Some(HoldReason::ManualFailback.as_str()) {
+        add(Occasion::ApprovalWanted, None, message);
+    }
+    if let Some((_, why)) = unmet(after, condition::OBJECTIVES_MET) {
+        add(Occasion::ObjectiveMissed, None, why);
+    }
+    if let Some(why) = trouble(after) {
+        add(Occasion::OperatorTrouble, None, why);
+    }
+    lasting
+}
+
+/// The backend that is preferred to all others.
+fn preferred(status: &MailRouteStatus) -> Option<String> {
+    status.backends.first().map(|backend| backend.name.clone())
+}
+
+/// Returns true if a route that leaves by its preferred backend has lost its standby, until it has one again.
+// A failover and the loss of all backends say themselves what is left.
+fn is_standby_lost(before: &MailRouteStatus, after: &MailRouteStatus, is_failed_over: bool) -> bool {
+    let was_told = before.ongoing.iter().any(|one| one.occasion == Occasion::StandbyLost.as_str());
+    let begins = !is_failed_over && after.state == Some(RouteState::Preferred);
+    let is_lost = unmet(after, condition::REDUNDANT).is_some() && after.backends.len() > 1;
+    is_lost && (was_told || begins)
 }
 
 /// The latest transition that no drill has made.
@@ -277,7 +313,10 @@ fn trouble(status: &MailRouteStatus) -> Option<&str> {
     let defect = unmet(status, condition::READY).filter(|(reason, _)| defects.contains(reason));
     let unwritten = unmet(status, condition::OUTPUTS_APPLIED);
     let unheard = unmet(status, condition::WEBHOOKS_APPLIED);
-    defect.or(unwritten).or(unheard).map(|(_, message)| message)
+    let unpublished = unmet(status, condition::DNS_APPLIED);
+    let found = defect.or(unwritten).or(unheard).or(unpublished).map(|(_, message)| message);
+    let is_contested = is_true(&status.conditions, condition::INSTALLATION_CONFLICT);
+    found.or_else(|| is_contested.then(|| condition_message(&status.conditions, condition::INSTALLATION_CONFLICT)))
 }
 
 #[cfg(test)]

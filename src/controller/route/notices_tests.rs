@@ -152,6 +152,17 @@ fn trouble_of_the_operator_and_mail_that_is_kept_are_told() {
     unwritten["conditions"][3] = condition("OutputsApplied", "False", "OutputConflict");
     let (all, _) = told(vec![sound(), unwritten]);
     assert_eq!(all[1], ["OperatorTrouble: OperatorTrouble -"]);
+    for (type_, bad, reason) in [
+        ("WebhooksApplied", "False", "WebhookFailing"),
+        ("DnsApplied", "False", "DnsFailing"),
+        ("InstallationConflict", "True", "SeveralInstallations"),
+    ] {
+        let mut failing = sound();
+        failing["conditions"].as_array_mut().unwrap().push(condition(type_, bad, reason));
+        let (all, last) = told(vec![sound(), failing]);
+        assert_eq!(all[1], ["OperatorTrouble: OperatorTrouble -"], "{type_}");
+        assert_eq!(last.pending_notifications[0].why, format!("{type_} is {bad}"));
+    }
     let mut kept = sound();
     kept["conditions"].as_array_mut().unwrap().push(condition("MailKept", "True", "Quota"));
     let (all, last) = told(vec![sound(), kept]);
@@ -159,6 +170,33 @@ fn trouble_of_the_operator_and_mail_that_is_kept_are_told() {
         (all[1][0].as_str(), last.pending_notifications[0].why.as_str()),
         ("NotDelivering: NotDelivering -", "MailKept is True")
     );
+}
+
+fn answer_of_a(backend: &str, reason: &str) -> Option<String> {
+    (backend == "a" && reason == "NoAnswer").then(|| "no answer within 5s".to_owned())
+}
+
+/// What is told again of the only thing that lasts after these statuses.
+fn retold(statuses: Vec<Value>) -> (String, Vec<String>) {
+    let (_, last) = told(statuses);
+    assert_eq!(last.ongoing.len(), 1, "{:?}", last.ongoing);
+    let Retold { why, to } = Retold::of(&last, &last.ongoing[0], answer_of_a);
+    (why, to)
+}
+
+#[test]
+fn what_is_told_again_says_why_it_lasts_and_where_mail_goes() {
+    let mut over = failed_over(1);
+    over["active"] = json!([{"backend": "b", "percent": 100}]);
+    let to_b = vec!["b".to_owned()];
+    let moved = retold(vec![sound(), over.clone(), over.clone()]);
+    assert_eq!(moved, ("a → b: NoAnswer (no answer within 5s)".to_owned(), to_b.clone()));
+    // The edit of a spec: nothing has failed.
+    over["history"] = json!([]);
+    assert_eq!(retold(vec![sound(), over]), ("FailedOver is True".to_owned(), to_b));
+    let mut missed = sound();
+    missed["conditions"].as_array_mut().unwrap().push(condition("ObjectivesMet", "False", "ObjectiveMissed"));
+    assert_eq!(retold(vec![sound(), missed]), ("ObjectivesMet is False".to_owned(), vec![]));
 }
 
 #[test]

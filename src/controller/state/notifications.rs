@@ -9,11 +9,11 @@ use crate::controller::action::ResourceRef;
 use crate::controller::backend::BackendEntry;
 use crate::controller::policy::{MailWay, NotificationContext, PolicyEntry, content_of, test_request};
 use crate::controller::references::Reference;
-use crate::controller::route::RouteEntry;
+use crate::controller::route::{Retold, RouteEntry};
 use crate::controller::secrets::SecretKey;
 use crate::notification::{NotificationCall, NotificationResult};
 use mail_failover_api::{Health, MailRouteStatus, PendingNotification};
-use mail_failover_core::model::{ObjectKey, Occasion, ReceiverKind, Timestamp};
+use mail_failover_core::model::{ObjectKey, Occasion, Receiver, ReceiverKind, Timestamp};
 use mail_failover_notifications::delivery::{Deliveries, PlannedDelivery};
 use mail_failover_notifications::format::OngoingAlert;
 use mail_failover_notifications::group::test_message;
@@ -23,8 +23,6 @@ use mail_failover_resolve::{LoginKey, Lookup, receiver_ca_key};
 
 /// Bound on the calls under way, over all namespaces.
 pub(super) const MAX_CALLS: usize = 32;
-/// Routes that an alert which is told again names.
-const MAX_ROUTES: usize = 20;
 
 /// Pending notifications and ongoing alerts of the routes of a policy.
 #[derive(Debug, Default)]
@@ -159,19 +157,21 @@ impl ControllerState {
                     continue;
                 }
                 let since = timestamp(&one.since);
-                let alert = alerts.entry((about, one.backend.clone())).or_insert_with(|| OngoingAlert {
-                    about,
-                    backend: one.backend.clone(),
-                    since,
-                    routes: vec![],
-                });
-                alert.since = alert.since.min(since);
-                if alert.routes.len() < MAX_ROUTES {
-                    alert.routes.push(key.to_string());
-                }
+                let Retold { why, to } = Retold::of(status, one, |name, reason| self.words(&key.sibling(name), reason));
+                let alert = alerts
+                    .entry((about, one.backend.clone()))
+                    .or_insert_with(|| OngoingAlert::new(about, one.backend.clone(), since));
+                alert.add(key, since, why, to);
             }
         }
         to_tell.ongoing = alerts.into_values().collect();
+    }
+
+    /// What a backend answers, by its status, while it fails for a reason.
+    fn words(&self, backend: &ObjectKey, reason: &str) -> Option<String> {
+        let status = self.backends.get(backend)?.object.as_ref()?.readable()?.status.as_ref()?;
+        let is_reason = status.reason.as_deref() == Some(reason);
+        status.message.clone().filter(|message| is_reason && !message.is_empty())
     }
 
     /// Makes messages of what routes have to tell. Returns the time at which more may be one.
@@ -233,7 +233,7 @@ impl ControllerState {
         let persisted = entry.persisted().cloned();
         let receivers = entry.notifications.receivers.clone();
         let deliveries = entry.deliveries.as_mut()?;
-        let lasts = !to_tell.ongoing.is_empty();
+        let lasts = |receiver: &Receiver| to_tell.ongoing.iter().any(|one| one.is_wanted_by(receiver));
         let (planned, mut next_timeout) = deliveries.plan(now, &receivers, persisted.as_ref(), lasts);
         let mut waits = false;
         for planned in planned {

@@ -23,6 +23,10 @@ fn pager() -> Value {
     json!({"name": "pager", "type": "PagerDuty", "secretRef": {"name": "receiver"}})
 }
 
+fn alertmanager() -> Value {
+    json!({"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"})
+}
+
 fn with_receivers(receivers: &[Value]) -> Vec<(&'static str, Value)> {
     let mut objects = quickstart();
     objects[0].1["spec"]["notifications"] = json!({"receivers": receivers});
@@ -322,12 +326,20 @@ fn a_receiver_hears_of_the_occasions_that_it_asks_for() {
     critical["minimum"] = json!("Critical");
     let mut chosen = pager();
     chosen["occasions"] = json!(["NoneHealthy"]);
-    let mut env = started(&[critical, chosen]);
+    let mut alerts = alertmanager();
+    alerts["minimum"] = json!("Critical");
+    let mut env = started(&[critical, chosen, alerts]);
     fail_over(&mut env);
-    assert!(accepted(&mut env, 20).is_empty());
+    assert!(accepted(&mut env, 150).is_empty(), "a failover is less than Critical, and not NoneHealthy");
     assert!(notifications(&env).queue.is_empty() && env.store.route("orders").pending_notifications.is_empty());
     env.answer("standby", EvidenceClass::NoAnswer);
-    assert_eq!(accepted(&mut env, 30).len(), 2);
+    assert_eq!(accepted(&mut env, 30).len(), 3);
+    let again = accepted(&mut env, 120);
+    assert_eq!(again.len(), 2, "an Alertmanager is told again each minute");
+    for call in &again {
+        assert_eq!((&*call.receiver, body(call).as_array().unwrap().len()), ("am", 1));
+        assert_eq!(body(call)[0]["labels"]["alertname"], "MailRouteNoneHealthy");
+    }
 }
 
 #[test]
@@ -455,8 +467,7 @@ fn mail_leaves_by_a_backend_that_can_deliver_and_waits_for_one() {
 
 #[test]
 fn an_alertmanager_is_told_again_while_a_failover_lasts() {
-    let receiver = json!({"name": "am", "type": "Alertmanager", "url": "http://am.example:9093"});
-    let mut env = started(&[receiver]);
+    let mut env = started(&[alertmanager()]);
     fail_over(&mut env);
     let calls = accepted(&mut env, 200);
     assert!((4..=6).contains(&calls.len()), "{}", calls.len());
@@ -468,6 +479,29 @@ fn an_alertmanager_is_told_again_while_a_failover_lasts() {
     env.answer("primary", EvidenceClass::Ok);
     accepted(&mut env, 60);
     assert!(accepted(&mut env, 180).is_empty(), "it is over");
+}
+
+#[test]
+fn what_an_alertmanager_is_told_again_has_the_count_the_reason_and_the_way() {
+    let mut objects = with_receivers(&[alertmanager()]);
+    let route = objects.pop().unwrap().1;
+    for number in 0..30 {
+        let mut route = route.clone();
+        route["metadata"]["name"] = json!(format!("orders-{number:03}"));
+        route["spec"]["outputs"] = json!([{"configMap": {"name": format!("mail-{number:03}"), "format": "Env"}}]);
+        objects.push(("MailRoute", route));
+    }
+    let mut env = TestEnv::with(&objects);
+    env.run(10.0);
+    fail_over(&mut env);
+    let calls = accepted(&mut env, 150);
+    assert!((3..=5).contains(&calls.len()), "{}", calls.len());
+    for call in &calls {
+        let alerts = body(call);
+        assert_eq!(alerts[0]["annotations"]["summary"], "Failover: mail of 30 routes leaves primary for standby");
+        let description = alerts[0]["annotations"]["description"].as_str().unwrap();
+        assert!(description.contains("Why: primary → standby: ConnectionRefused"), "{description}");
+    }
 }
 
 #[test]

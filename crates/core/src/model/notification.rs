@@ -143,6 +143,11 @@ impl Occasion {
         self.into()
     }
 
+    /// Returns true if it begins something that lasts, and whose end is told.
+    pub fn lasts(self) -> bool {
+        !matches!(self, Self::Failback | Self::Recovery | Self::DrillPassed | Self::DrillFailed | Self::Test)
+    }
+
     /// Severity of a message on this occasion.
     pub fn severity(self) -> Severity {
         match self {

@@ -1,11 +1,13 @@
 //! Alerts of Alertmanager's API v2.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mail_failover_core::model::{ObjectKey, Occasion, Timestamp};
+use mail_failover_core::model::{ObjectKey, Occasion, Receiver, Timestamp};
 use serde_json::{Value, json};
 
 use super::ToldMessage;
+use crate::group::{self, MAX_ROUTES, MAX_TO};
 use crate::message::{MessageText, about, occasion};
 
 /// Time after which an alert ends that is not told again.
@@ -21,8 +23,37 @@ pub struct OngoingAlert {
     pub backend: Option<String>,
     /// Its beginning.
     pub since: Timestamp,
-    /// Routes that it is about, as `namespace/name`.
-    pub routes: Vec<String>,
+    /// The first of the routes that it is about, as `namespace/name`.
+    routes: Vec<String>,
+    /// Reasons for people, of these routes.
+    reasons: Vec<String>,
+    /// Number of all routes that it is about.
+    route_count: usize,
+    /// The backends that mail goes to since.
+    to: BTreeSet<String>,
+}
+
+impl OngoingAlert {
+    /// An alert of no route yet.
+    pub fn new(about: Occasion, backend: Option<String>, since: Timestamp) -> Self {
+        Self { about, backend, since, routes: vec![], reasons: vec![], route_count: 0, to: BTreeSet::new() }
+    }
+
+    /// Adds a route: since when it lasts there, the reason, and the backends that its mail goes to since.
+    pub fn add(&mut self, route: &ObjectKey, since: Timestamp, why: String, to: impl IntoIterator<Item = String>) {
+        self.since = self.since.min(since);
+        self.route_count += 1;
+        self.to.extend(to);
+        if self.routes.len() < MAX_ROUTES {
+            self.routes.push(route.to_string());
+            self.reasons.push(why);
+        }
+    }
+
+    /// Returns true if a receiver asks to be told of it.
+    pub fn is_wanted_by(&self, receiver: &Receiver) -> bool {
+        receiver.wants(self.about, Some(self.about))
+    }
 }
 
 /// The alert of a message.
@@ -47,9 +78,9 @@ pub(super) fn alerts(told: &ToldMessage<'_>, text: &MessageText) -> Value {
 }
 
 /// Alerts of all that lasts, to be told again.
-pub fn ongoing_alerts(
+pub fn ongoing_alerts<'a>(
     policy: &ObjectKey,
-    ongoing: &[OngoingAlert],
+    ongoing: impl IntoIterator<Item = &'a OngoingAlert>,
     runbook_url: Option<&str>,
     now: Timestamp,
 ) -> Value {
@@ -64,12 +95,13 @@ pub fn ongoing_alerts(
             resolved: false,
             at: mail_failover_resolve::time::micro_time(one.since),
             since: None,
-            from: one.backend.clone(),
-            to: vec![],
-            why: String::new(),
+            // Of the others no message says that mail has left a backend.
+            from: one.backend.clone().filter(|_| one.about == Occasion::Failover),
+            to: one.to.iter().take(MAX_TO).cloned().collect(),
+            why: group::joined(one.reasons.iter().map(String::as_str)),
             waited_seconds: None,
             routes: one.routes.clone(),
-            route_count: i32::try_from(one.routes.len()).ok(),
+            route_count: i32::try_from(one.route_count).ok(),
             members: vec![],
             waiting: vec![],
         };

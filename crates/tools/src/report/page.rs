@@ -7,9 +7,10 @@ use super::prometheus::RouteNumbers;
 use mail_failover_api::{
     Health, MailRoute, MailRouteStatus, ObjectiveStatus, SendingBackend, TransitionKind, TransitionStatus,
 };
-use mail_failover_core::engine::MAX_HISTORY;
+use mail_failover_core::engine::{MAX_DRILLS, MAX_HISTORY};
 use mail_failover_core::model::{ObjectKey, Timestamp};
 use mail_failover_resolve::time::timestamp;
+use mail_failover_runtime::values::duration;
 
 /// Reason of transitions that drills make.
 const DRILL: &str = "Drill";
@@ -33,6 +34,8 @@ pub(super) enum Block {
         head: Vec<&'static str>,
         /// Cells, as many in each row as there are headings.
         rows: Vec<Vec<String>>,
+        /// Number of rows that the bound of a table leaves out.
+        left_out: usize,
     },
 }
 
@@ -57,7 +60,8 @@ pub(super) fn page(collected: &Collected, since: Timestamp, until: Timestamp) ->
     blocks.extend(drills(collected, period));
     blocks.extend(events(collected, period));
     blocks.extend(backends(collected));
-    blocks.extend(gaps(collected, period));
+    let left_out = left_out(&blocks);
+    blocks.extend(gaps(collected, period, left_out));
     blocks
 }
 
@@ -104,17 +108,17 @@ fn summary(collected: &Collected, period: Period) -> Vec<Block> {
         let availability = numbers.and_then(|numbers| numbers.availability);
         let availability = availability
             .map(|share| format!("{:.3}%", share * 100.0))
-            .or_else(|| objective(route, "Availability").and_then(|one| one.measured.clone()));
+            .or_else(|| measured(route, "Availability").map(|share| share + &over(route, period)));
         let success = numbers.and_then(|numbers| Some((numbers.accepted?, numbers.deferred.unwrap_or(0.0))));
         let success = success.filter(|(accepted, deferred)| accepted + deferred > 0.0);
         let success = success
             .map(|(accepted, deferred)| format!("{:.2}%", accepted / (accepted + deferred) * 100.0))
-            .or_else(|| objective(route, "Success").and_then(|one| one.measured.clone()));
+            .or_else(|| measured(route, "Success").map(|share| share + &over(route, period)));
         let slowest = real.iter().filter_map(|one| recovery_seconds(one)).reduce(f64::max);
         let twice = numbers.and_then(|numbers| numbers.possible_duplicates).map(|twice| format!("{twice:.0}"));
         let twice = twice.or_else(|| {
             let objectives = status(route).find_map(|status| status.objectives.as_ref());
-            objectives.map(|objectives| objectives.possible_duplicates.to_string())
+            objectives.map(|objectives| format!("{}{}", objectives.possible_duplicates, over(route, period)))
         });
         rows.push(vec![
             key.to_string(),
@@ -154,9 +158,17 @@ fn summary(collected: &Collected, period: Period) -> Vec<Block> {
     ]
 }
 
-fn objective<'a>(route: &'a MailRoute, name: &str) -> Option<&'a ObjectiveStatus> {
+/// What the status of a route has measured of an objective.
+fn measured(route: &MailRoute, name: &str) -> Option<String> {
     let objectives = status(route).filter_map(|status| status.objectives.as_ref());
-    objectives.flat_map(|objectives| &objectives.results).find(|one| one.objective == name)
+    objectives.flat_map(|objectives| &objectives.results).find(|one| one.objective == name)?.measured.clone()
+}
+
+/// Words that name the window of a route's objectives, if it is not as long as the time of the report.
+fn over(route: &MailRoute, period: Period) -> String {
+    let window = status(route).find_map(|status| Some(status.objectives.as_ref()?.window.as_str()));
+    let other = window.filter(|window| duration(window).ok() != Some(period.until.since(period.since)));
+    other.map_or_else(String::new, |window| format!(" (over {window})"))
 }
 
 fn objectives(collected: &Collected) -> Vec<Block> {
@@ -213,7 +225,7 @@ fn transitions(collected: &Collected, period: Period) -> Vec<Block> {
         ]
     });
     let head = vec!["decided at", "route", "move", "reason", "detected in", "applied after", "first message after"];
-    blocks.push(table(head, rows.collect()));
+    blocks.push(latest(head, rows.collect()));
     blocks
 }
 
@@ -236,7 +248,7 @@ fn drills(collected: &Collected, period: Period) -> Vec<Block> {
         vec![at.to_string(), key.to_string(), mode, outcome, drill.message.clone()]
     });
     let head = vec!["began at", "route", "mode", "outcome", "what was seen"];
-    vec![Block::Heading("Drills".to_owned()), table(head, rows.collect())]
+    vec![Block::Heading("Drills".to_owned()), latest(head, rows.collect())]
 }
 
 fn events(collected: &Collected, period: Period) -> Vec<Block> {
@@ -251,7 +263,7 @@ fn events(collected: &Collected, period: Period) -> Vec<Block> {
     if rows.is_empty() {
         return vec![];
     }
-    vec![Block::Heading("Events".to_owned()), table(vec!["at", "object", "type", "reason", "note"], rows)]
+    vec![Block::Heading("Events".to_owned()), latest(vec!["at", "object", "type", "reason", "note"], rows)]
 }
 
 fn backends(collected: &Collected) -> Vec<Block> {
@@ -281,9 +293,24 @@ fn backend_row(backend: &SendingBackend) -> Vec<String> {
     ]
 }
 
-/// Gaps of this page, by source.
-fn gaps(collected: &Collected, period: Period) -> Vec<Block> {
-    let mut points = vec![];
+/// Rows that tables leave out, by section.
+fn left_out(blocks: &[Block]) -> Vec<String> {
+    let (mut points, mut section) = (vec![], "");
+    for block in blocks {
+        match block {
+            Block::Heading(heading) => section = heading.as_str(),
+            Block::Table { left_out, .. } if *left_out > 0 => points.push(format!(
+                "{left_out} rows of the section {section}: a table has {MAX_ROWS}. --namespace or a shorter --since leaves room."
+            )),
+            Block::Title(_) | Block::Paragraph(_) | Block::List(_) | Block::Table { .. } => {}
+        }
+    }
+    points
+}
+
+/// Gaps of this page, by source, after the rows that are left out.
+fn gaps(collected: &Collected, period: Period, left_out: Vec<String>) -> Vec<Block> {
+    let mut points = left_out;
     let covered_since = match &collected.prometheus {
         Some(Ok(answers)) => answers.reaches_back_to,
         Some(Err(_)) | None => None,
@@ -316,6 +343,17 @@ fn gaps(collected: &Collected, period: Period) -> Vec<Block> {
             ));
         }
     }
+    for route in &collected.routes {
+        let drills = status(route).filter_map(|status| status.drills.as_ref());
+        let drills: Vec<_> = drills.flat_map(|drills| &drills.history).collect();
+        let oldest = drills.iter().map(|drill| timestamp(&drill.started_at)).min();
+        if let Some(oldest) = oldest.filter(|oldest| drills.len() >= MAX_DRILLS && *oldest > period.since) {
+            points.push(format!(
+                "Drills of {} before {oldest}: a route remembers its latest {MAX_DRILLS}; they are not counted.",
+                key(route)
+            ));
+        }
+    }
     let oldest_event = collected.events.first().map(|event| event.at);
     match (&collected.events_missing, oldest_event) {
         (Some(why), _) => points.push(format!("Events could not be read: {why}.")),
@@ -340,16 +378,31 @@ fn recovery_seconds(transition: &TransitionStatus) -> Option<f64> {
     (transition.kind == TransitionKind::Failover).then(|| applied_at.since(began_at).as_secs_f64())
 }
 
+/// A table of the first rows.
 fn table(head: Vec<&'static str>, mut rows: Vec<Vec<String>>) -> Block {
-    let more = rows.len().saturating_sub(MAX_ROWS);
-    if more > 0 {
-        // The latest ones.
-        rows.drain(..more);
-        let mut note = vec![String::new(); head.len()];
-        note[0] = format!("… {more} earlier rows are left out");
-        rows.insert(0, note);
+    let left_out = rows.len().saturating_sub(MAX_ROWS);
+    if left_out > 0 {
+        rows.truncate(MAX_ROWS);
+        rows.push(note(&head, format!("… {left_out} further rows are left out")));
     }
-    Block::Table { head, rows }
+    Block::Table { head, rows, left_out }
+}
+
+/// A table of the latest rows of those that are in the order of time.
+fn latest(head: Vec<&'static str>, mut rows: Vec<Vec<String>>) -> Block {
+    let left_out = rows.len().saturating_sub(MAX_ROWS);
+    if left_out > 0 {
+        rows.drain(..left_out);
+        rows.insert(0, note(&head, format!("… {left_out} earlier rows are left out")));
+    }
+    Block::Table { head, rows, left_out }
+}
+
+/// A row that says something in its first cell.
+fn note(head: &[&'static str], text: String) -> Vec<String> {
+    let mut row = vec![String::new(); head.len()];
+    row[0] = text;
+    row
 }
 
 fn or_unknown(text: Option<String>) -> String {

@@ -20,7 +20,7 @@ pub(super) fn markdown(page: &[Block]) -> String {
                 }
                 writeln!(text)
             }
-            Block::Table { head, rows } => {
+            Block::Table { head, rows, left_out: _ } => {
                 let _ = writeln!(text, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
                 for row in rows {
                     let cells: Vec<_> = row.iter().map(|cell| plain(cell)).collect();
@@ -72,7 +72,7 @@ pub(super) fn html(page: &[Block]) -> String {
                 let items = tagged("li", points);
                 writeln!(text, "<ul>{items}</ul>")
             }
-            Block::Table { head, rows } => {
+            Block::Table { head, rows, left_out: _ } => {
                 let head = tagged("th", head);
                 let _ = writeln!(text, "<table>\n<tr>{head}</tr>");
                 for row in rows {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::collect::Collected;
 use super::event::ReportedEvent;
 use super::page::{Block, page};
@@ -64,6 +66,72 @@ fn what_no_source_reaches_is_named() {
     let late = PrometheusAnswers { reaches_back_to: Some(at("2026-11-20T00:00:00Z")), ..PrometheusAnswers::default() };
     collected.prometheus = Some(Ok(late));
     assert!(text(&collected).contains("from 2026-11-20T00:00:00Z on only"));
+}
+
+/// The route with so many drills, a day apart, the latest of which began on the last day.
+fn drilled(collected: &mut Collected, count: u32) {
+    let drills = (0..count).map(|number| {
+        let began_at = period().1 - Duration::from_hours(24) * number;
+        json!({"id": number.to_string(), "mode": "Shadow", "trigger": "Schedule", "outcome": "Failed",
+            "reason": "StandbyFailed", "message": format!("night {number}: 535 <no>"), "startedAt": began_at.to_string(),
+            "endedAt": began_at.to_string()})
+    });
+    let history: Vec<_> = drills.collect();
+    let status = collected.routes[0].status.as_mut().unwrap();
+    status.drills = Some(serde_json::from_value(json!({"history": history})).unwrap());
+}
+
+#[test]
+fn drills_are_told_and_those_that_a_route_has_forgotten_are_named() {
+    let mut collected = collected();
+    assert!(!text(&collected).contains("## Drills"));
+    drilled(&mut collected, 2);
+    let told = text(&collected);
+    let row = r"| 2026-11-29T12:00:00Z | shop/orders | Shadow | Failed (StandbyFailed) | night 1: 535 \<no\> |";
+    assert!(told.contains("## Drills") && told.contains(row), "{told}");
+    assert!(!told.contains("Drills of shop/orders before"), "it remembers all of them: {told}");
+    drilled(&mut collected, 5);
+    let told = text(&collected);
+    let forgotten =
+        "Drills of shop/orders before 2026-11-26T12:00:00Z: a route remembers its latest 5; they are not counted.";
+    assert!(told.contains(forgotten), "{told}");
+    let (_, until) = period();
+    let told = markdown(&page(&collected, until - Duration::from_hours(12), until));
+    assert!(told.contains("night 0") && !told.contains("night 1"), "{told}");
+    assert!(!told.contains("Drills of shop/orders before"), "five reach back to the start of this time: {told}");
+}
+
+#[test]
+fn a_share_of_another_time_than_the_reports_names_its_window() {
+    let (_, until) = period();
+    let told = markdown(&page(&collected(), until - Duration::from_hours(24), until));
+    let row = "| shop/orders | FailedOver | 99.93% (over 720h) | 98.8% (over 720h) | 0 | 0 | – | 3 (over 720h) |";
+    assert!(told.contains(row), "{told}");
+}
+
+#[test]
+fn rows_that_a_table_has_no_room_for_are_counted_in_the_last_section() {
+    let mut collected = collected();
+    let mut routes = vec![];
+    for number in 0..250 {
+        let mut route = collected.routes[0].clone();
+        route.metadata.name = Some(format!("r{number:03}"));
+        route.status.as_mut().unwrap().objectives = None;
+        routes.push(route);
+    }
+    collected.routes = routes;
+    let told = text(&collected);
+    assert!(told.contains("| shop/r199 | FailedOver") && !told.contains("| shop/r200 | FailedOver"), "the first ones");
+    for line in [
+        "| … 50 further rows are left out |",
+        "| … 50 earlier rows are left out |",
+        "- 50 rows of the section Routes: a table has 200.",
+        "- 50 rows of the section Transitions: a table has 200.",
+    ] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+    let all = self::collected();
+    assert!(!text(&all).contains("rows of the section"));
 }
 
 #[test]

@@ -100,6 +100,7 @@ pub const RULES: [&Rule; 77] = [
     &notifications::SECRET_NOT_FOR_RECEIVER,
     &notifications::RECEIVER_BACKEND_MISSING,
     &notifications::NOBODY_HEARS_OF_OUTAGES,
+    &notifications::OCCASION_NEVER_TOLD,
     &drills::DRILL_CANNOT_PASS,
     &drills::DRILLS_BEYOND_BUDGET,
 ];

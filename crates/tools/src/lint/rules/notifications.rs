@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::listed;
 use crate::lint::finding::ManifestFindings;
 use crate::lint::set::ObjectSet;
 use crate::manifests::Manifest;
@@ -29,6 +30,11 @@ pub(super) const NOBODY_HEARS_OF_OUTAGES: Rule = Rule {
     severity: Severity::Warning,
     broken_when: "a policy has receivers of notifications, and none of them is told when no backend can deliver by a way that is not mail",
 };
+pub(super) const OCCASION_NEVER_TOLD: Rule = Rule {
+    code: "OccasionNeverTold",
+    severity: Severity::Warning,
+    broken_when: "a receiver of notifications names an occasion that it is never told of: one below its minimum, or at PagerDuty, Opsgenie and Alertmanager one that begins nothing that ends",
+};
 
 pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
     for (key, policy) in &set.policies {
@@ -44,6 +50,21 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
                 let remedy =
                     "make a Secret of the type mailfailover.io/notification with the key of this type of receiver";
                 findings.add(&SECRET_NOT_FOR_RECEIVER, policy.manifest, &field, message, remedy);
+            }
+            let mut specs = policy.spec.notifications.iter().flat_map(|spec| &spec.receivers);
+            if specs.nth(index).is_some_and(|spec| spec.occasions.is_some()) {
+                let idle = receiver.occasions.iter().filter(|occasion| is_never_told(receiver, **occasion));
+                let idle: Vec<_> = idle.map(|occasion| occasion.as_str()).collect();
+                if !idle.is_empty() {
+                    let message = format!("receiver {} is never told of {}", receiver.name, listed(&idle));
+                    let remedy = if receiver.kind.knows_resolving() {
+                        "take it from the list, or lower minimum; of drills tell a chat, a webhook or people by mail, or use the alert MailFailoverDrillFailed"
+                    } else {
+                        "take it from the list, or lower minimum"
+                    };
+                    let field = format!("{field}.occasions");
+                    findings.add(&OCCASION_NEVER_TOLD, policy.manifest, &field, message, remedy);
+                }
             }
             let ReceiverKind::Mail { backends, .. } = &receiver.kind else { continue };
             for backend in backends.iter().filter(|name| !set.names("SendingBackend", &key.sibling((*name).clone()))) {
@@ -65,6 +86,21 @@ pub(super) fn check(set: &ObjectSet<'_>, findings: &mut ManifestFindings) {
 fn hears_of_outages(receiver: &Receiver) -> bool {
     let is_mail = matches!(receiver.kind, ReceiverKind::Mail { .. });
     !is_mail && receiver.wants(Occasion::NoneHealthy, Some(Occasion::NoneHealthy))
+}
+
+fn is_never_told(receiver: &Receiver, occasion: Occasion) -> bool {
+    if !receiver.kind.knows_resolving() {
+        return !receiver.wants(occasion, None);
+    }
+    if matches!(occasion, Occasion::Failback | Occasion::Recovery) {
+        // Told as the end of what has begun, named or not.
+        return !receiver.occasions.iter().any(|begun| begins(receiver, *begun));
+    }
+    !begins(receiver, occasion)
+}
+
+fn begins(receiver: &Receiver, occasion: Occasion) -> bool {
+    occasion.lasts() && receiver.wants(occasion, Some(occasion))
 }
 
 /// The Secret as the operator would read it. What is no base64 counts as empty.

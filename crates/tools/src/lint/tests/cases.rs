@@ -65,6 +65,21 @@ fn chat() -> Value {
     json!({"name": "chat", "type": "Slack", "secretRef": {"name": "mta"}})
 }
 
+/// A chat that hears of outages, and a pager with these occasions.
+fn chat_and_pager(occasions: &[&str]) -> Value {
+    receivers(
+        &json!([chat(), {"name": "pager", "type": "PagerDuty", "secretRef": {"name": "mta"}, "occasions": occasions}]),
+    )
+}
+
+/// A chat of this minimum that is told of a failover and its end.
+fn chat_of_failovers(minimum: &str) -> Value {
+    let mut chat = chat();
+    chat["occasions"] = json!(["Failover", "Failback"]);
+    chat["minimum"] = minimum.into();
+    receivers(&json!([chat]))
+}
+
 /// A receiver whose mail leaves by a backend.
 fn post(backend: &str) -> Value {
     json!({"name": "post", "type": "Mail", "mail": {"from": "ops@shop.example", "to": ["a@shop.example"], "backends": [backend]}})
@@ -316,6 +331,21 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "NobodyHearsOfOutages",
             vec![("/policy/spec/notifications", receivers(&json!([post("a")])))],
             vec![("/policy/spec/notifications", receivers(&json!([chat(), post("a")])))],
+        ),
+        (
+            "OccasionNeverTold",
+            vec![("/policy/spec/notifications", chat_and_pager(&["Failover", "DrillFailed"]))],
+            vec![("/policy/spec/notifications", chat_and_pager(&["Failover", "Failback"]))],
+        ),
+        (
+            "OccasionNeverTold",
+            vec![("/policy/spec/notifications", chat_and_pager(&["Failback"]))],
+            vec![("/policy/spec/notifications", receivers(&json!([chat()])))],
+        ),
+        (
+            "OccasionNeverTold",
+            vec![("/policy/spec/notifications", chat_of_failovers("Warning"))],
+            vec![("/policy/spec/notifications", chat_of_failovers("Info"))],
         ),
         (
             "Unusable",
