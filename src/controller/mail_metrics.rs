@@ -226,7 +226,7 @@ impl MailMetrics {
             drill_outcome: register(
                 registry,
                 "route_drill_outcome",
-                "1 for the outcome (Passed, Failed, Aborted, Skipped) of the latest drill of a route; no series before one",
+                "1 for the outcome (Passed, Failed) of the latest drill of a route that was neither skipped nor aborted; no series before one",
             ),
             drills: register(
                 registry,
@@ -430,7 +430,9 @@ impl MailMetrics {
             route: route.clone(),
             mode: drill.mode.clone(),
         });
-        let latest = drills.and_then(|drills| drills.history.first());
+        let mut results = drills.iter().flat_map(|drills| &drills.history);
+        // One that was skipped or aborted has shown nothing: the failure before it is still the latest news.
+        let latest = results.find(|result| matches!(result.outcome.as_str(), "Passed" | "Failed"));
         let outcome = latest.map(|result| OutcomeLabels { namespace, route, outcome: result.outcome.clone() });
         replace(&self.drill_running, &mut self.shown().running_drills, key, running);
         replace(&self.drill_outcome, &mut self.shown().drill_outcomes, key, outcome);

@@ -166,3 +166,28 @@ fn objectives_are_shown_with_state_target_and_rest_of_the_budget() {
     });
     assert_eq!(gone, Vec::<String>::new());
 }
+
+#[test]
+fn a_drill_that_failed_is_shown_until_one_passes() {
+    let drilled = |outcomes: &[&str]| {
+        let results = outcomes.iter().enumerate().map(|(index, outcome)| {
+            let at = "2026-11-30T08:00:00.000000Z";
+            json!({ "id": format!("d{index}"), "mode": "Observed", "trigger": "Schedule", "outcome": outcome, "reason": "R",
+                "message": "", "startedAt": at, "endedAt": at })
+        });
+        route_status(json!({ "drills": { "history": results.collect::<Vec<_>>() } }))
+    };
+    let outcomes = |latest_first: &[&str]| -> Vec<String> {
+        let lines = shown(|metrics| {
+            metrics.show_route(&route(), &drilled(&["Failed"]));
+            metrics.show_route(&route(), &drilled(latest_first));
+        });
+        lines.into_iter().filter(|line| line.starts_with("route_drill_outcome")).collect()
+    };
+    let line =
+        |outcome: &str| format!(r#"route_drill_outcome{{namespace="shop",route="orders",outcome="{outcome}"}} 1"#);
+    assert_eq!(outcomes(&["Skipped", "Failed"]), [line("Failed")]);
+    assert_eq!(outcomes(&["Skipped", "Aborted", "Failed", "Passed"]), [line("Failed")]);
+    assert_eq!(outcomes(&["Skipped", "Passed", "Failed"]), [line("Passed")]);
+    assert_eq!(outcomes(&["Skipped"]), Vec::<String>::new());
+}

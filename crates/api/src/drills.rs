@@ -126,9 +126,9 @@ pub struct RouteDrillsStatus {
     #[schemars(schema_with = "super::micro_time_schema")]
     pub scheduled_since: Option<MicroTime>,
 
-    /// The latest results, newest first; at most 5.
+    /// The latest results, newest first; at most 5, and the latest drill that was skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 5))]
+    #[schemars(length(max = 6))]
     pub history: Vec<DrillResultStatus>,
 }
 
@@ -252,8 +252,8 @@ pub struct DrillResultStatus {
     /// due and could not begin.
     #[schemars(length(max = 16))]
     pub outcome: String,
-    /// Reason: WithinObjective, StandbyAnswered, ObjectiveMissed, NotDetected, NotDecided, NotApplied, NotRestored, StandbyFailed,
-    /// NotObserved, or the guard that has aborted or skipped it, as in `waiting`; Asked, RouteChanged or Lifted, too.
+    /// Reason: WithinObjective, StandbyAnswered, ObjectiveMissed, NotDetected, NotDecided, NotApplied, NotDelivered, NotRestored,
+    /// StandbyFailed, NotObserved, or the guard that has aborted or skipped it, as in `waiting`; Asked, RouteChanged or Lifted, too.
     #[schemars(length(max = 64))]
     pub reason: String,
     /// Observations, each time against its objective, for people.

@@ -255,6 +255,10 @@ impl RouteEntry {
     }
 
     fn measure(&mut self, now: Timestamp) {
+        // What was counted so far stands in the status, and the watch may lag behind what an earlier leader has written.
+        if !self.is_confirmed {
+            return;
+        }
         let objectives = self.policy.as_ref().map_or(Objectives::NONE, |policy| policy.objectives);
         let status = self.object.as_ref().and_then(|cached| cached.readable()?.status.as_ref());
         self.measured = self.objectives.measure(&objectives, status, now);

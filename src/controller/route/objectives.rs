@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::RouteEntry;
 use super::drills::DRILL;
 use super::status::time_of_failover;
 use crate::controller::status::{Conditions, is_delivering};
@@ -48,7 +49,8 @@ impl ObjectiveTracker {
         Some(Measurement { objectives: *objectives, record: record.clone(), at: now })
     }
 
-    /// Counts what an agent reports of a backend. Returns true if the route has to be looked at for it.
+    /// Counts what an agent reports of a backend. Reports have totals since the agent's process began; `earlier` is the
+    /// one of the same process before. Returns true if the route has to be looked at for it.
     pub(super) fn count(
         &mut self,
         now: Timestamp,
@@ -57,7 +59,9 @@ impl ObjectiveTracker {
         reported: &BackendDeliveries,
     ) -> bool {
         let Some(record) = self.record.as_mut().filter(|_| !objectives.is_empty()) else { return false };
-        let since = |of: fn(&BackendDeliveries) -> u64| of(reported).saturating_sub(earlier.map_or(0, of));
+        // Nothing in a first report tells what of its totals an earlier leader has counted.
+        let Some(earlier) = earlier else { return false };
+        let since = |of: fn(&BackendDeliveries) -> u64| of(reported).saturating_sub(of(earlier));
         let attempts = Attempts {
             accepted: since(|deliveries| deliveries.sent),
             deferred: since(|deliveries| deliveries.deferred),
@@ -76,6 +80,14 @@ impl ObjectiveTracker {
     }
 }
 
+impl RouteEntry {
+    /// Forgets what this process has counted: another leader may have gone on.
+    pub(in crate::controller) fn forget_objectives(&mut self) {
+        self.objectives = ObjectiveTracker::default();
+        self.measured = None;
+    }
+}
+
 /// Counts up to a time.
 #[derive(Clone, Debug)]
 pub(super) struct Measurement {
@@ -88,7 +100,12 @@ impl Measurement {
     /// Judges what was counted, together with these transitions.
     fn judged(&self, history: &[TransitionStatus]) -> RouteObjectivesStatus {
         let Self { objectives, record, at } = self;
-        let failovers: Vec<_> = history.iter().filter_map(times).collect();
+        let (mut failovers, mut overtaken_at) = (vec![], None);
+        // Newest first.
+        for transition in history {
+            failovers.extend(times(transition, overtaken_at, objectives.recovery_time, *at));
+            overtaken_at = Some(timestamp(&transition.decided_at));
+        }
         RouteObjectivesStatus {
             at: micro_time(*at),
             window: words(objectives.window),
@@ -153,12 +170,24 @@ fn targets(status: &RouteObjectivesStatus) -> (&str, Vec<(&str, &str)>) {
     (&status.window, results.collect())
 }
 
-fn times(transition: &TransitionStatus) -> Option<FailoverTimes> {
+/// The times of a failover that evidence led to; `None` for any other transition. One that not every output has followed
+/// has taken until the next decision. Without one it counts as soon as it is longer than the objective.
+fn times(
+    transition: &TransitionStatus,
+    overtaken_at: Option<Timestamp>,
+    objective: Option<Duration>,
+    now: Timestamp,
+) -> Option<FailoverTimes> {
     let is_by_evidence = transition.kind == TransitionKind::Failover && transition.reason != DRILL;
     let began_at = transition.first_evidence_at.as_ref().filter(|_| is_by_evidence).map(timestamp)?;
+    let unfinished = match overtaken_at {
+        Some(overtaken_at) => Some(overtaken_at.since(began_at)),
+        // It may still be in time.
+        None => Some(now.since(began_at)).filter(|so_far| objective.is_some_and(|most| *so_far > most)),
+    };
     Some(FailoverTimes {
         decided_at: timestamp(&transition.decided_at),
-        recovery: time_of_failover(transition),
+        recovery: time_of_failover(transition).or(unfinished),
         delivery: transition.first_delivery_at.as_ref().map(|out| timestamp(out).since(began_at)),
     })
 }
@@ -214,4 +243,67 @@ fn restored(status: Option<&MailRouteStatus>) -> ObjectiveRecord {
         possible_duplicates: u64::try_from(part.possible_duplicates).unwrap_or(0),
     });
     ObjectiveRecord::restore(parts, since)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use mail_failover_core::model::{DeliveryVerdict, Share};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn totals(sent: u64, deferred: u64) -> BackendDeliveries {
+        BackendDeliveries {
+            verdict: DeliveryVerdict::Passing,
+            is_bypassed: false,
+            sent,
+            deferred,
+            bounced: 0,
+            possible_duplicates: deferred,
+            diverted: 0,
+        }
+    }
+
+    #[test]
+    fn the_totals_of_a_process_that_is_heard_for_the_first_time_are_where_counting_begins() {
+        let objectives = Objectives { success: Some(Share::from_parts_per_million(980_000)), ..Objectives::NONE };
+        let mut tracker = ObjectiveTracker::default();
+        tracker.measure(&objectives, Some(&MailRouteStatus::default()), at(100));
+        let before = totals(5_000_000, 7000);
+        assert!(!tracker.count(at(101), &objectives, None, &before));
+        assert!(tracker.count(at(111), &objectives, Some(&before), &totals(5_000_010, 7001)));
+        let measured = tracker.measure(&objectives, Some(&MailRouteStatus::default()), at(112)).unwrap();
+        let sum = measured.record.sum(at(112), objectives.window);
+        assert_eq!((sum.accepted, sum.deferred, sum.possible_duplicates), (10, 1, 1));
+    }
+
+    #[test]
+    fn a_failover_that_no_output_follows_counts_until_the_next_decision_or_once_it_is_too_long() {
+        let failover = |id: i64, began: i64, applied: Option<i64>| -> TransitionStatus {
+            let time = |second: i64| serde_json::to_value(micro_time(at(second))).unwrap();
+            let mut transition = json!({
+                "id": id, "kind": "Failover", "from": "a", "to": "b", "reason": "NoAnswer",
+                "firstEvidenceAt": time(began), "decidedAt": time(began + 50),
+            });
+            transition["appliedAt"] = applied.map_or(Value::Null, time);
+            serde_json::from_value(transition).unwrap()
+        };
+        let objectives = Objectives { recovery_time: Some(Duration::from_secs(90)), ..Objectives::NONE };
+        let result = |history: &[TransitionStatus], now: i64| {
+            let measurement = Measurement { objectives, record: ObjectiveRecord::default(), at: at(now) };
+            let ObjectiveStatus { state, measured, .. } = measurement.judged(history).results.remove(0);
+            (state, measured)
+        };
+        let open = failover(1, 1000, None);
+        assert_eq!(result(std::slice::from_ref(&open), 1080), ("Unknown".to_owned(), None), "it may still be in time");
+        let late = result(std::slice::from_ref(&open), 8200);
+        assert_eq!(late, ("Missed".to_owned(), Some(words(Duration::from_hours(2)))));
+        let next = failover(2, 4550, Some(4601));
+        let overtaken = result(&[next, open], 8200);
+        assert_eq!(overtaken, ("Missed".to_owned(), Some(words(Duration::from_hours(1)))));
+    }
 }

@@ -344,6 +344,7 @@ impl ControllerState {
             entry.is_confirmed = false;
             entry.forget_webhooks();
             entry.forget_dns();
+            entry.forget_objectives();
         }
         self.queue.extend(self.routes.keys().map(ResourceRef::route));
         self.queue.extend(self.backends.keys().map(ResourceRef::backend));

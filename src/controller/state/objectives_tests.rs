@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::testing::*;
+use crate::controller::input::Input;
 use mail_failover_api::{ObjectiveStatus, RouteObjectivesStatus, RouteState};
 use mail_failover_core::model::EvidenceClass;
 
@@ -74,6 +75,39 @@ fn a_restart_in_an_outage_loses_no_part_of_it() {
     };
     let (undisturbed, restarted) = (outage(false), outage(true));
     assert!(undisturbed > 40 && (undisturbed - restarted).abs() <= 15, "{undisturbed} s, {restarted} s");
+}
+
+#[test]
+fn a_replica_that_leads_again_goes_on_with_what_another_leader_has_counted() {
+    let mut env = TestEnv::with(&promised());
+    env.run(10.0);
+    set_both(&mut env, EvidenceClass::NoAnswer);
+    env.run(40.0);
+    // In the middle of the outage another replica takes over. Mail can leave soon after.
+    env.state.handle(env.now, Input::Leading(false));
+    set_both(&mut env, EvidenceClass::Ok);
+    let mut other = TestEnv::new();
+    other.now = env.now;
+    std::mem::swap(&mut env.store, &mut other.store);
+    other.sync();
+    for _ in 0..300 {
+        other.run(1.0);
+        std::mem::swap(&mut env.store, &mut other.store);
+        env.run(1.0);
+        std::mem::swap(&mut env.store, &mut other.store);
+    }
+    std::mem::swap(&mut env.store, &mut other.store);
+    assert_eq!(env.active(), "primary");
+    assert_ne!(env.store.route("orders").state, Some(RouteState::NoneHealthy));
+    let before = undeliverable_seconds(&env);
+    assert!(before >= 20, "the other leader goes on with the outage: {before} s");
+    env.state.handle(env.now, Input::Leading(true));
+    // Measurements are written with each transition.
+    env.answer("primary", EvidenceClass::NoAnswer);
+    env.run(20.0);
+    assert_eq!(env.active(), "standby");
+    let counted = undeliverable_seconds(&env) - before;
+    assert!((0..=15).contains(&counted), "{counted} s: {:?}", objectives(&env));
 }
 
 #[test]

@@ -132,7 +132,8 @@ fn start_of_part(at: Timestamp, window: Duration) -> Timestamp {
 pub struct FailoverTimes {
     /// Time of the decision.
     pub decided_at: Timestamp,
-    /// Time from the first evidence until every output led elsewhere; `None` before that.
+    /// Time from the first evidence until every output led elsewhere; of one that an output has not followed the time that
+    /// it has taken at least. `None` while nothing is known.
     pub recovery: Option<Duration>,
     /// Time from the first evidence until the first message was out; `None` without a report.
     pub delivery: Option<Duration>,

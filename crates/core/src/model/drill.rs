@@ -36,7 +36,7 @@ impl Default for Drills {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrillBudget {
     /// Number of drills, 1 to 5.
-    // `status.drills.history` keeps no more.
+    // `status.drills.history` keeps no more of those that have begun.
     pub drills: u8,
     /// Time in which drills count.
     pub per: Duration,

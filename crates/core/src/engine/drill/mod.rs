@@ -252,7 +252,7 @@ fn go_on(situation: &Situation<'_>, memory: &Memory, mut drill: Drill) -> Advanc
     let is_delivered = drill.times.first_delivery_at.is_some() || !inputs.has_agents;
     let is_done = drill.times.applied_at.is_some() && stays_until.is_some_and(|until| until <= now) && is_delivered;
     if is_done || now >= drill.until {
-        let (outcome, reason, message) = record::judge(&drill, &policy.objectives, hold, &blocked);
+        let (outcome, reason, message) = record::judge(&drill, &policy.objectives, hold, &inputs);
         return end(memory, &drill, outcome, reason, message, now);
     }
     let ends = [timeout, stays_until, Some(drill.until)];

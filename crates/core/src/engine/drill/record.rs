@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BlockedDrill, Drill, DrillInputs, DrillTrigger, words_of};
+use super::{Drill, DrillInputs, DrillTrigger, words_of};
 use crate::engine::{HoldReason, Memory};
 use crate::model::{DrillBudget, DrillMode, Objectives, Timestamp};
 
-/// Most results of drills that are remembered.
+/// Most drills that have begun whose results are remembered; beside them, the latest one that was skipped is.
+// As many as a budget can allow: it counts them.
 pub const MAX_DRILLS: usize = 5;
 
 /// Result of a drill.
@@ -76,7 +77,7 @@ pub struct DrillRecord {
 /// Memory of a route of drills that are over, and of those that are due.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DrillLog {
-    /// The latest results, newest first; at most [`MAX_DRILLS`].
+    /// The latest results, newest first: at most [`MAX_DRILLS`], and the latest drill that was skipped.
     pub records: Vec<DrillRecord>,
     /// End of the latest drill that passed.
     pub passed_at: Option<Timestamp>,
@@ -111,7 +112,14 @@ impl DrillLog {
 
     fn push(&mut self, record: DrillRecord) {
         self.records.insert(0, record);
-        self.records.truncate(MAX_DRILLS);
+        let (mut begun, mut skipped) = (0, 0);
+        // A schedule that is skipped each day must not displace what the budget counts.
+        self.records.retain(|known| {
+            let is_skipped = known.outcome == DrillOutcome::Skipped;
+            let (count, most) = if is_skipped { (&mut skipped, 1) } else { (&mut begun, MAX_DRILLS) };
+            *count += 1;
+            *count <= most
+        });
     }
 }
 
@@ -169,7 +177,7 @@ pub(super) fn judge(
     drill: &Drill,
     objectives: &Objectives,
     hold: Option<HoldReason>,
-    blocked: &BlockedDrill,
+    inputs: &DrillInputs<'_>,
 ) -> (DrillOutcome, &'static str, String) {
     let DrillTimes { detected_at, decided_at, applied_at, first_delivery_at } = drill.times;
     let after = |at: Option<Timestamp>| at.map(|at| at.since(drill.started_at));
@@ -185,6 +193,7 @@ pub(super) fn judge(
         message.push_str("; no message left meanwhile, as far as is reported");
     }
     if drill.mode == DrillMode::Blocked {
+        let blocked = &inputs.blocked;
         // Writing to a String cannot fail.
         let _ = write!(message, "; {} messages left by other backends", blocked.carried);
         if blocked.let_through > 0 {
@@ -208,6 +217,9 @@ pub(super) fn judge(
         (DrillOutcome::Failed, "NotApplied")
     } else if exceeds(recovery, objectives.recovery_time) || exceeds(delivery, objectives.delivery_time) {
         (DrillOutcome::Failed, "ObjectiveMissed")
+    } else if inputs.has_agents && objectives.delivery_time.is_some() && delivery.is_none() {
+        // Nobody has shown that mail leaves, also if there was none to send.
+        (DrillOutcome::Failed, "NotDelivered")
     } else {
         (DrillOutcome::Passed, "WithinObjective")
     };

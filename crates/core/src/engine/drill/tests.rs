@@ -172,7 +172,7 @@ fn each_time_is_compared_with_its_objective() {
 #[test]
 fn a_drill_that_cannot_go_on_ends_at_its_limit_and_says_at_which_step() {
     type Change = fn(&mut Rehearsal);
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 5] = [
         (|rehearsal| rehearsal.policy().thresholds.failure = 1000, "NotDetected"),
         (|rehearsal| rehearsal.fleet.candidates[1].confirmed_at = Some(at(0)), "NotDecided"),
         (|rehearsal| rehearsal.applies = false, "NotApplied"),
@@ -182,6 +182,14 @@ fn a_drill_that_cannot_go_on_ends_at_its_limit_and_says_at_which_step() {
                 rehearsal.delivers = false;
             },
             "WithinObjective",
+        ),
+        (
+            |rehearsal| {
+                rehearsal.has_agents = true;
+                rehearsal.delivers = false;
+                rehearsal.policy().objectives.delivery_time = Some(Duration::from_mins(1));
+            },
+            "NotDelivered",
         ),
     ];
     for (change, reason) in cases {
@@ -376,6 +384,35 @@ fn a_schedule_begins_one_drill_for_each_opening_and_what_never_may_begin_is_skip
     assert_eq!(skipped.notices, [Notice::DrillEnded]);
     assert_eq!(rehearsal.result(), ("Skipped", "OutsideWindow".to_owned()));
     assert_eq!(rehearsal.fleet.memory.drills.waiting, None);
+}
+
+#[test]
+fn drills_that_are_skipped_free_no_budget_and_displace_no_result() {
+    let (day, four) = (86_400, 4 * 3600);
+    for allowed in [1_u8, 5] {
+        let mut rehearsal = Rehearsal::of("a+ b+");
+        let window = CronWindow::new("0 4 * * *", "UTC", Duration::from_hours(1)).unwrap();
+        let budget = DrillBudget { drills: allowed, per: Duration::from_hours(720) };
+        rehearsal.policy().drills =
+            Drills { window: Some(window), mode: DrillMode::Observed, budget, ..Drills::default() };
+        rehearsal.settle(2000);
+        for night in 0..u64::from(allowed) {
+            let begins = night * day + four;
+            rehearsal.run(begins..=begins + 90);
+            assert_eq!((rehearsal.result().0, rehearsal.is_drilling()), ("Passed", false), "night {night}");
+        }
+        for night in u64::from(allowed)..20 {
+            let begins = night * day + four;
+            rehearsal.settle(begins);
+            assert!(!rehearsal.is_drilling(), "{allowed} in thirty days, and this is night {night}");
+            rehearsal.settle(begins + 3600);
+            assert_eq!(rehearsal.result(), ("Skipped", "BudgetSpent".to_owned()));
+        }
+        let outcomes: Vec<_> = rehearsal.fleet.memory.drills.records.iter().map(|record| record.outcome).collect();
+        let mut expected = vec![DrillOutcome::Passed; usize::from(allowed)];
+        expected.insert(0, DrillOutcome::Skipped);
+        assert_eq!(outcomes, expected);
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::set::{self, ObjectSet};
 use mail_failover_runtime::findings::Rule;
 
 /// All rules, by subject.
-pub const RULES: [&Rule; 77] = [
+pub const RULES: [&Rule; 78] = [
     &schema::UNKNOWN_FIELD,
     &schema::SCHEMA_VIOLATION,
     &schema::VALIDATION_RULE,
@@ -103,6 +103,7 @@ pub const RULES: [&Rule; 77] = [
     &notifications::OCCASION_NEVER_TOLD,
     &drills::DRILL_CANNOT_PASS,
     &drills::DRILLS_BEYOND_BUDGET,
+    &drills::DRILL_STOPS_BEFORE_LOGIN,
 ];
 
 /// Checks every rule against the objects.

@@ -15,6 +15,11 @@ fn secret(data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "shop"}, "data": data})
 }
 
+/// A probe that logs in.
+fn login_probe() -> Value {
+    json!({"name": "smtp", "interval": "30s", "timeout": "10s", "smtp": {"depth": "Auth"}})
+}
+
 /// A sound webhook, whose Secret is `mta`.
 fn webhook() -> Value {
     json!({"webhook": {"name": "w", "url": "https://w.example/", "secretRef": {"name": "mta"}}})
@@ -701,6 +706,21 @@ pub(super) fn cases() -> Vec<(&'static str, Changes, Changes)> {
             "DrillCannotPass",
             vec![("/policy/spec/drills", json!({"mode": "Observed", "stay": "30s", "longest": "50s"}))],
             vec![("/policy/spec/drills", json!({"mode": "Observed", "stay": "30s", "longest": "51s"}))],
+        ),
+        (
+            "DrillCannotPass",
+            // Rounds every ten seconds, each a second late at most, of ten seconds at most.
+            vec![("/policy/spec/drills", json!({"schedule": "0 4 * * 1", "stay": "1s", "longest": "20s"}))],
+            vec![("/policy/spec/drills", json!({"schedule": "0 4 * * 1", "stay": "1s", "longest": "21s"}))],
+        ),
+        (
+            "DrillStopsBeforeLogin",
+            vec![("/policy/spec/drills", json!({"mode": "Shadow"})), ("/a/spec/probes/0", login_probe())],
+            vec![
+                ("/policy/spec/drills", json!({"mode": "Shadow"})),
+                ("/a/spec/probes/0", login_probe()),
+                ("/b/spec/probes/0", login_probe()),
+            ],
         ),
         (
             "DrillsBeyondBudget",
