@@ -144,6 +144,8 @@ pub mod reason {
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
     /// The Service that a backend names is an alias (`ExternalName`).
     pub const SERVICE_IS_EXTERNAL_NAME: &str = "ServiceIsExternalName";
+    /// The Services or `EndpointSlices` of a backend's namespace cannot be read.
+    pub const SERVICE_UNREADABLE: &str = "ServiceUnreadable";
     /// The certificates that a backend, a webhook or a DNS API names do not exist.
     pub const CA_NOT_FOUND: &str = "CANotFound";
     /// The certificates that a backend, a webhook or a DNS API names are no usable PEM.

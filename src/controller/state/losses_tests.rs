@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::watch::{Access, Source};
 use mail_failover_api::{RouteState, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage,
@@ -204,6 +205,49 @@ fn a_service_that_is_gone_has_no_endpoints_whatever_was_known_before() {
             assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!(reason)));
             assert_eq!((&primary["health"], &primary["reason"]), (&json!("Unhealthy"), &json!("NoEndpoints")));
         }
+    }
+}
+
+/// Tells the state that the objects of a source may not be read, or may be.
+fn tell_access(env: &mut TestEnv, source: Source, is_forbidden: bool) {
+    let access = Access { source, namespace: "shop".into(), is_forbidden };
+    env.state.handle(env.now, Input::Access(access));
+}
+
+#[test]
+fn a_backend_whose_service_or_endpoints_may_not_be_read_is_unknown_and_the_slices_stay() {
+    for source in [Source::Services, Source::EndpointSlices] {
+        let mut env = TestEnv::with(&in_cluster());
+        env.run(5.0);
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.1"]);
+        // The right is gone, and the process is new: it has never seen them.
+        env.hidden = Some(source.as_str());
+        env.state = env.new_state();
+        env.seen.clear();
+        env.targets.clear();
+        tell_access(&mut env, source, true);
+        env.sync();
+        env.run_by(SECOND, 300.0);
+        assert_eq!((env.active(), env.store.route("orders").history.len()), ("primary".to_owned(), 0), "{source:?}");
+        assert_ne!(env.store.route("orders").state, Some(RouteState::NoneHealthy), "{source:?}");
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.1"], "{source:?}");
+        assert_eq!(smtp_host(&env), "mta-a.shop.svc.cluster.local");
+        assert!(env.targets.is_empty(), "what has no known endpoint is not probed");
+        let primary = &env.store.objects[&("SendingBackend", "primary".to_owned())]["status"];
+        let conditions = primary["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("ServiceUnreadable")), "{source:?}");
+        assert_eq!(primary["health"], json!("Unknown"), "{source:?}");
+        // The right is back.
+        env.hidden = None;
+        env.watch();
+        tell_access(&mut env, source, false);
+        env.run(10.0);
+        let primary = &env.store.objects[&("SendingBackend", "primary".to_owned())]["status"];
+        assert_eq!((env.active(), &primary["health"]), ("primary".to_owned(), &json!("Healthy")), "{source:?}");
+        delete_service(&mut env);
+        env.run(10.0);
+        assert_eq!(env.active(), "standby", "what is seen to be gone has no endpoints");
     }
 }
 
