@@ -574,7 +574,14 @@ fn mail_leaves_what_was_last_seen_dead_after_a_restart_too() {
 #[test]
 fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
     let pause = json!({"id": "1", "action": "Pause"}).to_string();
-    for (what, hold) in [("budget", "SwitchBudget"), ("pause", "Paused"), ("suspended", "Paused")] {
+    for (what, hold, defect) in [
+        ("budget", "SwitchBudget", None),
+        ("pause", "Paused", None),
+        ("suspended", "Paused", None),
+        // What is told first must not hide that mail stands still.
+        ("misspelt", "Paused", Some("BackendNotFound")),
+        ("no policy", "Paused", Some("PolicyNotFound")),
+    ] {
         let mut objects = quickstart();
         objects[0].1["spec"]["hold"] =
             json!({"cooldown": "10m", "minimumStay": "2s", "budget": {"switches": 1, "per": "1h"}});
@@ -589,6 +596,18 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
             if what == "suspended" {
                 env.edit("SendingBackend", "primary", |object| object["spec"]["suspended"] = json!(true));
                 env.run(1.0);
+            }
+            if what == "misspelt" {
+                let backends = json!([{"name": "primary"}, {"name": "standby"}, {"name": "standbye"}]);
+                env.edit("MailRoute", "orders", |object| object["spec"]["backends"] = backends);
+                env.run(1.0);
+            }
+            if what == "no policy" {
+                env.delete("FailoverPolicy", "fast");
+                env.run(1.0);
+            }
+            if let Some(defect) = defect {
+                assert_eq!(env.condition("Ready"), ("False".to_owned(), defect.to_owned()), "{what}");
             }
             env.answer("primary", EvidenceClass::ConnectionRefused);
         } else {
@@ -607,7 +626,11 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
         let message = status.message.unwrap();
         let remedy = if is_paused { "\"action\":\"Resume\"".to_owned() } else { format!("\"to\":\"{alive}\"") };
         assert!(message.contains(hold) && message.contains(&remedy) && message.contains("kubectl"), "{message}");
-        assert_eq!(env.store.events().iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
+        let events = env.store.events();
+        assert_eq!(events.iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
+        let rejected = events.iter().filter(|reason| *reason == "ConfigurationRejected").count();
+        assert_eq!(rejected, usize::from(defect.is_some()), "{what}");
+        assert_eq!(message.contains("does not exist in namespace shop"), defect.is_some(), "{message}");
         let writes = env.store.writes;
         env.run(30.0);
         assert_eq!(env.store.writes, writes, "{what}: {:?}", &env.store.log[writes..]);
@@ -620,10 +643,10 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
             object["metadata"]["annotations"] = json!({"mailfailover.io/request": request.to_string()});
         });
         env.run(5.0);
-        assert_eq!(
-            (env.active(), env.condition("Ready").0),
-            (if is_paused { "standby" } else { alive }.to_owned(), "True".to_owned())
-        );
+        assert_eq!(env.active(), if is_paused { "standby" } else { alive });
+        let (ready, reason) = env.condition("Ready");
+        assert_eq!(ready == "True", defect.is_none(), "{what}: {reason}");
+        assert!(defect.is_none_or(|defect| reason == defect), "{what}: {reason}");
     }
 }
 
