@@ -26,7 +26,7 @@ pub enum Unfit {
     Late(Duration),
     /// No watch of this resource has heard from the API server for so long: what is probed may be outdated.
     Outdated {
-        /// The resource.
+        /// The resource, with the namespace if the watch is limited to one.
         resource: String,
         /// Time since the last contact.
         silence: Duration,
