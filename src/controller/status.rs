@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use mail_failover_api::conditions::{condition, reason};
-use mail_failover_api::{Health, MailRouteStatus, RouteState};
+use mail_failover_api::{Health, MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
@@ -67,7 +67,11 @@ pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
     let stands_still =
         [reason::HELD_ON_DEAD_BACKEND, reason::AWAITING_CONFIRMATION, reason::NONE_HEALTHY, reason::MAIL_WAITS];
     let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
-    Some(!is_held && !stays_with_the_dead(status) && status.state != Some(RouteState::NoneHealthy))
+    // What was left works no more than a hold on it; a return leaves one that works.
+    let last = status.last_transition.as_ref();
+    let is_left_behind = ready.is_some_and(|ready| ready.reason == reason::ADDRESSES_UNKNOWN)
+        && last.is_some_and(|last| last.kind == TransitionKind::Failover);
+    Some(!is_held && !is_left_behind && !stays_with_the_dead(status) && status.state != Some(RouteState::NoneHealthy))
 }
 
 /// Returns true if mail is held on a backend that is Unhealthy or no longer in the list, whatever `Ready` says first.

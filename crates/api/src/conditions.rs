@@ -70,6 +70,8 @@ pub mod reason {
     pub const OUTPUT_CONFLICT: &str = "OutputConflict";
     /// A backend has no address that an endpoint may be made of.
     pub const DESTINATION_REFUSED: &str = "DestinationRefused";
+    /// No output leads to the active backend, because its place is not known to the leader.
+    pub const ADDRESSES_UNKNOWN: &str = "AddressesUnknown";
     /// The API server refuses an output as it is.
     pub const OUTPUT_INVALID: &str = "OutputInvalid";
     /// Agents could not use the document that they would be given.

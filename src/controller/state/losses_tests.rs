@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::status::is_delivering;
 use crate::watch::{Access, Source};
 use mail_failover_api::{RouteState, SendingBackend};
 use mail_failover_core::model::{
@@ -327,12 +328,17 @@ fn report(env: &TestEnv, began_with: &[&str], sequence: u64, class: EvidenceClas
 
 /// Ends a round of the primary, whose name has another address with each second. Then a second passes.
 fn rotate(env: &mut TestEnv, second: u64) {
-    let key = ProbeKey { backend: ObjectKey::new("shop", "primary"), probe: "smtp".into() };
+    end_round_at(env, "primary", &format!("192.0.2.{}:25", 10 + second % 12));
+}
+
+/// Ends a round of a backend whose name stands for this address. Then a second passes.
+fn end_round_at(env: &mut TestEnv, backend: &str, address: &str) {
+    let key = ProbeKey { backend: ObjectKey::new("shop", backend), probe: "smtp".into() };
     let (target, due, sequence) = env.targets.get_mut(&key).unwrap();
     // The rounds are made here.
     *due = env.now + Duration::from_hours(1);
     *sequence += 1;
-    let address = format!("192.0.2.{}:25", 10 + second % 12).parse().unwrap();
+    let address = address.parse().unwrap();
     let outcome = Outcome {
         class: EvidenceClass::Ok,
         stage: Stage::Ehlo,
@@ -373,6 +379,45 @@ fn answers_of_dns_that_rotate_cause_no_more_than_one_slice_write_a_minute() {
     }
     let written = written(&env) - before;
     assert!((8..=11).contains(&written), "{written} writes in ten minutes");
+}
+
+#[test]
+fn a_move_to_a_backend_whose_addresses_are_not_known_is_not_called_applied() {
+    for is_restarted in [false, true] {
+        let mut objects = quickstart();
+        objects[2] = backend("standby", "mx.standby.example");
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        assert_eq!(env.condition("OutputsApplied").0, "True");
+        env.answer("primary", EvidenceClass::ConnectionRefused);
+        env.run(8.0);
+        assert_eq!((env.active(), env.condition("OutputsApplied").0), ("standby".to_owned(), "True".to_owned()));
+        if is_restarted {
+            env.restart();
+        }
+        env.run(20.0);
+        let unknown = ("False".to_owned(), "AddressesUnknown".to_owned());
+        assert_eq!((env.condition("OutputsApplied"), env.condition("Ready")), (unknown.clone(), unknown));
+        let status = env.store.route("orders");
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        assert!(
+            ready.message.contains("leads to standby") && ready.message.contains("mx.standby.example"),
+            "{ready:?}"
+        );
+        assert_eq!(is_delivering(&status), Some(false));
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+        let writes = env.store.writes;
+        env.run(30.0);
+        assert_eq!(env.store.writes, writes, "{:?}", &env.store.log[writes..]);
+        // The name service answers, and is silent again.
+        end_round_at(&mut env, "standby", "192.0.2.2:25");
+        env.run(5.0);
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.2"]);
+        assert_eq!((env.condition("OutputsApplied").0, env.condition("Ready").0), ("True".into(), "True".into()));
+        env.restart();
+        env.run(30.0);
+        assert_eq!((env.condition("OutputsApplied").0, env.condition("Ready").0), ("True".into(), "True".into()));
+    }
 }
 
 #[test]

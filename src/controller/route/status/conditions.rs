@@ -53,6 +53,7 @@ impl StatusBuilder<'_> {
                 }
                 (Some(true), reason::APPLIED, format!("every output leads to {}", carriers.join(", ")))
             }
+            OutputsState::AddressesUnknown(unknown) => (Some(false), reason::ADDRESSES_UNKNOWN, joined(unknown)),
             OutputsState::Refused(rejections) => {
                 let reason = rejections.first().map_or(reason::REFUSED, |rejection| rejection.reason);
                 (Some(false), reason, joined(rejections))

@@ -42,6 +42,8 @@ pub(super) enum OutputsState {
     Complete,
     /// Writes are under way, or the addresses are not known yet: no condition changes.
     Waiting,
+    /// The latest transition is not applied, and the place of a backend that it leads to has not been known for seconds.
+    AddressesUnknown(Vec<Rejection>),
     /// Outputs that others own, or that the API server does not accept.
     Refused(Vec<Rejection>),
     /// The API server does not answer as it should.
