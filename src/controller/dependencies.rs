@@ -23,6 +23,8 @@ const HEADLESS: &str = "None";
 pub(super) struct DependencyCache {
     cluster_domain: String,
     services: BTreeMap<ObjectKey, CachedService>,
+    /// Services by the addresses that they have in the cluster.
+    by_address: BTreeMap<IpAddr, ObjectKey>,
     /// Slices by Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
     /// Namespaces of which Services or slices may not be read and have never been.
@@ -39,6 +41,8 @@ struct CachedService {
     is_headless: bool,
     /// True if its DNS name stands for another name.
     is_alias: bool,
+    /// `spec.clusterIPs`.
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +74,7 @@ impl DependencyCache {
         Self {
             cluster_domain: cluster_domain.to_owned(),
             services: BTreeMap::new(),
+            by_address: BTreeMap::new(),
             slices: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             cas: BTreeMap::new(),
@@ -119,18 +124,40 @@ impl DependencyCache {
             }
         }
         let spec = service.spec.as_ref();
+        let given = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+        let mut addresses: Vec<IpAddr> = given.filter_map(|address| address.parse().ok()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
         let cached = CachedService {
+            addresses,
             ports,
             is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some(HEADLESS),
             is_alias: spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName"),
         };
         let changed = self.services.get(key) != Some(&cached);
-        self.services.insert(key.clone(), cached);
+        if changed {
+            self.forget_service(key);
+            for address in &cached.addresses {
+                self.by_address.insert(*address, key.clone());
+            }
+            self.services.insert(key.clone(), cached);
+        }
         changed
     }
 
     pub(super) fn forget_service(&mut self, key: &ObjectKey) {
-        self.services.remove(key);
+        let Some(gone) = self.services.remove(key) else { return };
+        for address in gone.addresses {
+            // Another Service may have been given it meanwhile.
+            if self.by_address.get(&address) == Some(key) {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// The Service that has this address in the cluster.
+    pub(super) fn service_at(&self, address: IpAddr) -> Option<&ObjectKey> {
+        self.by_address.get(&address)
     }
 
     /// Caches a slice. Returns its Service if the endpoints of that changed.
@@ -326,6 +353,25 @@ mod tests {
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
         assert_eq!(dependencies.forget_slice(&slice_key), Some(key));
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_service_is_found_by_the_addresses_that_it_has_now() {
+        let mut dependencies = DependencyCache::new("cluster.local");
+        let (relay, other) = (ObjectKey::new("shop", "relay"), ObjectKey::new("shop", "other"));
+        let with = |addresses: &[&str]| {
+            let spec = json!({"clusterIP": addresses.first(), "clusterIPs": addresses, "ports": [{"port": 25}]});
+            serde_json::from_value::<Service>(json!({ "spec": spec })).unwrap()
+        };
+        let (four, six): (IpAddr, IpAddr) = ("10.96.0.9".parse().unwrap(), "fd00::9".parse().unwrap());
+        assert!(dependencies.cache_service(&relay, &with(&["10.96.0.9", "fd00::9"])));
+        assert_eq!((dependencies.service_at(four), dependencies.service_at(six)), (Some(&relay), Some(&relay)));
+        assert!(dependencies.cache_service(&relay, &with(&["None"])));
+        assert_eq!((dependencies.service_at(four), dependencies.service_at(six)), (None, None));
+        dependencies.cache_service(&relay, &with(&["10.96.0.9"]));
+        dependencies.cache_service(&other, &with(&["10.96.0.9"]));
+        dependencies.forget_service(&relay);
+        assert_eq!(dependencies.service_at(four), Some(&other), "it was given to another one");
     }
 
     #[test]

@@ -720,6 +720,18 @@ fn a_routes_own_service_is_no_standby_of_it() {
         assert_eq!(env.condition("Redundant"), ("False".to_owned(), "NoStandby".to_owned()), "{what}");
         assert_eq!(env.condition("Ready"), ("False".to_owned(), "MailLoop".to_owned()), "{what}");
     }
+    // By the address that the API server gives to it.
+    for host in ["10.96.0.9", "::ffff:10.96.0.9"] {
+        let mut env = TestEnv::with(&[policy(), backend("primary", "192.0.2.1"), backend("standby", host), route()]);
+        env.run(5.0);
+        env.edit("Service", "mail", |object| {
+            object["spec"]["clusterIP"] = json!("10.96.0.9");
+            object["spec"]["clusterIPs"] = json!(["10.96.0.9"]);
+        });
+        env.run(10.0);
+        assert_eq!(env.condition("Redundant"), ("False".to_owned(), "NoStandby".to_owned()), "{host}");
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "MailLoop".to_owned()), "{host}");
+    }
 }
 
 /// One change of the world that a history consists of.
