@@ -1,7 +1,7 @@
 //! Cache of the objects that specs refer to: Services with their endpoints, certificates of private CAs, logins of
 //! probes, Secrets of outputs and of receivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::secrets::{SecretContent, SecretKey, TypedSecret};
 use crate::output::SERVICE_NAME_LABEL;
+use crate::watch::Source;
 use mail_failover_core::model::{Login, ObjectKey, ServicePort};
 use mail_failover_resolve::{CaKey, LoginKey, Lookup, ReadProblem, ServiceProblem};
 
@@ -22,8 +23,12 @@ const HEADLESS: &str = "None";
 pub(super) struct DependencyCache {
     cluster_domain: String,
     services: BTreeMap<ObjectKey, CachedService>,
+    /// Services by the addresses that they have in the cluster.
+    by_address: BTreeMap<IpAddr, ObjectKey>,
     /// Slices by Service, then by name of the slice.
     slices: BTreeMap<ObjectKey, BTreeMap<String, CachedSlice>>,
+    /// Namespaces of which Services or slices may not be read and have never been.
+    unreadable: BTreeSet<(Arc<str>, Source)>,
     cas: BTreeMap<CaKey, Result<Arc<[u8]>, ReadProblem>>,
     logins: BTreeMap<LoginKey, Result<Login, ReadProblem>>,
     secrets: BTreeMap<SecretKey, Result<SecretContent, ReadProblem>>,
@@ -36,6 +41,8 @@ struct CachedService {
     is_headless: bool,
     /// True if its DNS name stands for another name.
     is_alias: bool,
+    /// `spec.clusterIPs`.
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +74,9 @@ impl DependencyCache {
         Self {
             cluster_domain: cluster_domain.to_owned(),
             services: BTreeMap::new(),
+            by_address: BTreeMap::new(),
             slices: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             cas: BTreeMap::new(),
             logins: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -76,6 +85,25 @@ impl DependencyCache {
 
     fn dns_name(&self, key: &ObjectKey) -> Arc<str> {
         format!("{}.{}.svc.{}", key.name, key.namespace, self.cluster_domain).into()
+    }
+
+    /// Notes that the objects of a source in a namespace may not be read, or may be. Returns true if that concerns backends
+    /// and is news.
+    pub(super) fn note_access(&mut self, source: Source, namespace: &Arc<str>, is_forbidden: bool) -> bool {
+        match source {
+            Source::Services | Source::EndpointSlices => {}
+            Source::Backends | Source::Policies | Source::Routes | Source::ConfigMaps | Source::Jobs | Source::Pods => {
+                return false;
+            }
+        }
+        let key = (namespace.clone(), source);
+        if is_forbidden { self.unreadable.insert(key) } else { self.unreadable.remove(&key) }
+    }
+
+    /// Returns true if the Services of a namespace, or their slices, may not be read and have never been.
+    fn is_unreadable(&self, namespace: &Arc<str>) -> bool {
+        let sources = [Source::Services, Source::EndpointSlices];
+        sources.into_iter().any(|source| self.unreadable.contains(&(namespace.clone(), source)))
     }
 
     /// Caches a Service. Returns true if anything changed that a backend uses.
@@ -96,18 +124,40 @@ impl DependencyCache {
             }
         }
         let spec = service.spec.as_ref();
+        let given = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
+        let mut addresses: Vec<IpAddr> = given.filter_map(|address| address.parse().ok()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
         let cached = CachedService {
+            addresses,
             ports,
             is_headless: spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some(HEADLESS),
             is_alias: spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName"),
         };
         let changed = self.services.get(key) != Some(&cached);
-        self.services.insert(key.clone(), cached);
+        if changed {
+            self.forget_service(key);
+            for address in &cached.addresses {
+                self.by_address.insert(*address, key.clone());
+            }
+            self.services.insert(key.clone(), cached);
+        }
         changed
     }
 
     pub(super) fn forget_service(&mut self, key: &ObjectKey) {
-        self.services.remove(key);
+        let Some(gone) = self.services.remove(key) else { return };
+        for address in gone.addresses {
+            // Another Service may have been given it meanwhile.
+            if self.by_address.get(&address) == Some(key) {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// The Service that has this address in the cluster.
+    pub(super) fn service_at(&self, address: IpAddr) -> Option<&ObjectKey> {
+        self.by_address.get(&address)
     }
 
     /// Caches a slice. Returns its Service if the endpoints of that changed.
@@ -187,7 +237,7 @@ impl DependencyCache {
     }
 }
 
-/// The same cache, in which every Service exists and has no endpoint: what is known of one that is gone.
+/// The same cache, in which every Service exists and has no endpoint: what is known of one that is gone or cannot be read.
 #[derive(Debug)]
 pub(super) struct WithoutEndpoints<'a>(pub(super) &'a DependencyCache);
 
@@ -220,6 +270,10 @@ impl Lookup for DependencyCache {
     }
 
     fn service(&self, key: &ObjectKey, port: &IntOrString) -> Result<ServicePort, ServiceProblem> {
+        // A Service that nobody may look at is not known to be gone, nor to be without endpoints.
+        if self.is_unreadable(&key.namespace) {
+            return Err(ServiceProblem::Unreadable);
+        }
         let service = self.services.get(key).ok_or(ServiceProblem::NotFound)?;
         if service.is_alias {
             return Err(ServiceProblem::ExternalName);
@@ -299,6 +353,45 @@ mod tests {
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(53)), Err(ServiceProblem::PortNotFound));
         assert_eq!(dependencies.forget_slice(&slice_key), Some(key));
         assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_service_is_found_by_the_addresses_that_it_has_now() {
+        let mut dependencies = DependencyCache::new("cluster.local");
+        let (relay, other) = (ObjectKey::new("shop", "relay"), ObjectKey::new("shop", "other"));
+        let with = |addresses: &[&str]| {
+            let spec = json!({"clusterIP": addresses.first(), "clusterIPs": addresses, "ports": [{"port": 25}]});
+            serde_json::from_value::<Service>(json!({ "spec": spec })).unwrap()
+        };
+        let (four, six): (IpAddr, IpAddr) = ("10.96.0.9".parse().unwrap(), "fd00::9".parse().unwrap());
+        assert!(dependencies.cache_service(&relay, &with(&["10.96.0.9", "fd00::9"])));
+        assert_eq!((dependencies.service_at(four), dependencies.service_at(six)), (Some(&relay), Some(&relay)));
+        assert!(dependencies.cache_service(&relay, &with(&["None"])));
+        assert_eq!((dependencies.service_at(four), dependencies.service_at(six)), (None, None));
+        dependencies.cache_service(&relay, &with(&["10.96.0.9"]));
+        dependencies.cache_service(&other, &with(&["10.96.0.9"]));
+        dependencies.forget_service(&relay);
+        assert_eq!(dependencies.service_at(four), Some(&other), "it was given to another one");
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_not_known_to_be_gone() {
+        let key = ObjectKey::new("shop", "relay");
+        for source in [Source::Services, Source::EndpointSlices] {
+            let mut dependencies = DependencyCache::new("cluster.local");
+            let service = json!({"spec": {"ports": [{"name": "smtp", "port": 25}]}});
+            dependencies.cache_service(&key, &serde_json::from_value(service).unwrap());
+            assert!(dependencies.note_access(source, &key.namespace, true));
+            assert!(!dependencies.note_access(source, &key.namespace, true), "no news");
+            assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Err(ServiceProblem::Unreadable), "{source:?}");
+            let elsewhere = ObjectKey::new("billing", "relay");
+            assert_eq!(dependencies.service(&elsewhere, &IntOrString::Int(25)), Err(ServiceProblem::NotFound));
+            assert!(dependencies.note_access(source, &key.namespace, false));
+            assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Ok(vec![]));
+        }
+        let mut dependencies = DependencyCache::new("cluster.local");
+        assert!(!dependencies.note_access(Source::Routes, &key.namespace, true), "no backend needs them");
+        assert_eq!(endpoints(&dependencies, &IntOrString::Int(25)), Err(ServiceProblem::NotFound));
     }
 
     fn slice_of(addresses: &[&str], port: u16) -> EndpointSlice {

@@ -13,7 +13,7 @@ use super::secrets::{SecretContent, SecretKey};
 use crate::dns::DnsResult;
 use crate::notification::NotificationResult;
 use crate::observers::PeerEvent;
-use crate::watch::{Change, Source, WatchEvent};
+use crate::watch::{Access, Change, Source, WatchEvent};
 use crate::webhook::WebhookResult;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
 use mail_failover_core::model::{AgentReport, ClockDrift, Login, ProbeReport};
@@ -26,7 +26,7 @@ pub enum Unfit {
     Late(Duration),
     /// No watch of this resource has heard from the API server for so long: what is probed may be outdated.
     Outdated {
-        /// The resource.
+        /// The resource, with the namespace if the watch is limited to one.
         resource: String,
         /// Time since the last contact.
         silence: Duration,
@@ -65,6 +65,8 @@ pub enum Input {
     Pod(Change<Pod>),
     /// A watch has listed everything there is, for the first time.
     Synced(Source),
+    /// A source may not be read in a namespace and has never been, or is readable there now.
+    Access(Access),
     /// A round of a probe is over.
     Report(Box<ProbeReport>),
     /// An agent reports deliveries of real mail.
@@ -105,6 +107,7 @@ impl From<WatchEvent> for Input {
             WatchEvent::Job(change) => Self::Job(change),
             WatchEvent::Pod(change) => Self::Pod(change),
             WatchEvent::Synced(source) => Self::Synced(source),
+            WatchEvent::Access(access) => Self::Access(access),
         }
     }
 }

@@ -1,8 +1,8 @@
 use prometheus_client::encoding::text::encode;
 
 use super::*;
-use mail_failover_api::ActiveBackend;
 use mail_failover_api::conditions::reason;
+use mail_failover_api::{ActiveBackend, DivertedStatus, RouteBackendStatus};
 
 /// A line of what is exposed after `show`.
 fn line(show: impl FnOnce(&Metrics), name: &str) -> Option<String> {
@@ -23,6 +23,24 @@ fn status(state: RouteState, ready: Option<(&str, &str)>) -> MailRouteStatus {
     MailRouteStatus { state: Some(state), active, conditions: conditions.into_iter().collect(), ..Default::default() }
 }
 
+/// The status with a verdict about the backend that carries the mail.
+fn judged(status: MailRouteStatus, health: Health) -> MailRouteStatus {
+    let backend = RouteBackendStatus { name: "ses".to_owned(), health, reason: String::new(), since: None };
+    MailRouteStatus { backends: vec![backend], ..status }
+}
+
+/// The status while messages try the carrier last.
+fn diverted(status: MailRouteStatus) -> MailRouteStatus {
+    let since = mail_failover_resolve::time::micro_time(mail_failover_core::model::Timestamp::default());
+    MailRouteStatus { diverted: vec![DivertedStatus { backend: "ses".to_owned(), since }], ..status }
+}
+
+/// The status while a backend that has left the list carries the mail.
+fn removed(status: MailRouteStatus) -> MailRouteStatus {
+    let active = vec![ActiveBackend { backend: "gone".to_owned(), percent: 100, overflow: false }];
+    MailRouteStatus { active, ..status }
+}
+
 #[test]
 fn a_route_delivers_unless_its_mail_stands_still() {
     let route = ObjectKey::new("shop", "orders");
@@ -39,6 +57,19 @@ fn a_route_delivers_unless_its_mail_stands_still() {
             line(|metrics| metrics.show_route(&route, &status(state, ready)), "mail_failover_route_delivering{");
         let value = format!("mail_failover_route_delivering{{namespace=\"shop\",route=\"orders\"}} {expected}");
         assert_eq!(shown, Some(value), "{state:?} {ready:?}");
+    }
+    // Other defects may stand first in `Ready`.
+    let missing = Some(("False", reason::BACKEND_NOT_FOUND));
+    for (what, status, expected) in [
+        ("dead", judged(status(RouteState::Holding, missing), Health::Unhealthy), 0),
+        ("alive", judged(status(RouteState::Holding, missing), Health::Healthy), 1),
+        ("passed by", diverted(judged(status(RouteState::Holding, missing), Health::Unhealthy)), 1),
+        ("removed", removed(judged(status(RouteState::Holding, missing), Health::Healthy)), 0),
+        ("left", judged(status(RouteState::FailedOver, missing), Health::Unhealthy), 1),
+    ] {
+        let shown = line(|metrics| metrics.show_route(&route, &status), "mail_failover_route_delivering{");
+        let value = format!("mail_failover_route_delivering{{namespace=\"shop\",route=\"orders\"}} {expected}");
+        assert_eq!(shown, Some(value), "{what}");
     }
     let unused =
         line(|metrics| metrics.show_route(&route, &MailRouteStatus::default()), "mail_failover_route_delivering{");

@@ -331,4 +331,21 @@ mod tests {
         }
         assert_eq!(fitness.look(begun + 51 * second, &contacts), None);
     }
+
+    #[test]
+    fn a_process_whose_watch_of_one_namespace_is_silent_is_unfit_though_others_are_heard() {
+        let (mut fitness, contacts) = (Fitness::default(), WatchContacts::default());
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        contacts.note("services", Some("shop"), begun);
+        contacts.note("jobs", Some("shop"), begun);
+        for after in 0..180 {
+            contacts.note("services", Some("billing"), begun + after * second);
+            assert_eq!(fitness.look(begun + after * second, &contacts), None, "{after}");
+        }
+        let outdated = Unfit::Outdated { resource: "services in shop".to_owned(), silence: WATCH_SILENCE };
+        assert_eq!(fitness.look(begun + 180 * second, &contacts), Some(outdated));
+        contacts.note("services", Some("shop"), begun + 181 * second);
+        assert_eq!(fitness.look(begun + 181 * second, &contacts), None, "what no backend is observed by may be silent");
+    }
 }

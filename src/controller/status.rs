@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use mail_failover_api::conditions::{condition, reason};
-use mail_failover_api::{MailRouteStatus, RouteState};
+use mail_failover_api::{Health, MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::Timestamp;
 use mail_failover_resolve::Rejection;
 use mail_failover_resolve::text::{MAX_MESSAGE, truncated};
@@ -67,7 +67,25 @@ pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
     let stands_still =
         [reason::HELD_ON_DEAD_BACKEND, reason::AWAITING_CONFIRMATION, reason::NONE_HEALTHY, reason::MAIL_WAITS];
     let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
-    Some(!is_held && status.state != Some(RouteState::NoneHealthy))
+    // What was left works no more than a hold on it; a return leaves one that works.
+    let last = status.last_transition.as_ref();
+    let is_left_behind = ready.is_some_and(|ready| ready.reason == reason::ADDRESSES_UNKNOWN)
+        && last.is_some_and(|last| last.kind == TransitionKind::Failover);
+    Some(!is_held && !is_left_behind && !stays_with_the_dead(status) && status.state != Some(RouteState::NoneHealthy))
+}
+
+/// Returns true if mail is held on a backend that is Unhealthy or no longer in the list, whatever `Ready` says first.
+fn stays_with_the_dead(status: &MailRouteStatus) -> bool {
+    // Without verdicts nothing was decided.
+    if status.state != Some(RouteState::Holding) || status.backends.is_empty() {
+        return false;
+    }
+    let carriers = status.active.iter().filter(|active| active.percent > 0);
+    let mut undiverted = carriers.filter(|active| status.diverted.iter().all(|other| other.backend != active.backend));
+    undiverted.any(|active| {
+        let known = status.backends.iter().find(|known| known.name == active.backend);
+        known.is_none_or(|known| known.health == Health::Unhealthy)
+    })
 }
 
 /// Returns true if a condition is True.

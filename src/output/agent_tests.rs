@@ -112,7 +112,9 @@ fn agents_are_told_all_they_need_and_no_secret() {
         ..backend("2001:db8::7", 465, TlsMode::Implicit)
     };
     let endpoints = vec!["192.0.2.7:2525".parse().unwrap()];
-    let service = ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, client_port: 25, endpoints };
+    // Of a headless Service clients are told the port of its endpoints.
+    let service =
+        ServicePort { dns_name: "relay.shop.svc.cluster.local".into(), port: 25, client_port: 2525, endpoints };
     let inside = Backend { destination: Destination::Service(service), ..backend("x", 25, TlsMode::Opportunistic) };
     let policy = Policy {
         deliveries: DeliveryThresholds { consecutive: 3, lasting: Duration::from_millis(1500) },
@@ -134,7 +136,7 @@ fn agents_are_told_all_they_need_and_no_secret() {
             {"name": "a", "percent": 0, "standby": true, "alternate": true, "rate": {"messages": 14, "perMilliseconds": 3000}, "messagesPerDay": 16_666, "connections": 6, "messagesPerConnection": 50, "host": "2001:db8::7", "port": 465, "secret": "ses-smtp", "senderDomains": ["shop.example"],
                 "provider": "SES", "replies": [{"name": "spent", "about": "Quota", "stages": ["DATA"], "enhancedCodes": ["x.7.*"], "words": ["spent"]}],
                 "tls": {"mode": "Implicit", "serverName": "mail.example", "ca": PEM}},
-            {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 25, "tls": {"mode": "Opportunistic"}},
+            {"name": "b", "percent": 100, "standby": false, "host": "relay.shop.svc.cluster.local", "port": 2525, "tls": {"mode": "Opportunistic"}},
         ],
         "breaker": {"consecutive": 3, "firstPauseMilliseconds": 5000, "longestPauseMilliseconds": 60_000},
         "deliveries": {"consecutive": 3, "lastingMilliseconds": 1500, "immediately": ["AccountPaused"], "cooldownMilliseconds": 600_000},

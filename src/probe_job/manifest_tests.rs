@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::probe_job::ProbeArguments;
-use mail_failover_core::model::{Depth, TlsMode};
+use mail_failover_core::model::{Depth, Destination, TlsMode};
 use mail_failover_resolve::{Presumed, backend, ca_key};
 
 #[derive(Parser)]
@@ -95,6 +95,20 @@ fn what_is_written_on_the_command_line_is_read_back() {
     assert_eq!(read.ca_file.unwrap().to_str(), Some("/var/run/mail-failover/ca/ca.crt"));
     assert_eq!(read.login_folder.unwrap().to_str(), Some("/var/run/mail-failover/login"));
     assert_eq!(read.result_file.unwrap().to_str(), Some("/dev/termination-log"));
+}
+
+#[test]
+fn a_headless_service_is_probed_at_the_port_of_its_endpoints() {
+    let of_service =
+        json!({"service": {"name": "relay", "port": 25}, "probes": [{"name": "zone-b", "smtp": {}, "job": {}}]});
+    let mut backend = Backend::clone(&made(&of_service).1);
+    let Destination::Service(service) = &mut backend.destination else { panic!("a Service") };
+    service.client_port = 2525;
+    let guard = DialGuard::default();
+    let arguments = crate::probe_job::arguments::arguments(&backend, &backend.probes[0], false, None, &guard);
+    let read = CommandLine::parse_from(arguments).probe;
+    assert_eq!((read.host.as_str(), read.port), ("relay.shop.svc", 2525));
+    assert_eq!(read.guard, guard.of_service(2525));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Changes of objects, as the watches report them.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -28,8 +30,21 @@ pub enum WatchEvent {
     Job(Change<Job>),
     /// A pod of such a Job changed.
     Pod(Change<Pod>),
-    /// Every watch of a source has listed all objects for the first time.
+    /// Every watch of a source has listed all objects for the first time, or may not.
     Synced(Source),
+    /// The first list of a source in a namespace is forbidden, or has come after all.
+    Access(Access),
+}
+
+/// Right to read the objects of a source in a namespace, as far as their first list tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Kind of the objects.
+    pub source: Source,
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// True if nothing of the source is known there, because the API server forbids it.
+    pub is_forbidden: bool,
 }
 
 /// Change of an object.

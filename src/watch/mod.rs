@@ -11,8 +11,9 @@
 //! fall back to a list where they are turned off.
 //!
 //! With `--namespaces`, one namespace whose objects may not be read (it is deleted, or its Role is gone) must not stop
-//! the others. After `FORBIDDEN_GRACE` it counts as empty, as long as another namespace can be read. Its watches go on
-//! trying; `mail_failover_watch_forbidden` and the log name it.
+//! the others. After `FORBIDDEN_GRACE` nothing waits for it any more, as long as another namespace can be read. Its
+//! watches go on trying; `mail_failover_watch_forbidden` and the log name it. [`Access`] says before that what is not
+//! seen there: a Service that may not be read is not known to be gone.
 //!
 //! This module never decides, never writes and keeps no objects. It keeps the keys and versions that it has reported,
 //! so that after a new list it reports what has vanished, and nothing twice.
@@ -39,7 +40,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use event::{Change, Identified, Source, Unreadable, WatchEvent};
+pub use event::{Access, Change, Identified, Source, Unreadable, WatchEvent};
 use kinds::Watched;
 pub use kinds::strip_metadata;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
@@ -53,7 +54,7 @@ use scope::ScopePart;
 pub use scope::{InvalidNamespace, Namespace, WatchScope};
 use tracker::Tracker;
 
-/// Time for which the first list of a namespace may be forbidden before the namespace counts as empty.
+/// Time for which the first list of a namespace may be forbidden before nothing waits for it any more.
 // An API server that has just started forbids everything until it has read its own rules.
 const FORBIDDEN_GRACE: Duration = Duration::from_secs(10);
 
@@ -109,7 +110,7 @@ struct Unlisted(Arc<ListProgress>);
 
 #[derive(Debug)]
 struct ListProgress {
-    /// Watches that have neither listed everything nor count as empty.
+    /// Watches that have neither listed everything nor are given up.
     left: AtomicUsize,
     /// True once one of them has listed everything.
     has_list: AtomicBool,
@@ -127,8 +128,8 @@ impl Unlisted {
         self.0.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Counts one watch down whose namespace counts as empty. Returns true if it was the last.
-    fn counts_as_empty(&self) -> bool {
+    /// Counts one watch down that is forbidden. Returns true if it was the last.
+    fn given_up(&self) -> bool {
         self.0.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
@@ -140,19 +141,22 @@ impl Unlisted {
 
 /// The right to read a kind in a namespace, as the API server's answers tell it.
 #[derive(Debug)]
-struct Access {
+struct Answers {
     /// Time of the first of the refusals in a row.
     forbidden_since: Option<Instant>,
     /// True if the watch has been counted down in [`Unlisted`].
     is_counted: bool,
+    /// True if it was so by refusals, and no list has come since.
+    is_given_up: bool,
 }
 
-impl Access {
-    /// Notes a refusal. Returns true, once, if the namespace counts as empty from now on.
+impl Answers {
+    /// Notes a refusal. Returns true, once, if nothing waits for the namespace from now on.
     fn gives_up(&mut self, now: Instant, unlisted: &Unlisted) -> bool {
         let since = *self.forbidden_since.get_or_insert(now);
         let counts = !self.is_counted && now.duration_since(since) >= FORBIDDEN_GRACE && unlisted.has_list();
         self.is_counted |= counts;
+        self.is_given_up |= counts;
         counts
     }
 }
@@ -176,7 +180,7 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
     let mut tracker = Tracker::<K>::default();
     let mut backoff = Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF);
     let mut failed_at: Option<Instant> = None;
-    let mut access = Access { forbidden_since: None, is_counted: false };
+    let mut access = Answers { forbidden_since: None, is_counted: false, is_given_up: false };
     let mut out = vec![];
     while let Some(event) = events.next().await {
         match event {
@@ -200,6 +204,11 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                 for input in out.drain(..) {
                     if let WatchEvent::Synced(source) = input {
                         readiness.met(&name);
+                        if let Some(namespace) = namespace.filter(|_| std::mem::take(&mut access.is_given_up))
+                            && send(&sender, access_event::<K>(namespace, false), K::SOURCE, &metrics).await.is_err()
+                        {
+                            return;
+                        }
                         if std::mem::replace(&mut access.is_counted, true) || !unlisted.listed() {
                             continue;
                         }
@@ -228,9 +237,12 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
                             kind,
                             namespace,
                             error = problem.text,
-                            "the namespace counts as empty: its objects may not be read; grant the rights, or take it from --namespaces"
+                            "nothing waits for the namespace any more: its objects may not be read; grant the rights, or take it from --namespaces"
                         );
-                        if unlisted.counts_as_empty() {
+                        if send(&sender, access_event::<K>(namespace, true), K::SOURCE, &metrics).await.is_err() {
+                            return;
+                        }
+                        if unlisted.given_up() {
                             metrics.synced(K::SOURCE, true);
                             if send(&sender, WatchEvent::Synced(K::SOURCE), K::SOURCE, &metrics).await.is_err() {
                                 return;
@@ -245,6 +257,10 @@ async fn follow<K: Watched>(client: Client, part: ScopePart, unlisted: Unlisted,
             }
         }
     }
+}
+
+fn access_event<K: Watched>(namespace: &str, is_forbidden: bool) -> WatchEvent {
+    WatchEvent::Access(Access { source: K::SOURCE, namespace: namespace.into(), is_forbidden })
 }
 
 async fn send(

@@ -343,7 +343,7 @@ fn metric_lines(registry: &Registry) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_is_forbidden_counts_as_empty_and_stops_no_other() {
+async fn what_a_namespace_forbids_is_told_before_its_kind_is_known_and_stops_no_other() {
     let opens = Arc::new(AtomicBool::new(false));
     let (client, _requests) = by_namespace(opens.clone());
     let (sender, mut inputs) = mpsc::channel(64);
@@ -360,29 +360,37 @@ async fn a_namespace_that_is_forbidden_counts_as_empty_and_stops_no_other() {
     let _tasks = spawn(&client, &scope, &context);
     tokio::time::sleep(FORBIDDEN_GRACE + LONGEST_BACKOFF + Duration::from_secs(1)).await;
     assert!(readiness.missing().is_empty(), "{:?}", readiness.missing());
-    let mut synced = vec![];
+    let (mut shut, mut synced) = (vec![], vec![]);
     while let Ok(input) = inputs.try_recv() {
         if let WatchEvent::Synced(source) = input {
             synced.push(source);
+        } else if let WatchEvent::Access(Access { source, namespace, is_forbidden }) = input {
+            assert_eq!((&*namespace, is_forbidden, synced.contains(&source)), ("shut", true, false), "{source:?}");
+            shut.push(source);
         }
     }
+    shut.sort_unstable();
     synced.sort_unstable();
-    assert_eq!(synced, Source::ESSENTIAL);
+    assert_eq!((shut.as_slice(), synced.as_slice()), (&Source::ESSENTIAL[..], &Source::ESSENTIAL[..]));
     let forbidden = r#"mail_failover_watch_forbidden{kind="MailRoute",namespace="shut"}"#;
     assert!(metric_lines(&registry).contains(&format!("{forbidden} 1\n")));
     assert!(metric_lines(&registry).contains("mail_failover_watch_synced{kind=\"MailRoute\"} 1\n"));
 
-    // Its objects are taken when it opens, and nothing is counted twice.
+    // Its objects are taken when it opens, then it is told that they are seen, and nothing is counted twice.
     opens.store(true, Ordering::Release);
     tokio::time::sleep(LONGEST_BACKOFF * 2).await;
-    let mut told = vec![];
+    let (mut objects, mut opened) = (0, vec![]);
     while let Ok(input) = inputs.try_recv() {
-        told.push(input);
+        assert!(!matches!(input, WatchEvent::Synced(_)), "{input:?}");
+        if let WatchEvent::Access(Access { source, namespace, is_forbidden }) = input {
+            assert_eq!((&*namespace, is_forbidden), ("shut", false), "{source:?}");
+            opened.push(source);
+        } else {
+            objects += 1;
+        }
     }
-    assert!(
-        told.len() == Source::ESSENTIAL.len() && told.iter().all(|input| !matches!(input, WatchEvent::Synced(_))),
-        "{told:?}"
-    );
+    opened.sort_unstable();
+    assert_eq!((objects, opened.as_slice()), (Source::ESSENTIAL.len(), &Source::ESSENTIAL[..]));
     assert!(metric_lines(&registry).contains(&format!("{forbidden} 0\n")));
 }
 

@@ -70,6 +70,8 @@ pub mod reason {
     pub const OUTPUT_CONFLICT: &str = "OutputConflict";
     /// A backend has no address that an endpoint may be made of.
     pub const DESTINATION_REFUSED: &str = "DestinationRefused";
+    /// No output leads to the active backend, because its place is not known to the leader.
+    pub const ADDRESSES_UNKNOWN: &str = "AddressesUnknown";
     /// The API server refuses an output as it is.
     pub const OUTPUT_INVALID: &str = "OutputInvalid";
     /// Agents could not use the document that they would be given.
@@ -144,6 +146,8 @@ pub mod reason {
     pub const SERVICE_PORT_NOT_FOUND: &str = "ServicePortNotFound";
     /// The Service that a backend names is an alias (`ExternalName`).
     pub const SERVICE_IS_EXTERNAL_NAME: &str = "ServiceIsExternalName";
+    /// The Services or `EndpointSlices` of a backend's namespace cannot be read.
+    pub const SERVICE_UNREADABLE: &str = "ServiceUnreadable";
     /// The certificates that a backend, a webhook or a DNS API names do not exist.
     pub const CA_NOT_FOUND: &str = "CANotFound";
     /// The certificates that a backend, a webhook or a DNS API names are no usable PEM.

@@ -84,6 +84,15 @@ pub fn backend(key: &ObjectKey, spec: &api::SendingBackendSpec, lookup: &impl Lo
                              for into spec.smtp.host, in place of spec.service"
                         ),
                     ),
+                    ServiceProblem::Unreadable => Rejection::new(
+                        reason::SERVICE_UNREADABLE,
+                        "spec.service.name",
+                        &format!(
+                            "Service {name} or its endpoints cannot be read: the operator may not list Services or EndpointSlices \
+                             in namespace {}; grant list and watch on both",
+                            key.namespace
+                        ),
+                    ),
                 })
             })?;
             let host: Arc<str> = format!("{name}.{}.svc", key.namespace).into();

@@ -187,6 +187,8 @@ pub enum ServiceProblem {
     PortNotFound,
     /// Alias for a DNS name (`type: ExternalName`), without endpoints.
     ExternalName,
+    /// The API server does not let us read the Services or the `EndpointSlices` of its namespace.
+    Unreadable,
 }
 
 /// Place of the certificates of a backend's private CA, if it names one.

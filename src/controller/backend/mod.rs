@@ -130,6 +130,7 @@ impl BackendEntry {
             Err(Unresolved::Rejected(rejection)) if is_of_service(&rejection) => {
                 // The API server itself says that there is nothing behind that name: no endpoints,
                 // whatever was known before. ADR-0087: A Service that is gone has no endpoints.
+                // Of one that may not be read nothing is known, see `is_unseen`.
                 let object = object.readable_or_rejected();
                 let presumed = object
                     .map_err(Unresolved::Rejected)
@@ -145,9 +146,11 @@ impl BackendEntry {
 
     fn adopt(&mut self, backend: Backend, service_rejection: Option<Rejection>, now: Timestamp) {
         self.problem = None;
-        let was_missing = self.service_rejection.is_some();
+        let (was_missing, was_unseen) = (self.service_rejection.is_some(), self.is_unseen());
         self.service_rejection = service_rejection;
         let is_missing = self.service_rejection.is_some();
+        // The endpoints may be the same by then: none.
+        self.are_targets_set &= was_unseen == self.is_unseen();
         self.partial_rejection = partial_rejection(&backend);
         let Some(before) = self.usable.as_deref() else {
             self.revision += 1;
@@ -206,7 +209,9 @@ impl BackendEntry {
         if std::mem::replace(&mut self.are_targets_set, true) {
             return vec![];
         }
-        let own: Vec<_> = usable.probes.iter().filter(|probe| probe.vantage == Vantage::Operator).collect();
+        // A probe of what may not be seen would find no endpoint, and call that a failure.
+        let seen = usable.probes.iter().filter(|_| !self.is_unseen());
+        let own: Vec<_> = seen.filter(|probe| probe.vantage == Vantage::Operator).collect();
         let names: BTreeSet<_> = own.iter().map(|probe| probe.name.clone()).collect();
         let mut changes: Vec<_> =
             self.probed.difference(&names).map(|name| ProbeChange::Remove(probe_key(key, name))).collect();
@@ -437,6 +442,9 @@ impl BackendEntry {
     /// The addresses that outputs may lead to, and those that they may not; `None` while they are not known.
     // ADR-0107: Outputs lead nowhere that probes may not go.
     pub(super) fn addresses(&self, guard: &DialGuard) -> Option<Admitted> {
+        if self.is_unseen() {
+            return None;
+        }
         let destination = &self.usable.as_deref()?.destination;
         let addresses = match destination {
             Destination::Service(service) => service.endpoints.clone(),
@@ -463,6 +471,11 @@ impl BackendEntry {
         self.service_rejection.is_none()
     }
 
+    /// Returns true if its Service or the endpoints of that may not be read: it is not probed, and nothing is known of it.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.service_rejection.as_ref().is_some_and(|rejection| rejection.reason == reason::SERVICE_UNREADABLE)
+    }
+
     /// Reason for which the present spec, or a part of it, is not in force.
     pub(super) fn rejection(&self) -> Option<&Rejection> {
         match &self.problem {
@@ -479,7 +492,7 @@ impl BackendEntry {
 
     /// Returns true if it is or will soon be probed, and some probe has not ended its first round.
     pub(super) fn is_awaited(&self) -> bool {
-        self.is_pending() || (self.usable.is_some() && !self.evidence.is_observed())
+        self.is_pending() || (self.usable.is_some() && !self.is_unseen() && !self.evidence.is_observed())
     }
 
     /// The verdicts of this replica's own probes, for its peers: all if one of them is not Healthy, or there is a run at a
@@ -531,7 +544,12 @@ impl BackendEntry {
 
 /// Returns true if a rejection is about the Service that a backend names.
 fn is_of_service(rejection: &Rejection) -> bool {
-    let reasons = [reason::SERVICE_NOT_FOUND, reason::SERVICE_PORT_NOT_FOUND, reason::SERVICE_IS_EXTERNAL_NAME];
+    let reasons = [
+        reason::SERVICE_NOT_FOUND,
+        reason::SERVICE_PORT_NOT_FOUND,
+        reason::SERVICE_IS_EXTERNAL_NAME,
+        reason::SERVICE_UNREADABLE,
+    ];
     reasons.contains(&rejection.reason)
 }
 

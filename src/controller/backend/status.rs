@@ -95,8 +95,7 @@ impl BackendEntry {
     /// The backend, once its status can say anything of it.
     fn reportable(&self) -> Option<(&Cached<SendingBackend>, &SendingBackend)> {
         let cached = self.object.as_ref()?;
-        let is_unobserved = self.usable.is_some() && self.problem.is_none() && !self.evidence.is_observed();
-        if self.is_pending() || is_unobserved {
+        if self.is_pending() || (self.problem.is_none() && self.is_awaited()) {
             return None;
         }
         Some((cached, cached.readable()?))

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::drills::{DrillContext, DrillSights};
 use super::held::HeldMail;
 use super::{RouteContext, RouteEntry};
+use crate::controller::backend::BackendEntry;
 use mail_failover_core::engine::{
-    Candidate, Decision, DrillInputs, Eligibility, HoldReason, Memory, Notice, RequestAction, Situation, decide,
+    Candidate, Decision, DrillInputs, Eligibility, Health, HoldReason, Memory, Notice, RequestAction, Situation, decide,
 };
-use mail_failover_core::model::{FailbackMode, Member, Policy, Route, Thresholds, Timestamp};
+use mail_failover_core::model::{EvidenceClass, FailbackMode, Member, Policy, Route, Thresholds, Timestamp};
 use mail_failover_resolve::request;
 use mail_failover_resolve::route_memory::memory;
 
@@ -120,6 +121,11 @@ impl RouteEntry {
         let mut candidate = Candidate::new(member, usable, verdict.as_ref(), route, None, cx.now);
         if let Some(usable) = usable {
             candidate = candidate.by_wall_clock(usable, route, cx.now, cx.drift);
+        }
+        // What was known of it before the operator lost sight of it brings no mail to it.
+        if entry.is_some_and(BackendEntry::is_unseen) && candidate.is_eligible() {
+            candidate.health = Health::Unknown;
+            candidate.class = EvidenceClass::Inconclusive;
         }
         // It is left after a minute, or when it is seen to fail before that; no mail moves to it.
         // ADR-0083: What is missing holds up nothing.

@@ -19,13 +19,17 @@ use mail_failover_api::conditions::reason;
 use mail_failover_api::{MailRouteStatus, OutputShare, OutputStatus};
 use mail_failover_contract::document::{self, OperatorEndpoint};
 use mail_failover_core::engine::{Memory, Transition};
-use mail_failover_core::model::{ObjectKey, Policy, Route, Timestamp, Uid};
+use mail_failover_core::model::{Destination, ObjectKey, Policy, Route, Timestamp, Uid};
 use mail_failover_resolve::Rejection;
 use mail_failover_runtime::dial_guard::DialRefusal;
 
 /// Pause before a refused output is tried again.
 // The object in the way may be gone, and not every such object is watched.
 const REFUSAL_RETRY: Duration = Duration::from_secs(30);
+
+/// Time after a transition for which its outputs may wait for the place of a backend before that is told.
+// A name that resolves does so within a round or two of the probes.
+const PLACES_GRACE: Duration = Duration::from_secs(10);
 
 /// Summary for the agents of a route whose mail nobody may carry.
 const WITHDRAWN: &str = "Withdrawn: nobody may carry the mail";
@@ -172,7 +176,11 @@ impl RouteEntry {
             writes.retain(|write| cx.observed.transition_of(&write.key()) != Some(transition));
         }
         if writes.is_empty() {
-            return OutputsPlan { split, ..self.without_writes(rejections, is_target_known) };
+            let mut plan = self.without_writes(rejections, is_target_known);
+            if matches!(plan.state, OutputsState::Waiting) {
+                self.await_places(cx, route, &decided.decision.memory, &mut plan);
+            }
+            return OutputsPlan { split, ..plan };
         }
         OutputsPlan { split, ..self.within_budget(writes, cx.now) }
     }
@@ -259,6 +267,27 @@ impl RouteEntry {
         OutputsPlan { writes: vec![], state, split: vec![], next_timeout }
     }
 
+    /// Tells that the places of backends are not known, once the outputs have waited for them since the latest transition
+    /// for too long.
+    // What is applied stays so: a name service that is silent later changes no output.
+    fn await_places(&self, cx: &RouteContext<'_>, route: &Route, memory: &Memory, plan: &mut OutputsPlan) {
+        let Some(last) = memory.last_transition() else { return };
+        let known = self.status().and_then(|status| status.history.first());
+        let is_persisted = known.is_some_and(|known| known.id == last.id && known.applied_at.is_some());
+        if is_persisted || self.applied.is_some_and(|(applied, _)| applied == last.id) {
+            return;
+        }
+        let told_at = last.decided_at + PLACES_GRACE;
+        if told_at > cx.now {
+            plan.next_timeout = plan.next_timeout.into_iter().chain([told_at]).min();
+            return;
+        }
+        let unknown = unknown_places(cx, route, memory);
+        if !unknown.is_empty() {
+            plan.state = OutputsState::AddressesUnknown(unknown);
+        }
+    }
+
     pub(super) fn output_action(&self, uid: &Uid, outputs: &OutputsPlan) -> Option<PlannedAction<MailRouteStatus>> {
         let OutputsPlan { writes, state: _, split: _, next_timeout: _ } = outputs;
         let has_failed = self.output_retry.error().is_some();
@@ -283,6 +312,27 @@ impl RouteEntry {
             }
         }
     }
+}
+
+/// The backends with a share of whose place too little is known to lead an output there.
+fn unknown_places(cx: &RouteContext<'_>, route: &Route, memory: &Memory) -> Vec<Rejection> {
+    let mut unknown = vec![];
+    for share in &memory.shares {
+        let why = match cx.usable_backend(&share.backend) {
+            None => "it cannot be used".to_owned(),
+            Some((entry, _)) if !entry.is_place_known() => "its Service, or the port of that, is not known".to_owned(),
+            Some((entry, backend)) if !route.services.is_empty() && entry.addresses(cx.guard).is_none() => {
+                match &backend.destination {
+                    Destination::Host(host) => format!("the leader has no address of {}", host.host),
+                    Destination::Service(_) => "its endpoints are not known".to_owned(),
+                }
+            }
+            Some(_) => continue,
+        };
+        let message = format!("not every output leads to {}, and mail stays where it went: {why}", share.backend);
+        unknown.push(Rejection::new(reason::ADDRESSES_UNKNOWN, "spec.backends[].name", &message));
+    }
+    unknown
 }
 
 /// The backends that each output leads to, once it is written.

@@ -1,6 +1,7 @@
 //! Backends that lead back to a route of theirs: through a Service that the route owns, or through several routes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Cached, ControllerState, RouteEntry};
@@ -37,13 +38,16 @@ impl ControllerState {
         false
     }
 
-    /// The Service of this cluster that a backend names, by its reference or by a DNS name.
+    /// The Service of this cluster that a backend names, by its reference, by a DNS name or by its address.
     fn service_of(&self, backend: &ObjectKey) -> Option<ObjectKey> {
         let spec = &self.backends.get(backend)?.object.as_ref().and_then(Cached::readable)?.spec;
         if let Some(service) = &spec.service {
             return Some(backend.sibling(service.name.as_str()));
         }
         let host = spec.smtp.as_ref()?.host.trim_end_matches('.').to_ascii_lowercase();
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return self.dependencies.service_at(address.to_canonical()).cloned();
+        }
         let cluster_domain = format!(".{}", self.settings.cluster_domain);
         let host = host.strip_suffix(&cluster_domain).unwrap_or(&host);
         let host = host.strip_suffix(".svc").unwrap_or(host);

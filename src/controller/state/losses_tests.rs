@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::testing::*;
 use crate::controller::input::Input;
+use crate::controller::status::is_delivering;
+use crate::watch::{Access, Source};
 use mail_failover_api::{RouteState, SendingBackend};
 use mail_failover_core::model::{
     AddressOutcome, Destination, EvidenceClass, ObjectKey, Outcome, ProbeKey, ProbeReport, Resolution, Stage,
@@ -207,6 +209,49 @@ fn a_service_that_is_gone_has_no_endpoints_whatever_was_known_before() {
     }
 }
 
+/// Tells the state that the objects of a source may not be read, or may be.
+fn tell_access(env: &mut TestEnv, source: Source, is_forbidden: bool) {
+    let access = Access { source, namespace: "shop".into(), is_forbidden };
+    env.state.handle(env.now, Input::Access(access));
+}
+
+#[test]
+fn a_backend_whose_service_or_endpoints_may_not_be_read_is_unknown_and_the_slices_stay() {
+    for source in [Source::Services, Source::EndpointSlices] {
+        let mut env = TestEnv::with(&in_cluster());
+        env.run(5.0);
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.1"]);
+        // The right is gone, and the process is new: it has never seen them.
+        env.hidden = Some(source.as_str());
+        env.state = env.new_state();
+        env.seen.clear();
+        env.targets.clear();
+        tell_access(&mut env, source, true);
+        env.sync();
+        env.run_by(SECOND, 300.0);
+        assert_eq!((env.active(), env.store.route("orders").history.len()), ("primary".to_owned(), 0), "{source:?}");
+        assert_ne!(env.store.route("orders").state, Some(RouteState::NoneHealthy), "{source:?}");
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["10.0.0.1"], "{source:?}");
+        assert_eq!(smtp_host(&env), "mta-a.shop.svc.cluster.local");
+        assert!(env.targets.is_empty(), "what has no known endpoint is not probed");
+        let primary = &env.store.objects[&("SendingBackend", "primary".to_owned())]["status"];
+        let conditions = primary["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("ServiceUnreadable")), "{source:?}");
+        assert_eq!(primary["health"], json!("Unknown"), "{source:?}");
+        // The right is back.
+        env.hidden = None;
+        env.watch();
+        tell_access(&mut env, source, false);
+        env.run(10.0);
+        let primary = &env.store.objects[&("SendingBackend", "primary".to_owned())]["status"];
+        assert_eq!((env.active(), &primary["health"]), ("primary".to_owned(), &json!("Healthy")), "{source:?}");
+        delete_service(&mut env);
+        env.run(10.0);
+        assert_eq!(env.active(), "standby", "what is seen to be gone has no endpoints");
+    }
+}
+
 #[test]
 fn a_service_without_endpoints_that_nobody_replaces_leaves_what_names_it_as_it_is() {
     let mut env = TestEnv::with(&in_cluster());
@@ -283,12 +328,17 @@ fn report(env: &TestEnv, began_with: &[&str], sequence: u64, class: EvidenceClas
 
 /// Ends a round of the primary, whose name has another address with each second. Then a second passes.
 fn rotate(env: &mut TestEnv, second: u64) {
-    let key = ProbeKey { backend: ObjectKey::new("shop", "primary"), probe: "smtp".into() };
+    end_round_at(env, "primary", &format!("192.0.2.{}:25", 10 + second % 12));
+}
+
+/// Ends a round of a backend whose name stands for this address. Then a second passes.
+fn end_round_at(env: &mut TestEnv, backend: &str, address: &str) {
+    let key = ProbeKey { backend: ObjectKey::new("shop", backend), probe: "smtp".into() };
     let (target, due, sequence) = env.targets.get_mut(&key).unwrap();
     // The rounds are made here.
     *due = env.now + Duration::from_hours(1);
     *sequence += 1;
-    let address = format!("192.0.2.{}:25", 10 + second % 12).parse().unwrap();
+    let address = address.parse().unwrap();
     let outcome = Outcome {
         class: EvidenceClass::Ok,
         stage: Stage::Ehlo,
@@ -329,6 +379,45 @@ fn answers_of_dns_that_rotate_cause_no_more_than_one_slice_write_a_minute() {
     }
     let written = written(&env) - before;
     assert!((8..=11).contains(&written), "{written} writes in ten minutes");
+}
+
+#[test]
+fn a_move_to_a_backend_whose_addresses_are_not_known_is_not_called_applied() {
+    for is_restarted in [false, true] {
+        let mut objects = quickstart();
+        objects[2] = backend("standby", "mx.standby.example");
+        let mut env = TestEnv::with(&objects);
+        env.run(5.0);
+        assert_eq!(env.condition("OutputsApplied").0, "True");
+        env.answer("primary", EvidenceClass::ConnectionRefused);
+        env.run(8.0);
+        assert_eq!((env.active(), env.condition("OutputsApplied").0), ("standby".to_owned(), "True".to_owned()));
+        if is_restarted {
+            env.restart();
+        }
+        env.run(20.0);
+        let unknown = ("False".to_owned(), "AddressesUnknown".to_owned());
+        assert_eq!((env.condition("OutputsApplied"), env.condition("Ready")), (unknown.clone(), unknown));
+        let status = env.store.route("orders");
+        let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        assert!(
+            ready.message.contains("leads to standby") && ready.message.contains("mx.standby.example"),
+            "{ready:?}"
+        );
+        assert_eq!(is_delivering(&status), Some(false));
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.1"]);
+        let writes = env.store.writes;
+        env.run(30.0);
+        assert_eq!(env.store.writes, writes, "{:?}", &env.store.log[writes..]);
+        // The name service answers, and is silent again.
+        end_round_at(&mut env, "standby", "192.0.2.2:25");
+        env.run(5.0);
+        assert_eq!(env.store.leads_to("mail-ipv4"), ["192.0.2.2"]);
+        assert_eq!((env.condition("OutputsApplied").0, env.condition("Ready").0), ("True".into(), "True".into()));
+        env.restart();
+        env.run(30.0);
+        assert_eq!((env.condition("OutputsApplied").0, env.condition("Ready").0), ("True".into(), "True".into()));
+    }
 }
 
 #[test]
@@ -530,7 +619,14 @@ fn mail_leaves_what_was_last_seen_dead_after_a_restart_too() {
 #[test]
 fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
     let pause = json!({"id": "1", "action": "Pause"}).to_string();
-    for (what, hold) in [("budget", "SwitchBudget"), ("pause", "Paused"), ("suspended", "Paused")] {
+    for (what, hold, defect) in [
+        ("budget", "SwitchBudget", None),
+        ("pause", "Paused", None),
+        ("suspended", "Paused", None),
+        // What is told first must not hide that mail stands still.
+        ("misspelt", "Paused", Some("BackendNotFound")),
+        ("no policy", "Paused", Some("PolicyNotFound")),
+    ] {
         let mut objects = quickstart();
         objects[0].1["spec"]["hold"] =
             json!({"cooldown": "10m", "minimumStay": "2s", "budget": {"switches": 1, "per": "1h"}});
@@ -545,6 +641,18 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
             if what == "suspended" {
                 env.edit("SendingBackend", "primary", |object| object["spec"]["suspended"] = json!(true));
                 env.run(1.0);
+            }
+            if what == "misspelt" {
+                let backends = json!([{"name": "primary"}, {"name": "standby"}, {"name": "standbye"}]);
+                env.edit("MailRoute", "orders", |object| object["spec"]["backends"] = backends);
+                env.run(1.0);
+            }
+            if what == "no policy" {
+                env.delete("FailoverPolicy", "fast");
+                env.run(1.0);
+            }
+            if let Some(defect) = defect {
+                assert_eq!(env.condition("Ready"), ("False".to_owned(), defect.to_owned()), "{what}");
             }
             env.answer("primary", EvidenceClass::ConnectionRefused);
         } else {
@@ -563,7 +671,11 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
         let message = status.message.unwrap();
         let remedy = if is_paused { "\"action\":\"Resume\"".to_owned() } else { format!("\"to\":\"{alive}\"") };
         assert!(message.contains(hold) && message.contains(&remedy) && message.contains("kubectl"), "{message}");
-        assert_eq!(env.store.events().iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
+        let events = env.store.events();
+        assert_eq!(events.iter().filter(|reason| *reason == "HeldOnDeadBackend").count(), 1, "{what}");
+        let rejected = events.iter().filter(|reason| *reason == "ConfigurationRejected").count();
+        assert_eq!(rejected, usize::from(defect.is_some()), "{what}");
+        assert_eq!(message.contains("does not exist in namespace shop"), defect.is_some(), "{message}");
         let writes = env.store.writes;
         env.run(30.0);
         assert_eq!(env.store.writes, writes, "{what}: {:?}", &env.store.log[writes..]);
@@ -576,10 +688,10 @@ fn mail_that_is_held_on_a_dead_backend_is_never_ready() {
             object["metadata"]["annotations"] = json!({"mailfailover.io/request": request.to_string()});
         });
         env.run(5.0);
-        assert_eq!(
-            (env.active(), env.condition("Ready").0),
-            (if is_paused { "standby" } else { alive }.to_owned(), "True".to_owned())
-        );
+        assert_eq!(env.active(), if is_paused { "standby" } else { alive });
+        let (ready, reason) = env.condition("Ready");
+        assert_eq!(ready == "True", defect.is_none(), "{what}: {reason}");
+        assert!(defect.is_none_or(|defect| reason == defect), "{what}: {reason}");
     }
 }
 
@@ -607,6 +719,18 @@ fn a_routes_own_service_is_no_standby_of_it() {
         assert_eq!(env.active(), "primary", "{what}");
         assert_eq!(env.condition("Redundant"), ("False".to_owned(), "NoStandby".to_owned()), "{what}");
         assert_eq!(env.condition("Ready"), ("False".to_owned(), "MailLoop".to_owned()), "{what}");
+    }
+    // By the address that the API server gives to it.
+    for host in ["10.96.0.9", "::ffff:10.96.0.9"] {
+        let mut env = TestEnv::with(&[policy(), backend("primary", "192.0.2.1"), backend("standby", host), route()]);
+        env.run(5.0);
+        env.edit("Service", "mail", |object| {
+            object["spec"]["clusterIP"] = json!("10.96.0.9");
+            object["spec"]["clusterIPs"] = json!(["10.96.0.9"]);
+        });
+        env.run(10.0);
+        assert_eq!(env.condition("Redundant"), ("False".to_owned(), "NoStandby".to_owned()), "{host}");
+        assert_eq!(env.condition("Ready"), ("False".to_owned(), "MailLoop".to_owned()), "{host}");
     }
 }
 

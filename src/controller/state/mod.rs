@@ -218,6 +218,7 @@ impl ControllerState {
             Input::Job(change) => self.handle_job(now, change),
             Input::Pod(change) => self.handle_pod(now, change),
             Input::Synced(source) => self.handle_synced(now, source),
+            Input::Access(access) => self.handle_access(now, &access),
             Input::Report(report) => self.handle_report(now, &report),
             Input::AgentReport(report) => self.handle_agent_report(now, &report),
             Input::Observer(event) => self.handle_peer_event(now, event),

@@ -7,7 +7,7 @@ use super::{Age, ControllerState, entry_age};
 use crate::controller::action::ResourceRef;
 use crate::controller::references::Reference;
 use crate::output::{ObservedOutput, Output, OutputKey, OutputKind, route_uid};
-use crate::watch::{Change, Identified, Source};
+use crate::watch::{Access, Change, Identified, Source};
 use mail_failover_core::model::{ObjectKey, Timestamp};
 
 impl ControllerState {
@@ -47,6 +47,19 @@ impl ControllerState {
         };
         if let Some(service) = service {
             self.resolve_users(now, &Reference::Service(service));
+        }
+    }
+
+    /// Takes note of a source that may not be read in a namespace, or that can be read there now.
+    // Unlike one that is gone (ADR-0087), a Service that may not be read may have any endpoints.
+    pub(super) fn handle_access(&mut self, now: Timestamp, access: &Access) {
+        let Access { source, namespace, is_forbidden } = access;
+        if !self.dependencies.note_access(*source, namespace, *is_forbidden) || !self.is_synced() {
+            return;
+        }
+        let of_namespace = self.backends.keys().filter(|key| key.namespace == *namespace);
+        for key in of_namespace.cloned().collect::<Vec<_>>() {
+            self.refresh_backend(now, &key);
         }
     }
 

@@ -35,7 +35,10 @@ pub(super) struct Peers {
     by_identity: BTreeMap<Arc<str>, PeerState>,
     fleet: FailureDomains,
     is_fleet_changed: bool,
+    /// Observers that see everything fail that another one sees work.
     suspects: BTreeSet<Observer>,
+    /// Observers whose votes do not count: the suspects, and this replica while it is unfit.
+    ignored: BTreeSet<Observer>,
     /// True if this replica sees everything fail that another one sees work.
     is_cut_off: bool,
     storms: BTreeSet<ThresholdsOfNamespace>,
@@ -349,7 +352,7 @@ impl ControllerState {
         let thresholds: Vec<_> = entry.evidence.thresholds().map(|of| (of, of.to_string())).collect();
         let before = verdicts(entry, &thresholds, now);
         entry.evidence.handle_timeout(now);
-        entry.evidence.suspect(&self.peers.suspects, now);
+        entry.evidence.suspect(&self.peers.ignored, now);
         for (observer, peer) in &self.peers.by_identity {
             for (of, text) in &thresholds {
                 let verdict = peer.verdict(key, entry, text);
@@ -441,14 +444,18 @@ impl ControllerState {
     }
 
     fn judge_observers(&mut self, now: Timestamp) {
-        let mut suspects = self.peers.fleet.suspects();
+        let suspects = self.peers.fleet.suspects();
         self.peers.is_cut_off = suspects.contains(&Observer::Own);
+        let mut ignored = suspects.clone();
         // A replica that is alone has nobody else to believe.
         if self.peers.unfit.is_some() && !self.peers.by_identity.is_empty() {
-            suspects.insert(Observer::Own);
+            ignored.insert(Observer::Own);
         }
         if suspects != self.peers.suspects {
-            self.replace_suspects(now, suspects);
+            self.replace_suspects(suspects);
+        }
+        if ignored != self.peers.ignored {
+            self.ignore_votes(now, ignored);
         }
         let storms = self.peers.fleet.storms();
         if storms != self.peers.storms {
@@ -472,9 +479,11 @@ impl ControllerState {
         self.queue.extend(concerned.map(ResourceRef::route));
     }
 
-    fn replace_suspects(&mut self, now: Timestamp, suspects: BTreeSet<Observer>) {
+    /// Takes note of the observers that have lost their network.
+    // That this replica lags is another matter, which `handle_unfit` tells.
+    fn replace_suspects(&mut self, suspects: BTreeSet<Observer>) {
         if suspects.is_empty() {
-            tracing::info!("the votes of every replica count again");
+            tracing::info!("no replica sees all backends fail any more while another one reaches some");
         } else {
             let names = suspects.iter().map(|suspect| match suspect {
                 Observer::Own => "this replica",
@@ -488,11 +497,16 @@ impl ControllerState {
                 tracing::info!(suspects, "{message}");
             }
         }
-        for entry in self.backends.values_mut() {
-            entry.evidence.suspect(&suspects, now);
-        }
         self.metrics.suspects.set(i64::try_from(suspects.len()).unwrap_or(i64::MAX));
         self.peers.suspects = suspects;
+    }
+
+    /// Leaves out the votes of these observers, and of no other.
+    fn ignore_votes(&mut self, now: Timestamp, ignored: BTreeSet<Observer>) {
+        for entry in self.backends.values_mut() {
+            entry.evidence.suspect(&ignored, now);
+        }
+        self.peers.ignored = ignored;
         self.requeue_all_verdicts();
     }
 

@@ -307,6 +307,8 @@ fn a_replica_that_lags_has_no_vote_and_says_so() {
     assert!(told(&env).contains(r#""complete":true"#));
     let unfit = Unfit::Late(Duration::from_secs(20));
     env.state.handle(env.now, Input::Unfit(Some(unfit)));
+    let told_as = |env: &TestEnv| (env.state.metrics.suspects.get(), env.state.metrics.has_vote.get());
+    assert_eq!(told_as(&env), (0, 0), "it lags, and its network is not suspect");
     env.answer("primary", EvidenceClass::NoAnswer);
     report(&mut env, "b", &[("primary", failing_and_confirmed())]);
     env.run(10.0);

@@ -290,6 +290,8 @@ pub(super) struct TestEnv {
     pub(super) store: Store,
     /// The part of the store that the state has seen.
     pub(super) seen: BTreeMap<Id, Value>,
+    /// Kind of the objects that the operator may not read.
+    pub(super) hidden: Option<&'static str>,
     pub(super) targets: BTreeMap<ProbeKey, (ProbeTarget, Timestamp, u64)>,
     /// The answer of each backend.
     pub(super) answers: BTreeMap<String, EvidenceClass>,
@@ -366,6 +368,7 @@ impl TestEnv {
             state: state(),
             store: Store::default(),
             seen: BTreeMap::new(),
+            hidden: None,
             targets: BTreeMap::new(),
             answers: BTreeMap::new(),
             not_after: None,
@@ -405,7 +408,7 @@ impl TestEnv {
 
     /// Shows the state what changed in the store.
     pub(super) fn watch(&mut self) {
-        let watched = |(kind, _): &(&Id, &Value)| kind.0 != "Event";
+        let watched = |(id, _): &(&Id, &Value)| id.0 != "Event" && Some(id.0) != self.hidden;
         let current: BTreeMap<_, _> =
             self.store.objects.iter().filter(watched).map(|(id, object)| (id.clone(), object.clone())).collect();
         for (id, object) in &current {

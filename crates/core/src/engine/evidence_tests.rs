@@ -226,15 +226,55 @@ fn with_two_observers_both_must_see_a_failure_and_both_its_end() {
     assert_eq!(&*torn.message, "1 of 2 observers see it fail");
     record(&mut evidence, "b", Health::Unhealthy, 12, 13);
     let failed = verdict(&evidence, 13);
-    assert_eq!((failed.health, failed.since, failed.class), (Health::Unhealthy, at(12), EvidenceClass::NoAnswer));
+    assert_eq!((failed.health, failed.since, failed.class), (Health::Unhealthy, at(13), EvidenceClass::NoAnswer));
     assert_eq!(failed.first_failure_at, Some(at(8)), "our own");
     assert_eq!(failed.first_evidence_at, Some(at(8)), "the earliest of theirs");
     feed(&mut evidence, "a", 20, "+++");
     let torn = verdict(&evidence, 22);
-    assert_eq!((torn.health, torn.since, torn.class), (Health::Unhealthy, at(12), EvidenceClass::ConnectionRefused));
+    assert_eq!((torn.health, torn.since, torn.class), (Health::Unhealthy, at(13), EvidenceClass::ConnectionRefused));
     assert_eq!(&*torn.message, "seen by b");
     record(&mut evidence, "b", Health::Healthy, 30, 31);
-    assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
+    assert_eq!(said(&evidence, 31), (Health::Healthy, at(31)), "since it was heard");
+}
+
+#[test]
+fn a_soak_begins_when_a_peer_is_heard_to_see_the_recovery_whatever_its_clock_says() {
+    for clock in [11, 500, 610, 1200] {
+        let mut evidence = tracked(&["a"]);
+        feed(&mut evidence, "a", 1, "--");
+        for observer in ["b", "c"] {
+            record(&mut evidence, observer, Health::Unhealthy, 3, 4);
+        }
+        assert_eq!(said(&evidence, 5).0, Health::Unhealthy);
+        for observer in ["b", "c"] {
+            record(&mut evidence, observer, Health::Healthy, clock, 610);
+        }
+        // Our own goes on failing, and is outvoted.
+        feed(&mut evidence, "a", 611, "-");
+        assert_eq!(said(&evidence, 611), (Health::Healthy, at(610)), "by a clock that says {clock}");
+    }
+}
+
+#[test]
+fn a_takeover_loses_no_soak_that_was_served() {
+    // A new process: its own first round and the peers' reports are new, and the recovery is long ago.
+    let healthy = Judgement::restored(Health::Healthy, at(2), EvidenceClass::Ok, "");
+    let mut fresh = tracked(&["a"]);
+    fresh.adopt_probe("a", &healthy, at(50));
+    fresh.adopt_verdict(TWO_THREE, &healthy, LEASE, at(50));
+    for observer in ["b", "c"] {
+        record(&mut fresh, observer, Health::Healthy, 51, 51);
+    }
+    feed(&mut fresh, "a", 52, "+");
+    assert_eq!(said(&fresh, 53), (Health::Healthy, at(2)));
+    // A replica that has just heard its peers, and takes over.
+    let mut taken = tracked(&["a"]);
+    feed(&mut taken, "a", 40, "+");
+    for observer in ["b", "c"] {
+        record(&mut taken, observer, Health::Healthy, 42, 45);
+    }
+    taken.adopt_verdict(TWO_THREE, &healthy, LEASE, at(46));
+    assert_eq!(said(&taken, 47), (Health::Healthy, at(2)));
 }
 
 #[test]
@@ -394,15 +434,15 @@ fn of_three_observers_two_decide() {
     assert_eq!(said(&evidence, 11), (Health::Healthy, at(1)));
     record(&mut evidence, "c", Health::Unhealthy, 20, 21);
     let failed = verdict(&evidence, 21);
-    assert_eq!((failed.health, failed.since), (Health::Unhealthy, at(20)));
+    assert_eq!((failed.health, failed.since), (Health::Unhealthy, at(21)));
     assert_eq!((failed.observers, &*failed.message), (Agreement { voters: 3, unhealthy: 2 }, "seen by b"));
     // The verdict has stood since then, whoever else joins it.
     record(&mut evidence, "c", Health::Unhealthy, 5, 22);
-    assert_eq!(said(&evidence, 22), (Health::Unhealthy, at(20)));
+    assert_eq!(said(&evidence, 22), (Health::Unhealthy, at(21)));
     record(&mut evidence, "b", Health::Degraded, 30, 31);
-    assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)));
+    assert_eq!(said(&evidence, 31), (Health::Healthy, at(31)));
     record(&mut evidence, "c", Health::Degraded, 40, 41);
-    assert_eq!(said(&evidence, 41), (Health::Degraded, at(40)));
+    assert_eq!(said(&evidence, 41), (Health::Degraded, at(41)));
 }
 
 #[test]
@@ -417,7 +457,7 @@ fn who_has_no_verdict_has_no_vote() {
     // Our own goes stale: the other one is the only voter, and healthy since before the failure was known to be over.
     let stale_at = 5 + STALE_AFTER;
     assert_eq!(said(&evidence, stale_at - 1), (Health::Unhealthy, at(5)));
-    assert_eq!(said(&evidence, stale_at), (Health::Healthy, at(6)));
+    assert_eq!(said(&evidence, stale_at), (Health::Healthy, at(7)));
     evidence.forget_observer("b", at(stale_at + 10));
     assert_eq!(said(&evidence, stale_at + 10), (Health::Unknown, at(stale_at)));
 }
@@ -428,10 +468,10 @@ fn a_verdict_that_ends_because_an_observer_left_has_not_ended_before() {
     feed(&mut evidence, "a", 1, "+");
     record(&mut evidence, "b", Health::Unhealthy, 4, 5);
     record(&mut evidence, "c", Health::Unhealthy, 5, 6);
-    assert_eq!(said(&evidence, 6), (Health::Unhealthy, at(5)));
+    assert_eq!(said(&evidence, 6), (Health::Unhealthy, at(6)));
     assert!(evidence.forget_observer("b", at(20)));
     assert!(!evidence.forget_observer("b", at(20)));
-    assert_eq!(said(&evidence, 20), (Health::Unhealthy, at(5)), "a tie");
+    assert_eq!(said(&evidence, 20), (Health::Unhealthy, at(6)), "a tie");
     evidence.forget_observer("c", at(30));
     assert_eq!(said(&evidence, 31), (Health::Healthy, at(30)), "a soak must not look back on the failure");
     feed(&mut evidence, "a", 40, "--");
@@ -556,7 +596,7 @@ fn who_is_suspect_has_no_vote() {
     let suspects = [Observer::Own].into();
     assert!(evidence.suspect(&suspects, at(5)));
     assert!(!evidence.suspect(&suspects, at(6)));
-    assert_eq!(said(&evidence, 6), (Health::Healthy, at(5)));
+    assert_eq!(said(&evidence, 6), (Health::Healthy, at(4)), "the other one has said so since");
     evidence.forget_observer("b", at(7));
     let unknown = verdict(&evidence, 8);
     assert_eq!((unknown.health, unknown.since), (Health::Unknown, at(5)), "nobody is left to believe");

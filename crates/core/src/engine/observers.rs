@@ -360,11 +360,21 @@ impl Vote<'_> {
             Health::Unknown => true,
         }
     }
+
+    /// Returns the start of the verdict by our own clock: of another observer's the time at which it was heard.
+    // ADR-0081: No decision compares another machine's clock. By one that is minutes behind, a soak would be served the
+    // moment that it begins.
+    fn stands_since(&self) -> Timestamp {
+        match self.observer {
+            None => self.verdict.since,
+            Some(_) => self.failing_since.or(self.came_at).unwrap_or(self.verdict.since),
+        }
+    }
 }
 
 /// Returns the time at which more than half of `voters` agreed; `now` at the latest.
 fn quorum_reached_at<'a>(agreeing: impl Iterator<Item = Vote<'a>>, voters: u32, now: Timestamp) -> Timestamp {
-    let mut times: Vec<_> = agreeing.map(|vote| vote.verdict.since).collect();
+    let mut times: Vec<_> = agreeing.map(|vote| vote.stands_since()).collect();
     times.sort_unstable();
     let majority = usize::try_from(voters / 2).unwrap_or(usize::MAX);
     times.get(majority).or(times.last()).copied().unwrap_or(now).min(now)

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::{Method, Request, Response, Uri};
+use axum::http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use kube::client::{Body, DynBody};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
@@ -63,6 +63,10 @@ where
             method: if watch { "WATCH" } else { method(request.method()) },
             resource: resource(request.uri().path()).to_owned(),
         };
+        let namespace = namespace(request.uri().path()).map(str::to_owned);
+        let place = metrics::WatchPlace { resource: labels.resource.clone(), namespace };
+        // A namespace that forbids to be read is told by another metric, and is no silence.
+        let may_be_forbidden = matches!(self.purpose, Purpose::Watch) && place.namespace.is_some();
         let allowed = if watch { WATCH_OPEN_DEADLINE } else { CALL_DEADLINE };
         let mut pending = Pending { metrics: self.metrics.clone(), labels, sent: Instant::now(), answered: false };
         let answer = timeout_at(pending.sent + allowed, self.inner.call(request));
@@ -71,9 +75,13 @@ where
                 Ok(Ok(response)) => {
                     pending.answered(response.status().as_str());
                     // An error's body is short and comes at once, for a watch as well.
-                    let limit = if watch && response.status().is_success() {
-                        pending.metrics.watch_contact(&pending.labels, crate::clock::unix_seconds());
-                        Limit::Watch
+                    let is_forbidden = may_be_forbidden && response.status() == StatusCode::FORBIDDEN;
+                    let is_open = watch && response.status().is_success();
+                    if is_open || is_forbidden {
+                        pending.metrics.watch_contact(&place, crate::clock::unix_seconds());
+                    }
+                    let limit = if is_open {
+                        Limit::Watch(place)
                     } else {
                         Limit::Call(Box::pin(sleep_until(pending.sent + allowed)), allowed)
                     };
@@ -128,7 +136,7 @@ pub(super) struct DeadlineBody {
 
 enum Limit {
     Call(Pin<Box<Sleep>>, Duration),
-    Watch,
+    Watch(metrics::WatchPlace),
 }
 
 impl HttpBody for DeadlineBody {
@@ -139,9 +147,9 @@ impl HttpBody for DeadlineBody {
         let frame = Pin::new(&mut self.inner).poll_frame(context);
         let Self { inner: _, limit, labels, metrics } = &mut *self;
         match limit {
-            Limit::Watch => {
+            Limit::Watch(place) => {
                 if matches!(frame, Poll::Ready(Some(Ok(_)))) {
-                    metrics.watch_contact(labels, crate::clock::unix_seconds());
+                    metrics.watch_contact(place, crate::clock::unix_seconds());
                 }
             }
             Limit::Call(deadline, allowed) => {
@@ -194,6 +202,13 @@ fn resource(path: &str) -> &str {
         (Some("namespaces"), Some(_), Some(resource)) | (Some(resource), _, _) => resource,
         (None, _, _) => "other",
     }
+}
+
+/// The namespace in a path of the API, if it names a resource of one.
+fn namespace(path: &str) -> Option<&str> {
+    let mut segments = path.split('/').skip_while(|segment| *segment != "namespaces").skip(1);
+    let namespace = segments.next()?;
+    segments.next().map(|_resource| namespace)
 }
 
 #[cfg(test)]
@@ -303,6 +318,19 @@ mod tests {
             ("", "other"),
         ] {
             assert_eq!(resource(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn namespaces_are_read_from_paths() {
+        for (path, want) in [
+            ("/api/v1/services", None),
+            ("/api/v1/namespaces/mail/configmaps", Some("mail")),
+            ("/apis/mailfailover.io/v1alpha1/namespaces/mail/mailroutes", Some("mail")),
+            ("/api/v1/namespaces/mail", None),
+            ("/version", None),
+        ] {
+            assert_eq!(namespace(path), want, "{path}");
         }
     }
 }

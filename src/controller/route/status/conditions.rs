@@ -53,6 +53,7 @@ impl StatusBuilder<'_> {
                 }
                 (Some(true), reason::APPLIED, format!("every output leads to {}", carriers.join(", ")))
             }
+            OutputsState::AddressesUnknown(unknown) => (Some(false), reason::ADDRESSES_UNKNOWN, joined(unknown)),
             OutputsState::Refused(rejections) => {
                 let reason = rejections.first().map_or(reason::REFUSED, |rejection| rejection.reason);
                 (Some(false), reason, joined(rejections))
@@ -72,13 +73,14 @@ impl StatusBuilder<'_> {
 
     fn set_ready(&self, conditions: &mut Conditions<'_>, status: &MailRouteStatus) {
         let sentence = self.sentence();
-        let (is_ready, reason, message) = if let Some(problem) = self.problems.first() {
+        // Mail that stands still comes before any defect, which alone may leave the mail flowing.
+        let (is_ready, reason, message) = if let Some(held) = self.held() {
+            let is_momentary = held.is_momentary(self.now);
+            (false, if is_momentary { reason::AWAITING_CONFIRMATION } else { reason::HELD_ON_DEAD_BACKEND }, sentence)
+        } else if let Some(problem) = self.problems.first() {
             (false, problem.reason, joined(&self.problems))
         } else if status.state == Some(RouteState::NoneHealthy) {
             (false, reason::NONE_HEALTHY, sentence)
-        } else if let Some(held) = self.held() {
-            let is_momentary = held.is_momentary(self.now);
-            (false, if is_momentary { reason::AWAITING_CONFIRMATION } else { reason::HELD_ON_DEAD_BACKEND }, sentence)
         } else if status.active.is_empty() {
             (
                 false,

@@ -51,7 +51,7 @@ impl StatusBuilder<'_> {
             events::push(&mut pending, self.event(EventReason::StandbyLost, None, &note));
         }
         let defects = joined(&self.problems);
-        if !self.problems.is_empty() && !self.is_reported(condition::READY, &defects) {
+        if !self.problems.is_empty() && !self.are_defects_reported(&defects) {
             events::push(&mut pending, self.event(EventReason::ConfigurationRejected, None, &defects));
         }
         if let OutputsState::Refused(rejections) = self.outputs {
@@ -158,6 +158,14 @@ impl StatusBuilder<'_> {
     /// Returns true if a condition was False before.
     fn was_failing(&self, type_: &str) -> bool {
         self.before.conditions.iter().any(|one| one.type_ == type_ && one.status == "False")
+    }
+
+    /// Returns true if `Ready` has told these defects, alone or behind a hold.
+    fn are_defects_reported(&self, defects: &str) -> bool {
+        let existing = &self.before.conditions;
+        let is_unready = !is_true(existing, condition::READY);
+        let told = condition_message(existing, condition::READY);
+        is_unready && (told == defects || told.ends_with(&self.defects_beside_a_hold()))
     }
 
     /// Returns true if a condition that is not True has this message already.

@@ -18,6 +18,7 @@ use super::webhooks::KIND as WEBHOOK;
 use crate::controller::action::ResourceRef;
 use crate::controller::backend::{BackendEntry, api_health};
 use crate::controller::route::{KEPT_FOR_LONG, LongKept};
+use crate::controller::status::joined;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{self as api, ActiveBackend, MailRouteStatus, OutputStatus, RouteState};
 use mail_failover_core::engine::{Candidate, Decision, Eligibility, Exclusion, Health};
@@ -31,6 +32,8 @@ use mail_failover_resolve::time::{micro_time, timestamp};
 const MAX_REASONS: usize = 32;
 /// The API's bound on one reason in `status.explanation`, in bytes.
 const MAX_REASON: usize = 512;
+/// Bytes of a message that defects of the configuration have behind words about held mail.
+const MAX_DEFECTS_BESIDE: usize = MAX_MESSAGE / 3;
 
 /// State of the outputs, compared with the decision.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(super) enum OutputsState {
     Complete,
     /// Writes are under way, or the addresses are not known yet: no condition changes.
     Waiting,
+    /// The latest transition is not applied, and the place of a backend that it leads to has not been known for seconds.
+    AddressesUnknown(Vec<Rejection>),
     /// Outputs that others own, or that the API server does not accept.
     Refused(Vec<Rejection>),
     /// The API server does not answer as it should.
@@ -194,14 +199,24 @@ impl StatusBuilder<'_> {
         status.last_transition = status.history.first().cloned();
     }
 
-    /// A summary for people: the first defect of the configuration; without one, the summary of the decision.
+    /// A summary for people: mail that is held on a dead backend, with the defects of the configuration behind it; or the
+    /// first of these; without any, the summary of the decision.
     fn sentence(&self) -> String {
-        match (self.problems.first(), self.held(), self.decision) {
-            (Some(problem), _, _) => problem.message.clone(),
-            (None, Some(held), _) => held.to_string(),
+        match (self.held(), self.problems.first(), self.decision) {
+            (Some(held), None, _) => held.to_string(),
+            (Some(held), Some(_), _) => {
+                let room = MAX_MESSAGE - MAX_DEFECTS_BESIDE - "; ".len();
+                format!("{}; {}", truncated(&held.to_string(), room), self.defects_beside_a_hold())
+            }
+            (None, Some(problem), _) => problem.message.clone(),
             (None, None, Some(decision)) => format!("{}{}", decision.explanation.summary(), self.diversion()),
             (None, None, None) => self.before.message.clone().unwrap_or_default(),
         }
+    }
+
+    /// The defects of the configuration, as far as a hold that is told before them leaves room.
+    fn defects_beside_a_hold(&self) -> String {
+        truncated(&joined(&self.problems), MAX_DEFECTS_BESIDE)
     }
 
     /// The backends that carry mail and that messages try last at every agent, with the time since when.
@@ -235,10 +250,9 @@ impl StatusBuilder<'_> {
         let carrier = decision.held_carrier(self.candidates, is_bypassed)?;
         let ready = self.before.conditions.iter().find(|one| one.type_ == condition::READY);
         let was_momentary = ready.is_some_and(|ready| ready.reason == reason::AWAITING_CONFIRMATION);
-        // A defect of the configuration hides what `Ready` would say of the hold: people are told at once.
         let is_told = self.before.state == Some(RouteState::Holding) && !was_momentary;
-        let held_since = decision.memory.held_since.filter(|_| self.problems.is_empty());
-        Some(HeldMail { route: &self.resource.key, carrier, hold: decision.hold, held_since, is_told })
+        let (hold, held_since) = (decision.hold, decision.memory.held_since);
+        Some(HeldMail { route: &self.resource.key, carrier, hold, held_since, is_told })
     }
 
     fn backend_status(&self, candidate: &Candidate) -> api::RouteBackendStatus {
