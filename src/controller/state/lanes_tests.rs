@@ -246,6 +246,27 @@ fn decisive_writes_come_before_all_others_when_every_call_is_slow() {
 }
 
 #[test]
+fn a_new_leader_reads_only_the_route_whose_provider_has_died() {
+    let mut env = TestEnv::with(&crowd(100));
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(false));
+    env.answer("zz-primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(true));
+    let effects = env.state.poll(env.now);
+    env.set_probes(effects.probes);
+    let of_routes = effects.actions.iter().filter(|request| request.resource.kind == ResourceKind::Route);
+    let of_routes: Vec<_> = of_routes.map(|request| (&*request.resource.key.name, request.action.as_str())).collect();
+    assert_eq!(of_routes, [("zz", "Confirm")]);
+    for request in effects.actions {
+        let result = env.store.carry_out(request).unwrap();
+        env.state.handle(env.now, Input::Result(Box::new(result)));
+    }
+    env.settle();
+    assert_eq!((host_of(&env, "zz"), on_host(&env, "192.0.2.1")), (Some("192.0.2.5"), 100));
+}
+
+#[test]
 fn no_lane_exceeds_its_bound() {
     let mut slow_env = SlowEnv::with(&crowd(300), slow);
     slow_env.run(3.0);
