@@ -6,6 +6,7 @@
 mod agent;
 mod config_map;
 mod division;
+mod kept;
 mod plan;
 mod service;
 mod split;
@@ -24,6 +25,7 @@ use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;
 use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
+pub use kept::strip_config_map;
 pub use plan::{
     Desired, DesiredOutput, Observed, ObservedOutput, Obstacle, Output, OutputKey, OutputKind, Write, writes,
 };
