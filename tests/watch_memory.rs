@@ -77,7 +77,8 @@ async fn answer(listed: Listed, request: Request<kube::client::Body>) -> Result<
 
 /// Watches until the objects of a kind are listed, and keeps them.
 async fn list(listed: Listed) {
-    let client = Client::new(service_fn(move |request: Request<kube::client::Body>| answer(listed, request)), "default");
+    let client =
+        Client::new(service_fn(move |request: Request<kube::client::Body>| answer(listed, request)), "default");
     let (events, mut received) = mpsc::channel(4096);
     let shutdown = CancellationToken::new();
     let context = watch::Context {
