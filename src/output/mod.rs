@@ -21,11 +21,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use agent::{DocumentInputs, DocumentMember};
 pub use division::{AgentPart, Senders};
+pub use kept::strip_config_map;
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;
 use mail_failover_core::model::{Backend, ObjectKey, Route, Uid};
-pub use kept::strip_config_map;
 pub use plan::{
     Desired, DesiredOutput, Observed, ObservedOutput, Obstacle, Output, OutputKey, OutputKind, Write, writes,
 };

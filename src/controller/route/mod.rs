@@ -291,7 +291,7 @@ impl RouteEntry {
             self.adopt_drill();
             self.budget = None;
         }
-        let confirm = lane.map(|lane| PlannedAction::new(lane, Action::Confirm));
+        let confirm = lane.map(|lane| PlannedAction::<MailRouteStatus>::new(lane, Action::Confirm));
         Reconciled::from(confirm).and_at(next_timeout)
     }
 

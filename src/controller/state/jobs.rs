@@ -6,7 +6,8 @@
 //! keeps.
 //!
 //! Places for Jobs are shared by namespace: none takes more of them than it leaves free, and namespaces that wait take
-//! turns. A quarter of the places is a floor: it is kept for backends that a route uses, one place each. A Job counts if it is that of a backend which is there, by owner and name.
+//! turns. A quarter of the places is a floor: it is kept for backends that a route uses, one place each. A Job counts if
+//! it is that of a backend which is there, by owner and name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
