@@ -1,4 +1,4 @@
-//! What the annotations of others cost: next to nothing. Alone in its program: the allocator counts for all of it.
+//! What the annotations and the content of others cost: next to nothing. Alone in its program: the allocator counts for all of it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const OBJECTS: usize = 1000;
 const ANNOTATION: usize = 250_000;
 /// What the project promises; what each page takes while it is read is part of it.
 const MOST_BYTES: usize = 30_000_000;
-/// A policy without annotations, its key and its version have less.
+/// An object without them, its key and its version have less.
 const MOST_BYTES_EACH: usize = 4_000;
 
 /// A policy as whoever may write policies can make it.
@@ -35,30 +35,50 @@ fn policy(number: usize) -> String {
     )
 }
 
+/// A `ConfigMap` with our label, as whoever may write `ConfigMaps` can make it.
+fn config_map(number: usize) -> String {
+    let noise = "x".repeat(ANNOTATION / 2);
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{{"agent.json":"{noise}","noise":"{noise}"}},"metadata":{{"namespace":"evil",
+        "name":"c{number}","uid":"u{number}","resourceVersion":"{number}","labels":{{"app.kubernetes.io/managed-by":"mail-failover-operator"}},
+        "ownerReferences":[{{"apiVersion":"mailfailover.io/v1alpha1","kind":"MailRoute","name":"none","uid":"none","controller":true}}]}}}}"#
+    )
+}
+
 fn parameter(request: &Request<kube::client::Body>, name: &str) -> Option<usize> {
     let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.into_iter().find(|(key, _)| *key == name)?.1.parse().ok()
 }
 
-/// Lists the policies in pages, one object after another; there is nothing else, and no watch brings anything.
-async fn answer(request: Request<kube::client::Body>) -> Result<Response<Body>, BoxError> {
+/// A kind whose objects are listed.
+#[derive(Clone, Copy)]
+struct Listed {
+    plural: &'static str,
+    source: Source,
+    object: fn(usize) -> String,
+}
+
+/// Lists the objects of a kind in pages, one object after another; there is nothing else, and no watch brings anything.
+async fn answer(listed: Listed, request: Request<kube::client::Body>) -> Result<Response<Body>, BoxError> {
     if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
         return std::future::pending().await;
     }
     let from = parameter(&request, "continue").unwrap_or(0);
-    let is_of_policies = request.uri().path().ends_with("/failoverpolicies");
+    let is_listed = request.uri().path().ends_with(listed.plural);
     let limit = parameter(&request, "limit").expect("every list is paged");
-    let to = if is_of_policies { OBJECTS.min(from + limit) } else { from };
-    let next = if is_of_policies && to < OBJECTS { to.to_string() } else { String::new() };
+    let to = if is_listed { OBJECTS.min(from + limit) } else { from };
+    let next = if is_listed && to < OBJECTS { to.to_string() } else { String::new() };
     let head = format!(r#"{{"kind":"List","metadata":{{"resourceVersion":"7","continue":"{next}"}},"items":["#);
-    let parts = (from..to).map(move |number| format!("{}{}", if number == from { "" } else { "," }, policy(number)));
+    let parts =
+        (from..to).map(move |number| format!("{}{}", if number == from { "" } else { "," }, (listed.object)(number)));
     let text = std::iter::once(head).chain(parts).chain(std::iter::once("]}".to_owned()));
     Ok(Response::new(Body::from_stream(stream::iter(text.map(Ok::<_, Infallible>)))))
 }
 
-#[tokio::test]
-async fn a_thousand_objects_with_large_annotations_cost_little_memory_while_they_are_listed_and_after() {
-    let client = Client::new(service_fn(answer), "default");
+/// Watches until the objects of a kind are listed, and keeps them.
+async fn list(listed: Listed) {
+    let client =
+        Client::new(service_fn(move |request: Request<kube::client::Body>| answer(listed, request)), "default");
     let (events, mut received) = mpsc::channel(4096);
     let shutdown = CancellationToken::new();
     let context = watch::Context {
@@ -75,19 +95,26 @@ async fn a_thousand_objects_with_large_annotations_cost_little_memory_while_they
     loop {
         let event = tokio::time::timeout(Duration::from_mins(2), received.recv()).await.expect("in time");
         let event = event.expect("the watches live");
-        if let WatchEvent::Synced(Source::Policies) = event {
+        if matches!(&event, WatchEvent::Synced(source) if *source == listed.source) {
             break;
         }
-        if let WatchEvent::Policy(Change::Applied(policy)) = event {
-            kept.push(policy);
+        if matches!(event, WatchEvent::Policy(Change::Applied(_)) | WatchEvent::ConfigMap(Change::Applied(_))) {
+            kept.push(event);
         }
     }
     let (peak, after) = (ALLOCATOR.peak_usage() - before, ALLOCATOR.current_usage() - before);
-    println!("{OBJECTS} objects with {ANNOTATION} bytes: {peak} bytes at most, {after} in the end");
+    let plural = listed.plural;
+    println!("{OBJECTS} {plural} with {ANNOTATION} bytes: {peak} bytes at most, {after} in the end");
     assert_eq!(kept.len(), OBJECTS);
-    assert!(peak > 2 * ANNOTATION, "{peak} is too little to be true");
-    assert!(peak < MOST_BYTES, "{peak} bytes at most");
-    assert!(after < OBJECTS * MOST_BYTES_EACH, "{after} bytes in the end");
+    assert!(peak > 2 * ANNOTATION, "{plural}: {peak} is too little to be true");
+    assert!(peak < MOST_BYTES, "{plural}: {peak} bytes at most");
+    assert!(after < OBJECTS * MOST_BYTES_EACH, "{plural}: {after} bytes in the end");
     shutdown.cancel();
     tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn a_thousand_objects_with_large_annotations_or_content_cost_little_memory_while_they_are_listed_and_after() {
+    list(Listed { plural: "/failoverpolicies", source: Source::Policies, object: policy }).await;
+    list(Listed { plural: "/configmaps", source: Source::ConfigMaps, object: config_map }).await;
 }

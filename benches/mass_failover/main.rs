@@ -16,7 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
-use mail_failover_api::{MailRoute, TransitionKind};
+use mail_failover_api::{Health, MailRoute, SendingBackend, TransitionKind};
 use mail_failover_e2e::bench::{self, Arguments, load, machine};
 use mail_failover_e2e::control_plane::install_crds;
 use mail_failover_e2e::eventually::eventually;
@@ -41,6 +41,10 @@ const IN_FLIGHT: usize = 8;
 const GOAL: f64 = 1.3;
 /// The time in which everything happens.
 const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
+/// Limit on the memory of the operator in the chart's `values.yaml`.
+const LIMIT: u64 = 256 * 1024 * 1024;
+/// Time after which an operator without objects is at rest.
+const REST: Duration = Duration::from_secs(5);
 const SIZES: [usize; 2] = [1000, 100];
 
 fn main() -> ExitCode {
@@ -55,11 +59,18 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     let kubeconfig = env.folder().join("operator.kubeconfig");
     service_account::write_kubeconfig(&env, ACCOUNT.0, ACCOUNT.1, &kubeconfig).await?;
 
-    let fleet = Fleet::create(&env, size).await?;
     let mut options = env.operator_options("bench")?;
     kubeconfig.clone_into(&mut options.kubeconfig);
     ACCOUNT.0.clone_into(&mut options.lease_namespace);
     options.arguments = ["--allow-destinations", provider::RANGE, "--allow-ports", "1-65535"].map(Into::into).into();
+    // Without objects first: what a route takes is what comes on top of it.
+    let idle = env.start_operator_with(&options)?;
+    idle.wait_ready(WAIT_TIMEOUT).await?;
+    tokio::time::sleep(REST).await;
+    let without = resident(&idle)?;
+    idle.terminate(Duration::from_secs(30)).await?;
+
+    let fleet = Fleet::create(&env, size).await?;
     let operator = env.start_operator_with(&options)?;
     operator.wait_ready(WAIT_TIMEOUT).await?;
     let begun = Instant::now();
@@ -72,7 +83,7 @@ async fn measure(env: Arc<TestEnv>, arguments: Arguments) -> Result<()> {
     );
 
     let took = fail_over(&env, &fleet, &routes, size).await?;
-    println!("memory: {} MB", memory(&operator)?);
+    tell_memory(without, resident(&operator)?, size);
     operator.terminate(Duration::from_secs(30)).await?;
 
     let client = service_account::client(&kubeconfig).await?;
@@ -120,6 +131,8 @@ async fn fail_over(env: &TestEnv, fleet: &Fleet, routes: &Api<MailRoute>, size: 
     let config_maps = Seen::follow(Api::<ConfigMap>::namespaced(client.clone(), namespace), move |map| {
         map.data.iter().flatten().any(|(_, value)| *value == standby)
     });
+    let statuses = Seen::follow(Api::<MailRoute>::namespaced(client.clone(), namespace), is_applied);
+    let of_backends = Seen::follow(Api::<SendingBackend>::namespaced(client.clone(), namespace), is_unhealthy);
     let events = Seen::follow(Api::<Event>::namespaced(client.clone(), namespace), |_| true);
     let renewals = Seen::follow(Api::<Lease>::namespaced(client, ACCOUNT.0), |_| true);
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -167,14 +180,30 @@ async fn fail_over(env: &TestEnv, fleet: &Fleet, routes: &Api<MailRoute>, size: 
     );
     println!("by quarters of the alphabet: {}", quarters(&by_name));
     println!(
-        "before the last slice: {} of {size} ConfigMaps, {} Events",
+        "before the last slice: {} of {size} ConfigMaps, {} second statuses of routes, {} statuses of backends, {} Events",
         before(&config_maps, last),
+        before(&statuses, last),
+        before(&of_backends, last),
         before(&events, last) - events_before
     );
     let leases = renewals.all_times();
-    let gap = leases.windows(2).map(|pair| between(pair[0], pair[1])).fold(0.0, f64::max);
-    println!("the Lease was renewed {} times; longest gap {gap:.1} s", leases.len());
+    // A Lease that is not renewed at all has a gap, too: from the beginning, and up to the end.
+    let mut times = vec![died];
+    times.extend(leases.iter().copied().filter(|at| *at > died));
+    times.push(SystemTime::now());
+    let gap = times.windows(2).map(|pair| between(pair[0], pair[1])).fold(0.0, f64::max);
+    println!("the Lease was renewed {} times since it died; longest gap {gap:.1} s", times.len() - 2);
     Ok(last.duration_since(first).unwrap_or_default())
+}
+
+/// Returns true if the status says that the outputs of a failover are written.
+fn is_applied(route: &MailRoute) -> bool {
+    let last = route.status.as_ref().and_then(|status| status.last_transition.as_ref());
+    last.is_some_and(|last| last.kind == TransitionKind::Failover && last.applied_at.is_some())
+}
+
+fn is_unhealthy(backend: &SendingBackend) -> bool {
+    backend.status.as_ref().is_some_and(|status| status.health == Some(Health::Unhealthy))
 }
 
 fn before<K>(seen: &Seen<K>, last: SystemTime) -> usize {
@@ -192,8 +221,24 @@ fn quarters(times: &[f64]) -> String {
     means.collect::<Vec<_>>().join(", ")
 }
 
-fn memory(operator: &Operator) -> Result<u64> {
-    Ok(bench::Usage::of(operator.id())?.resident / 1024 / 1024)
+/// Resident memory of an operator, in bytes.
+fn resident(operator: &Operator) -> Result<u64> {
+    Ok(bench::Usage::of(operator.id())?.resident)
+}
+
+/// Prints what a route takes, with a backend of its own, and how many the chart's limit has room for.
+fn tell_memory(without: u64, with: u64, size: usize) {
+    let routes = u64::try_from(size).unwrap_or(u64::MAX).max(1);
+    let of_route = with.saturating_sub(without) / routes;
+    let room = LIMIT.saturating_sub(without).checked_div(of_route);
+    let room = room.map_or_else(|| "any number".to_owned(), |room| room.to_string());
+    println!(
+        "memory: {} MB, without routes {} MB: {} kB a route with its backend; the chart's limit of {} MiB has room for {room}",
+        with / 1_000_000,
+        without / 1_000_000,
+        of_route / 1000,
+        LIMIT / 1024 / 1024
+    );
 }
 
 /// The times that the API server takes for a write of each status and of each slice, as large as the operator's.

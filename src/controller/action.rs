@@ -63,7 +63,7 @@ impl ResourceKind {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Reads the resource afresh.
-    // A new leader's watch may lag behind its predecessor's last write.
+    // A new leader's watch may lag behind its predecessor's last write, and nothing is written on such a base.
     Confirm,
     /// Merges a patch into the status, on the condition that the object is still this version.
     WriteStatus {

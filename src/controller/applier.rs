@@ -26,7 +26,9 @@ use super::action::{
 };
 use super::metrics::Metrics;
 use crate::leader::{ClaimLost, Leadership};
-use crate::output::{DesiredOutput, FIELD_MANAGER, ObservedOutput, Output, OutputKey, OutputKind, Write, route_uid};
+use crate::output::{
+    DesiredOutput, FIELD_MANAGER, ObservedOutput, Output, OutputKey, OutputKind, Write, route_uid, strip_config_map,
+};
 use crate::watch::{Change, Identified, Unreadable, WatchEvent, strip_metadata};
 use mail_failover_api::conditions::reason;
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
@@ -473,7 +475,9 @@ fn wrap_slice(slice: EndpointSlice) -> Output {
     Output::EndpointSlice(Box::new(slice))
 }
 
-fn wrap_config_map(config_map: ConfigMap) -> Output {
+fn wrap_config_map(mut config_map: ConfigMap) -> Output {
+    // As the watch does it.
+    strip_config_map(&mut config_map);
     Output::ConfigMap(Box::new(config_map))
 }
 

@@ -6,7 +6,7 @@
 pub(super) enum Lane {
     /// Outputs of routes: with them mail moves.
     Outputs,
-    /// Reading a route before its first decision, and the status write that persists a decision.
+    /// Reading a route before a new leader's first write for it, and the status write that persists a decision.
     Decision,
     /// Either of the two again, after a failure.
     // What hangs or is refused must not keep the first attempts of others waiting.

@@ -6,6 +6,7 @@
 mod agent;
 mod config_map;
 mod division;
+mod kept;
 mod plan;
 mod service;
 mod split;
@@ -20,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 pub use agent::{DocumentInputs, DocumentMember};
 pub use division::{AgentPart, Senders};
+pub use kept::strip_config_map;
 use mail_failover_api as api;
 use mail_failover_api::conditions::reason;
 use mail_failover_contract::routing::Refusal;

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::kept::is_kept_of;
 use super::{OutputObject, Owner, SERVICE_NAME_LABEL, TRANSITION_ANNOTATION, route_uid};
 use mail_failover_core::model::{ObjectIdentity, ObjectKey, ResourceVersion};
 
@@ -93,7 +94,7 @@ impl Output {
                             .zip(&have.endpoints)
                             .all(|(want, have)| want.addresses == have.addresses && is_ready(want) == is_ready(have))
                 }
-                (Self::ConfigMap(want), Self::ConfigMap(have)) => has_entries(want.data.as_ref(), have.data.as_ref()),
+                (Self::ConfigMap(want), Self::ConfigMap(have)) => has_values(want, have),
                 (Self::Service(_) | Self::EndpointSlice(_) | Self::ConfigMap(_), _) => false,
             }
     }
@@ -140,6 +141,13 @@ fn has_metadata(want: &ObjectMeta, have: &ObjectMeta) -> bool {
     has_entries(want.labels.as_ref(), have.labels.as_ref())
         && has_entries(want.annotations.as_ref(), have.annotations.as_ref())
         && owners.into_iter().all(|owner| have.owner_references.iter().flatten().any(|have| have.uid == owner.uid))
+}
+
+/// Returns true if what is kept of `have` is that of the values that `want` has.
+fn has_values(want: &ConfigMap, have: &ConfigMap) -> bool {
+    want.data.iter().flatten().all(|(key, value)| {
+        have.data.as_ref().and_then(|data| data.get(key)).is_some_and(|kept| is_kept_of(key, value, kept))
+    })
 }
 
 fn has_entries(want: Option<&BTreeMap<String, String>>, have: Option<&BTreeMap<String, String>>) -> bool {
@@ -485,6 +493,20 @@ mod tests {
         let want = config_map("u", "a");
         let writes = planned(vec![want.clone()], &[want], true, vec![seen(config_map("u", "b"), "7")]);
         assert_eq!(writes, vec![Write::Apply(wanted(config_map("u", "a")), version("7"))]);
+    }
+
+    #[test]
+    fn a_long_value_is_told_apart_by_what_is_kept_of_it() {
+        let long = |last: char| config_map("u", &format!("{}{last}", "x".repeat(5000)));
+        let kept = |last: char| {
+            let Output::ConfigMap(mut config_map) = long(last) else { unreachable!("a ConfigMap") };
+            crate::output::strip_config_map(&mut config_map);
+            Output::ConfigMap(config_map)
+        };
+        let want = || vec![long('a')];
+        assert_eq!(planned(want(), &want(), true, vec![seen(kept('a'), "7")]), vec![]);
+        let writes = planned(want(), &want(), true, vec![seen(kept('b'), "7")]);
+        assert_eq!(writes, vec![Write::Apply(wanted(long('a')), version("7"))]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::event::{Change, Source, WatchEvent};
 use crate::output::{
-    BACKEND_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL, TRANSITION_ANNOTATION,
+    BACKEND_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL,
+    TRANSITION_ANNOTATION, strip_config_map,
 };
 use crate::probe_job::manifest::{BACKEND_LABEL, PROBE_LABEL};
 use mail_failover_api::{FailoverPolicy, MailRoute, SendingBackend};
@@ -136,6 +137,10 @@ impl Watched for ConfigMap {
 
     fn selector() -> Option<String> {
         Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
+    }
+
+    fn strip(&mut self) {
+        strip_config_map(self);
     }
 
     fn event(change: Change<Self>) -> WatchEvent {

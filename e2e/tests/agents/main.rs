@@ -313,6 +313,8 @@ async fn refused(env: Arc<TestEnv>) -> Result<()> {
 const IDLE: usize = 1000;
 /// Questions of the kubelet, one every 20 ms.
 const ASKED: usize = 250;
+/// Goal for the time of an answer of `/livez`.
+const GOAL: Duration = Duration::from_millis(100);
 
 async fn occupied(env: Arc<TestEnv>) -> Result<()> {
     let fixture = set(&env).await?;
@@ -345,11 +347,11 @@ async fn occupied(env: Arc<TestEnv>) -> Result<()> {
     let begun = Instant::now();
     post(&operators[0], &good, &route).await?;
     eprintln!(
-        "with {IDLE} idle connections on each port: /livez {median:?}, p99 {p99:?}; a report {:?}",
+        "with {IDLE} idle connections on each port: /livez {median:?}, p99 {p99:?} (goal {GOAL:?}); a report {:?}",
         begun.elapsed()
     );
     // A connection that the kernel drops while a thousand others come back at once is tried again after a second.
-    ensure!(median < Duration::from_millis(100) && p99 < Duration::from_secs(2), "/livez: {median:?}, p99 {p99:?}");
+    ensure!(median < GOAL && p99 < Duration::from_secs(2), "/livez: {median:?}, p99 {p99:?}");
     ensure!(begun.elapsed() < Duration::from_secs(2), "a report took {:?}", begun.elapsed());
     wait_active(&env, "orders", "standby").await?;
     let metrics = operator.metrics().await?;

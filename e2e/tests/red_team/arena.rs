@@ -89,28 +89,34 @@ impl Arena {
         Ok(took)
     }
 
-    /// Fails over until the time is up, and three times at least. Returns the median.
-    pub async fn median_failover(&self, when: &str, lasting: Duration) -> Result<Duration> {
+    /// Fails over until the time is up, and three times at least.
+    pub async fn fail_over_for(&self, when: &str, lasting: Duration) -> Result<Failovers> {
         let (began, mut took) = (Instant::now(), vec![]);
         while took.len() < 3 || began.elapsed() < lasting {
             took.push(self.fail_over().await?);
         }
         took.sort();
-        let median = took[took.len() / 2];
-        println!(
-            "{} failovers {when}: {:.2?} to {:.2?}, median {median:.2?}",
-            took.len(),
-            took[0],
-            took[took.len() - 1]
-        );
-        Ok(median)
+        let (median, shortest, longest) = (took[took.len() / 2], took[0], took[took.len() - 1]);
+        println!("{} failovers {when}: {shortest:.2?} to {longest:.2?}, median {median:.2?}", took.len());
+        Ok(Failovers { median, spread: longest - shortest })
     }
 }
 
-/// The longest time that a failover may take that takes `alone` without an attack.
-// A second for the differences between two runs on a busy machine.
-pub fn bound(alone: Duration) -> Duration {
-    alone.mul_f64(1.5) + Duration::from_secs(1)
+/// The times that several failovers took.
+#[derive(Clone, Copy)]
+pub struct Failovers {
+    pub median: Duration,
+    /// Difference between the longest and the shortest.
+    spread: Duration,
+}
+
+impl Failovers {
+    /// The longest median of failovers under attack, if these are those without one.
+    // Half as much again, and what the runs without an attack differ by themselves: an interval of the victim's probes at
+    // least, for the phase of few runs may be the same by chance, and a second at most.
+    pub fn bound(self) -> Duration {
+        self.median.mul_f64(1.5) + self.spread.clamp(Duration::from_millis(500), Duration::from_secs(1))
+    }
 }
 
 /// Role and binding of the tenant.

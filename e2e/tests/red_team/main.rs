@@ -3,6 +3,7 @@
 
 mod arena;
 mod attack;
+mod flood;
 mod tarpit;
 
 use std::process::ExitCode;

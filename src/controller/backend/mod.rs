@@ -193,6 +193,11 @@ impl BackendEntry {
         std::mem::replace(&mut self.is_used, is_used) != is_used
     }
 
+    /// Returns true if a route uses it.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
     /// Keys of its probes in this process.
     pub(super) fn probe_keys<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = ProbeKey> + use<'a> {
         self.probed.iter().map(|name| probe_key(key, name))

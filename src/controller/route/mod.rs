@@ -68,7 +68,7 @@ pub(super) struct RouteEntry {
     /// The policy in force; `None` before the first look.
     policy: Option<Policy>,
     policy_problem: Option<Rejection>,
-    /// True once it was read afresh since this replica became the leader.
+    /// True once it was read afresh since this replica became the leader. Nothing is written for it before.
     pub(super) is_confirmed: bool,
     /// Latest transition named by an output for which the route was read afresh.
     confirmed_for: Option<i64>,
@@ -241,12 +241,59 @@ impl RouteEntry {
     /// stale.
     pub(super) fn reconcile(&mut self, cx: &RouteContext<'_>) -> Reconciled<MailRouteStatus> {
         self.measure(cx.now);
+        if !self.is_confirmed {
+            // The cached status is taken anew each time: the watch may have caught up since the last look at it.
+            self.forget_webhooks();
+            self.forget_dns();
+        }
         let reconciled = self.next_missing(cx).unwrap_or_else(|first| *first);
+        let reconciled = if self.is_confirmed { reconciled } else { self.confirm_first(cx, reconciled) };
         let measured_at = objectives::next_write(self.measured.as_ref(), self.status());
         let measured_at = measured_at.filter(|_| !self.yields(cx));
         let evidence_at = self.next_change_of_evidence(cx);
         let reconciled = reconciled.and_at(evidence_at).and_at(self.next_day_of_limits(cx)).and_at(measured_at);
         reconciled.and_at(cx.installations.next)
+    }
+
+    /// Takes note that it was read afresh.
+    pub(super) fn confirmed(&mut self) {
+        if !std::mem::replace(&mut self.is_confirmed, true) {
+            // What they remember comes from the status before.
+            self.forget_webhooks();
+            self.forget_dns();
+        }
+    }
+
+    /// Puts a fresh read of the route in the place of everything that is to be written, told or called for it. What was
+    /// decided is decided again after that. Without any of it the route is not read.
+    // The cache may lag behind the last write of an earlier leader. Of a thousand routes most have nothing to write when
+    // a leader begins: those whose mail must move wait for no reads of the others.
+    fn confirm_first(
+        &mut self,
+        cx: &RouteContext<'_>,
+        planned: Reconciled<MailRouteStatus>,
+    ) -> Reconciled<MailRouteStatus> {
+        let Reconciled { action, publication, next_timeout } = planned;
+        let route = self.usable.as_deref();
+        let is_zone_led = route.is_none_or(|route| self.dns.state(route, cx.now, false) == ProgressState::Applied);
+        let has_webhooks = !self.webhooks.take_planned().is_empty();
+        let has_zones = !self.dns.take_planned().is_empty();
+        // Their policies tell only what a confirmed route has to tell.
+        let has_notifications = self.status().is_some_and(|status| !status.pending_notifications.is_empty());
+        let is_mail_led_elsewhere = has_webhooks || (has_zones && !is_zone_led);
+        let of_calls = is_mail_led_elsewhere.then_some(Lane::Decision);
+        let is_anything_else_due = has_zones || has_notifications || publication.is_some();
+        let of_the_rest = is_anything_else_due.then_some(Lane::RouteStatus);
+        let lanes = action.map(|action| action.lane).into_iter().chain(of_calls).chain(of_the_rest);
+        // As urgent as the most urgent of them; a read takes no place of an output.
+        let lane = lanes.min().map(|lane| lane.max(Lane::Decision));
+        if lane.is_some() {
+            // What it has changed in memory must not outlast a decision that is not carried out.
+            self.adopt_drill();
+            self.budget = None;
+        }
+        let confirm = lane.map(|lane| PlannedAction::<MailRouteStatus>::new(lane, Action::Confirm));
+        Reconciled::from(confirm).and_at(next_timeout)
     }
 
     /// Returns true if another installation is to write what mail does not wait for.
@@ -320,9 +367,6 @@ impl RouteEntry {
 
     /// The route as it is to be decided about; the error is what comes before any decision.
     fn precondition(&mut self, cx: &RouteContext<'_>) -> Result<(Uid, Arc<Route>), BeforeAll> {
-        if !self.is_confirmed {
-            return Err(Box::new(PlannedAction::new(Lane::Decision, Action::Confirm).into()));
-        }
         let Some((uid, object)) = self.object.as_ref().and_then(|cached| Some((cached.uid(), cached.readable()?)))
         else {
             return Err(Box::new(Reconciled::idle()));

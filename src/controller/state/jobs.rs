@@ -6,7 +6,8 @@
 //! keeps.
 //!
 //! Places for Jobs are shared by namespace: none takes more of them than it leaves free, and namespaces that wait take
-//! turns. A Job counts if it is that of a backend which is there, by owner and name.
+//! turns. A quarter of the places is a floor: it is kept for backends that a route uses, one place each. A Job counts if
+//! it is that of a backend which is there, by owner and name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,10 +19,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 
 use super::ControllerState;
-use super::lane_queue::LaneQueue;
+use super::lane_queue::{LaneQueue, Urgency};
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
+use crate::controller::backend::BackendEntry;
 use crate::controller::lane::Lane;
-use crate::probe::printable;
+use crate::probe::{MAX_LOGIN_PAUSE, printable};
 use crate::probe_job::manifest::{self, BACKEND_ANNOTATION, CONTAINER, JobParameters, PROBE_LABEL};
 use crate::probe_job::{JobSettings, report};
 use crate::watch::{Change, Identified, Source};
@@ -45,12 +47,33 @@ pub(super) struct Jobs {
     /// Sequence number of the last Job result.
     // Numbering by arrival is safe: a probe has one Job at a time.
     sequence: u64,
+    /// Log-ins that were too many, by probe.
+    login_pauses: BTreeMap<ProbeKey, LoginPause>,
     /// Backends that wait for a place.
     waiting: LaneQueue,
+    /// Those among them that may also have a place of the floor.
+    waiting_for_floor: LaneQueue,
+    /// Backends that hold a place of the floor.
+    on_floor: BTreeSet<ResourceRef>,
     /// Beginnings of these waits, with true once it was told of.
     waiting_since: BTreeMap<ResourceRef, (Timestamp, bool)>,
     /// Backends that have been given a place for their next Job.
     granted: BTreeSet<ResourceRef>,
+}
+
+/// Time between two log-ins of a probe, once the server has called them too many.
+#[derive(Clone, Copy, Debug)]
+struct LoginPause {
+    pause: Duration,
+    /// Earliest time of the next log-in.
+    next: Timestamp,
+}
+
+/// Places for Jobs: those that all share, and those that are kept for backends that a route uses.
+#[derive(Clone, Copy, Debug)]
+struct JobPlaces {
+    shared: usize,
+    floor: usize,
 }
 
 #[derive(Debug)]
@@ -90,17 +113,51 @@ struct PodResult {
     at: Timestamp,
 }
 
+impl JobPlaces {
+    fn of(limit: usize) -> Self {
+        let floor = limit / 4;
+        Self { shared: limit - floor, floor }
+    }
+}
+
 impl Jobs {
     /// Forgets all waits for a place.
     pub(super) fn forget_waits(&mut self) {
         self.waiting.clear();
+        self.waiting_for_floor.clear();
+        self.on_floor.clear();
         self.waiting_since.clear();
         self.granted.clear();
+    }
+
+    /// Takes out the next backend that may have a place.
+    fn pop_waiting(&mut self, places: JobPlaces) -> Option<ResourceRef> {
+        if let Some(resource) = self.waiting.pop(places.shared, |_| true) {
+            self.waiting.take(&resource.key.namespace);
+            self.waiting_for_floor.leave(&resource);
+            return Some(resource);
+        }
+        let on_floor = &self.on_floor;
+        let resource = self.waiting_for_floor.pop(places.floor, |resource| !on_floor.contains(resource))?;
+        self.waiting.leave(&resource);
+        self.take_floor(&resource);
+        Some(resource)
+    }
+
+    fn take_floor(&mut self, resource: &ResourceRef) {
+        self.waiting_for_floor.take(&resource.key.namespace);
+        self.on_floor.insert(resource.clone());
+    }
+
+    /// Returns true if a backend may have a place of the floor now.
+    fn has_room_on_floor(&self, resource: &ResourceRef, places: JobPlaces) -> bool {
+        self.waiting_for_floor.has_room(places.floor, &resource.key.namespace) && !self.on_floor.contains(resource)
     }
 
     /// Ends the wait of a backend for a place.
     fn stop_waiting(&mut self, resource: &ResourceRef) {
         self.waiting.leave(resource);
+        self.waiting_for_floor.leave(resource);
         self.waiting_since.remove(resource);
         self.granted.remove(resource);
     }
@@ -135,8 +192,8 @@ impl ControllerState {
         self.metrics.jobs_under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
     }
 
-    /// Number of the Jobs that are not over, by namespace.
-    fn jobs_under_way(&self) -> BTreeMap<Arc<str>, usize> {
+    /// Number of the Jobs that are not over, by backend.
+    fn jobs_under_way(&self) -> BTreeMap<ResourceRef, usize> {
         let mut under_way = BTreeMap::new();
         for (key, job) in self.jobs.cached.iter().filter(|(_, job)| job.end.is_none()) {
             let owner = self.backends.get(&job.probe.backend).and_then(|entry| entry.object.as_ref());
@@ -144,7 +201,7 @@ impl ControllerState {
             let is_ours = owner.is_some_and(|owner| owner.uid().as_str() == job.backend_uid)
                 && *key.name == manifest::name(&job.backend_uid, &job.probe.backend, &job.probe.probe);
             if is_ours {
-                *under_way.entry(key.namespace.clone()).or_default() += 1;
+                *under_way.entry(ResourceRef::backend(&job.probe.backend)).or_default() += 1;
             }
         }
         under_way
@@ -156,27 +213,42 @@ impl ControllerState {
         if self.jobs.waiting.waiting() == 0 {
             return;
         }
-        let taken = self.job_places_taken(limit);
-        self.jobs.waiting.set_taken(taken);
-        while let Some(resource) = self.jobs.waiting.pop(limit, |_| true) {
-            self.jobs.waiting.take(&resource.key.namespace);
+        let places = self.count_job_places(limit);
+        while let Some(resource) = self.jobs.pop_waiting(places) {
             self.jobs.granted.insert(resource.clone());
             self.queue.add(resource);
         }
     }
 
-    /// Number of the places that each namespace has taken.
-    fn job_places_taken(&self, limit: usize) -> BTreeMap<Arc<str>, usize> {
-        let mut taken = self.jobs_under_way();
+    /// Counts the places that each namespace has taken. Returns the places there are.
+    fn count_job_places(&mut self, limit: usize) -> JobPlaces {
+        let places = JobPlaces::of(limit);
+        let under_way = self.jobs_under_way();
+        let begun: Vec<_> = self.queue.resources_under_way(Lane::Jobs).chain(&self.jobs.granted).cloned().collect();
+        let (mut shared, mut on_floor) = (BTreeMap::<Arc<str>, usize>::new(), BTreeMap::<Arc<str>, usize>::new());
+        self.jobs.on_floor.retain(|resource| under_way.contains_key(resource) || begun.contains(resource));
+        for (resource, count) in &under_way {
+            // One of them is on the floor, unless that is still being made.
+            let of_floor = usize::from(self.jobs.on_floor.contains(resource) && !begun.contains(resource));
+            *shared.entry(resource.key.namespace.clone()).or_default() += count.saturating_sub(of_floor);
+        }
         // More than its share counts as its share: others' places are not lost to Jobs that somebody made by hand.
-        for count in taken.values_mut() {
-            *count = (*count).min(limit.div_ceil(2));
+        for count in shared.values_mut() {
+            *count = (*count).min(places.shared.div_ceil(2));
         }
-        let begun = self.queue.resources_under_way(Lane::Jobs);
-        for resource in begun.chain(&self.jobs.granted) {
-            *taken.entry(resource.key.namespace.clone()).or_default() += 1;
+        for resource in &begun {
+            if !self.jobs.on_floor.contains(resource) {
+                *shared.entry(resource.key.namespace.clone()).or_default() += 1;
+            }
         }
-        taken
+        for resource in &self.jobs.on_floor {
+            *on_floor.entry(resource.key.namespace.clone()).or_default() += 1;
+        }
+        // A new leader takes all that are under way for shared ones. The limit holds all the same.
+        let over = shared.values().sum::<usize>().saturating_sub(places.shared);
+        self.jobs.waiting.set_taken(shared);
+        self.jobs.waiting_for_floor.set_taken(on_floor);
+        JobPlaces { floor: places.floor.saturating_sub(over), ..places }
     }
 
     /// Returns true if a backend may create a Job now. It waits for its turn otherwise.
@@ -185,14 +257,26 @@ impl ControllerState {
             self.jobs.waiting_since.remove(resource);
             return true;
         }
-        if self.jobs.waiting.waiting() == 0 {
-            let taken = self.job_places_taken(limit);
-            self.jobs.waiting.set_taken(taken);
-            if self.jobs.waiting.has_room(limit, &resource.key.namespace) {
+        let is_used = self.backends.get(&resource.key).is_some_and(BackendEntry::is_used);
+        let is_first = self.jobs.waiting.waiting() == 0;
+        if is_first || (is_used && self.jobs.waiting_for_floor.waiting() == 0) {
+            let places = self.count_job_places(limit);
+            if is_first && self.jobs.waiting.has_room(places.shared, &resource.key.namespace) {
+                return true;
+            }
+            if is_used && self.jobs.has_room_on_floor(resource, places) {
+                self.jobs.stop_waiting(resource);
+                self.jobs.take_floor(resource);
                 return true;
             }
         }
-        if self.jobs.waiting.wait(resource) {
+        if is_used {
+            self.jobs.waiting_for_floor.wait(resource);
+        } else {
+            self.jobs.waiting_for_floor.leave(resource);
+        }
+        let urgency = if is_used { Urgency::Used } else { Urgency::Usual };
+        if self.jobs.waiting.wait_by(resource, urgency) {
             self.metrics.job_limit_reached.inc();
             self.jobs.waiting_since.insert(resource.clone(), (now, false));
         }
@@ -243,6 +327,7 @@ impl ControllerState {
     pub(super) fn forget_refusals_of(&mut self, backend: &ObjectKey) {
         self.jobs.stop_waiting(&ResourceRef::backend(backend));
         self.jobs.refused.retain(|probe, _| probe.backend != *backend);
+        self.jobs.login_pauses.retain(|probe, _| probe.backend != *backend);
     }
 
     /// Takes the results of a backend's Jobs into account that came before the backend, or its present spec, was known.
@@ -293,8 +378,9 @@ impl ControllerState {
     }
 
     fn handle_job_outcome(&mut self, now: Timestamp, key: ProbeKey, outcome: Outcome, finished_at: Timestamp) {
-        let Some(entry) = self.backends.get(&key.backend) else { return };
         let finished_at = finished_at.min(now);
+        self.pace_logins(&key, &outcome, finished_at);
+        let Some(entry) = self.backends.get(&key.backend) else { return };
         self.jobs.sequence += 1;
         let report = ProbeReport {
             revision: entry.revision(),
@@ -309,6 +395,39 @@ impl ControllerState {
             key,
         };
         self.handle_report(now, &report);
+    }
+
+    /// Takes the outcome of a log-in into account. Each that the server calls one too many doubles the time to the next,
+    /// until one is accepted.
+    // As `LoginPace` does it for probes in process. A new process begins again at twice the interval, with the result of
+    // the Job that it finds.
+    fn pace_logins(&mut self, probe: &ProbeKey, outcome: &Outcome, finished_at: Timestamp) {
+        let is_accepted = outcome.stage > Stage::Auth || outcome.class == EvidenceClass::Ok;
+        let (Some(interval), true) = (self.interval_of(probe), outcome.stage >= Stage::Auth) else { return };
+        if is_accepted {
+            self.jobs.login_pauses.remove(probe);
+            return;
+        }
+        let mut pause = self.jobs.login_pauses.get(probe).map(|known| known.pause);
+        if outcome.class == EvidenceClass::Throttled {
+            let longest = MAX_LOGIN_PAUSE.max(interval);
+            pause = Some(pause.unwrap_or(interval).saturating_mul(2).min(longest));
+        }
+        // Refused for another reason. Only one that is accepted shows that they are no longer too many.
+        if let Some(pause) = pause {
+            self.jobs.login_pauses.insert(probe.clone(), LoginPause { pause, next: finished_at + pause });
+        }
+    }
+
+    /// The earliest time of a probe's next log-in; `None` if they were not too many, or those of another spec were.
+    fn login_paused_until(&self, probe: &ProbeKey, last: &CachedJob, order: &JobParameters<'_>) -> Option<Timestamp> {
+        let LoginPause { next, .. } = self.jobs.login_pauses.get(probe)?;
+        (manifest::arguments_of(&manifest::job(order)) == Some(&last.arguments)).then_some(*next)
+    }
+
+    fn interval_of(&self, probe: &ProbeKey) -> Option<Duration> {
+        let usable = self.backends.get(&probe.backend)?.usable.as_deref()?;
+        usable.probes.iter().find(|known| known.name == probe.probe).map(|known| known.interval)
     }
 
     /// The next Job of a backend, if one is due.
@@ -341,6 +460,8 @@ impl ControllerState {
             }
             let due = last.map_or(now, |last| last.created + jittered(order.probe.interval, &last.uid));
             let due = due.max(self.jobs.refused.get(&probe).copied().unwrap_or(now));
+            let paused_until = last.and_then(|last| self.login_paused_until(&probe, last, order));
+            let due = paused_until.map_or(due, |until| due.max(until));
             if due > now {
                 self.queue.set_timer(resource, due);
             } else {
@@ -366,9 +487,7 @@ impl ControllerState {
     pub(super) fn job_refused(&mut self, now: Timestamp, resource: &ResourceRef, probe: &str, message: &str) {
         self.metrics.job_refused();
         let probe = ProbeKey { backend: resource.key.clone(), probe: probe.into() };
-        let usable = self.backends.get(&resource.key).and_then(|entry| entry.usable.as_deref());
-        let interval = usable.and_then(|usable| usable.probes.iter().find(|known| known.name == probe.probe));
-        if let Some(interval) = interval.map(|probe| probe.interval) {
+        if let Some(interval) = self.interval_of(&probe) {
             self.jobs.refused.insert(probe.clone(), now + interval);
             self.handle_job_outcome(now, probe, blocked(&format!("the Job is refused: {message}")), now);
         }

@@ -204,7 +204,7 @@ fn only_so_many_are_under_way_over_the_cluster() {
 fn a_namespace_with_many_jobs_leaves_places_for_others_and_who_waits_is_told() {
     let mut env = env(&crowd("evil", 30), 20);
     env.run(5.0);
-    assert_eq!(open_jobs(&env, "evil"), 10);
+    assert_eq!(open_jobs(&env, "evil"), 8, "a quarter of the places is kept for backends that a route uses");
     for (kind, object) in crowd("house", 1).into_iter().chain(crowd("shop", 30)) {
         env.store.create(kind, object);
     }
@@ -218,6 +218,80 @@ fn a_namespace_with_many_jobs_leaves_places_for_others_and_who_waits_is_told() {
     let message = probe.message.clone().unwrap_or_default();
     assert_eq!((probe.health, probe.reason.as_str()), (Health::Unknown, "ProbeBlocked"));
     assert!(message.contains("all places for probe Jobs are taken (20 in all, --max-probe-jobs)"), "{message}");
+}
+
+/// Number of the Jobs in all other namespaces than `shop` that are not over.
+fn open_elsewhere(env: &TestEnv) -> usize {
+    let jobs = env.store.objects.iter().filter(|((kind, _), _)| *kind == "Job").map(|(_, job)| job);
+    jobs.filter(|job| job["metadata"]["namespace"] != "shop" && job["status"]["conditions"].is_null()).count()
+}
+
+#[test]
+fn a_backend_that_a_route_uses_finds_a_place_though_a_tenant_with_many_namespaces_holds_all_others() {
+    let objects: Vec<_> = (0..12).flat_map(|number| crowd(&format!("evil-{number}"), 30)).collect();
+    let mut env = env(&objects, 20);
+    env.run(5.0);
+    // Whoever comes later finds what they have left.
+    for (kind, object) in (0..4).flat_map(|number| crowd(&format!("late-{number}"), 1)) {
+        env.store.create(kind, object);
+    }
+    env.run(2.0);
+    assert_eq!(open_elsewhere(&env), 15, "a quarter of the places is kept");
+    for (kind, object) in with_jobs() {
+        env.store.create(kind, object);
+    }
+    env.run(2.0);
+    assert_eq!((open_jobs(&env, "shop"), open_elsewhere(&env)), (1, 15));
+}
+
+#[test]
+fn a_backend_that_a_route_uses_finds_a_place_though_its_own_namespace_holds_all_that_it_may() {
+    let mut env = env(&crowd("shop", 30), 4);
+    env.run(2.0);
+    assert_eq!(open_jobs(&env, "shop"), 2);
+    for (kind, object) in with_jobs() {
+        env.store.create(kind, object);
+    }
+    env.run(2.0);
+    assert_eq!(open_jobs(&env, "shop"), 3);
+    let jobs = env.store.objects.iter().filter(|((kind, _), _)| *kind == "Job").map(|(_, job)| job);
+    let mut of_primary =
+        jobs.filter(|job| job["metadata"]["annotations"]["mailfailover.io/sending-backend"] == "primary");
+    assert!(of_primary.next().is_some());
+}
+
+/// Seconds until the next Job is made.
+fn seconds_to_next_job(env: &mut TestEnv) -> f64 {
+    let (began, made) = (env.now, env.store.created_jobs);
+    while env.store.created_jobs == made {
+        env.run(0.5);
+        assert!(env.now.since(began) < Duration::from_hours(1), "none for an hour");
+    }
+    env.now.since(began).as_secs_f64()
+}
+
+#[test]
+fn log_ins_that_are_too_many_become_half_as_many_each_time() {
+    let mut env = env(&with_jobs(), 5);
+    env.run(2.0);
+    for pause in [60.0, 120.0, 240.0] {
+        finish(&mut env, Some(&line(EvidenceClass::Throttled)), "Complete");
+        let took = seconds_to_next_job(&mut env);
+        assert!((pause - 1.0..pause + 2.0).contains(&took), "{took} s instead of {pause} s");
+    }
+    // One that is refused for another reason does not end it, and one that is accepted does.
+    finish(&mut env, Some(&line(EvidenceClass::AuthenticationRefused)), "Complete");
+    let took = seconds_to_next_job(&mut env);
+    assert!((239.0..242.0).contains(&took), "{took} s");
+    finish(&mut env, Some(&line(EvidenceClass::Ok)), "Complete");
+    let took = seconds_to_next_job(&mut env);
+    assert!(took < 33.0, "{took} s");
+    // What another host has said of log-ins says nothing of this one.
+    finish(&mut env, Some(&line(EvidenceClass::Throttled)), "Complete");
+    env.run(1.0);
+    env.edit("SendingBackend", "primary", |object| object["spec"]["smtp"]["host"] = json!("192.0.2.9"));
+    let took = seconds_to_next_job(&mut env);
+    assert!(took < 33.0, "{took} s");
 }
 
 #[test]

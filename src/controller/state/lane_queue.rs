@@ -5,15 +5,30 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::controller::action::ResourceRef;
+use mail_failover_core::model::Timestamp;
+
+/// Urgency of a resource among those of its namespace; the smaller, the sooner its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// Its mail has been in danger since this time.
+    Since(Timestamp),
+    /// A route uses it.
+    Used,
+    /// No mail is known to wait for it.
+    Usual,
+}
+
+/// Order in which resources of one namespace are served: by urgency, then by ticket.
+type Rank = (Urgency, u64);
 
 /// Resources that wait for a place in a lane, and the number of places that each namespace has taken.
 ///
-/// Namespaces take turns. Within a namespace, who came first goes first.
+/// Namespaces take turns. Within a namespace the most urgent goes first, and of equals who came first.
 #[derive(Debug, Default)]
 pub(super) struct LaneQueue {
-    /// Resources that wait, by namespace and ticket.
-    waiting: BTreeMap<Arc<str>, BTreeMap<u64, ResourceRef>>,
-    tickets: BTreeMap<ResourceRef, u64>,
+    /// Resources that wait, by namespace and rank.
+    waiting: BTreeMap<Arc<str>, BTreeMap<Rank, ResourceRef>>,
+    ranks: BTreeMap<ResourceRef, Rank>,
     last_ticket: u64,
     /// The namespace that had the latest turn.
     last_turn: Option<Arc<str>>,
@@ -25,21 +40,29 @@ impl LaneQueue {
     /// Puts a resource at the end of its namespace's queue. Returns false if it waits already, and then keeps its
     /// place.
     pub(super) fn wait(&mut self, resource: &ResourceRef) -> bool {
-        if self.tickets.contains_key(resource) {
-            return false;
+        self.wait_by(resource, Urgency::Usual)
+    }
+
+    /// Puts a resource behind those of its namespace that are as urgent. Returns false if it waits already. It keeps its
+    /// ticket then, whatever its urgency is by now.
+    pub(super) fn wait_by(&mut self, resource: &ResourceRef, urgency: Urgency) -> bool {
+        let known = self.ranks.get(resource).copied();
+        let ticket = known.map_or(self.last_ticket + 1, |(_, ticket)| ticket);
+        let rank = (urgency, ticket);
+        if known != Some(rank) {
+            self.leave(resource);
+            self.last_ticket = self.last_ticket.max(ticket);
+            self.ranks.insert(resource.clone(), rank);
+            self.waiting.entry(resource.key.namespace.clone()).or_default().insert(rank, resource.clone());
         }
-        self.last_ticket += 1;
-        self.tickets.insert(resource.clone(), self.last_ticket);
-        let of_namespace = self.waiting.entry(resource.key.namespace.clone()).or_default();
-        of_namespace.insert(self.last_ticket, resource.clone());
-        true
+        known.is_none()
     }
 
     /// Takes a resource out of the queue.
     pub(super) fn leave(&mut self, resource: &ResourceRef) {
-        let Some(ticket) = self.tickets.remove(resource) else { return };
+        let Some(rank) = self.ranks.remove(resource) else { return };
         if let Some(of_namespace) = self.waiting.get_mut(&resource.key.namespace) {
-            of_namespace.remove(&ticket);
+            of_namespace.remove(&rank);
             if of_namespace.is_empty() {
                 self.waiting.remove(&resource.key.namespace);
             }
@@ -100,7 +123,7 @@ impl LaneQueue {
 
     /// Number of the resources that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.tickets.len()
+        self.ranks.len()
     }
 
     /// Forgets all that wait or have a place.
@@ -142,6 +165,24 @@ mod tests {
             queue.wait(&route(namespace, name));
         }
         assert_eq!(popped(&mut queue, 100), ["b/1", "a/3", "a/1"]);
+    }
+
+    #[test]
+    fn within_a_namespace_the_oldest_danger_goes_first_and_turns_stay_turns() {
+        let since = |second: i64| Urgency::Since(Timestamp::from_micros(second * 1_000_000));
+        let mut queue = LaneQueue::default();
+        for (name, urgency) in [("1", Urgency::Usual), ("2", since(9)), ("3", since(5)), ("4", Urgency::Used)] {
+            assert!(queue.wait_by(&route("a", name), urgency));
+        }
+        assert!(queue.wait(&route("b", "1")));
+        assert_eq!(popped(&mut queue, 100), ["a/3", "b/1", "a/2", "a/4", "a/1"]);
+        // Danger that comes up while it waits.
+        for name in ["1", "2"] {
+            queue.wait(&route("c", name));
+        }
+        assert!(!queue.wait_by(&route("c", "2"), since(1)), "it waits already");
+        assert_eq!(popped(&mut queue, 100), ["c/2", "c/1"]);
+        assert_eq!(queue.waiting(), 0);
     }
 
     #[test]

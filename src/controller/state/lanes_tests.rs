@@ -246,6 +246,58 @@ fn decisive_writes_come_before_all_others_when_every_call_is_slow() {
 }
 
 #[test]
+fn a_new_leader_reads_only_the_route_whose_provider_has_died() {
+    let mut env = TestEnv::with(&crowd(100));
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(false));
+    env.answer("zz-primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(true));
+    let effects = env.state.poll(env.now);
+    env.set_probes(effects.probes);
+    let of_routes = effects.actions.iter().filter(|request| request.resource.kind == ResourceKind::Route);
+    let of_routes: Vec<_> = of_routes.map(|request| (&*request.resource.key.name, request.action.as_str())).collect();
+    assert_eq!(of_routes, [("zz", "Confirm")]);
+    for request in effects.actions {
+        let result = env.store.carry_out(request).unwrap();
+        env.state.handle(env.now, Input::Result(Box::new(result)));
+    }
+    env.settle();
+    assert_eq!((host_of(&env, "zz"), on_host(&env, "192.0.2.1")), (Some("192.0.2.5"), 100));
+}
+
+#[test]
+fn the_oldest_evidence_comes_first_whatever_the_names() {
+    let mut objects = crowd(100);
+    objects.extend([backend("near-primary", "192.0.2.6"), route_to("z-near", "fast", &["near-primary", "standby"])]);
+    let mut env = TestEnv::with(&objects);
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(false));
+    env.answer("near-primary", EvidenceClass::ConnectionRefused);
+    env.run(2.0);
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(true));
+    let mut began = vec![];
+    // Who waits for a place is read before the first of them decides.
+    for _ in 0..3 {
+        let effects = env.state.poll(env.now);
+        env.set_probes(effects.probes);
+        let of_routes = effects.actions.iter().filter(|request| request.resource.kind == ResourceKind::Route);
+        began.extend(of_routes.map(|request| (request.resource.key.name.to_string(), request.action.as_str())));
+        for request in effects.actions {
+            let result = env.store.carry_out(request).unwrap();
+            env.state.handle(env.now, Input::Result(Box::new(result)));
+        }
+    }
+    // One namespace has half of the places, 32 of 64.
+    assert_eq!(began[0], ("z-near".to_owned(), "Confirm"));
+    assert_eq!(began[1], ("r0000".to_owned(), "Confirm"), "of equals the first by name");
+    let decided = began[32..].iter().find(|(_, action)| *action == "WriteStatus");
+    assert_eq!(decided.map(|(name, _)| name.as_str()), Some("z-near"), "{began:?}");
+}
+
+#[test]
 fn no_lane_exceeds_its_bound() {
     let mut slow_env = SlowEnv::with(&crowd(300), slow);
     slow_env.run(3.0);

@@ -288,6 +288,11 @@ impl ControllerState {
                     self.reconcile(now, &resource);
                 }
             }
+            for resource in self.endangered_routes(now) {
+                if self.queue.take_due(&resource) {
+                    self.reconcile(now, &resource);
+                }
+            }
             let mut last = None;
             while let Some(resource) = self.queue.pop_due(last.as_ref()) {
                 self.reconcile(now, &resource);

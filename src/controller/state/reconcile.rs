@@ -1,5 +1,6 @@
 //! Reconcile of one resource, and the beginning of what it finds to do.
 
+use super::lane_queue::Urgency;
 use super::{ControllerState, entry_age};
 use crate::controller::action::{Action, ResourceKind, ResourceRef};
 use crate::controller::backend::BackendContext;
@@ -8,7 +9,8 @@ use crate::controller::reconcile::{PlannedAction, Publishing, Reconciled};
 use crate::controller::references::Reference;
 use crate::controller::route::RouteContext;
 use mail_failover_api::{FailoverPolicyStatus, Health, MailRouteStatus, SendingBackendStatus};
-use mail_failover_core::model::Timestamp;
+use mail_failover_core::model::{ObjectKey, Timestamp};
+use mail_failover_resolve::time::timestamp;
 
 /// The status that a resource has once its action is done.
 #[derive(Debug)]
@@ -211,9 +213,44 @@ impl ControllerState {
             self.pending.actions.push(self.queue.begin(now, resource, lane, action, status));
             return true;
         }
-        if self.queue.wait(resource, lane) {
+        let urgency = self.urgency(now, resource, lane);
+        if self.queue.wait(resource, lane, urgency) {
             self.metrics.limit_reached(lane);
         }
         false
+    }
+
+    /// Urgency of an action among those of its namespace.
+    fn urgency(&self, now: Timestamp, resource: &ResourceRef, lane: Lane) -> Urgency {
+        let moves_mail = matches!(lane, Lane::Outputs | Lane::Decision);
+        let since = moves_mail.then(|| self.endangered_since(now, &resource.key)).flatten();
+        since.map_or(Urgency::Usual, Urgency::Since)
+    }
+
+    /// The due routes whose mail is in danger, the oldest danger first.
+    // In the order of their keys who is early in the alphabet would be saved first, each time.
+    pub(super) fn endangered_routes(&self, now: Timestamp) -> Vec<ResourceRef> {
+        let mut endangered = vec![];
+        for resource in self.queue.due_routes() {
+            if let Some(since) = self.endangered_since(now, &resource.key) {
+                endangered.push((since, resource.clone()));
+            }
+        }
+        endangered.sort();
+        endangered.into_iter().map(|(_, resource)| resource).collect()
+    }
+
+    /// Time of the first evidence against a backend that a route's mail goes to; while a switch is not applied also of
+    /// the evidence behind it. `None` without any.
+    fn endangered_since(&self, now: Timestamp, route: &ObjectKey) -> Option<Timestamp> {
+        let entry = self.routes.get(route)?;
+        let status = entry.status()?;
+        let switch = status.last_transition.as_ref().filter(|last| last.applied_at.is_none());
+        let of_switch = switch.and_then(|last| last.first_evidence_at.as_ref()).map(timestamp);
+        let of_active = status.active.iter().filter_map(|active| {
+            let backend = self.backends.get(&route.sibling(active.backend.as_str()))?;
+            backend.evidence.verdict(entry.thresholds(), now)?.first_failure_at
+        });
+        of_switch.into_iter().chain(of_active).min()
     }
 }

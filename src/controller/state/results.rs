@@ -85,7 +85,7 @@ impl ControllerState {
         match resource.kind {
             ResourceKind::Route => {
                 if let Some(entry) = self.routes.get_mut(&resource.key) {
-                    entry.is_confirmed = true;
+                    entry.confirmed();
                     self.note_notifications(&resource.key);
                 }
             }

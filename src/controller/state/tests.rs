@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::testing::*;
-use crate::controller::action::{Action, ActionError, ActionResult, ResourceKind};
+use crate::controller::action::{Action, ActionError, ActionRequest, ActionResult, ResourceKind};
 use crate::controller::input::Input;
 use crate::leader::ClaimLost;
 use crate::watch::Source;
@@ -391,13 +391,17 @@ fn a_backend_behind_a_service_follows_its_ready_endpoints() {
 #[test]
 fn what_an_earlier_term_left_under_way_is_not_taken_for_an_answer_in_a_later_one() {
     let mut env = TestEnv::with(&quickstart());
-    let effects = env.state.poll(env.now);
-    env.set_probes(effects.probes);
+    let first = env.state.poll(env.now);
+    env.set_probes(first.probes);
+    env.probe();
+    let second = env.state.poll(env.now);
+    env.set_probes(second.probes);
     env.state.handle(env.now, Input::Leading(false));
     env.state.handle(env.now, Input::Leading(true));
-    for request in effects.actions {
+    assert!(second.actions.iter().any(|request| request.resource.kind == ResourceKind::Route));
+    for request in first.actions.into_iter().chain(second.actions) {
         let is_route = request.resource.kind == ResourceKind::Route;
-        assert_eq!(matches!(request.action, Action::Confirm), is_route, "a route is read afresh before anything else");
+        assert_eq!(matches!(request.action, Action::Confirm), is_route, "a route is read afresh before it is written");
         let result = ActionResult {
             outcome: Err(ActionError::NotLeader(ClaimLost)),
             id: request.id,
@@ -427,6 +431,75 @@ fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
     standby.state.handle(standby.now, Input::Leading(true));
     standby.run(10.0);
     assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
+}
+
+/// What the leader begins with.
+fn begun(env: &mut TestEnv) -> Vec<ActionRequest> {
+    env.state.handle(env.now, Input::Leading(true));
+    let effects = env.state.poll(env.now);
+    env.set_probes(effects.probes);
+    effects.actions
+}
+
+fn carry_out(env: &mut TestEnv, requests: Vec<ActionRequest>) {
+    for request in requests {
+        let result = env.store.carry_out(request).unwrap();
+        env.state.handle(env.now, Input::Result(Box::new(result)));
+    }
+}
+
+#[test]
+fn a_new_leader_reads_no_route_for_which_it_has_nothing_to_write() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(5.0);
+    env.state.handle(env.now, Input::Leading(false));
+    env.run(1.0);
+    let requests = begun(&mut env);
+    assert!(requests.is_empty(), "{requests:?}");
+    // It is read before the first write, and once.
+    env.answer("primary", EvidenceClass::ConnectionRefused);
+    let mut of_route = vec![];
+    for _ in 0..50 {
+        env.now = env.now + TICK;
+        env.watch();
+        env.probe();
+        env.state.handle_timeout(env.now);
+        let effects = env.state.poll(env.now);
+        env.set_probes(effects.probes);
+        let routes = effects.actions.iter().filter(|request| request.resource.kind == ResourceKind::Route);
+        of_route.extend(routes.map(|request| request.action.as_str()));
+        carry_out(&mut env, effects.actions);
+    }
+    assert_eq!(of_route[..3], ["Confirm", "WriteStatus", "WriteOutputs"]);
+    assert_eq!(of_route.iter().filter(|action| **action == "Confirm").count(), 1, "{of_route:?}");
+    assert_eq!((env.active(), env.store.leads_to("mail-ipv4")), ("standby".to_owned(), vec!["192.0.2.2".to_owned()]));
+}
+
+#[test]
+fn a_new_leader_whose_watch_lags_writes_nothing_on_what_it_has_cached() {
+    let (mut leader, mut successor) = (TestEnv::with(&quickstart()), TestEnv::with(&quickstart()));
+    successor.state.handle(successor.now, Input::Leading(false));
+    leader.run(5.0);
+    successor.store.objects.clone_from(&leader.store.objects);
+    successor.store.version = leader.store.version;
+    successor.run(5.0);
+    // Both see the failure. The leader moves the mail, which the successor's watch does not show.
+    for env in [&mut leader, &mut successor] {
+        env.answer("primary", EvidenceClass::ConnectionRefused);
+        env.run(10.0);
+    }
+    assert_eq!((leader.active(), successor.active()), ("standby".to_owned(), "primary".to_owned()));
+    successor.store.objects.clone_from(&leader.store.objects);
+    successor.store.version = leader.store.version;
+    let decided = leader.store.route("orders");
+    let requests = begun(&mut successor);
+    let of_route: Vec<_> = requests.iter().filter(|request| request.resource.kind == ResourceKind::Route).collect();
+    assert!(matches!(of_route[..], [ActionRequest { action: Action::Confirm, .. }]), "{of_route:?}");
+    carry_out(&mut successor, requests);
+    successor.settle();
+    let status = successor.store.route("orders");
+    assert_eq!((status.history, status.active), (decided.history, decided.active), "the move is not decided again");
+    assert_eq!(successor.store.leads_to("mail-ipv4"), ["192.0.2.2"]);
 }
 
 /// Somebody's finalizer holds a deleted route back: its mail still flows and still fails over, but what the garbage

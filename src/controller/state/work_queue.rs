@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::PendingStatus;
-use super::lane_queue::LaneQueue;
+use super::lane_queue::{LaneQueue, Urgency};
 use super::pace::Pace;
 use crate::controller::action::{Action, ActionRequest, ResourceKind, ResourceRef};
 use crate::controller::lane::{Lane, Slot};
@@ -90,6 +90,16 @@ impl WorkQueue {
         self.due.len()
     }
 
+    /// The routes to reconcile.
+    pub(super) fn due_routes(&self) -> impl Iterator<Item = &ResourceRef> {
+        self.due.iter().filter(|resource| resource.kind == ResourceKind::Route)
+    }
+
+    /// Takes out a resource to reconcile. Returns false if it is not to be reconciled any more.
+    pub(super) fn take_due(&mut self, resource: &ResourceRef) -> bool {
+        self.due.remove(resource)
+    }
+
     /// Takes out a resource to reconcile that comes after `earlier`: routes first, each kind in the order of its keys.
     // Routes first: a status of a backend can wait, mail cannot.
     pub(super) fn pop_due(&mut self, earlier: Option<&ResourceRef>) -> Option<ResourceRef> {
@@ -135,13 +145,13 @@ impl WorkQueue {
     }
 
     /// Lets a resource wait in a lane, and in no other for the same slot. Returns false if it waits there already.
-    pub(super) fn wait(&mut self, resource: &ResourceRef, lane: Lane) -> bool {
+    pub(super) fn wait(&mut self, resource: &ResourceRef, lane: Lane, urgency: Urgency) -> bool {
         for (other, queue) in &mut self.lanes {
             if *other != lane && other.slot() == lane.slot() {
                 queue.leave(resource);
             }
         }
-        self.lanes.entry(lane).or_default().wait(resource)
+        self.lanes.entry(lane).or_default().wait_by(resource, urgency)
     }
 
     /// Ends the wait of a resource for a place.
