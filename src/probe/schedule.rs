@@ -5,10 +5,11 @@
 //!
 //! A new target starts within 2 s, sooner if there are few targets, and later if there are many at its place.
 //! A changed target starts at once, unless its last round began less than half an interval ago (a rolling update changes
-//! endpoints every few seconds). Less than an interval after its last log-in it is looked at instead, without a log-in: the
-//! round with the next one comes when the interval is over. Then every round starts one interval after the one before, shifted by up to 5 %. Half of
-//! the shift is drawn once per target, so that targets that started together drift apart in proportion to time and not to
-//! its square root.
+//! endpoints every few seconds). Less than an interval after its last log-in it is looked at instead, without a log-in;
+//! the round with the next one comes when the interval is over.
+//!
+//! Then every round starts one interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per
+//! target, so that targets that started together drift apart in proportion to time and not to its square root.
 //!
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
@@ -305,7 +306,7 @@ impl<R: Runner> Scheduler<R> {
             let interval = scheduled.subscribers.interval();
             let promptly = promptly(interval);
             let due = match scheduled.last_start {
-                // Not later than without the change: what changes again and again is probed at its interval all the same.
+                // Not later than without the change: what keeps changing is probed at its interval all the same.
                 Some(last_start) => promptly.max(last_start + interval / 2).min(scheduled.due.max(promptly)),
                 None => promptly.min(scheduled.due),
             };
