@@ -173,15 +173,20 @@ impl Rounds {
 
 impl Rounds {
     /// Opens a session that is to be idle: to EHLO, and in TLS only if the server speaks nothing else.
-    async fn open_idle(&self, plan: &DialoguePlan, request: &PlaceRequest, until: Instant) -> Option<PendingQuit> {
-        let _place = self.places.enter(request, until).await.ok()?;
+    async fn open_idle(
+        &self,
+        plan: &DialoguePlan,
+        request: &PlaceRequest,
+        until: Instant,
+    ) -> Result<PendingQuit, SessionOver> {
+        let _place = self.places.enter(request, until).await.map_err(|_| SessionOver::NoPlace)?;
         let SessionEnd { outcome, pending_quit, is_starved: _ } = run_session(plan, request.address).await;
-        let session = pending_quit?;
+        let session = pending_quit.ok_or(SessionOver::NotOpened)?;
         if outcome.class == EvidenceClass::Ok {
-            return Some(session);
+            return Ok(session);
         }
         session.send().await;
-        None
+        Err(SessionOver::NotOpened)
     }
 }
 
@@ -292,18 +297,18 @@ impl Runner for Rounds {
         let request = PlaceRequest { namespaces, probe: prepared.number, is_used, address, logs_in: false };
         let Some(_place) = self.places.keep_idle(&request) else {
             self.metrics.idle_session_refusals.inc();
-            return SessionOver::NotOpened;
+            return SessionOver::NoPlace;
         };
         let plan = DialoguePlan { depth: Depth::Ehlo, login: ProbeLogin::None, postponed_login: None, ..plan.clone() };
         let until = Instant::now() + terms.interval.clamp(*PATIENCE.start(), *PATIENCE.end());
         let opened = close.run_until_cancelled(self.open_idle(&plan, &request, until)).await;
         let session = match opened {
             None => return SessionOver::Closed,
-            Some(None) => {
+            Some(Err(over)) => {
                 self.metrics.idle_session_failures.inc();
-                return SessionOver::NotOpened;
+                return over;
             }
-            Some(Some(session)) => session,
+            Some(Ok(session)) => session,
         };
         let _gauge = IdleGauge::new(&self.metrics);
         match session.idle(close.cancelled()).await {

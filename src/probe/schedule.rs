@@ -5,9 +5,11 @@
 //!
 //! A new target starts within 2 s, sooner if there are few targets, and later if there are many at its place.
 //! A changed target starts at once, unless its last round began less than half an interval ago (a rolling update changes
-//! endpoints every few seconds). Then every round starts one interval after the one before, shifted by up to 5 %. Half of
-//! the shift is drawn once per target, so that targets that started together drift apart in proportion to time and not to
-//! its square root.
+//! endpoints every few seconds). Less than an interval after its last log-in it is looked at instead, without a log-in;
+//! the round with the next one comes when the interval is over.
+//!
+//! Then every round starts one interval after the one before, shifted by up to 5 %. Half of the shift is drawn once per
+//! target, so that targets that started together drift apart in proportion to time and not to its square root.
 //!
 //! Rounds of one target may overlap if a dialogue outlasts its interval. Their sequence numbers tell the order. Rounds of a
 //! target that nobody asks for any more are ended at once, with their dialogues and whatever waits for a place.
@@ -43,7 +45,7 @@ use super::subscribers::{Subscriber, Subscribers, Taker};
 use super::timing::{SHIFT, first_delay, promptly, shift};
 use super::{ProbeTarget, Settings};
 use mail_failover_core::engine::{AnswerTime, Confirmation, Look};
-use mail_failover_core::model::{Destination, Effect, ProbeKey, ProbeReport};
+use mail_failover_core::model::{Depth, Destination, Effect, ProbeKey, ProbeLogin, ProbeReport, Stage};
 use mail_failover_runtime::clock::Clock;
 
 /// Most rounds of one target under way. The schema lets a timeout be ten times the interval.
@@ -188,7 +190,10 @@ struct ScheduledTarget<R: Runner> {
     /// True if it has changed since the last round.
     is_changed: bool,
     sequence: u64,
+    /// Start of the latest round, or of the look that was made in its place.
     last_start: Option<Instant>,
+    /// Start of the latest round that came to a log-in, or may still come to one.
+    logged_in_at: Option<Instant>,
     /// Start and report of the latest round that is over.
     latest: Option<(Instant, ProbeReport)>,
     /// The target's own part of the shift, from -1 to 1.
@@ -301,7 +306,8 @@ impl<R: Runner> Scheduler<R> {
             let interval = scheduled.subscribers.interval();
             let promptly = promptly(interval);
             let due = match scheduled.last_start {
-                Some(last_start) => promptly.max(last_start + interval / 2),
+                // Not later than without the change: what keeps changing is probed at its interval all the same.
+                Some(last_start) => promptly.max(last_start + interval / 2).min(scheduled.due.max(promptly)),
                 None => promptly.min(scheduled.due),
             };
             scheduled.set_due(number, due, &mut self.timers);
@@ -358,7 +364,10 @@ impl<R: Runner> Scheduler<R> {
         let number = self.numbers;
         let is_same_place = left.as_ref().is_some_and(|left| left.identity.place == identity.place);
         let known = left.as_ref().filter(|_| is_same_place).map(|left| left.known.clone()).unwrap_or_default();
-        let login_pace = left.filter(|left| left.identity.shares_login_with(&identity)).map(|left| left.login_pace);
+        let has_left = left.is_some();
+        let of_same_login = left.filter(|left| left.identity.shares_login_with(&identity));
+        let logged_in_at = of_same_login.as_ref().and_then(|left| left.logged_in_at);
+        let login_pace = of_same_login.map(|left| left.login_pace);
         let end = CancellationToken::new();
         let identity = Arc::new(identity);
         let scheduled = ScheduledTarget {
@@ -375,9 +384,10 @@ impl<R: Runner> Scheduler<R> {
             confirmation: Confirmation::default(),
             usual: AnswerTime::default(),
             looked_at: None,
-            is_changed: false,
+            is_changed: has_left,
             sequence: 0,
             last_start: changed,
+            logged_in_at,
             latest: None,
             drift: shift(),
         };
@@ -402,6 +412,7 @@ impl<R: Runner> Scheduler<R> {
             known: scheduled.known.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             login_pace: scheduled.login_pace.clone(),
             last_start: scheduled.last_start,
+            logged_in_at: scheduled.logged_in_at,
         };
         if scheduled.subscribers.is_empty() {
             self.timers.try_remove(&scheduled.timer);
@@ -469,6 +480,12 @@ impl<R: Runner> Scheduler<R> {
     fn start_round(&mut self, number: u64, now: Instant) {
         let Some(scheduled) = self.targets.get_mut(&number) else { return };
         self.metrics.start_lag(now.saturating_duration_since(scheduled.due));
+        if let Some(next_login) = scheduled.next_login().filter(|next| scheduled.is_changed && now < *next) {
+            // ADR-0112: Nothing from AUTH on is tried faster than the interval: accounts are locked for less.
+            scheduled.last_start = Some(now);
+            scheduled.set_due(number, next_login, &mut self.timers);
+            return self.begin_look(number, now);
+        }
         let interval = scheduled.subscribers.interval();
         let is_full = scheduled.rounds_under_way() >= MAX_IN_FLIGHT;
         let is_changed = std::mem::take(&mut scheduled.is_changed);
@@ -501,6 +518,9 @@ impl<R: Runner> Scheduler<R> {
         if !logs_in && !is_look {
             self.metrics.postponed_logins.inc();
         }
+        if logs_in && has_login(R::target(&scheduled.prepared)) {
+            scheduled.logged_in_at = Some(now);
+        }
         let terms = RoundTerms {
             sequence: scheduled.sequence,
             postponed_login,
@@ -527,6 +547,10 @@ impl<R: Runner> Scheduler<R> {
         if logs_in {
             let interval = scheduled.subscribers.interval();
             scheduled.login_pace.observe(started, Instant::now(), interval, &mut report.outcome);
+            let has_logged_in = report.addresses.iter().any(|at| at.outcome.stage >= Stage::Auth);
+            if !has_logged_in && scheduled.logged_in_at == Some(started) {
+                scheduled.logged_in_at = None;
+            }
         }
         let look = Look { started: began, effect: report.outcome.class.effect(), stage: report.outcome.stage };
         if look.effect == Effect::Success {
@@ -594,6 +618,7 @@ struct LeftTarget {
     known: KnownAddresses,
     login_pace: LoginPace,
     last_start: Option<Instant>,
+    logged_in_at: Option<Instant>,
 }
 
 impl<R: Runner> ScheduledTarget<R> {
@@ -610,6 +635,11 @@ impl<R: Runner> ScheduledTarget<R> {
         is_elsewhere
     }
 
+    /// Earliest time of the next log-in after a change; `None` if any time will do.
+    fn next_login(&self) -> Option<Instant> {
+        Some(self.logged_in_at? + self.subscribers.interval())
+    }
+
     /// Time after which a round without a result is suspect; `None` if its timeout ends it before.
     fn patience(&self) -> Option<Duration> {
         self.usual.patience(R::target(&self.prepared).timeout)
@@ -622,6 +652,14 @@ impl<R: Runner> ScheduledTarget<R> {
         // `reset_at` would panic if the timer were gone.
         timers.try_remove(&self.timer);
         self.timer = timers.insert_at(number, next);
+    }
+}
+
+/// Returns true if rounds of a target log in.
+fn has_login(target: &ProbeTarget) -> bool {
+    match target.login {
+        ProbeLogin::With(_) => target.depth >= Depth::Auth,
+        ProbeLogin::None | ProbeLogin::Missing { .. } => false,
     }
 }
 

@@ -28,6 +28,7 @@ struct Start {
 /// An idle session that is open until the test ends it, or the prober closes it.
 struct FakeSession {
     address: SocketAddr,
+    namespaces: Vec<Arc<str>>,
     end: oneshot::Sender<IdleEnd>,
 }
 
@@ -88,12 +89,12 @@ impl Runner for Fake {
     async fn idle_session(
         &self,
         _: &ProbeTarget,
-        _: &IdleTerms,
+        terms: &IdleTerms,
         address: SocketAddr,
         close: &CancellationToken,
     ) -> SessionOver {
         let (end, ended) = oneshot::channel();
-        self.sessions.send(FakeSession { address, end }).unwrap();
+        self.sessions.send(FakeSession { address, namespaces: terms.namespaces.to_vec(), end }).unwrap();
         tokio::select! {
             Ok(end) = ended => SessionOver::ByServer(end),
             () = close.cancelled() => SessionOver::Closed,
@@ -414,6 +415,55 @@ async fn while_log_ins_are_too_many_rounds_go_on_and_few_of_them_log_in() {
     assert!(report.outcome.message.ends_with("the next log-in is in 60s"), "{}", report.outcome.message);
 }
 
+/// A probe of a Service at one endpoint that logs in.
+fn logging_in(revision: u64, endpoint: u8) -> ProbeTarget {
+    let mut target = target(0, revision, 10 * SECOND);
+    let Destination::Service(service) = &mut target.destination else { panic!("a Service") };
+    service.endpoints = vec![([192, 0, 2, endpoint], 25).into()];
+    ProbeTarget { depth: Depth::Auth, login: ProbeLogin::With(Login::new("shop", "secret")), ..target }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_whose_endpoints_keep_changing_logs_in_no_faster_than_its_interval() {
+    for seconds_between in 1..8_u8 {
+        let refused = (EvidenceClass::AuthenticationRefused, Stage::Auth);
+        let mut running = start_answering(refused, Duration::from_millis(10), 1000);
+        for change in 0..120 / seconds_between {
+            running.prober.set(logging_in(1, change));
+            sleep(SECOND * u32::from(seconds_between)).await;
+        }
+        let starts = running.started();
+        let rounds: Vec<_> = starts.iter().filter(|start| !start.is_look).cloned().collect();
+        assert!(gaps(&rounds).iter().all(|gap| *gap >= 10 * SECOND * 95 / 100), "{:?}", gaps(&rounds));
+        assert!(gaps(&rounds).iter().all(|gap| *gap <= 11 * SECOND), "{:?}", gaps(&rounds));
+        // Whether the new endpoints answer is seen meanwhile.
+        assert!(starts.iter().filter(|start| start.is_look).count() >= 6, "every {seconds_between} s: {starts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_probe_of_the_same_login_waits_for_an_interval_after_the_last_one() {
+    let mut running = start_answering((EvidenceClass::Ok, Stage::Auth), Duration::from_millis(10), 1000);
+    running.prober.set(logging_in(1, 1));
+    sleep(6 * SECOND).await;
+    running.prober.set(logging_in(2, 1));
+    sleep(SECOND).await;
+    assert_eq!(running.started().iter().map(|start| start.is_look).collect::<Vec<_>>(), [false, true]);
+    sleep(5 * SECOND).await;
+    assert_eq!(running.started().iter().map(|start| start.is_look).collect::<Vec<_>>(), [false]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_that_came_to_no_log_in_keeps_none_back() {
+    let answer = (EvidenceClass::Ok, Stage::Auth);
+    let mut running = start_answering_first(vec![REFUSED], answer, Duration::from_millis(10), 1000);
+    running.prober.set(logging_in(1, 1));
+    sleep(6 * SECOND).await;
+    running.prober.set(logging_in(1, 2));
+    sleep(SECOND).await;
+    assert_eq!(running.started().iter().map(|start| start.is_look).collect::<Vec<_>>(), [false, false]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn identical_probes_of_many_objects_are_made_once_and_heard_by_all() {
     let mut running = start(Duration::from_millis(50), 100_000);
@@ -728,6 +778,22 @@ async fn the_end_of_an_idle_session_of_a_server_that_answers_is_one_look_and_no_
         sleep(2 * 60 * SECOND).await;
         assert_eq!(running.opened().len(), 1, "{end:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_asked_for_in_the_name_of_every_namespace_that_watches_its_address() {
+    let mut running = start_answering(ANSWERS, Duration::from_millis(1), 1000);
+    // The first target, which its session is opened for.
+    let of_others = ProbeTarget { key: shared("evil", "a", SECOND).key, timeout: 4 * SECOND, ..relay(&[1]) };
+    running.prober.set(of_others);
+    sleep(2 * SECOND).await;
+    running.prober.set(relay(&[1]));
+    sleep(15 * SECOND).await;
+    let [session] = <[FakeSession; 1]>::try_from(running.opened()).ok().expect("one session");
+    session.end.send(IdleEnd::Closed).unwrap();
+    sleep(2 * 60 * SECOND).await;
+    let [session] = <[FakeSession; 1]>::try_from(running.opened()).ok().expect("one session");
+    assert_eq!(session.namespaces.iter().map(|namespace| &**namespace).collect::<Vec<_>>(), ["evil", "shop"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use mail_failover_dataplane::source::SourceArguments;
+use mail_failover_runtime::dial_guard::Network;
 use mail_failover_runtime::telemetry::LogFormat;
 use mail_failover_runtime::values;
 
@@ -86,6 +87,12 @@ pub struct RelayArguments {
     /// repeatable: the client is the one that the header names. By default there are none, and a header is no command.
     #[arg(long = "proxy-from", value_name = "CIDR")]
     pub proxy_from: Vec<IpNet>,
+
+    /// Networks that backends may lead to although nothing connects there by itself, comma-separated: 127.0.0.0/8 for a
+    /// mail server on this host. Loopback, link-local, metadata, multicast and reserved addresses are refused unless
+    /// they, or networks within theirs, are named here.
+    #[arg(long, value_name = "CIDR,…", value_delimiter = ',')]
+    pub allow_destinations: Vec<Network>,
 
     /// Name of the relay in its greeting, in EHLO to backends and in Received lines. By default the host's.
     #[arg(long, value_name = "NAME", value_parser = host_name)]
@@ -276,6 +283,14 @@ mod tests {
         let arguments = run("--config-file f --allow-network 10.0.0.0/8").unwrap();
         assert_eq!(arguments.allow_networks.len(), 1, "they replace the default");
         assert!(run("--config-file f --allow-network everybody").is_err());
+    }
+
+    #[test]
+    fn networks_that_backends_may_lead_to_are_separated_by_commas() {
+        assert_eq!(run("--config-file f").unwrap().allow_destinations, []);
+        let allowed = run("--config-file f --allow-destinations 127.0.0.0/8,::1").unwrap().allow_destinations;
+        assert_eq!(allowed, ["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
+        assert!(run("--config-file f --allow-destinations localhost").unwrap_err().contains("10.0.0.0/8"));
     }
 
     #[test]

@@ -97,7 +97,11 @@ impl BackendMetrics {
                 "ambiguous_messages",
                 "Messages that the backend may have accepted without saying so",
             ),
-            connects: register(registry, "backend_connects", "Connections to backends by result: connected or failed"),
+            connects: register(
+                registry,
+                "backend_connects",
+                "Connections to backends by result: connected, failed, or refused by the guard on addresses",
+            ),
             handshakes: register(
                 registry,
                 "backend_tls_handshakes",
@@ -158,8 +162,10 @@ impl BackendMetrics {
         self.took(backend, "connect", took);
     }
 
-    pub(crate) fn connect_failed(&self, backend: &str) {
-        self.connects.get_or_create(&OfResult { backend: backend.to_owned(), result: "failed" }).inc();
+    /// `is_refused` if it was the guard on addresses that let none be connected to.
+    pub(crate) fn connect_failed(&self, backend: &str, is_refused: bool) {
+        let result = if is_refused { "refused" } else { "failed" };
+        self.connects.get_or_create(&OfResult { backend: backend.to_owned(), result }).inc();
     }
 
     pub(crate) fn led_back(&self, backend: &str) {

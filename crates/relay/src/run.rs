@@ -18,6 +18,7 @@ use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
 use mail_failover_dataplane::source;
+use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::kubernetes::ConnectError;
 use mail_failover_runtime::places::Places;
 use mail_failover_runtime::process::{hostname, raise_limit_of_open_files};
@@ -229,7 +230,9 @@ pub async fn serve(
 
     let learnt = Arc::new(Learnt::default());
     let name: Arc<str> = arguments.hostname.clone().unwrap_or_else(hostname).into();
-    let connector = Connector { hostname: name.clone(), resolver: Resolver::default(), tls: TlsSetups::default() };
+    let guard = DialGuard { allow_destinations: arguments.allow_destinations.clone(), ..DialGuard::default() };
+    let connector =
+        Connector { hostname: name.clone(), resolver: Resolver::default(), guard, tls: TlsSetups::default() };
     let bounds = PoolBounds {
         connections: arguments.backend_connections,
         messages: arguments.backend_messages,

@@ -70,6 +70,9 @@ impl Relay {
              --listen-address 127.0.0.1:0 --health-listen-address 127.0.0.1:0 --smtp-address 127.0.0.1:0 \
              --hostname relay.example {arguments}"
         );
+        // Backends are on this host.
+        let is_told = line.contains("--allow-destinations");
+        let line = if is_told { line } else { format!("{line} --allow-destinations 127.0.0.0/8") };
         let line = line.replace("FOLDER", &folder.path().display().to_string());
         let RelayCommand::Run(arguments) = RelayLine::try_parse_from(line.split_whitespace()).unwrap().command;
         let (stop, (started, starting)) = (CancellationToken::new(), oneshot::channel());
@@ -319,6 +322,19 @@ async fn at_the_end_who_is_silent_within_a_message_is_told_so() {
     let line = silent.line().await;
     assert!(line.starts_with("421 4.3.2 "), "{line:?}");
     timeout(SOON, relay.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_leads_to_where_nothing_is_connected_to_is_left_for_the_next_one() {
+    let guarded = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.unwrap();
+    let (sound, messages) = backend(GO, QUEUED).await;
+    let relay = Relay::with(&[guarded.local_addr().unwrap(), sound], "--allow-destinations 127.0.0.1").await;
+    let mut application = begin(&relay).await;
+    assert_eq!(application.codes(&["RCPT TO:<b@example.net>", "DATA", "x\r\n."]).await, ["250", "354", "250"]);
+    assert_eq!(messages.load(Ordering::Relaxed), 1);
+    assert!(relay.metric("mail_failover_relay_backend_connects_total{backend=\"a\",result=\"refused\"}").await > 0.5);
+    let connected = timeout(Duration::from_millis(100), guarded.accept()).await;
+    assert!(connected.is_err(), "nobody has connected to it");
 }
 
 #[tokio::test]

@@ -200,11 +200,11 @@ fn forms(address: IpAddr) -> Vec<IpAddr> {
         // IPv4-mapped, and IPv4-compatible (RFC 4291 §2.5.5).
         [0, 0, 0, 0, 0, 0xffff, high, low] => vec![joined_v4(high, low).into()],
         [0, 0, 0, 0, 0, 0, high, low] if high > 0 => vec![address, joined_v4(high, low).into()],
-        // IPv4-translated (RFC 2765 §2.1); NAT64, with the well-known prefix and with that of local use (RFC 6052 §2.1,
-        // RFC 8215).
-        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => {
+        // IPv4-translated (RFC 2765 §2.1); NAT64 with the well-known prefix (RFC 6052 §2.1).
+        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 0, _, _, _, high, low] => {
             vec![address, joined_v4(high, low).into()]
         }
+        [0x64, 0xff9b, 1, ..] => [vec![address], within_local_nat64(v6)].concat(),
         // 6to4 (RFC 3056 §2).
         [0x2002, high, low, ..] => vec![address, joined_v4(high, low).into()],
         // Teredo: the server, and the client's address with its bits inverted (RFC 4380 §4).
@@ -213,6 +213,22 @@ fn forms(address: IpAddr) -> Vec<IpAddr> {
         }
         _ => vec![address],
     }
+}
+
+/// The IPv4 addresses that an address with the NAT64 prefix of local use (RFC 8215) may stand for.
+// Each network chooses how long its prefix is, and does not say so here.
+fn within_local_nat64(address: Ipv6Addr) -> Vec<IpAddr> {
+    // RFC 6052 §2.2: the octets under prefixes of 96, 48, 56 and 64 bits.
+    const PLACES: [[usize; 4]; 4] = [[12, 13, 14, 15], [6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]];
+    let octets = address.octets();
+    let all = PLACES.map(|places| Ipv4Addr::from(places.map(|place| octets[place])));
+    // Under another length than the network's most addresses are 0.x.x.x, or 255.x.x.x by the end of the prefix. No
+    // connection leads there, so these must not refuse what the right one stands for.
+    let mut possible: Vec<_> = all.into_iter().filter(|v4| (1..224).contains(&v4.octets()[0])).collect();
+    if possible.is_empty() {
+        possible = all.to_vec();
+    }
+    possible.into_iter().map(IpAddr::V4).collect()
 }
 
 /// The IPv4 address of two segments of an IPv6 one.

@@ -29,6 +29,13 @@ fn some_addresses_are_never_connected_to_in_whatever_form() {
         ("::ffff:0:127.0.0.1", Loopback),
         ("64:ff9b::7f00:1", Loopback),
         ("64:ff9b:1::7f00:1", Loopback),
+        // With prefixes of 48, 56 and 64 bits.
+        ("64:ff9b:1:7f00:0:100::", Loopback),
+        ("64:ff9b:1:a9fe:a9:fe00:c000:201", LinkLocal),
+        ("64:ff9b:1:12a9:fe:a9fe::", LinkLocal),
+        ("64:ff9b:1:1234:a9:fea9:fe00:0", LinkLocal),
+        ("64:ff9b:1::", Unspecified),
+        ("64:ff9b:1::e000:1", Multicast),
         ("2002:7f00:1::1", Loopback),
         // Teredo: 127.0.0.1 with its bits inverted.
         ("2001:0:c000:221::80ff:fffe", Loopback),
@@ -80,6 +87,10 @@ fn the_rest_of_the_internet_and_private_networks_are_open() {
         "223.255.255.255",
         "::ffff:192.0.2.7",
         "64:ff9b::c000:207",
+        // 192.0.2.7 with prefixes of 48, 96 and again 96 bits.
+        "64:ff9b:1:c000:2:700::",
+        "64:ff9b:1::c000:207",
+        "64:ff9b:1:fffe::c000:207",
         "2002:c000:207::1",
         "2001:0:c000:221::3fff:fdf8",
         "2001:db8::1",

@@ -158,7 +158,8 @@ pub(super) fn describe(error: &CertificateError) -> String {
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "certificate is signed by an algorithm that probes do not accept, such as SHA-1 or a small key".to_owned()
+            "certificate is signed by an algorithm that probes do not know, such as SHA-1 or ECDSA with P-521"
+                .to_owned()
         }
         CertificateError::Other(other) => other.0.downcast_ref().map_or_else(unknown_refusal, path_error),
         _ => unknown_refusal(),

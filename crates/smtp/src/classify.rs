@@ -34,8 +34,9 @@ pub fn session_class(error: &SessionError) -> EvidenceClass {
         | SessionError::OutOfTurn
         | SessionError::PlainTextBeforeTls => EvidenceClass::ProtocolError,
         SessionError::StartTlsNotOffered => EvidenceClass::TlsFailed,
-        SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::AuthenticationRefused,
         SessionError::NoMechanism(NoMechanism::Unknown(_)) => EvidenceClass::ProbeBlocked,
+        // Nobody has refused the login: one node of a pool that is just starting must not move a route at once.
+        SessionError::NoMechanism(NoMechanism::NotOffered) => EvidenceClass::Permanent,
         SessionError::Refused(reply) if reply.code >= 500 => EvidenceClass::Permanent,
         SessionError::Refused(_) => EvidenceClass::Temporary,
     }

@@ -206,15 +206,22 @@ impl Classified {
         let class = probe_class(&reading);
         // Another 2yz or a 3yz than this command can have is no answer to it.
         let class = if class == EvidenceClass::Ok { EvidenceClass::ProtocolError } else { class };
+        let is_out_of_turn = reading.rule.is_some_and(|rule| rule.id() == OUT_OF_TURN);
         match reading.rule.and_then(DecidingRule::own_id) {
             // The id must not fall to the bound of the message.
             Some(id) => Self::new(class, format!("{} (by {id})", bounded(&reply.line(), MAX_MESSAGE - 110))),
+            None if is_out_of_turn => Self::new(class, reply.line()).and(OUT_OF_TURN_REMEDY),
             None if class == EvidenceClass::ProbeBlocked => Self::new(class, reply.line()).and(EHLO_REMEDY),
             None => Self::new(class, reply.line()),
         }
     }
 }
 
+/// The one rule about our own side that is not about our name in EHLO.
+const OUT_OF_TURN: &str = "hello/out-of-turn";
+/// Remedy for a server to which we speak too early.
+const OUT_OF_TURN_REMEDY: &str =
+    "probes wait for the greeting and for each reply; look for what else speaks on the way to the server";
 /// Remedy for a server that does not accept our name in EHLO.
 const EHLO_REMEDY: &str = "name a host that the server accepts in --ehlo-name (smtpProbes.ehloName of the chart)";
 
@@ -257,11 +264,11 @@ pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> SessionEnd
     let deadline = started.checked_add(session_plan.timeouts.session);
     let mut connection = SmtpConnection::new(plan, session_plan);
     let mut result = connection.dialogue(address).await;
-    let mut without_tls = None;
+    let mut lost_tls = None;
     let mut not_after = connection.certificate_not_after.take();
     if let (Err(Interruption::Handshake(failure)), TlsMode::Opportunistic) = (&result, plan.mode) {
         // Boxed, as whatever is seldom: it would enlarge every probe's future.
-        without_tls = Some(failure.what.clone());
+        lost_tls = Some(failure.clone());
         connection = SmtpConnection::new(plan, plan.second_session(TlsMode::None, deadline));
         result = Box::pin(connection.dialogue(address)).await;
         not_after = connection.certificate_not_after.take().or(not_after);
@@ -271,8 +278,19 @@ pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> SessionEnd
     let is_starved = matches!(result, Err(Interruption::Session(SessionError::Starved { .. })));
     let (stage, finding) = match (result, blocked) {
         (Ok(_), Some(blocked)) => (blocked.stage, Classified::new(blocked.class, blocked.message)),
-        (Ok(reply), None) => (reached, connection.success(reply.as_ref(), without_tls)),
-        (Err(Interruption::Session(error)), _) => (reached, Classified::failure(reached, &error, &plan.rulebook)),
+        (Ok(reply), None) => {
+            (reached, connection.success(reply.as_ref(), lost_tls.map(|TlsFailure { what, .. }| what)))
+        }
+        (Err(Interruption::Session(error)), _) => {
+            match lost_tls.filter(|_| is_auth_not_offered(&error)) {
+                Some(failure) => {
+                    // Not kept while the server is asked: it would enlarge every probe's future.
+                    drop(error);
+                    (reached, Box::pin(explain_lost_tls(plan, address, failure, deadline)).await)
+                }
+                None => (reached, Classified::failure(reached, &error, &plan.rulebook)),
+            }
+        }
         (Err(Interruption::Connection(finding)), _) => (reached, finding),
         (Err(Interruption::Handshake(failure)), _) => {
             (reached, Box::pin(explain_handshake(plan, address, failure, deadline)).await)
@@ -289,6 +307,22 @@ pub async fn run_session(plan: &DialoguePlan, address: SocketAddr) -> SessionEnd
     SessionEnd { outcome, pending_quit, is_starved }
 }
 
+fn is_auth_not_offered(error: &SessionError) -> bool {
+    matches!(error, SessionError::NoMechanism(NoMechanism::NotOffered))
+}
+
+/// Classifies and describes a session that could not log in after it had lost TLS.
+// Many servers offer AUTH inside TLS only: what has failed is TLS.
+async fn explain_lost_tls(
+    plan: &DialoguePlan,
+    address: SocketAddr,
+    failure: TlsFailure,
+    deadline: Option<Instant>,
+) -> Classified {
+    let explained = explain_handshake(plan, address, failure, deadline).await;
+    Classified { what: format!("{} without TLS: {}", NoMechanism::NotOffered, explained.what), ..explained }
+}
+
 /// Classifies and describes a failed handshake. If the server may speak a TLS that rustls does not, it is asked on a
 /// connection of its own.
 // ADR-0079: A TLS that probes do not speak blocks the probe.
@@ -299,12 +333,16 @@ async fn explain_handshake(
     deadline: Option<Instant>,
 ) -> Classified {
     let TlsFailure { class, what, mismatch } = failure;
+    let depth = if plan.mode == TlsMode::Implicit { "Connect" } else { "Ehlo" };
+    if mismatch == Mismatch::Signature {
+        let remedy = format!("probe to {depth}, or have it signed by RSA, or by ECDSA with P-256 or P-384");
+        return Classified::new(EvidenceClass::ProbeBlocked, what).and(remedy);
+    }
     let (Mismatch::Possible | Mismatch::Likely | Mismatch::Certain, Some(setup)) = (mismatch, &plan.tls) else {
         return Classified::new(class, what);
     };
     let answer = ask_what_is_spoken(plan, setup, address, deadline).await;
     let choice = answer.and_then(|answer| setup.explain_choice(answer));
-    let depth = if plan.mode == TlsMode::Implicit { "Connect" } else { "Ehlo" };
     let remedy = format!("probe to {depth}, or let it speak TLS 1.2 with ECDHE and AES-GCM");
     match (mismatch, choice, answer) {
         (_, Some(choice), _) => Classified::new(EvidenceClass::ProbeBlocked, choice).and(remedy),
@@ -316,7 +354,7 @@ async fn explain_handshake(
             let what = if what == NOTHING_IN_COMMON { what } else { format!("{NOTHING_IN_COMMON}: {what}") };
             Classified::new(EvidenceClass::ProbeBlocked, what).and(remedy)
         }
-        (Mismatch::No | Mismatch::Possible, None, _) => Classified::new(class, what),
+        (Mismatch::No | Mismatch::Possible | Mismatch::Signature, None, _) => Classified::new(class, what),
     }
 }
 

@@ -483,6 +483,10 @@ async fn a_refused_name_in_ehlo_is_our_own_fault() {
     check(&plain(Depth::Ehlo, steps).await, ProbeBlocked, &format!("EHLO: {refusal}; {remedy}"));
     let steps = logged_in(vec![Hear("MAIL "), say("250 ok\r\n"), Hear("RCPT "), say(format!("{refusal}\r\n")), Hang]);
     check(&probe(&deep(Depth::RcptTo), server(steps).await).await, ProbeBlocked, &format!("RCPT: {refusal}; {remedy}"));
+    // That something spoke too early is no matter of a name.
+    let outcome = plain(Depth::Ehlo, vec![say("554 SMTP synchronization error\r\n"), Hang]).await;
+    let early = "Banner: 554 SMTP synchronization error; probes wait for the greeting and for each reply";
+    assert!(outcome.class == ProbeBlocked && outcome.message.starts_with(early), "{outcome:?}");
     // The remedy is told however long the reply is.
     let steps = vec![banner(), Hear("EHLO "), say(format!("{refusal} {}\r\n", "x".repeat(500))), Hang];
     assert!(plain(Depth::Ehlo, steps).await.message.ends_with(remedy));
@@ -673,7 +677,8 @@ async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
         (rcpt("554 5.7.1 Relay access denied"), Permanent, "RCPT: 554 5.7.1 Relay access denied".into()),
         (rcpt("251 2.1.5 will forward"), Ok, "RCPT: 251 2.1.5 will forward".into()),
         (offering("PLAIN", vec![Hear("AUTH "), Hang]), NoAnswer, "AUTH: no answer within 300ms".into()),
-        (vec![banner(), Hear("EHLO "), extensions(), Hang], AuthenticationRefused, "AUTH: not offered".into()),
+        // It counts, and moves no route at once: nobody has refused the login.
+        (vec![banner(), Hear("EHLO "), extensions(), Hang], Permanent, "AUTH: not offered".into()),
         (
             offering("XOAUTH2", vec![Hang]),
             ProbeBlocked,
@@ -685,6 +690,54 @@ async fn every_reply_to_a_login_and_to_an_envelope_is_classified() {
         check(&probe(&deep(Depth::RcptTo), server(steps).await).await, class, &message);
     };
     stream::iter(cases).for_each_concurrent(AT_A_TIME, each).await;
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_offered_after_tls_was_lost_is_a_failure_of_tls() {
+    // The second connection, without TLS, comes as far as the extensions.
+    let lax = |depth| {
+        let login = deep(depth).login;
+        DialoguePlan { login, ..plan(TlsMode::Opportunistic, depth, TrustAnchors::WellKnown) }
+    };
+    let steps = [up_to_tls(), vec![Alert(80)]].concat();
+    let outcome = probe(&lax(Depth::Auth), server(steps).await).await;
+    let message = "AUTH: not offered without TLS: the server refused the handshake: internal error (alert 80)";
+    check(&outcome, TlsFailed, message);
+    let (version, suite, name) = OLD[0];
+    let steps = [up_to_tls(), vec![OldTls { version, suite }]].concat();
+    let outcome = probe(&lax(Depth::Auth), server(steps).await).await;
+    let message = format!(
+        "AUTH: not offered without TLS: the server speaks only {name}, which probes do not speak; probe to Ehlo, or let it speak TLS 1.2 with ECDHE and AES-GCM"
+    );
+    check(&outcome, ProbeBlocked, &message);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_signed_by_an_unknown_algorithm_blocks_the_probe() {
+    let unknown = rustls::CertificateError::UnsupportedSignatureAlgorithmContext {
+        signature_algorithm_id: vec![1],
+        supported_algorithms: vec![],
+    };
+    let foreign = rustls::CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+        signature_algorithm_id: vec![1],
+        public_key_algorithm_id: vec![2],
+    };
+    let address = refusing().await;
+    for (mode, depth) in [(TlsMode::StartTls, "Ehlo"), (TlsMode::Implicit, "Connect")] {
+        let plan = plan(mode, Depth::StartTls, TrustAnchors::WellKnown);
+        for error in [unknown.clone(), foreign.clone()] {
+            let failure = TlsFailure::of(&io::Error::other(rustls::Error::InvalidCertificate(error)), None);
+            // A mail server that cannot verify it does not deliver either, whoever lacks what.
+            assert_eq!(failure.class, CertificateInvalid);
+            let finding = explain_handshake(&plan, address, failure, None).await;
+            assert_eq!(finding.class, ProbeBlocked);
+            assert!(finding.what.contains("P-521"), "{}", finding.what);
+            assert!(finding.addition.unwrap().starts_with(&format!("probe to {depth}, or")));
+        }
+        let wrong = rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature);
+        let finding = explain_handshake(&plan, address, TlsFailure::of(&io::Error::other(wrong), None), None).await;
+        assert_eq!(finding.class, CertificateInvalid);
+    }
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ pub enum Mismatch {
     Likely,
     /// The server wants another version, or has chosen what rustls does not speak.
     Certain,
+    /// A certificate of the server is signed by an algorithm that rustls does not know.
+    Signature,
 }
 
 /// The setups in use. Ten thousand backends with the same trust anchors share one.
@@ -265,7 +267,9 @@ impl TlsFailure {
         let failed = EvidenceClass::TlsFailed;
         match inner {
             rustls::Error::InvalidCertificate(error) => {
-                Self::new(EvidenceClass::CertificateInvalid, refusal.unwrap_or_else(|| describe(error)))
+                let mismatch = if is_signature_unknown(error) { Mismatch::Signature } else { Mismatch::No };
+                let what = refusal.unwrap_or_else(|| describe(error));
+                Self { mismatch, ..Self::new(EvidenceClass::CertificateInvalid, what) }
             }
             rustls::Error::NoCertificatesPresented => {
                 Self::new(EvidenceClass::CertificateInvalid, "the server presented no certificate")
@@ -298,6 +302,15 @@ impl TlsFailure {
         };
         Self { mismatch: Mismatch::Possible, ..Self::new(EvidenceClass::ConnectionLost, what) }
     }
+}
+
+/// Returns true if a certificate was refused only because rustls does not know how it is signed.
+fn is_signature_unknown(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "non-exhaustive upstream")]

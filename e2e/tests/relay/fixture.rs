@@ -89,6 +89,8 @@ impl Relay {
             "127.0.0.1:0",
             "--hostname",
             "relay.example",
+            "--allow-destinations",
+            "127.0.0.0/8",
         ];
         let line = fixed.iter().chain(arguments).map(|argument| argument.replace("FOLDER", &place));
         let RelayCommand::Run(arguments) = RelayLine::try_parse_from(line).expect("arguments").command;

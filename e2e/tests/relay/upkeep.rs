@@ -74,7 +74,7 @@ impl RelayProcess {
     async fn run(&mut self) {
         let mut command = Command::new(operator::program().expect("the program"));
         command.args(["relay", "run", "--listen-address", "127.0.0.1:0", "--health-listen-address", "127.0.0.1:0"]);
-        command.args(["--hostname", "relay.example"]).args(SHORT);
+        command.args(["--hostname", "relay.example", "--allow-destinations", "127.0.0.0/8"]).args(SHORT);
         command.args(["--smtp-address", &self.smtp.to_string(), "--smtps-address", &self.smtps.to_string()]);
         for (flag, name) in [
             ("--config-file", "agent.json"),

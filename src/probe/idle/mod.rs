@@ -238,10 +238,24 @@ impl<R: Runner> IdleDriver<R> {
         let Some((prepared, terms)) = self.targets.get(&target).cloned() else {
             return self.handle(IdleInput::Over { number, how: SessionOver::NotOpened });
         };
+        let terms = self.for_all(&terms, address);
         let (runner, close) = (self.runner.clone(), CancellationToken::new());
         self.closing.insert(number, close.clone());
         self.under_way
             .push(Box::pin(async move { (number, runner.idle_session(&prepared, &terms, address, &close).await) }));
+    }
+
+    /// The terms of a session for all who watch its address.
+    // It has a place if any of their namespaces has one left: otherwise whoever comes first, and has filled his share,
+    // would keep the others from theirs.
+    fn for_all(&self, opener: &IdleTerms, address: SocketAddr) -> IdleTerms {
+        let mut namespaces: BTreeSet<Arc<str>> = opener.namespaces.iter().cloned().collect();
+        let mut is_used = opener.is_used;
+        for (_, terms) in self.sessions.watchers(address).filter_map(|target| self.targets.get(&target)) {
+            namespaces.extend(terms.namespaces.iter().cloned());
+            is_used |= terms.is_used;
+        }
+        IdleTerms { namespaces: namespaces.into_iter().collect(), is_used, interval: opener.interval }
     }
 }
 

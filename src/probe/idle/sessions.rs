@@ -20,6 +20,9 @@ use mail_failover_smtp::dialogue::IdleEnd;
 const LONGEST_LIFE: Duration = Duration::from_mins(4);
 /// Life below which a session was of no use: the next one waits. Above it a server's 421 shortens the life of the next.
 const SHORTEST_LIFE: Duration = Duration::from_secs(30);
+/// Part of the interval after which a look that has not come is overdue.
+// The shift of rounds is a twentieth of it; a look takes its time, too.
+const OVERDUE: u32 = 4;
 /// Part of its life that a session may be renewed early by, so that sessions that began together do not end together.
 const EARLY: f64 = 0.2;
 /// Pauses before the next session, after one that ended within [`SHORTEST_LIFE`] although the server answers, that could
@@ -48,6 +51,8 @@ pub(in crate::probe) enum AddressFinding {
 pub(in crate::probe) enum SessionOver {
     /// It never came to be idle.
     NotOpened,
+    /// There was no place for it: no server was asked.
+    NoPlace,
     /// The server has ended it.
     ByServer(IdleEnd),
     /// It was closed as it was to be.
@@ -175,6 +180,12 @@ impl WatchedAddress {
         self.not_before = Some(now + self.backoff.after_failure_with(random));
     }
 
+    /// Waits for a place: always as long, since no server is asked. Whoever watches the address later, and has places
+    /// left, must not wait for what others were refused.
+    fn await_place(&mut self, now: Instant, random: f64) {
+        self.not_before = Some(now + PAUSES.0.mul_f64(f64::midpoint(1.0, random)));
+    }
+
     /// Takes into account that the server answers, although it has ended a session.
     fn learn(&mut self, now: Instant, random: f64, lived: Duration, end: IdleEnd) {
         if lived < SHORTEST_LIFE {
@@ -241,7 +252,7 @@ impl IdleSessions {
         {
             self.timers.remove(&(at, timer));
             match timer {
-                IdleTimer::Renew(number) => self.renew(number),
+                IdleTimer::Renew(number) => self.renew(now, number),
                 IdleTimer::Look(target) => {
                     if let Some(watched) = self.targets.get_mut(&target) {
                         watched.look_due = None;
@@ -260,6 +271,12 @@ impl IdleSessions {
     /// Time at which [`Self::handle_timeout`] has something to do.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The targets whose looks are answered at an address: its session is for all of them.
+    pub(super) fn watchers(&self, address: SocketAddr) -> impl Iterator<Item = u64> {
+        let watches = self.addresses.get(&address).into_iter().flat_map(|at| &at.watchers);
+        watches.filter(|(_, watch)| watch.is_answered).map(|(target, _)| *target)
     }
 
     /// The next action; `None` if the next event must be waited for.
@@ -362,15 +379,20 @@ impl IdleSessions {
         }
     }
 
-    fn renew(&mut self, number: u64) {
+    fn renew(&mut self, now: Instant, number: u64) {
         let Some(at) = self.numbers.get(&number).and_then(|address| self.addresses.get_mut(address)) else { return };
         let SessionState::Open { is_confirmed, .. } = at.session else { return };
         at.backoff.reset();
         if !is_confirmed {
-            // Nobody knows if the address is still the target's: the next look that is answered there opens another one.
-            at.watchers.values_mut().for_each(|watch| watch.is_answered = false);
+            // Of whom the next look is overdue nobody knows if the address is still his: the next one that is answered
+            // there opens another session. An interval may well be longer than a session's life.
+            for (target, watch) in &mut at.watchers {
+                let interval = self.targets.get(target).map_or(Duration::ZERO, |watched| watched.interval);
+                watch.is_answered &= now < watch.began + interval + interval / OVERDUE;
+            }
         }
-        self.close(number, is_confirmed);
+        let is_renewed = at.is_answered();
+        self.close(number, is_renewed);
     }
 
     /// Takes note that a target has nothing to do with an address any more.
@@ -417,6 +439,11 @@ impl IdleSessions {
                 self.timers.remove(&(renew_at, IdleTimer::Renew(number)));
                 at.session = SessionState::None;
                 at.pause(now, random);
+            }
+            (SessionState::Open { renew_at, .. }, SessionOver::NoPlace) => {
+                self.timers.remove(&(renew_at, IdleTimer::Renew(number)));
+                at.session = SessionState::None;
+                at.await_place(now, random);
             }
             (SessionState::Closing { is_renewed }, _) => {
                 at.session = SessionState::None;

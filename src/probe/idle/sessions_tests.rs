@@ -178,6 +178,43 @@ fn a_session_that_no_look_has_confirmed_is_not_renewed() {
 }
 
 #[test]
+fn a_rare_probe_has_a_session_between_its_looks_until_one_is_overdue() {
+    let mut trial = Trial::new();
+    let look = |trial: &Trial| IdleInput::Found {
+        target: 1,
+        interval: 10 * MINUTE,
+        began: trial.now,
+        address: address(1),
+        finding: Answers,
+    };
+    let found = look(&trial);
+    trial.handle(found);
+    let mut number = 1;
+    for minute in 1..=20 {
+        trial.now += MINUTE;
+        if minute == 10 {
+            let found = look(&trial);
+            assert_eq!(trial.handle(found), []);
+        }
+        trial.sessions.handle_timeout(trial.now);
+        let closed = trial.actions();
+        if minute % 4 == 0 {
+            assert_eq!(closed, [Close { number }], "minute {minute}");
+            let renewed = trial.over(number, SessionOver::Closed);
+            number += 1;
+            assert_eq!(renewed, [Open { number, target: 1, address: address(1) }], "minute {minute}");
+        } else {
+            assert_eq!(closed, [], "minute {minute}");
+        }
+    }
+    // The look of minute 20 has not come, nor that of the next minutes.
+    trial.now += 4 * MINUTE;
+    trial.sessions.handle_timeout(trial.now);
+    assert_eq!(trial.actions(), [Close { number }]);
+    assert_eq!(trial.over(number, SessionOver::Closed), []);
+}
+
+#[test]
 fn a_servers_own_idle_timeout_is_taken_over_from_its_421() {
     let mut trial = Trial::new();
     trial.found(1, 1, Answers);
@@ -238,6 +275,31 @@ fn a_session_that_cannot_be_opened_is_tried_again_later_and_asks_for_no_look() {
     assert_eq!(trial.pass(29 * SECOND, Answers), []);
     assert_eq!(trial.pass(2 * SECOND, Answers).len(), 0);
     assert_eq!(trial.pass(10 * SECOND, Answers).len(), 1);
+}
+
+#[test]
+fn without_a_place_a_session_is_asked_for_every_minute_however_often_there_was_none() {
+    let mut trial = Trial { random: 0.999, ..Trial::new() };
+    let mut number = 1;
+    trial.found(1, 1, Answers);
+    for _ in 0..20 {
+        assert_eq!(trial.over(number, SessionOver::NoPlace), []);
+        let opened = trial.pass(MINUTE + INTERVAL, Answers);
+        number += 1;
+        let actions: Vec<_> = opened.iter().map(|(_, action)| *action).collect();
+        assert_eq!(actions, [Open { number, target: 1, address: address(1) }]);
+        assert!(opened[0].0 >= 30 * SECOND, "{opened:?}");
+    }
+}
+
+#[test]
+fn a_session_is_for_all_whose_looks_are_answered_at_its_address() {
+    let mut trial = Trial::new();
+    for (target, last, finding) in [(1, 1, Answers), (2, 1, Answers), (3, 1, Answers), (4, 2, Answers), (3, 1, Fails)] {
+        trial.found(target, last, finding);
+    }
+    assert_eq!(trial.sessions.watchers(address(1)).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(trial.sessions.watchers(address(3)).count(), 0);
 }
 
 #[test]

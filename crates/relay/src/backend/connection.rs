@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mail_failover_contract::routing::{NextHop, TlsPolicy};
 use mail_failover_core::model::{EvidenceClass, Login, Stage, Tls, TlsMode, TrustAnchors};
 use mail_failover_replies::Rulebook;
+use mail_failover_runtime::dial_guard::{DialGuard, DialOrigin, DialRefusal};
 use mail_failover_smtp::client::{
     ClientAction, ClientInput, Goal, SessionError, SessionPlan, SessionTimeouts, SmtpClient,
 };
@@ -55,6 +56,8 @@ pub struct Connector {
     pub hostname: Arc<str>,
     /// Looks names up.
     pub resolver: Resolver,
+    /// Judges each address, each time.
+    pub guard: DialGuard,
     /// TLS of all backends.
     pub tls: TlsSetups,
 }
@@ -110,6 +113,7 @@ impl Connector {
     ) -> Result<BackendConnection, ConnectFailure> {
         let addresses = self.resolver.addresses(&target.next_hop, deadline).await;
         let addresses = addresses.map_err(|error| look_up_failure(&target.next_hop, &error))?;
+        let addresses = admitted(&self.guard, addresses).map_err(|refusal| ConnectFailure::of_guard(&refusal))?;
         let mut failed = None;
         for (at, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -121,7 +125,7 @@ impl Connector {
             match self.connect_to(target, memory, *address, rulebook, Instant::now() + share).await {
                 Ok(connection) => return Ok(connection),
                 // It has answered: another address would say the same.
-                Err(failed) if failed.failure.refusal.is_some() || failed.leads_back => return Err(failed),
+                Err(failed) if failed.failure.refusal.is_some() || failed.wrong_host.is_some() => return Err(failed),
                 Err(failure) => failed = Some(failure),
             }
         }
@@ -199,6 +203,26 @@ impl Connector {
                 Err((failure, stage))
             }
         }
+    }
+}
+
+/// The addresses that may be connected to.
+///
+/// # Errors
+/// The refusal of one of them, if none is left.
+// ADR-0105: Nothing of ours connects to where only our own place in the network leads. A document does not tell hosts
+// from Services, which ports and networks of the operator do not bind.
+fn admitted(guard: &DialGuard, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialRefusal> {
+    let (mut admitted, mut refused) = (vec![], None);
+    for address in addresses {
+        match guard.check(address, DialOrigin::Cluster) {
+            Ok(()) => admitted.push(address),
+            Err(refusal) => refused = Some(refusal),
+        }
+    }
+    match refused {
+        Some(refusal) if admitted.is_empty() => Err(refusal),
+        Some(_) | None => Ok(admitted),
     }
 }
 
@@ -524,5 +548,27 @@ async fn in_time<T>(deadline: Option<Instant>, io: impl Future<Output = T>) -> O
     match deadline {
         Some(deadline) => timeout_at(deadline.into(), io).await.ok(),
         None => Some(io.await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_nothing_connects_to_are_left_out_and_told_if_none_is_left() {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let usual = DialGuard::default();
+        // Services have any port, and addresses of the cluster.
+        let open = addresses(&["192.0.2.7:25", "10.96.0.9:8025"]);
+        assert_eq!(admitted(&usual, open.clone()), Ok(open));
+        let mixed = addresses(&["127.0.0.1:25", "192.0.2.7:25", "169.254.169.254:25"]);
+        assert_eq!(admitted(&usual, mixed), Ok(addresses(&["192.0.2.7:25"])));
+        assert_eq!(admitted(&usual, vec![]), Ok(vec![]));
+        for refused in ["127.0.0.1:25", "169.254.169.254:25", "[::1]:25", "[64:ff9b::a9fe:a9fe]:25"] {
+            assert!(admitted(&usual, addresses(&[refused])).is_err(), "{refused}");
+        }
+        let allowing = DialGuard { allow_destinations: vec!["127.0.0.0/8".parse().unwrap()], ..DialGuard::default() };
+        assert_eq!(admitted(&allowing, addresses(&["127.0.0.1:2525"])), Ok(addresses(&["127.0.0.1:2525"])));
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use mail_failover_contract::routing::NextHop;
 use mail_failover_core::model::{EvidenceClass, Stage};
 use mail_failover_replies::Rulebook;
+use mail_failover_runtime::dial_guard::DialRefusal;
 use mail_failover_smtp::classify::session_class;
 use mail_failover_smtp::client::SessionError;
 use mail_failover_smtp::connect::classify_io;
@@ -21,13 +22,36 @@ use crate::core::transaction::OperationFailure;
 pub struct ConnectFailure {
     /// What a transaction is told.
     pub failure: OperationFailure,
-    /// True if the server is a relay of this route: the backend leads back to where messages come from.
-    pub leads_back: bool,
+    /// The mistake in the host of the backend, if it is one.
+    pub wrong_host: Option<WrongHost>,
+}
+
+/// Mistake in the host of a backend: whatever its server says, no message can go there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongHost {
+    /// The server is a relay of this route: the backend leads back to where messages come from.
+    LeadsBack,
+    /// The host has no address but those that nothing of ours connects to.
+    Refused,
+}
+
+impl ConnectFailure {
+    /// The failure of a backend whose addresses are all refused.
+    pub(super) fn of_guard(refusal: &DialRefusal) -> Self {
+        let failure = OperationFailure {
+            class: EvidenceClass::Inconclusive,
+            stage: Stage::Connect,
+            refusal: None,
+            summary: printable(&refusal.to_string()).into(),
+            is_own: true,
+        };
+        Self { failure, wrong_host: Some(WrongHost::Refused) }
+    }
 }
 
 impl From<OperationFailure> for ConnectFailure {
     fn from(failure: OperationFailure) -> Self {
-        Self { failure, leads_back: false }
+        Self { failure, wrong_host: None }
     }
 }
 
@@ -69,8 +93,8 @@ pub(super) fn look_up_failure(next_hop: &NextHop, error: &LookUpError) -> Operat
 impl Failure {
     /// The failure of a connection that was to be made.
     pub(super) fn of_connecting(self, stage: Stage, target: &Target, rulebook: &Rulebook) -> ConnectFailure {
-        let leads_back = matches!(self, Self::LeadsBack);
-        ConnectFailure { failure: self.told(stage, stage.as_str(), target, rulebook), leads_back }
+        let wrong_host = matches!(self, Self::LeadsBack).then_some(WrongHost::LeadsBack);
+        ConnectFailure { failure: self.told(stage, stage.as_str(), target, rulebook), wrong_host }
     }
 
     /// The failure with the stage that the session has reached, and the step at which it failed.

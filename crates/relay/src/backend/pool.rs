@@ -15,7 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{BackendConnection, Connector, Target, TlsMemory};
-use super::failure::ConnectFailure;
+use super::failure::{ConnectFailure, WrongHost};
 use super::learnt::Learnt;
 use crate::core::transaction::OperationFailure;
 use crate::metrics::BackendMetrics;
@@ -63,8 +63,8 @@ struct Slot {
     /// TLS sessions with that server by that login.
     tls: Arc<TlsMemory>,
     idle: Vec<Idle>,
-    /// True if the latest connection led to a relay of this route.
-    leads_back: bool,
+    /// The mistake in the host that the log has.
+    wrong_host: Option<WrongHost>,
 }
 
 /// Messages that wait for a connection of one backend.
@@ -165,18 +165,24 @@ impl Pool {
             Ok(connection) => {
                 self.0.metrics.connected(backend, begun.elapsed(), connection.is_resumed());
                 self.0.learnt.seen(backend, connection.capabilities());
-                self.set_leads_back(backend, false);
+                self.set_wrong_host(backend, None);
                 Ok(CheckedOut { connection, is_reused: false, backend: backend.clone(), place, messages: 0 })
             }
-            Err(ConnectFailure { failure, leads_back }) => {
-                self.0.metrics.connect_failed(backend);
-                if !failure.is_own || leads_back {
+            Err(ConnectFailure { failure, wrong_host }) => {
+                self.0.metrics.connect_failed(backend, wrong_host == Some(WrongHost::Refused));
+                if !failure.is_own || wrong_host.is_some() {
                     self.0.learnt.failed(backend);
                 }
-                if leads_back {
-                    self.0.metrics.led_back(backend);
-                    if !self.set_leads_back(backend, true) {
-                        tracing::warn!(%backend, summary = %failure.summary, "a backend leads back to the relay");
+                if let Some(wrong_host) = wrong_host {
+                    let what = match wrong_host {
+                        WrongHost::LeadsBack => {
+                            self.0.metrics.led_back(backend);
+                            "a backend leads back to the relay"
+                        }
+                        WrongHost::Refused => "a backend leads to where nothing is connected to",
+                    };
+                    if self.set_wrong_host(backend, Some(wrong_host)) != Some(wrong_host) {
+                        tracing::warn!(%backend, summary = %failure.summary, "{what}");
                     }
                 }
                 Err(failure)
@@ -354,7 +360,7 @@ impl Pool {
             messages: self.0.bounds.messages,
             tls: Arc::default(),
             idle: vec![],
-            leads_back: false,
+            wrong_host: None,
         });
         slot.set_limit(limit);
         slot.messages = of.messages_per_connection.unwrap_or(u32::MAX).min(self.0.bounds.messages);
@@ -399,10 +405,10 @@ impl Pool {
         self.slots().get(backend).is_some_and(|slot| slot.target == *target && messages < slot.messages)
     }
 
-    /// Notes if this backend leads back to a relay of the route. Returns what was noted before.
-    fn set_leads_back(&self, backend: &str, leads_back: bool) -> bool {
+    /// Notes the mistake in this backend's host. Returns what was noted before.
+    fn set_wrong_host(&self, backend: &str, wrong_host: Option<WrongHost>) -> Option<WrongHost> {
         let mut slots = self.slots();
-        slots.get_mut(backend).is_some_and(|slot| std::mem::replace(&mut slot.leads_back, leads_back))
+        slots.get_mut(backend).and_then(|slot| std::mem::replace(&mut slot.wrong_host, wrong_host))
     }
 
     fn keep(&self, backend: &str, idle: Idle) {
