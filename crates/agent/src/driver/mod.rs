@@ -269,7 +269,7 @@ impl Driver {
     fn show_kept(&self) {
         let now = self.settings.clock.now();
         if let Some(view) = self.core.view() {
-            self.outputs.traffic.set_kept(view.kept.as_ref(), now);
+            self.outputs.traffic.set_kept(&view, now);
         }
     }
 
@@ -418,7 +418,7 @@ impl Driver {
             if let Some(view) = self.core.view() {
                 self.outputs.metrics.view(&view);
                 self.outputs.traffic.set_breakers(&view.backends);
-                self.outputs.traffic.set_kept(view.kept.as_ref(), now);
+                self.outputs.traffic.set_kept(&view, now);
             }
             self.show_drill();
             // An action may be news to the operator. A report without news waits for the next heartbeat.
