@@ -281,7 +281,9 @@ impl Driver {
 
     /// Tells once if the log is read and not understood.
     fn doubt_log(&mut self) {
-        let doubt = self.settings.mail_log.doubt(self.settings.clock.now());
+        let now = self.settings.clock.now();
+        self.settings.mail_log.note_ways(now, self.settings.sessions.ways());
+        let doubt = self.settings.mail_log.doubt(now);
         self.outputs.metrics.log_doubted(doubt.is_some());
         if let (Some(why), false) = (&doubt, self.is_log_doubted) {
             tracing::warn!(source = self.settings.mail_log_source, why, "the mail log is read and not understood");
