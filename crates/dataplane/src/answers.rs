@@ -129,7 +129,7 @@ pub struct LearntRefusals {
     pub avoided: BTreeMap<u64, BTreeSet<Arc<str>>>,
     /// Refusals, each with its backend, after which that backend has carried other mail.
     pub of_messages: BTreeSet<(Arc<str>, u64)>,
-    /// Those of them that no other usable backend is left for.
+    /// Refusals, each with its backend, that stand: no other usable backend is left for a message that has met them.
     pub settled: BTreeSet<(Arc<str>, u64)>,
 }
 
