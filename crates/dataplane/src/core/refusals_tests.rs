@@ -226,7 +226,7 @@ fn beyond_the_limit_the_message_that_has_waited_longest_makes_room_after_its_hou
     for message in 2..=MAX_MESSAGES as u64 {
         setting.refuses(1, "a", message, 7);
     }
-    let is_followed = |setting: &Setting, message| {
+    let is_followed = |setting: &Setting, message: u64| {
         setting.refusals.kept.contains_key(&MessageKey { message, recipient: message + 1000 })
     };
     setting.refuses(2, "a", 5000, 8);
