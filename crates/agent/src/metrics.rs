@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use mail_failover_core::model::Timestamp;
 use mail_failover_replies::About;
 
-use mail_failover_dataplane::core::{BackendView, Disposition, KeptView, LogEvent};
+use mail_failover_dataplane::core::{BackendView, CoreView, Disposition, LogEvent};
 
 /// Prefix of the names of all metrics here.
 pub(super) const PREFIX: &str = "mail_failover_agent";
@@ -76,6 +76,7 @@ pub struct TrafficMetrics {
     kept_refusals: Family<AboutLabel, Counter>,
     kept: Family<AboutLabel, Gauge>,
     oldest_kept: Gauge,
+    unfollowed_refusals: Counter,
 }
 
 impl TrafficMetrics {
@@ -125,6 +126,11 @@ impl TrafficMetrics {
                 "oldest_kept_message_age_seconds",
                 "Time since the oldest message came in that a backend refuses by 5xx and that waits; 0 without one",
             ),
+            unfollowed_refusals: register(
+                agent,
+                "unfollowed_refusals",
+                "Replies by 5xx after which more messages were kept than the agent follows, so that one of them is followed no more",
+            ),
         }
     }
 
@@ -155,7 +161,9 @@ impl TrafficMetrics {
     }
 
     /// Shows the messages that are kept.
-    pub fn set_kept(&self, kept: Option<&KeptView>, now: Timestamp) {
+    pub fn set_kept(&self, CoreView { kept, unfollowed_refusals, .. }: &CoreView, now: Timestamp) {
+        let kept = kept.as_ref();
+        self.unfollowed_refusals.inc_by(unfollowed_refusals.saturating_sub(self.unfollowed_refusals.get()));
         for about in About::ALL {
             let count = kept.and_then(|kept| kept.by_about.get(&about)).copied().unwrap_or(0);
             let count = i64::try_from(count).unwrap_or(i64::MAX);

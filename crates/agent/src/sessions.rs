@@ -1,10 +1,12 @@
-//! Sessions that Postfix has begun with each backend since it last told what became of one.
+//! Sessions that Postfix has begun with each backend since it last told what became of one, and the number of its
+//! questions for a way.
 //!
 //! Postfix logs a delivery at its end: of one that hangs, after a timeout of up to ten minutes. But before each session
 //! it asks for the TLS policy of the next hop. So a backend with which sessions are begun, and of which nothing is
 //! heard, has stalled.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,10 @@ const AT_LEAST: u32 = 2;
 
 /// Sessions of all backends. Clones share them. There are as many entries as backends of documents.
 #[derive(Clone, Debug, Default)]
-pub struct BegunSessions(Arc<Mutex<BTreeMap<Arc<str>, Begun>>>);
+pub struct BegunSessions {
+    begun: Arc<Mutex<BTreeMap<Arc<str>, Begun>>>,
+    ways: Arc<AtomicU64>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Begun {
@@ -26,6 +31,16 @@ struct Begun {
 }
 
 impl BegunSessions {
+    /// Notes that Postfix was told the way of a message.
+    pub fn told_way(&self) {
+        self.ways.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Number of times that Postfix was told a way, since the start.
+    pub fn ways(&self) -> u64 {
+        self.ways.load(Ordering::Relaxed)
+    }
+
     /// Notes that Postfix is about to begin a session with a backend.
     pub fn begin(&self, backend: &Arc<str>, now: Instant) {
         let mut begun = self.lock();
@@ -53,7 +68,7 @@ impl BegunSessions {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Begun>> {
         // Every critical section leaves the map whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

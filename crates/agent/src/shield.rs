@@ -58,8 +58,13 @@ impl ReplyLines {
 pub fn passed_on(line: &str, whole: &str, answers: &Answers) -> Option<String> {
     let code: u16 = whole.get(..3)?.parse().ok().filter(|code| (500..600).contains(code))?;
     let text = whole.get(4..).unwrap_or_default();
-    let has_alternates =
-        answers.usable_backends().count() > 1 && answers.usable_backends().any(|backend| backend.alternate);
+    // Of a trial nobody knows which of the two has spoken.
+    let ways: Vec<_> = if answers.trials.is_empty() {
+        answers.awaited_backends().collect()
+    } else {
+        answers.usable_backends().collect()
+    };
+    let has_alternates = ways.len() > 1 && ways.iter().any(|backend| backend.alternate);
     let reply = Reply { stage: None, code, enhanced: EnhancedCode::of_text(text), text };
     let mut rulebooks = answers.usable_backends().map(|backend| &backend.rulebook);
     let is_kept =
@@ -132,8 +137,8 @@ impl<'a> WayOut<'a> {
         let mut backends = known.filter(|backend| *backend.next_hop.host == *host);
         let first = backends.next()?;
         let speakers: Vec<_> = [first].into_iter().chain(backends).map(|backend| &backend.name).collect();
-        let usable_there = answers.usable_backends().filter(|backend| *backend.next_hop.host == *host).count();
-        let usable_elsewhere = answers.usable_backends().count() - usable_there;
+        let usable_there = answers.awaited_backends().filter(|backend| *backend.next_hop.host == *host).count();
+        let usable_elsewhere = answers.awaited_backends().count() - usable_there;
         let another_is_usable = usable_elsewhere > 0 || (speakers.len() > 1 && usable_there > 1);
         Some(Self { speakers, rulebook: &first.rulebook, another_is_usable })
     }

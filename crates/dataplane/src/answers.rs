@@ -27,6 +27,8 @@ pub struct Answers {
     pub usable: Vec<bool>,
     /// True for each backend that goes to the end of the lists, because it costs time or keeps failing.
     pub open: Vec<bool>,
+    /// True for each backend for which no refused message waits, because it has been open for long and another one works.
+    pub lost: Vec<bool>,
     /// True for each backend that has taken as many messages as its limits of a day allow. It is no alternate.
     pub spent: Vec<bool>,
     /// Trials of such backends.
@@ -122,11 +124,12 @@ impl Eq for Trial {}
 // ADR-0074: What a message has met decides how its refusal is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LearntRefusals {
-    /// Backends that have refused a message to a recipient and carry other mail, by the hash of the recipient.
+    /// Backends that a message to a recipient passes over, by the hash of the recipient: those that have refused it, while
+    /// another one has not, or while one that carries other mail has the last word.
     pub avoided: BTreeMap<u64, BTreeSet<Arc<str>>>,
     /// Refusals, each with its backend, after which that backend has carried other mail.
     pub of_messages: BTreeSet<(Arc<str>, u64)>,
-    /// Those of them that no other usable backend is left for.
+    /// Refusals, each with its backend, that stand: no other usable backend is left for a message that has met them.
     pub settled: BTreeSet<(Arc<str>, u64)>,
 }
 
@@ -140,8 +143,9 @@ impl Answers {
     pub fn as_decided(routing: Arc<Routing>) -> Self {
         let percents = routing.backends.iter().map(|backend| backend.percent).collect();
         let usable = routing.backends.iter().map(|backend| backend.percent > 0 || backend.standby).collect();
-        let (open, spent) = (vec![false; routing.backends.len()], vec![false; routing.backends.len()]);
-        Self { routing, percents, usable, open, spent, trials: vec![], learnt: Arc::default(), refused: None }
+        let none = vec![false; routing.backends.len()];
+        let (open, lost, spent) = (none.clone(), none.clone(), none);
+        Self { routing, percents, usable, open, lost, spent, trials: vec![], learnt: Arc::default(), refused: None }
     }
 
     /// Returns the backend that a message to this recipient takes: another one than those that have refused it, if one
@@ -364,6 +368,20 @@ impl Answers {
     pub fn usable_backends(&self) -> impl Iterator<Item = &RouteBackend> {
         let backends = self.routing.backends.iter().zip(&self.usable);
         backends.filter(|(_, usable)| **usable).map(|(backend, _)| backend)
+    }
+
+    /// Returns true if a message that another backend refuses may wait for the one at this position: mail may leave by
+    /// it, it is not lost, and it may take more of this day. A drill is no reason against it: the backend works, and the
+    /// drill ends.
+    // ADR-0075: What waits without another backend.
+    pub fn is_waited_for(&self, at: usize) -> bool {
+        self.usable[at] && !self.lost[at] && (self.percents[at] > 0 || !self.spent[at])
+    }
+
+    /// Returns the backends that [messages may wait for](Self::is_waited_for), in order of preference.
+    pub fn awaited_backends(&self) -> impl Iterator<Item = &RouteBackend> {
+        let backends = self.routing.backends.iter().enumerate();
+        backends.filter(|(at, _)| self.is_waited_for(*at)).map(|(_, backend)| backend)
     }
 
     /// Returns the backend that a message takes, among those that `may` carry it. The key is the address of its

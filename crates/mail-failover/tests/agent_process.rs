@@ -260,6 +260,7 @@ fn it_ends_in_order_when_it_is_told_to() {
 fn postmap_understands_every_answer() {
     let postmap = Path::new("/usr/sbin/postmap");
     if !postmap.exists() {
+        assert!(std::env::var_os("E2E_REQUIRE_ALL").is_none(), "there is no {}", postmap.display());
         println!("skipped: there is no {}; apt-get install postfix", postmap.display());
         return;
     }

@@ -269,7 +269,7 @@ impl Driver {
     fn show_kept(&self) {
         let now = self.settings.clock.now();
         if let Some(view) = self.core.view() {
-            self.outputs.traffic.set_kept(view.kept.as_ref(), now);
+            self.outputs.traffic.set_kept(&view, now);
         }
     }
 
@@ -281,7 +281,9 @@ impl Driver {
 
     /// Tells once if the log is read and not understood.
     fn doubt_log(&mut self) {
-        let doubt = self.settings.mail_log.doubt(self.settings.clock.now());
+        let now = self.settings.clock.now();
+        self.settings.mail_log.note_ways(now, self.settings.sessions.ways());
+        let doubt = self.settings.mail_log.doubt(now);
         self.outputs.metrics.log_doubted(doubt.is_some());
         if let (Some(why), false) = (&doubt, self.is_log_doubted) {
             tracing::warn!(source = self.settings.mail_log_source, why, "the mail log is read and not understood");
@@ -418,7 +420,7 @@ impl Driver {
             if let Some(view) = self.core.view() {
                 self.outputs.metrics.view(&view);
                 self.outputs.traffic.set_breakers(&view.backends);
-                self.outputs.traffic.set_kept(view.kept.as_ref(), now);
+                self.outputs.traffic.set_kept(&view, now);
             }
             self.show_drill();
             // An action may be news to the operator. A report without news waits for the next heartbeat.

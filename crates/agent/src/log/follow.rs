@@ -49,9 +49,14 @@ impl Reading {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the reason why what is read seems not to be understood.
+    /// Notes how often Postfix was told the way of a message, since the start.
+    pub fn note_ways(&self, now: Timestamp, ways: u64) {
+        self.reader().note_ways(now, ways);
+    }
+
+    /// Returns the reason why what is read seems not to be understood; `None` if nothing can be read.
     pub fn doubt(&self, now: Timestamp) -> Option<String> {
-        self.reader().doubt(now)
+        if self.problem().is_some() { None } else { self.reader().doubt(now) }
     }
 
     fn reader(&self) -> MutexGuard<'_, LogReader> {

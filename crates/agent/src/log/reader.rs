@@ -23,11 +23,37 @@ const MAX_PROCESSES: usize = 256;
 const ATTEMPT_LASTS: Duration = Duration::from_mins(15);
 /// Limit of the bounces that are remembered as such.
 const MAX_BOUNCES: usize = 1024;
-/// Lines in a row in no form that is known, after which the format counts as unknown.
+/// Lines in no form that is known, without one of Postfix between them, after which the format counts as unknown.
 const UNKNOWN_LINES: u64 = 200;
+/// Number of times that Postfix was told the way of a message, without a line of it, after which mail flows unseen.
+// It asks twice for a message by SMTP.
+const UNSEEN_WAYS: u64 = 6;
+/// Programs of Postfix that write about mail, and the script that starts it.
+const PROGRAMS: [&str; 19] = [
+    "anvil",
+    "bounce",
+    "cleanup",
+    "error",
+    "lmtp",
+    "local",
+    "master",
+    "pickup",
+    "pipe",
+    "postfix",
+    "postfix-script",
+    "postscreen",
+    "postsuper",
+    "qmgr",
+    "smtp",
+    "smtpd",
+    "scache",
+    "trivial-rewrite",
+    "virtual",
+];
 /// Records in a row that cannot be read after which their form counts as unknown.
 const UNREAD_RECORDS: u64 = 20;
-/// Time within which a message that Postfix has begun to send has a delivery record.
+/// Time within which a message that Postfix has begun to send has a delivery record, and one whose way it was told a
+/// line.
 const RECORD_WITHIN: Duration = Duration::from_mins(30);
 
 /// Limit of the hosts of one delivery whose failures are remembered.
@@ -73,8 +99,15 @@ pub struct LogReader {
     attempts: BTreeMap<u32, Vec<Attempt>>,
     /// Messages with the null sender, the latest last: hashes of their queue ids.
     bounces: VecDeque<u64>,
-    /// Lines since the last one in a form that is known.
+    /// Lines in no form that is known, since the last one of Postfix.
     unknown_lines: u64,
+    /// True if a line of Postfix has come since the ways were last noted.
+    is_heard: bool,
+    /// Number of times that Postfix was told a way: now, and when a line of it had just come.
+    ways: u64,
+    ways_heard: u64,
+    /// Time since which it has been told ways, without a line of it.
+    unseen_since: Option<Timestamp>,
     /// Delivery records that could not be read, since the last one that could.
     unread_records: u64,
     /// Time since which a message has been on its way, without a delivery record of any.
@@ -88,8 +121,11 @@ impl LogReader {
             self.unknown_lines = self.unknown_lines.saturating_add(1);
             return vec![];
         };
-        // Other programs may share the log, and Postfix may be quiet for long.
-        self.unknown_lines = 0;
+        // Other programs may share the log: what they write says nothing about Postfix's lines.
+        if PROGRAMS.contains(&&*line.program) {
+            self.unknown_lines = 0;
+            self.is_heard = true;
+        }
         if let Some(record) = line.record() {
             (self.unread_records, self.awaiting_record) = (0, None);
             let earlier = line.process.and_then(|process| self.attempts.remove(&process));
@@ -190,18 +226,35 @@ impl LogReader {
         }
     }
 
+    /// Notes how often Postfix was told the way of a message, since the start: mail flows.
+    pub fn note_ways(&mut self, now: Timestamp, ways: u64) {
+        if std::mem::take(&mut self.is_heard) {
+            (self.ways_heard, self.unseen_since) = (ways, None);
+        } else if ways > self.ways_heard {
+            self.unseen_since.get_or_insert(now);
+        }
+        self.ways = ways;
+    }
+
     /// Returns the reason why the log seems not to be understood, with the remedy.
     pub fn doubt(&self, now: Timestamp) -> Option<String> {
         let remedy = "have it written in the form of syslog, of RFC 5424, or as JSON with the program's name \
                       (docs/postfix.md names the forms)";
         if self.unknown_lines >= UNKNOWN_LINES {
             let lines = self.unknown_lines;
-            return Some(format!("none of the last {lines} lines has a known form; {remedy}"));
+            return Some(format!("{lines} lines have no known form, and none of Postfix came between them; {remedy}"));
         }
         if self.unread_records >= UNREAD_RECORDS {
             let records = self.unread_records;
             return Some(format!(
                 "the last {records} delivery records cannot be read; this Postfix may be newer than the agent: upgrade the agent"
+            ));
+        }
+        let unseen = self.ways.saturating_sub(self.ways_heard);
+        if let Some(since) = self.unseen_since.filter(|since| *since + RECORD_WITHIN <= now && unseen >= UNSEEN_WAYS) {
+            let minutes = now.since(since).as_secs() / 60;
+            return Some(format!(
+                "Postfix has asked {unseen} times for a way within {minutes} min, and no line of it was understood; {remedy}"
             ));
         }
         let since = self.awaiting_record.filter(|since| *since + RECORD_WITHIN <= now)?;

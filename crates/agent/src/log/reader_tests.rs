@@ -82,7 +82,9 @@ fn a_log_that_is_not_understood_is_told_with_the_remedy() {
         assert_eq!(reader.doubt(at(0)), None, "after {number} lines");
         reader.read(at(0), "a form that nobody knows");
     }
-    assert!(reader.doubt(at(0)).unwrap().contains("none of the last 200 lines has a known form"));
+    assert!(reader.doubt(at(0)).unwrap().starts_with("200 lines have no known form, and none of Postfix"));
+    reader.read(at(0), "Nov 25 15:43:37 mx sshd[7]: Connection closed by 192.0.2.7");
+    assert!(reader.doubt(at(0)).is_some(), "another program's line says nothing about Postfix's");
     reader.read(at(0), V4);
     assert_eq!(reader.doubt(at(0)), None);
     for _ in 0..UNREAD_RECORDS {
@@ -101,6 +103,26 @@ fn other_programs_in_the_same_log_are_no_reason_for_doubt() {
         reader.read(at(number), "Nov 25 15:43:37 mx cron: a job");
     }
     assert_eq!(reader.doubt(at(9999)), None);
+}
+
+#[test]
+fn mail_that_flows_without_a_line_of_postfix_is_told_however_little_it_is() {
+    let mut reader = LogReader::default();
+    reader.note_ways(at(0), 0);
+    for minutes in 0..=31 {
+        // Of a message in ten minutes nothing is understood, and another program goes on.
+        reader.read(at(60 * minutes), "a form that nobody knows");
+        reader.read(at(60 * minutes), "Nov 25 15:43:37 mx sshd[7]: Connection closed by 192.0.2.7");
+        reader.note_ways(at(60 * minutes), 2 * (1 + minutes / 10));
+        assert_eq!(reader.doubt(at(60 * minutes)).is_some(), minutes >= 30, "after {minutes} min");
+    }
+    let doubt = reader.doubt(at(1860)).unwrap();
+    assert!(doubt.starts_with("Postfix has asked 8 times for a way within 31 min"), "{doubt}");
+    reader.read(at(1861), V4);
+    reader.note_ways(at(1862), 10);
+    assert_eq!(reader.doubt(at(9999)), None, "Postfix is understood");
+    reader.note_ways(at(1863), 10 + UNSEEN_WAYS - 1);
+    assert_eq!(reader.doubt(at(9999)), None, "so few may have been refused before they became a message");
 }
 
 #[test]

@@ -52,6 +52,9 @@ impl Responder {
         };
         // Without a session's wait for its turn.
         self.metrics.answered(map, &reply, asked.elapsed());
+        if matches!((map, &reply), (Some(Map::Transport | Map::SenderTransport), MapReply::Found(_))) {
+            self.sessions.told_way();
+        }
         if map == Some(Map::TlsPolicy) { self.begin_session(&view, request, reply).await } else { reply }
     }
 

@@ -16,11 +16,40 @@ use crate::refused::RefusedBackends;
 /// Least time between two reloads for breakers that open.
 // Each reload makes Postfix start its processes anew.
 pub(super) const BETWEEN_FREEINGS: Duration = Duration::from_secs(15);
+/// Time after which no refused message waits for a backend whose breaker is open.
+// A blip is over by then, and a bounce cannot be taken back.
+const LOST_AFTER: Duration = Duration::from_mins(1);
 
 impl InForce {
     /// Returns for each backend whether its breaker is open.
     fn open(&self) -> Vec<bool> {
         self.traffic.iter().map(|traffic| traffic.breaker.open_since().is_some()).collect()
+    }
+
+    /// Returns for each backend whether no refused message waits for it. Where every way is open or spent, their refusals
+    /// are no message's, and none is lost.
+    // ADR-0075: What waits without another backend.
+    fn lost(&self, now: Timestamp) -> Vec<bool> {
+        let is_any_working = self.is_any_working();
+        let open_since = self.traffic.iter().map(|traffic| traffic.breaker.open_since());
+        open_since.map(|since| is_any_working && since.is_some_and(|since| since + LOST_AFTER <= now)).collect()
+    }
+
+    /// Returns the time at which the next backend is lost.
+    pub(super) fn next_lost(&self) -> Option<Timestamp> {
+        let known = self.traffic.iter().zip(&self.answers.lost).filter(|_| self.is_any_working());
+        let open_since =
+            known.filter(|(_, is_lost)| !**is_lost).filter_map(|(traffic, _)| traffic.breaker.open_since());
+        open_since.map(|since| since + LOST_AFTER).min()
+    }
+
+    /// Returns true if mail may leave by a backend whose breaker is not open.
+    fn is_any_working(&self) -> bool {
+        let mut backends = self.routing.backends.iter().zip(&self.traffic).zip(&self.days);
+        backends.any(|((backend, traffic), day)| {
+            let is_alternate = backend.standby && !day.is_spent(backend.messages_per_day);
+            (backend.percent > 0 || is_alternate) && traffic.breaker.open_since().is_none()
+        })
     }
 
     /// Returns for each backend whether it has taken as many messages as its limits of a day allow.
@@ -68,11 +97,11 @@ impl InForce {
     }
 
     /// Returns the state of each backend, as far as it decides how refusals are read.
-    fn states(&self, usable: &[bool]) -> Vec<BackendState> {
-        let backends = self.routing.backends.iter().zip(&self.traffic).zip(usable);
-        let states = backends.map(|((backend, traffic), usable)| BackendState {
+    fn states(&self, answers: &Answers) -> Vec<BackendState> {
+        let backends = self.routing.backends.iter().zip(&self.traffic).enumerate();
+        let states = backends.map(|(at, (backend, traffic))| BackendState {
             name: backend.name.clone(),
-            is_usable: *usable,
+            is_usable: answers.is_waited_for(at),
             failures: traffic.failures(),
         });
         states.collect()
@@ -128,10 +157,11 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let before = in_force.answers.clone();
         let is_open_news = in_force.open() != before.open;
+        let is_lost_news = in_force.lost(now) != before.lost;
         let is_spent_news = in_force.spent() != before.spent;
         let wants_saving = in_force.want_saving();
         let is_drill_news = self.drills.refusing().map(|(_, refused)| refused) != before.refused.as_ref();
-        if is_open_news || is_spent_news || is_drill_news || in_force.trials() != before.trials {
+        if is_open_news || is_lost_news || is_spent_news || is_drill_news || in_force.trials() != before.trials {
             // No switch but for a drill: the shares stay as they are.
             self.update_answers(now, Some(&before), Cause::Operator);
         }
@@ -191,9 +221,10 @@ impl AgentCore {
         let refused = self.drills.refusing().map(|(_, refused)| refused.clone());
         let Some(in_force) = &mut self.in_force else { return };
         let decided = Answers::as_decided(in_force.routing.clone());
-        let learnt = Arc::new(self.refusals.learnt(&in_force.states(&decided.usable)));
-        let (open, spent, trials) = (in_force.open(), in_force.spent(), in_force.trials());
-        let answers = Arc::new(Answers { open, spent, trials, learnt, refused, ..decided });
+        let (open, lost, spent, trials) = (in_force.open(), in_force.lost(now), in_force.spent(), in_force.trials());
+        let untaught = Answers { open, lost, spent, trials, refused, ..decided };
+        let learnt = Arc::new(self.refusals.learnt(&in_force.states(&untaught)));
+        let answers = Arc::new(Answers { learnt, ..untaught });
         let gained = change::gained(before.map(|before| &**before), &answers);
         let is_decision = before.is_none_or(|before| change::differs(before, &answers));
         if let Some(before) = before.filter(|_| is_decision) {
@@ -228,7 +259,7 @@ impl AgentCore {
     pub(super) fn relearn(&mut self, now: Timestamp) {
         let Some(in_force) = &self.in_force else { return };
         let before = in_force.answers.clone();
-        if self.refusals.learnt(&in_force.states(&before.usable)) != *before.learnt {
+        if self.refusals.learnt(&in_force.states(&before)) != *before.learnt {
             // No switch: the shares stay as they are.
             self.update_answers(now, Some(&before), Cause::Operator);
         }

@@ -171,7 +171,8 @@ impl AgentCore {
         let limits = in_force.routing.backends.iter().map(|backend| backend.messages_per_day);
         let days = in_force.days.iter().zip(limits).filter_map(|(day, limit)| day.next_timeout(limit));
         let freeing = in_force.freeing.and(self.freed_at).map(|at| at + conclusions::BETWEEN_FREEINGS);
-        lapses.chain(days).chain(freeing).chain(self.refusals.next_timeout()).chain(self.drills.next_timeout()).min()
+        let of_core = self.refusals.next_timeout().into_iter().chain(self.drills.next_timeout());
+        lapses.chain(days).chain(in_force.next_lost()).chain(freeing).chain(of_core).min()
     }
 
     /// Returns the actions that have come up since the last call.

@@ -17,7 +17,7 @@ use mail_failover_replies::About;
 use super::log_event::{Delivery, Disposition, MessageRefusal};
 use crate::answers::LearntRefusals;
 
-/// Limit of the messages that are followed. Further ones wait as well, unread.
+/// Limit of the messages that are followed. Further ones wait as well, unread, until there is room.
 const MAX_MESSAGES: usize = 4096;
 /// Time after which a message that is refused no more is forgotten.
 // Postfix tries each again within `maximal_backoff_time`, 4,000 s by default.
@@ -63,6 +63,7 @@ struct KeptMessage {
 struct RefusedBy {
     backend: Arc<str>,
     text: u64,
+    about: About,
     attempts: u32,
     at: Timestamp,
     /// True if the backend has carried another message since the first refusal.
@@ -78,6 +79,20 @@ pub(super) struct BackendState {
     pub(super) is_usable: bool,
     /// Failures since its last success.
     pub(super) failures: u32,
+}
+
+impl RefusedBy {
+    /// True if the refusal is about this message, as far as this state of the backend tells: it carries other mail.
+    fn is_of_message(&self, state: &BackendState) -> bool {
+        self.carried_other && state.is_steady()
+    }
+
+    /// True if the backend may take the message when something of ours is mended: that waits, whatever others say.
+    fn waits(&self, state: &BackendState) -> bool {
+        // A backend that carries other mail does not mind our address.
+        let is_outlived = self.about == About::Address && self.is_of_message(state);
+        self.about.consequences().waits && !is_outlived
+    }
 }
 
 impl BackendState {
@@ -106,6 +121,8 @@ pub(super) struct Refusals {
     kept: BTreeMap<MessageKey, KeptMessage>,
     /// Messages of each backend after whose refusal it has not carried another one yet.
     alone: BTreeSet<(Arc<str>, MessageKey)>,
+    /// Refusals that met the limit of the messages, since the start.
+    unfollowed: u64,
 }
 
 impl Refusals {
@@ -161,6 +178,15 @@ impl Refusals {
         is_news
     }
 
+    /// Forgets the message that has been kept longest of those that were given up. Returns false if there is none: each
+    /// has its hour. Whatever is settled by then leaves the queue at its next attempt, so that one waits for another
+    /// reason.
+    fn make_room(&mut self) -> bool {
+        let given_up = self.kept.iter().filter(|(_, kept)| kept.is_given_up);
+        let oldest = given_up.min_by_key(|(_, kept)| kept.first_refused_at).map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.forget(key))
+    }
+
     fn refused(
         &mut self,
         now: Timestamp,
@@ -170,7 +196,10 @@ impl Refusals {
         MessageRefusal { about, text }: MessageRefusal,
     ) -> bool {
         if self.kept.len() >= MAX_MESSAGES && !self.kept.contains_key(&key) {
-            return false;
+            self.unfollowed = self.unfollowed.saturating_add(1);
+            if !self.make_room() {
+                return false;
+            }
         }
         let kept = self.kept.entry(key).or_insert_with(|| KeptMessage {
             arrived_at: now - delivery.age,
@@ -183,10 +212,11 @@ impl Refusals {
         (kept.last_refused_at, kept.about) = (now, about);
         if let Some(refused) = kept.of(backend) {
             refused.attempts += u32::from(now - delivery.took > refused.at + TOGETHER);
-            (refused.at, refused.text) = (now, text);
+            (refused.at, refused.text, refused.about) = (now, text, about);
         } else {
-            kept.by.push(RefusedBy { backend: backend.clone(), text, attempts: 1, at: now, carried_other: false });
-            self.alone.insert((backend.clone(), key));
+            let name = backend.clone();
+            kept.by.push(RefusedBy { backend: name.clone(), text, about, attempts: 1, at: now, carried_other: false });
+            self.alone.insert((name, key));
         }
         true
     }
@@ -220,22 +250,46 @@ impl Refusals {
         for (key, kept) in &self.kept {
             let is_left = |backend: &BackendState| backend.is_usable && !kept.has_met(&backend.name);
             let another_is_left = backends.iter().any(is_left);
-            for refused in &kept.by {
-                let Some(state) = backends.iter().find(|backend| backend.name == refused.backend) else { continue };
-                let is_of_message = refused.carried_other && state.is_steady();
-                if another_is_left && (is_of_message || refused.attempts >= ATTEMPTS) {
+            let met = kept.by.iter().filter_map(|refused| {
+                let state = backends.iter().find(|state| state.name == refused.backend)?;
+                Some((refused, state))
+            });
+            let met: Vec<_> = met.collect();
+            let is_carried_by_one = met.iter().any(|(refused, state)| state.is_usable && refused.is_of_message(state));
+            let is_refused_by_all = !another_is_left && !met.iter().any(|(refused, state)| refused.waits(state));
+            for (refused, state) in met {
+                let is_of_message = refused.is_of_message(state);
+                let is_avoided = if another_is_left {
+                    is_of_message || refused.attempts >= ATTEMPTS
+                } else {
+                    // ADR-0074: The word of a backend that carries other mail is the last one.
+                    is_refused_by_all && is_carried_by_one && !is_of_message
+                };
+                if is_avoided {
                     learnt.avoided.entry(key.recipient).or_default().insert(refused.backend.clone());
                 }
+                let reading = (refused.backend.clone(), refused.text);
+                let is_settled = if is_of_message {
+                    !another_is_left || kept.is_given_up
+                } else {
+                    // One that fails beside one that works may refuse everything.
+                    is_refused_by_all && kept.is_given_up && (state.is_steady() || !is_carried_by_one)
+                };
+                if is_settled {
+                    learnt.settled.insert(reading.clone());
+                }
                 if is_of_message {
-                    let reading = (refused.backend.clone(), refused.text);
-                    if !another_is_left || kept.is_given_up {
-                        learnt.settled.insert(reading.clone());
-                    }
                     learnt.of_messages.insert(reading);
                 }
             }
         }
         learnt
+    }
+
+    /// Number of refusals, since the start, of messages for which there was no room: each of them, or the one that made
+    /// room for it, is followed no more.
+    pub(super) fn unfollowed(&self) -> u64 {
+        self.unfollowed
     }
 
     /// Returns a summary; `None` if nothing is kept.

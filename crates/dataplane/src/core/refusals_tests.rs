@@ -36,6 +36,12 @@ impl Setting {
         self.refusals.handle(at(minutes), &backend.into(), &delivery(message, Disposition::Deferred, Some(text)));
     }
 
+    fn refuses_for(&mut self, minutes: u32, backend: &str, message: u64, about: About) {
+        let refused = delivery(message, Disposition::Deferred, Some(7));
+        let refused = Delivery { refusal: Some(MessageRefusal { about, text: 7 }), ..refused };
+        self.refusals.handle(at(minutes), &backend.into(), &refused);
+    }
+
     fn carries(&mut self, minutes: u32, backend: &str, message: u64) {
         self.refusals.handle(at(minutes), &backend.into(), &delivery(message, Disposition::Sent, None));
     }
@@ -83,9 +89,11 @@ fn what_every_usable_backend_refuses_stands_where_other_mail_is_carried() {
     setting.carries(1, "a", 2);
     setting.refuses(2, "b", 1, 8);
     let learnt = setting.learnt();
-    assert_eq!((learnt.avoided, learnt.settled), (BTreeMap::new(), readings(&[("a", 7)])));
+    // An idle standby may refuse everything: the message ends at the backend that carries other mail.
+    assert_eq!((learnt.avoided, learnt.settled), (avoids(1001, &["b"]), readings(&[("a", 7)])));
     setting.carries(3, "b", 3);
-    assert_eq!(setting.learnt().settled, readings(&[("a", 7), ("b", 8)]));
+    let learnt = setting.learnt();
+    assert_eq!((learnt.avoided, learnt.settled), (BTreeMap::new(), readings(&[("a", 7), ("b", 8)])));
     let bounced = delivery(1, Disposition::Bounced, Some(7));
     setting.refusals.handle(at(4), &"a".into(), &bounced);
     assert_eq!(setting.learnt(), LearntRefusals::default(), "each message has its own chance");
@@ -99,6 +107,59 @@ fn a_single_backend_that_carries_other_mail_refuses_the_message_for_itself() {
     let alone = [state("a"), BackendState { is_usable: false, ..state("b") }];
     let learnt = setting.refusals.learnt(&alone);
     assert_eq!((learnt.avoided, learnt.settled), (BTreeMap::new(), readings(&[("a", 7)])));
+}
+
+#[test]
+fn what_an_idle_standby_refuses_is_not_settled_for_the_mail_of_others() {
+    let mut setting = Setting::default();
+    for message in 1..4 {
+        setting.refuses(0, "a", message, 7);
+        setting.refuses(0, "b", message, 8);
+    }
+    setting.carries(1, "a", 9);
+    let states = [state("a"), BackendState { failures: UNSTEADY, ..state("b") }];
+    for minutes in [1, 60] {
+        setting.refusals.handle_timeout(at(minutes));
+        let learnt = setting.refusals.learnt(&states);
+        assert_eq!(learnt.settled, readings(&[("a", 7)]), "b may refuse everything: {minutes}");
+        assert_eq!(learnt.avoided.len(), 3, "each message ends at a: {minutes}");
+    }
+    // Another message, which the healthy way has not refused, is led nowhere and stands with nobody.
+    setting.refuses(61, "b", 10, 8);
+    assert!(!setting.refusals.learnt(&states).avoided.contains_key(&1010));
+}
+
+#[test]
+fn what_every_backend_refuses_of_a_quiet_stream_stands_after_an_hour() {
+    for failures in [1, UNSTEADY] {
+        let mut setting = Setting::default();
+        setting.refuses(0, "a", 1, 7);
+        setting.refuses(0, "b", 1, 8);
+        let states = [BackendState { failures, ..state("a") }, BackendState { failures, ..state("b") }];
+        setting.refusals.handle_timeout(at(59));
+        assert_eq!(setting.refusals.learnt(&states), LearntRefusals::default(), "{failures}");
+        setting.refusals.handle_timeout(at(60));
+        let learnt = setting.refusals.learnt(&states);
+        assert_eq!(learnt.settled, readings(&[("a", 7), ("b", 8)]), "{failures}");
+        assert_eq!((learnt.avoided, learnt.of_messages), (BTreeMap::new(), BTreeSet::new()), "{failures}");
+        // One that is not asked yet may take it.
+        let with_another = [states[0].clone(), states[1].clone(), state("c")];
+        assert_eq!(setting.refusals.learnt(&with_another).settled, readings(&[]), "{failures}");
+    }
+}
+
+#[test]
+fn what_one_backend_refuses_for_a_reason_of_ours_waits_for_it() {
+    for about in [About::Account, About::Quota, About::Login, About::Address, About::Rate] {
+        let mut setting = Setting::default();
+        setting.refuses(0, "a", 1, 7);
+        setting.refuses_for(0, "b", 1, about);
+        setting.refusals.handle_timeout(at(60));
+        assert_eq!(setting.learnt(), LearntRefusals::default(), "nobody carries anything: {about}");
+        setting.carries(61, "a", 2);
+        assert_eq!(setting.learnt().avoided, BTreeMap::new(), "b is not passed over: {about}");
+        assert_eq!(setting.learnt().settled, readings(&[("a", 7)]), "{about}");
+    }
 }
 
 #[test]
@@ -155,4 +216,25 @@ fn no_number_of_messages_takes_more_memory() {
         setting.refuses(0, "a", message, 7);
     }
     assert_eq!((setting.refusals.kept.len(), setting.refusals.alone.len()), (MAX_MESSAGES, MAX_MESSAGES));
+    assert_eq!(setting.refusals.unfollowed(), 10_000 - MAX_MESSAGES as u64);
+}
+
+#[test]
+fn beyond_the_limit_the_message_that_has_waited_longest_makes_room_after_its_hour() {
+    let mut setting = Setting::default();
+    setting.refuses(0, "a", 1, 7);
+    for message in 2..=MAX_MESSAGES as u64 {
+        setting.refuses(1, "a", message, 7);
+    }
+    let is_followed = |setting: &Setting, message: u64| {
+        setting.refusals.kept.contains_key(&MessageKey { message, recipient: message + 1000 })
+    };
+    setting.refuses(2, "a", 5000, 8);
+    assert!(is_followed(&setting, 1) && !is_followed(&setting, 5000), "each has its hour");
+    setting.refusals.handle_timeout(at(61));
+    setting.refuses(62, "a", 5000, 8);
+    assert!(!is_followed(&setting, 1) && is_followed(&setting, 2) && is_followed(&setting, 5000));
+    setting.carries(63, "a", 6000);
+    assert_eq!(setting.learnt().avoided[&6000], avoids(6000, &["a"])[&6000], "it is led elsewhere like any other");
+    assert_eq!(setting.refusals.unfollowed(), 2);
 }

@@ -244,6 +244,7 @@ fn a_backend_that_has_its_messages_of_the_day_is_no_alternate_also_after_a_resta
     send(&mut core, 1, EvidenceClass::Ok, 40.0, 42.0, 1.0);
     assert_eq!(core.answers().unwrap().spent, [false, true]);
     assert_eq!(core.view().unwrap().backends[1].alternate, AlternateUse::Spent);
+    assert_eq!(awaited(&core), ["a"]);
     assert_eq!(switches(&mut core).len(), 1, "that of the start");
     // What another backend does not take cannot go there.
     send(&mut core, 0, EvidenceClass::ConnectionRefused, 43.0, 50.0, 1.0);
@@ -263,6 +264,46 @@ fn a_backend_that_has_its_messages_of_the_day_is_no_alternate_also_after_a_resta
     assert_eq!(freed, at(1.0) + Duration::from_hours(25));
     again.handle_timeout(freed);
     assert_eq!(again.answers().unwrap().spent, [false, false]);
+}
+
+/// Backends that refused messages wait for.
+fn awaited(core: &AgentCore) -> Vec<String> {
+    core.answers().unwrap().awaited_backends().map(|backend| backend.name.to_string()).collect()
+}
+
+/// Lets time pass, by the timers alone.
+fn wait_until(core: &mut AgentCore, seconds: f64) {
+    while let Some(next) = core.next_timeout().filter(|next| *next <= at(seconds)) {
+        core.handle_timeout(next);
+    }
+}
+
+#[test]
+fn no_refused_message_waits_for_a_backend_that_has_failed_for_a_minute_beside_one_that_works() {
+    let mut core = started(usual(1, &[(100, false), (0, true)]));
+    for message in 0..3 {
+        core.handle(at(1.0), delivery(1, EvidenceClass::ConnectionRefused, message, SECOND / 10));
+    }
+    wait_until(&mut core, 60.9);
+    assert_eq!(
+        (core.answers().unwrap().open.clone(), awaited(&core)),
+        (vec![false, true], vec!["a".into(), "b".into()])
+    );
+    wait_until(&mut core, 61.0);
+    assert_eq!(awaited(&core), ["a"]);
+    // Where every one fails, their refusals are no message's.
+    for message in 10..13 {
+        core.handle(at(70.0), delivery(0, EvidenceClass::Permanent, message, SECOND / 10));
+    }
+    wait_until(&mut core, 140.0);
+    assert_eq!(
+        (core.answers().unwrap().open.clone(), awaited(&core)),
+        (vec![true, true], vec!["a".into(), "b".into()])
+    );
+    core.handle(at(150.0), delivery(1, EvidenceClass::Ok, 20, SECOND / 10));
+    assert_eq!(awaited(&core), ["b"], "b works again, and a has failed for more than a minute");
+    core.handle(at(151.0), delivery(0, EvidenceClass::Ok, 21, SECOND / 10));
+    assert_eq!(awaited(&core), ["a", "b"]);
 }
 
 #[test]

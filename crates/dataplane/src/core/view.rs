@@ -26,6 +26,8 @@ pub struct CoreView {
     pub possible_duplicates: u64,
     /// Messages that backends refuse and that are kept, if there are any.
     pub kept: Option<KeptView>,
+    /// Refusals, since the agent started, at which more messages were kept than are followed.
+    pub unfollowed_refusals: u64,
     /// Latest drill, if there was one.
     pub drill: Option<DrillView>,
 }
@@ -197,6 +199,7 @@ impl AgentCore {
             last_switch: self.last_switch.clone(),
             possible_duplicates: self.possible_duplicates,
             kept: self.refusals.view(),
+            unfollowed_refusals: self.refusals.unfollowed(),
             drill: self.drills.view(),
         })
     }

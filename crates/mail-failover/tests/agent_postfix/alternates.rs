@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::instance::{Instance, possible};
-use crate::peers::{Behaviour, Sink};
+use crate::peers::{Behaviour, Sink, send};
 use crate::process::{Agent, all_of, decide_by_default, is_up, submit};
 
 const PRIMARY: &str = "127.0.0.2";
@@ -80,6 +80,37 @@ fn what_the_primary_refuses_by_5xx_is_out_by_the_next_backend_within_the_attempt
     assert!(!log.contains("status=deferred") && !log.contains("status=bounced"), "{log}");
     assert!(!log.contains("lookup error"), "{log}");
     assert!(status.contains("Permanent 554") || status.contains("breaker open since"), "{status}");
+}
+
+#[test]
+fn a_message_that_both_backends_refuse_bounces_although_the_standby_is_idle() {
+    if !possible() {
+        return;
+    }
+    let [primary, standby] = [PRIMARY, STANDBY].map(|host| Sink::at(host, Behaviour::Takes(Duration::ZERO)));
+    let instance = Instance::beside_an_agent();
+    for line in ["minimal_backoff_time = 5s", "maximal_backoff_time = 5s", "queue_run_delay = 2s"] {
+        instance.set(line);
+    }
+    decide_by_default(&instance, 1, [("primary", &primary), ("standby", &standby)]);
+    instance.start();
+    let agent = Agent::start(&instance, &["--mail-log", instance.mail_log().to_str().unwrap()], &[]);
+    agent.until("Postfix listens", || is_up(&instance));
+    agent.until("the switch of the start is done", || agent.status().contains("done in"));
+    let log = || fs::read_to_string(instance.mail_log()).unwrap();
+    assert!(send(instance.at(), "odd@example.net").starts_with("250"), "{}", agent.output());
+    agent.until("it waits", || log().contains("status=deferred"));
+    assert!(primary.offered() > 0 && standby.offered() > 0, "each was asked: {}", log());
+    let others = submit(&instance, "m", 10);
+    assert_eq!(others.len(), 10, "{}", agent.output());
+    agent.until("it bounces", || log().contains("status=bounced"));
+    agent.until("its sender is told", || primary.received().contains(&"a@example.com".to_owned()));
+    agent.until("the others are out", || others.is_subset(&all_of(&primary)));
+    assert_eq!(standby.received(), Vec::<String>::new(), "{}", log());
+    let log = log();
+    let bounced: Vec<_> = log.lines().filter(|line| line.contains("status=bounced")).collect();
+    assert!(bounced.len() == 1 && bounced[0].contains("odd@example.net"), "{log}");
+    assert!(bounced[0].contains("host 127.0.0.2[127.0.0.2] said: 554 5.7.1 gobbledygook"), "{log}");
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub enum Behaviour {
     Paused(Duration),
 }
 
-/// A server for mail. It knows no recipient whose name begins with `unknown`.
+/// A server for mail. It knows no recipient whose name begins with `unknown`, and takes no message to one whose name
+/// begins with `odd`: after its data, in words that no rule knows.
 pub struct Sink {
     pub host: String,
     pub port: u16,
@@ -114,6 +115,7 @@ fn converse(
                 while lines.next().transpose()?.is_some_and(|line| line != ".") {}
                 offered.fetch_add(1, Ordering::Relaxed);
                 match behaves {
+                    Behaviour::Takes(_) if recipient.starts_with("odd") => b"554 5.7.1 gobbledygook\r\n",
                     Behaviour::Paused(delay) => {
                         thread::sleep(delay);
                         b"554 Message rejected: Sending paused for this account.\r\n"

@@ -47,12 +47,20 @@ pub fn judge(
     };
     let sender = if is_null { Sender::Null } else { Sender::Other };
     let reading = of_delivery(rulebook, &read, sender);
-    // 421 closes the connection, whatever its text is about (RFC 5321 §4.2.3).
-    if reading.class == EvidenceClass::RecipientLevel && reply.code != 421 {
-        return Judgement::OfMessage;
+    let about = reading.about;
+    if reading.class != EvidenceClass::RecipientLevel {
+        return Judgement::OfBackend { class: reading.class, about };
     }
-    let class = if reading.class == EvidenceClass::RecipientLevel { EvidenceClass::Temporary } else { reading.class };
-    Judgement::OfBackend { class, about: reading.about }
+    // 421 closes the connection, whatever its text is about (RFC 5321 §4.2.3).
+    if reply.code == 421 {
+        return Judgement::OfBackend { class: EvidenceClass::Temporary, about };
+    }
+    // A refusal of the sender says nothing about the backend, and another one may know that sender.
+    if is_null || matches!(about, About::Recipient | About::Message | About::Destination) {
+        Judgement::OfMessage
+    } else {
+        Judgement::OfBackend { class: EvidenceClass::RecipientLevel, about }
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +81,11 @@ mod tests {
             (Recipient, "251 will forward", None),
             (Recipient, "550 5.1.1 no such user", Some(true)),
             (Recipient, "450 4.2.1 mailbox busy", Some(true)),
-            (Mail, "553 5.1.8 sender domain does not exist", Some(true)),
+            (Mail, "552 5.3.4 Message size exceeds file system imposed limit", Some(true)),
+            // Another backend may know the sender.
+            (Mail, "553 5.1.8 sender domain does not exist", Some(false)),
+            (Mail, "553 5.7.1 <a@b.example>: Sender address rejected: not owned by user x", Some(false)),
+            (Mail, "553 Relaying disallowed as shop@example.com", Some(false)),
             (Data, "552 5.3.4 message too big", Some(true)),
             (Data, "554 Message rejected: Sending paused for this account", Some(false)),
             (Mail, "530 5.7.0 authentication required", Some(false)),
@@ -89,6 +101,14 @@ mod tests {
             };
             assert_eq!(is_of_message, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_about_the_sender_counts_for_no_backend_and_that_of_the_null_sender_is_final() {
+        let reply = Reply { code: 553, text: "5.7.1 Sender address rejected: not owned by user x".to_owned() };
+        let judged = |is_null| judge(&Rulebook::default(), Answered::Mail, false, &reply, is_null);
+        let expected = Judgement::OfBackend { class: EvidenceClass::RecipientLevel, about: About::Identity };
+        assert_eq!((judged(false), judged(true)), (expected, Judgement::OfMessage));
     }
 
     #[test]

@@ -61,14 +61,25 @@ fn a_definite_refusal_at_the_end_goes_on_and_silence_does_not() {
 
 #[test]
 fn what_is_about_the_message_is_told_as_it_is() {
-    let trial = Trial::of(vec![broken_at(1, Act::Reply(553, "5.1.8 bad sender domain")), Server::default()]);
-    assert_eq!((trial.answers[0].code, trial.transaction.is_over()), (553, true));
+    let large = Act::Reply(552, "5.3.4 Message size exceeds file system imposed limit");
+    let trial = Trial::of(vec![broken_at(1, large), Server::default()]);
+    assert_eq!((trial.answers[0].code, trial.transaction.is_over()), (552, true));
     let mut trial = Trial::of(vec![broken_at(3, NO_USER), Server::default()]);
     assert_eq!(trial.send(&["0@x", "1@x", "2@x"]), [250, 250, 550, 250, 250]);
     assert_eq!(trial.answers[2].text, "5.1.1 no such user");
     assert_eq!(trial.servers[0].taken, [["0@x", "2@x"]]);
     let mut trial = Trial::of(vec![broken_at(6, Act::Reply(552, "5.3.4 message too big")), Server::default()]);
     assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 552], vec![0, 0]));
+}
+
+#[test]
+fn a_sender_that_one_backend_does_not_know_is_offered_to_the_next_one() {
+    let unknown = Act::Reply(553, "5.7.1 Sender address rejected: not owned by user x");
+    let mut trial = Trial::of(vec![broken_at(1, unknown.clone()), Server::default()]);
+    assert_eq!((trial.send(&["0@x"]), trial.taken()), (vec![250, 250, 250], vec![0, 1]));
+    assert_eq!(trial.evidence[0].class, EvidenceClass::RecipientLevel, "it is no failure of the backend");
+    let trial = Trial::of(vec![broken_at(1, unknown.clone()), broken_at(1, unknown)]);
+    assert_eq!((trial.answers[0].code, trial.transaction.is_over()), (553, true), "nobody knows it");
 }
 
 #[test]
