@@ -16,7 +16,7 @@ use std::time::Duration;
 use mail_failover_runtime::kubernetes::ConnectError;
 use mail_failover_runtime::process::raise_limit_of_open_files;
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{self, ListenError, LogError, Readiness};
+use mail_failover_runtime::telemetry::{self, LogError, Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
 use mail_failover_dataplane::source;
+use mail_failover_dataplane::store::FolderInUse;
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
@@ -66,9 +67,9 @@ pub enum RunError {
     /// The socketmap cannot be served.
     #[error(transparent)]
     Socketmap(#[from] BindError),
-    /// The address of HTTP cannot be had.
+    /// Another process keeps its state in the folder.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    State(#[from] FolderInUse),
     /// A file with domains that Postfix delivers itself cannot be read.
     #[error(transparent)]
     Domains(#[from] DomainFileError),
