@@ -92,7 +92,7 @@ pub struct PostfixConfigArguments {
     #[arg(long = "local-domains-from", value_name = "TABLE", requires = "check", value_parser = source_of)]
     pub local_domains_from: Vec<PathBuf>,
 
-    /// The agent's --relay-domains-from, repeatable: the same for tables of relay_domains.
+    /// The agent's --relay-domains-from, repeatable: the same for tables of `relay_domains`.
     #[arg(long = "relay-domains-from", value_name = "TABLE", requires = "check", value_parser = source_of)]
     pub relay_domains_from: Vec<PathBuf>,
 

@@ -64,8 +64,9 @@ fn postfix_takes_the_printed_commands_and_then_nothing_is_found() {
         let (code, found) = agent(&["--check"], &instance);
         assert_eq!(code, Some(1), "{found}");
         assert!(found.starts_with("error TransportsBypassed: transport_maps\n    corp.example in hash:"), "{found}");
-        for flags in [["--local-domain", "corp.example"], ["--local-domains-from", &table]] {
-            let (code, found) = agent(&[&["--check", "--fail-on", "hint"], &flags[..]].concat(), &instance);
+        for flags in [["--local-domain", "corp.example"], ["--local-domains-from", table.as_str()]] {
+            let line: Vec<&str> = ["--check", "--fail-on", "hint"].into_iter().chain(flags).collect();
+            let (code, found) = agent(&line, &instance);
             assert_eq!(code, Some(0), "{found}");
         }
     }
