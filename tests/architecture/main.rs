@@ -97,6 +97,8 @@ const LAYERS: [(&str, &[&str]); 8] = [
     (
         "crates/agent/src",
         &[
+            "domains",
+            "domain_files",
             "postfix_config",
             "metrics",
             "log",
@@ -356,7 +358,7 @@ fn what_only_says_something_does_no_io() {
         "crates/webhook/src/event.rs",
         "crates/webhook/src/secret.rs",
         "crates/webhook/src/signature.rs",
-        "crates/agent/src/socketmap/local.rs",
+        "crates/agent/src/domains.rs",
         "crates/agent/src/socketmap/maps.rs",
         "crates/agent/src/socketmap/netstring.rs",
         "crates/agent/src/socketmap/reply.rs",

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use mail_failover_dataplane::source::SourceArguments;
 use mail_failover_runtime::telemetry::LogFormat;
 
+use super::domains::{DomainTable, source_of};
 use super::folder::FOLDER;
 use super::postfix_config::PostfixConfigArguments;
 
@@ -49,6 +50,17 @@ pub struct AgentRunArguments {
     /// and relay domains. `.example.com` stands for the domains below example.com.
     #[arg(long = "local-domain", value_name = "DOMAIN")]
     pub local_domains: Vec<String>,
+
+    /// Table or file with such domains, repeatable: `hash:/etc/postfix/domains` as main.cf has it, whose text file is
+    /// read, or the path of a list; the first word of each line. It is read again when it changes. A file that cannot be
+    /// read is an error at the start; later its last good domains stay.
+    #[arg(long = "local-domains-from", value_name = "TABLE", value_parser = source_of)]
+    pub local_domains_from: Vec<PathBuf>,
+
+    /// The same for a table of relay_domains: the domains below each count, too, as by Postfix's default
+    /// (parent_domain_matches_subdomains).
+    #[arg(long = "relay-domains-from", value_name = "TABLE", value_parser = source_of)]
+    pub relay_domains_from: Vec<PathBuf>,
 
     /// Postfix's queue_directory. The socket and the certificate authorities lie in its folder mail-failover, where
     /// chrooted processes reach them.
@@ -138,6 +150,11 @@ impl AgentRunArguments {
     pub fn drain(&self) -> Option<Duration> {
         let default = if self.command.is_empty() { Duration::ZERO } else { DRAIN_WITH_COMMAND };
         Some(self.drain_timeout.unwrap_or(default)).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// Returns the files that name domains which Postfix delivers by its own rules.
+    pub fn domain_tables(&self) -> Vec<DomainTable> {
+        DomainTable::of(&self.local_domains_from, &self.relay_domains_from)
     }
 
     /// The agent's folder in the queue directory.
@@ -257,6 +274,18 @@ mod tests {
             let error = run(&format!("--config-file f --socketmap-address {address}")).unwrap_err();
             assert!(error.contains("no loopback address"), "{error}");
         }
+    }
+
+    #[test]
+    fn domains_are_named_by_tables_as_main_cf_has_them() {
+        let arguments =
+            run("--config-file f --local-domains-from hash:/etc/postfix/d --relay-domains-from /etc/postfix/r")
+                .unwrap();
+        let tables = arguments.domain_tables();
+        let tables: Vec<_> = tables.iter().map(|table| (table.file.to_str().unwrap(), table.with_subdomains)).collect();
+        assert_eq!(tables, [("/etc/postfix/d", false), ("/etc/postfix/r", true)]);
+        let error = run("--config-file f --local-domains-from mysql:/etc/postfix/d.cf").unwrap_err();
+        assert!(error.contains("write its domains into a file"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | module | is | pure |
 //! |---|---|---|
 //! | `supervise` | start, watch, drain and end of Postfix | `drain` is |
+//! | `domains`, `domain_files` | the domains that Postfix delivers by its own rules, and the files that name them | `domains` is |
 //! | `postfix_config` | the lines that Postfix needs, and the check of a configuration | but for reading it |
 //! | `socketmap` | Postfix's requests, and their answers | but for the server |
 //! | `mta` | Postfix: reload, flush, count the queue | no |
@@ -28,6 +29,8 @@
 #[allow(clippy::doc_markdown, reason = "its comments are the help of the command line")]
 mod arguments;
 mod authorities;
+mod domain_files;
+mod domains;
 mod driver;
 mod driver_metrics;
 mod folder;

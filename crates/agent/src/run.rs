@@ -16,12 +16,13 @@ use std::time::Duration;
 use mail_failover_runtime::kubernetes::ConnectError;
 use mail_failover_runtime::process::raise_limit_of_open_files;
 use mail_failover_runtime::tasks::Tasks;
-use mail_failover_runtime::telemetry::{self, ListenError, LogError, Readiness};
+use mail_failover_runtime::telemetry::{self, LogError, Readiness};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::AgentRunArguments;
+use super::domain_files::{self, DomainFileError};
 use super::driver::{Driver, DriverInputs, DriverOutputs, DriverSettings};
 use super::driver_metrics::DriverMetrics;
 use super::log::follow as log;
@@ -39,6 +40,7 @@ use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
 use mail_failover_dataplane::source;
+use mail_failover_dataplane::store::FolderInUse;
 
 /// Limit of the reports about switches that wait for the driver. The executor waits when there are more.
 const REPORT_QUEUE: usize = 16;
@@ -65,9 +67,12 @@ pub enum RunError {
     /// The socketmap cannot be served.
     #[error(transparent)]
     Socketmap(#[from] BindError),
-    /// The address of HTTP cannot be had.
+    /// Another process keeps its state in the folder.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    State(#[from] FolderInUse),
+    /// A file with domains that Postfix delivers itself cannot be read.
+    #[error(transparent)]
+    Domains(#[from] DomainFileError),
     /// The operating system refused something at start.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -152,7 +157,8 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     }
 
     // Only now that there may be answers: until then Postfix waits for a socket, as it would for an answer.
-    let fixed = fixed(&arguments, intake.clone());
+    let fixed = fixed(&arguments, intake.clone())?;
+    let local_domains = fixed.local_domains.clone();
     let socketmap_metrics = socketmap::SocketmapMetrics::new(&mut program.registry);
     let paces = Paces::new(end.clone());
     let responder =
@@ -175,6 +181,10 @@ async fn run_agent(arguments: AgentRunArguments) -> Result<u8, RunError> {
     let done = arguments.state_directory.join("switched");
     let executor = Executor::new(postfix.clone(), done, ordered, throttled, switch_progress, mta_metrics);
     tasks.spawn("the executor of switches", executor.run());
+    let domain_tables = arguments.domain_tables();
+    if !domain_tables.is_empty() {
+        tasks.spawn("the reader of domains", domain_files::follow(domain_tables, local_domains));
+    }
     tasks.spawn("the watch on the queue", queue_watch::watch_queue(postfix.clone(), clock, queue_looks));
     let printed = sink.clone();
     read_log(&arguments, sink, &mut tasks);
@@ -254,12 +264,13 @@ async fn read_pipe(path: PathBuf, sink: Sink) {
     tracing::error!(path = %path.display(), ?ended, "the named pipe of the mail log cannot be read");
 }
 
-fn fixed(arguments: &AgentRunArguments, intake: Intake) -> MapSettings {
-    MapSettings {
-        local_domains: LocalDomains::new(&arguments.local_domains),
+fn fixed(arguments: &AgentRunArguments, intake: Intake) -> Result<MapSettings, DomainFileError> {
+    let of_files = domain_files::load(&arguments.domain_tables())?;
+    Ok(MapSettings {
+        local_domains: LocalDomains::new(&arguments.local_domains).with_files(of_files),
         shield: |answers, retired, status| shield::replacement(status, answers, retired),
         intake,
-    }
+    })
 }
 
 async fn listening(arguments: &AgentRunArguments) -> socketmap::ListenSettings {

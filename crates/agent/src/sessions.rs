@@ -16,6 +16,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// Least number of sessions.
 // One may be a large message.
 const AT_LEAST: u32 = 2;
+/// Time after which a session alone is forgotten.
+// Postfix has told of it by then, whatever it waited for (600 s at most, at the end of data). Its line was lost.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 
 /// Sessions of all backends. Clones share them. There are as many entries as backends of documents.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +56,25 @@ impl BegunSessions {
         self.lock().remove(backend);
     }
 
-    /// Takes the backends that have stalled, each with the number of sessions. Each is told once for those sessions.
+    /// Forgets all sessions, of which nothing can be heard.
+    pub fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    /// Takes the backends that have stalled, each with the number of sessions. Each is told once for those sessions. A
+    /// session alone waits for the next one, so that thin traffic is judged as well.
     pub fn take_stalled(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
         let mut stalled = vec![];
         self.lock().retain(|backend, begun| {
-            let waits = now.saturating_duration_since(begun.first_at) >= STALLED_AFTER;
-            if waits && begun.count >= AT_LEAST {
+            let waited = now.saturating_duration_since(begun.first_at);
+            if begun.count < AT_LEAST {
+                return waited < FORGOTTEN_AFTER;
+            }
+            let has_stalled = waited >= STALLED_AFTER;
+            if has_stalled {
                 stalled.push((backend.clone(), begun.count));
             }
-            !waits
+            !has_stalled
         });
         stalled
     }
@@ -94,5 +107,42 @@ mod tests {
         assert_eq!(sessions.take_stalled(after(55)), []);
         // One session alone may be a large message.
         assert_eq!(sessions.take_stalled(after(60)), []);
+    }
+
+    #[test]
+    fn thin_traffic_to_a_backend_that_hangs_stalls_at_its_second_message() {
+        let (sessions, start) = (BegunSessions::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let a: Arc<str> = "a".into();
+        // One message every 11 s, and a look every second.
+        for second in 0..=11 {
+            assert_eq!(sessions.take_stalled(after(second)), [], "{second}");
+            if second % 11 == 0 {
+                sessions.begin(&a, after(second));
+            }
+        }
+        assert_eq!(sessions.take_stalled(after(12)), [(a.clone(), 2)]);
+        // The same traffic to a backend that works, whose log has a line of each.
+        for second in 20..80 {
+            if second % 11 == 0 {
+                sessions.begin(&a, after(second));
+                sessions.heard_of("a");
+            }
+            assert_eq!(sessions.take_stalled(after(second)), [], "{second}");
+        }
+    }
+
+    #[test]
+    fn a_session_whose_line_was_lost_is_forgotten_in_the_end() {
+        let (sessions, start) = (BegunSessions::default(), Instant::now());
+        let after = |minutes| start + Duration::from_mins(minutes);
+        let a: Arc<str> = "a".into();
+        sessions.begin(&a, after(0));
+        assert_eq!(sessions.take_stalled(after(15)), []);
+        sessions.begin(&a, after(16));
+        assert_eq!(sessions.take_stalled(after(17)), [], "it is alone");
+        sessions.begin(&a, after(18));
+        sessions.forget_all();
+        assert_eq!(sessions.take_stalled(after(19)), []);
     }
 }

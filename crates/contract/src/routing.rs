@@ -222,6 +222,8 @@ enum Reader {
 }
 
 fn parse_for(text: &str, reader: Reader) -> Result<Routing, Refusal> {
+    // Editors of Windows put a byte order mark first, which RFC 8259, 8.1, allows to ignore.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
         return Err(Refusal::Empty);
     }

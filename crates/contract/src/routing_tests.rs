@@ -81,6 +81,14 @@ fn a_refusal_names_the_field_and_what_is_wrong_with_it() {
 }
 
 #[test]
+fn a_byte_order_mark_before_a_document_is_passed_over() {
+    let text = document().to_string();
+    assert_eq!(parse(&format!("\u{feff}{text}")), parse(&text));
+    assert!(parse(&text).is_ok());
+    assert_eq!(parse("\u{feff}").unwrap_err(), Refusal::Empty);
+}
+
+#[test]
 fn a_drill_names_its_backends_and_has_an_end() {
     let with_drill = |drill: Value| {
         let mut text = document();

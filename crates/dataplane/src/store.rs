@@ -3,7 +3,7 @@
 //! Each record is a file of its own, replaced in one step. The first line of a file names the record and the hash of
 //! its content. A damaged file counts as missing. Architecture invariant: nothing secret is saved.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,21 @@ pub enum RecordError {
     Corrupt(&'static str),
 }
 
+/// Name of the file that is locked while a process keeps its state in a folder.
+const LOCK: &str = "lock";
+
+/// Error of a folder in which another process keeps its state.
+#[derive(Debug, thiserror::Error)]
+#[error("another process keeps its state in {}; give each agent and each relay a folder of its own with --state-directory", .0.display())]
+pub struct FolderInUse(PathBuf);
+
+/// Claim on a folder, until it is dropped.
+#[derive(Debug)]
+pub struct FolderLock {
+    /// The lock ends with the open file, and so with the process, whatever ends it.
+    _file: File,
+}
+
 /// A folder of records.
 #[derive(Clone, Debug)]
 pub struct StateStore {
@@ -58,6 +73,23 @@ impl StateStore {
     /// Store of records in this folder.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
+    }
+
+    /// Claims the folder, so that no second process overwrites what this one keeps. `None` where nothing can be written
+    /// there: then nothing is kept either, and mail goes on.
+    ///
+    /// # Errors
+    /// [`FolderInUse`], with the folder.
+    pub fn lock(&self) -> Result<Option<FolderLock>, FolderInUse> {
+        let file = fs::create_dir_all(&self.folder)
+            .and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(self.folder.join(LOCK)));
+        let error = match file.map(|file| (file.try_lock(), file)) {
+            Ok((Ok(()), file)) => return Ok(Some(FolderLock { _file: file })),
+            Ok((Err(TryLockError::WouldBlock), _)) => return Err(FolderInUse(self.folder.clone())),
+            Ok((Err(TryLockError::Error(error)), _)) | Err(error) => error,
+        };
+        tracing::warn!(folder = %self.folder.display(), %error, "the folder of the state cannot be locked");
+        Ok(None)
     }
 
     /// Returns the path of a record.

@@ -10,6 +10,26 @@ fn store(folder: &Folder) -> StateStore {
 }
 
 #[test]
+fn a_folder_has_one_process_at_a_time() {
+    let folder = Folder::new();
+    let store = store(&folder);
+    let lock = store.lock().unwrap();
+    assert!(lock.is_some());
+    let error = store.lock().unwrap_err().to_string();
+    let path = folder.path().join("state").display().to_string();
+    assert!(error.contains(&path) && error.ends_with("with --state-directory"), "{error}");
+    drop(lock);
+    assert!(store.lock().unwrap().is_some());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_no_reason_to_end() {
+    let folder = Folder::new();
+    fs::write(folder.path().join("state"), "no folder").unwrap();
+    assert!(store(&folder).lock().unwrap().is_none());
+}
+
+#[test]
 fn what_was_saved_is_loaded() {
     let folder = Folder::new();
     let store = store(&folder);

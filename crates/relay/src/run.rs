@@ -18,6 +18,7 @@ use mail_failover_dataplane::drill_metrics::DrillMetrics;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::program::{LAST_TASKS, Program, ProgramSettings};
 use mail_failover_dataplane::source;
+use mail_failover_dataplane::store::FolderInUse;
 use mail_failover_runtime::dial_guard::DialGuard;
 use mail_failover_runtime::kubernetes::ConnectError;
 use mail_failover_runtime::places::Places;
@@ -77,6 +78,9 @@ pub enum RunError {
     /// An address cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Another process keeps its state in the folder.
+    #[error(transparent)]
+    State(#[from] FolderInUse),
     /// The certificate cannot be used.
     #[error("--certificate-directory: {0}")]
     Certificate(#[from] CertificateError),
@@ -167,8 +171,8 @@ pub async fn serve(
     let mut addresses = RelayAddresses {
         smtp: vec![],
         smtps: vec![],
-        metrics: program.http.local_addr()?,
-        health: program.health.local_addr()?,
+        metrics: program.metrics_address(),
+        health: program.health_address(),
     };
     let mut listeners = vec![];
     for (wanted, is_implicit, flag) in

@@ -259,6 +259,11 @@ impl Driver {
 
     /// Tells the core of backends with which sessions are begun and of which nothing is heard.
     fn note_stalls(&mut self) {
+        // Where the log is not read, nothing is ever heard of a session.
+        if self.settings.mail_log.problem().is_some() {
+            self.settings.sessions.forget_all();
+            return;
+        }
         for (backend, sessions) in self.settings.sessions.take_stalled(std::time::Instant::now()) {
             self.outputs.traffic.stalled(&backend);
             self.core.handle(self.settings.clock.now(), CoreInput::Stalled { backend, sessions });
@@ -540,6 +545,7 @@ impl Driver {
             drill: view.as_ref().and_then(|view| view.drill.as_ref()).map(DrillStatus::of),
             queue: self.settings.queue.borrow().map(QueueStatus::of),
             diverted: self.counters.diverted(),
+            not_served: self.outputs.readiness.remarks().iter().map(|(what, why)| format!("{what}: {why}")).collect(),
             reports: ReportsStatus::of(self.outputs.reporter.status()),
             state: StateStatus {
                 directory: self.settings.state_directory.display().to_string(),

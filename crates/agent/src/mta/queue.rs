@@ -41,20 +41,21 @@ pub async fn depth(queue_directory: &Path) -> io::Result<QueueDepth> {
 }
 
 async fn listed(queue_directory: &Path) -> io::Result<QueueDepth> {
-    list(queue_directory).await.map(|listing| listing.depth)
+    list(queue_directory, u64::MAX).await.map(|listing| listing.depth)
 }
 
 /// Returns the time at which the oldest message came in that waits to be sent, in seconds since the Unix epoch; `None`
-/// if none waits.
+/// if none waits. If there are more than `at_most`, it is the oldest of those that are listed first.
 ///
 /// # Errors
 /// When this process is not in the group `postdrop`, Postfix does not run, or there are too many messages to be listed
 /// in time.
-pub async fn oldest(queue_directory: &Path) -> io::Result<Option<u64>> {
-    list(queue_directory).await.map(|listing| listing.oldest)
+pub async fn oldest(queue_directory: &Path, at_most: u64) -> io::Result<Option<u64>> {
+    list(queue_directory, at_most).await.map(|listing| listing.oldest)
 }
 
-async fn list(queue_directory: &Path) -> io::Result<Listing> {
+/// Lists the messages in the queue, until more than `at_most` wait.
+async fn list(queue_directory: &Path, at_most: u64) -> io::Result<Listing> {
     let list = async {
         let mut socket = UnixStream::connect(queue_directory.join("public/showq")).await?;
         let mut listing = Listing::default();
@@ -63,6 +64,10 @@ async fn list(queue_directory: &Path) -> io::Result<Listing> {
             match socket.read(&mut buffer).await? {
                 0 => return listing.finished(),
                 read => listing.read(&buffer[..read]),
+            }
+            // The one under way may lack its time.
+            if listing.depth.waiting > at_most {
+                return Ok(listing);
             }
         }
     };

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use mail_failover_runtime::findings::Severity;
 
+use crate::domains::{DomainTable, source_of};
+
 /// Arguments of `agent postfix-config`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -86,6 +88,19 @@ pub struct PostfixConfigArguments {
     #[arg(long = "local-domain", value_name = "DOMAIN", requires = "check")]
     pub local_domains: Vec<String>,
 
+    /// The agent's --local-domains-from, repeatable: tables or files with such domains.
+    #[arg(long = "local-domains-from", value_name = "TABLE", requires = "check", value_parser = source_of)]
+    pub local_domains_from: Vec<PathBuf>,
+
+    /// The agent's --relay-domains-from, repeatable: the same for tables of `relay_domains`.
+    #[arg(long = "relay-domains-from", value_name = "TABLE", requires = "check", value_parser = source_of)]
+    pub relay_domains_from: Vec<PathBuf>,
+
+    /// Check also the document that the agent follows, as its --config-file: for backends that one list of next hops
+    /// cannot have together.
+    #[arg(long, value_name = "FILE", requires = "check")]
+    pub config_file: Option<PathBuf>,
+
     /// Least severity of findings for which the exit code is 1.
     #[arg(long, value_enum, value_name = "SEVERITY", default_value = "error", requires = "check")]
     pub fail_on: Severity,
@@ -99,10 +114,18 @@ pub struct PostfixConfigArguments {
     pub rules: bool,
 }
 
+impl PostfixConfigArguments {
+    /// Returns the files that name domains which Postfix delivers by its own rules.
+    pub fn domain_tables(&self) -> Vec<DomainTable> {
+        DomainTable::of(&self.local_domains_from, &self.relay_domains_from)
+    }
+}
+
 const EXAMPLES: &str = "Examples:
   mail-failover agent postfix-config
   mail-failover agent postfix-config --format commands | sh
   mail-failover agent postfix-config --check --local-domain example.com
+  mail-failover agent postfix-config --check --local-domains-from hash:/etc/postfix/domains
   mail-failover agent postfix-config --check --main-cf main.cf --master-cf master.cf";
 
 /// Key by which mail is routed.

@@ -7,7 +7,7 @@ use super::expansion::expand;
 
 /// Defaults of Postfix 3.7 (`postconf -d`) for the parameters that the rules read, for a main.cf that is read without
 /// `postconf`. Empty ones are left out.
-const DEFAULTS: [(&str, &str); 28] = [
+const DEFAULTS: [(&str, &str); 29] = [
     ("compatibility_level", "0"),
     ("default_transport", "smtp"),
     ("inet_protocols", "all"),
@@ -16,6 +16,10 @@ const DEFAULTS: [(&str, &str); 28] = [
     ("maximal_queue_lifetime", "5d"),
     ("minimal_backoff_time", "300s"),
     ("mydestination", "$myhostname, localhost.$mydomain, localhost"),
+    (
+        "parent_domain_matches_subdomains",
+        "debug_peer_list, fast_flush_domains, mynetworks, permit_mx_backup_networks, qmqpd_authorized_clients, relay_domains, smtpd_access_maps",
+    ),
     ("queue_run_delay", "300s"),
     ("relay_transport", "relay"),
     ("smtp_connect_timeout", "30s"),
@@ -60,6 +64,8 @@ pub struct Machine {
     pub log_is_pipe: bool,
     /// True if `smtp_tls_CAfile` names a file that is not there.
     pub is_ca_file_missing: bool,
+    /// Keys of the tables and lists that could be read, by their names in main.cf.
+    pub tables: BTreeMap<String, Vec<String>>,
 }
 
 /// One service of master.cf (master(5)).
@@ -111,6 +117,11 @@ impl Configuration {
     /// Returns the facts about the machine; `None` if the configuration is another one's.
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.as_ref()
+    }
+
+    /// Returns the keys of a table or list, by its name in main.cf; `None` if they could not be read.
+    pub fn keys(&self, table: &str) -> Option<&[String]> {
+        self.machine()?.tables.get(table).map(Vec::as_slice)
     }
 
     /// Returns a parameter's value; empty if it has none.

@@ -18,10 +18,13 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use configuration::Configuration;
-use finding::render as render_findings;
+use finding::{ConfigFinding, render as render_findings};
 use rules::{CheckContext, RULES, check};
 use source::ConfigReadError;
 use wanted::{Setup, render as render_lines};
+
+use crate::domain_files;
+use crate::domains::LocalDomains;
 
 pub use arguments::PostfixConfigArguments;
 pub use source::from_postconf;
@@ -45,19 +48,30 @@ pub fn run(arguments: &PostfixConfigArguments) -> ExitCode {
         print!("{}", render_lines(&setup, arguments.format));
         return ExitCode::from(CLEAN);
     }
-    let configuration = match configuration(arguments) {
-        Ok(configuration) => configuration,
+    let findings = match findings(arguments, &setup) {
+        Ok(findings) => findings,
         Err(error) => {
             eprintln!("mail-failover: {error}");
             return ExitCode::from(UNREADABLE);
         }
     };
-    let subject =
-        CheckContext { configuration: &configuration, setup: &setup, local_domains: &arguments.local_domains };
-    let findings = check(subject);
     print!("{}", render_findings(&findings, arguments.output));
     let counts = findings.iter().any(|finding| finding.rule.severity >= arguments.fail_on);
     ExitCode::from(if counts { FOUND } else { CLEAN })
+}
+
+fn findings(arguments: &PostfixConfigArguments, setup: &Setup) -> Result<Vec<ConfigFinding>, ConfigReadError> {
+    let domain_tables = arguments.domain_tables();
+    let local_domains = LocalDomains::new(&arguments.local_domains).with_files(domain_files::load(&domain_tables)?);
+    let document = arguments.config_file.as_deref().map(source::document).transpose()?;
+    let configuration = configuration(arguments)?;
+    Ok(check(CheckContext {
+        configuration: &configuration,
+        setup,
+        local_domains: &local_domains,
+        domain_tables: &domain_tables,
+        document: document.as_ref(),
+    }))
 }
 
 fn configuration(arguments: &PostfixConfigArguments) -> Result<Configuration, ConfigReadError> {

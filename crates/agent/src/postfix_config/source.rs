@@ -1,15 +1,19 @@
 //! Sources of a configuration: `postconf`, with a deadline, or files.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use mail_failover_contract::routing::{self, Refusal, Routing};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::configuration::{Configuration, Machine};
+use crate::domain_files::{self, DomainFileError};
+use crate::domains::{keys, source_of};
 
 /// Limit for `postconf`, which reads a few files.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -24,6 +28,17 @@ pub enum ConfigReadError {
         path: PathBuf,
         /// Error of the operating system.
         source: std::io::Error,
+    },
+    /// A file with local domains cannot be read.
+    #[error(transparent)]
+    Domains(#[from] DomainFileError),
+    /// The document is none.
+    #[error("{}: {source}", path.display())]
+    Document {
+        /// Path of the document.
+        path: PathBuf,
+        /// Reason for refusing it.
+        source: Refusal,
     },
     /// There is no `postconf` that can be run.
     #[error("postconf cannot be run: {0}; give the files by --main-cf and --master-cf")]
@@ -54,6 +69,30 @@ fn is_named_pipe(log: &str) -> bool {
     !log.starts_with("/dev/") && std::fs::metadata(log).is_ok_and(|found| found.file_type().is_fifo())
 }
 
+/// Parameters whose tables and lists the rules look into.
+const TABLES: [&str; 5] = [
+    "transport_maps",
+    "sender_dependent_default_transport_maps",
+    "mydestination",
+    "virtual_mailbox_domains",
+    "relay_domains",
+];
+
+/// Reads the keys of the tables that have a text file beside them. The others are left out.
+fn tables(configuration: &Configuration) -> BTreeMap<String, Vec<String>> {
+    let mut tables = BTreeMap::new();
+    for name in TABLES.into_iter().flat_map(|parameter| configuration.list(parameter)) {
+        if !name.starts_with('/') && !name.contains(":/") {
+            continue;
+        }
+        let text = source_of(name).ok().and_then(|file| domain_files::read(&file).ok());
+        if let Some(text) = text {
+            tables.insert(name.to_owned(), keys(&text).map(str::to_owned).collect());
+        }
+    }
+    tables
+}
+
 /// Looks at the parts of this machine that the rules ask about.
 fn machine(configuration: &Configuration) -> Machine {
     let (log, ca_file) = (configuration.value("maillog_file"), configuration.value("smtp_tls_CAfile"));
@@ -62,6 +101,7 @@ fn machine(configuration: &Configuration) -> Machine {
         has_global_ipv6: has_global(&addresses),
         log_is_pipe: is_named_pipe(log),
         is_ca_file_missing: !ca_file.is_empty() && !Path::new(ca_file).exists(),
+        tables: tables(configuration),
     }
 }
 
@@ -86,6 +126,14 @@ pub fn from_files(main_cf: &Path, master_cf: Option<&Path>) -> Result<Configurat
         Some(path) => configuration.with_services(&read(path)?),
         None => configuration,
     })
+}
+
+/// Reads the document of an agent.
+///
+/// # Errors
+/// [`ConfigReadError::File`] and [`ConfigReadError::Document`], with its path.
+pub fn document(path: &Path) -> Result<Routing, ConfigReadError> {
+    routing::parse(&read(path)?).map_err(|source| ConfigReadError::Document { path: path.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<String, ConfigReadError> {

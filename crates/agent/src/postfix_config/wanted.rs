@@ -148,8 +148,7 @@ pub fn parameters(setup: &Setup) -> Vec<Section> {
 }
 
 fn routing(setup: &Setup) -> Section {
-    let by_recipient =
-        "Where a message goes is asked for each recipient. Before any other map: the first answer counts.";
+    let by_recipient = "Where a message goes is asked for each recipient. Entries of other tables for a whole domain count only where the agent is told of it by --local-domain, whichever is first.";
     let by_sender = "Where a message goes is asked for each sender. transport_maps has precedence: it must be empty or leave outgoing mail alone.";
     let parameter = match setup.by {
         RoutingKey::Recipient => parameter("transport_maps", setup.map("transport"), by_recipient),

@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use mail_failover_contract::routing::{RouteBackend, Routing, TlsPolicy, Verification};
 
-use super::local::LocalDomains;
 use super::reply::MapReply;
 use crate::authorities::AuthorityFiles;
+use crate::domains::LocalDomains;
 use crate::shield::{ReplyLines, passed_on};
 use crate::supervise::Intake;
 use mail_failover_core::model::LoginReference;
-use mail_failover_dataplane::answers::Answers;
+use mail_failover_dataplane::answers::{Answers, sends_for, sends_for_any};
 
 /// Service of master.cf that speaks TLS from the first byte, which `smtp` cannot; `agent postfix-config` prints it.
 pub const IMPLICIT_TLS_TRANSPORT: &str = "mail-failover-smtps";
@@ -163,8 +163,11 @@ pub fn answer(
     lines: &mut ReplyLines,
     request: &[u8],
 ) -> (Option<Map>, MapAnswer) {
-    let Some((name, key)) = std::str::from_utf8(request).ok().and_then(|request| request.split_once(' ')) else {
-        return (None, permanent("a request is the name of a map, a blank and a key in UTF-8"));
+    // Where smtputf8_enable is off, an address may have any byte in it. Its mail is routed all the same: an error of the
+    // map would keep it in the queue for days.
+    let text = String::from_utf8_lossy(request);
+    let Some((name, key)) = text.split_once(' ') else {
+        return (None, permanent("a request is the name of a map, a blank and a key"));
     };
     let Some(map) = Map::named(name) else {
         let names = Map::ALL.map(Map::as_str).join(", ");
@@ -241,11 +244,23 @@ fn transport(ways: &[&RouteBackend], routing: &Routing) -> MapAnswer {
 
 fn sender_transport(answers: &Answers, spent: &[Arc<str>], sender: &str) -> MapAnswer {
     let ways = until_spent(answers.ways_for_sender(sender), spent);
+    let route = &answers.routing.route;
+    if ways.is_empty() && !may_ever_leave(&answers.routing, sender) {
+        // error(8) returns the message with these words. No switch would let it leave.
+        return MapReply::Found(format!("error:5.7.1 no backend of {route} may send for this domain")).into();
+    }
     if ways.is_empty() && answers.percents.iter().any(|percent| *percent > 0) {
-        let route = &answers.routing.route;
         return temporary(format!("mail-failover agent: no backend of {route} with a share may send for this domain"));
     }
     transport(&ways, &answers.routing)
+}
+
+/// Returns true if a backend of the document, with a share or without, may send for the domain of this sender.
+fn may_ever_leave(routing: &Routing, sender: &str) -> bool {
+    // Postfix knows no domain of a bounce, and any backend may send one.
+    let Some((_, domain)) = sender.rsplit_once('@') else { return true };
+    let domain = domain.to_ascii_lowercase();
+    routing.backends.iter().any(|backend| sends_for_any(backend) || sends_for(backend, &domain))
 }
 
 /// Answers with Postfix's own way to defer (error(8)): mail is accepted and waits in the queue, with these words.

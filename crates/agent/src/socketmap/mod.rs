@@ -4,7 +4,6 @@
 //! |---|---|---|
 //! | `netstring` | frames | yes |
 //! | `reply` | replies on the wire | yes |
-//! | `local` | domains whose mail Postfix delivers by its own rules | yes |
 //! | `maps` | requests and answers | yes |
 //! | `responder` | the answers of one moment, and logins | no |
 //! | `server` | sockets, bounds and deadlines | no |
@@ -12,7 +11,6 @@
 //! Architecture invariants: an answer comes from memory (a login is looked up on disk for a bounded time, then taken
 //! from memory). A malformed request ends its connection and nothing else. No answer is logged.
 
-mod local;
 mod maps;
 mod metrics;
 pub mod netstring;
@@ -20,7 +18,7 @@ mod reply;
 mod responder;
 mod server;
 
-pub use local::LocalDomains;
+pub use super::domains::LocalDomains;
 pub use maps::{IMPLICIT_TLS_TRANSPORT, Map, MapAnswer, MapSettings, Shield, SocketmapView, answer};
 pub use metrics::SocketmapMetrics;
 pub use reply::MapReply;

@@ -55,6 +55,9 @@ pub struct Status {
     /// Messages that backends without a share took, since the agent started.
     #[serde(default)]
     pub diverted: u64,
+    /// Servers of the agent that cannot listen yet, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_served: Vec<String>,
     /// State of the reports to the operator.
     pub reports: ReportsStatus,
     /// State that is saved for the next start.

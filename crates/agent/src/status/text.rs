@@ -83,6 +83,9 @@ pub fn text(status: &Status) -> String {
     if status.possible_duplicates > 0 {
         let _ = writeln!(page, "Possibly sent twice since the start: {}", status.possible_duplicates);
     }
+    for problem in &status.not_served {
+        let _ = writeln!(page, "NOT SERVED {problem}");
+    }
     if let Some(problem) = &status.state.problem {
         let _ = writeln!(page, "State      not up to date in {}: {problem}", status.state.directory);
     }

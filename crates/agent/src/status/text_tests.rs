@@ -47,6 +47,7 @@ fn status() -> Status {
         backends: vec![backend("ses", 0, 0), backend("sendgrid", 100, 100)],
         mail_log: MailLogStatus { source: "/var/log/mail.log".to_owned(), problem: None, warning: None },
         last_switch: None,
+        not_served: vec![],
         reports: ReportsStatus::default(),
         possible_duplicates: 0,
         kept: None,
@@ -194,4 +195,12 @@ fn a_status_survives_its_own_format() {
     let status = status();
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn a_server_that_cannot_listen_is_told() {
+    let mut status = status();
+    status.not_served = vec!["health: cannot listen on 127.0.0.1:8028: Address in use".to_owned()];
+    let page = text(&status);
+    assert!(page.contains("\nNOT SERVED health: cannot listen on 127.0.0.1:8028: Address in use\n"), "{page}");
 }

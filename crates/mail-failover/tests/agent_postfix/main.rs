@@ -54,6 +54,26 @@ fn postfix_takes_the_printed_commands_and_then_nothing_is_found() {
     let check = Command::new("postfix").arg("check").env("MAIL_CONFIG", instance.etc()).output().unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 
+    // Per-domain routes beside the agent's map: the text file of the table is read, by the check as by an agent.
+    let table = instance.etc().join("transport");
+    std::fs::write(&table, "corp.example smtp:[internal.corp.example]:25\n").unwrap();
+    let table = format!("hash:{}", table.display());
+    let ours = "socketmap:unix:mail-failover/socketmap:transport";
+    for both in [format!("{ours}, {table}"), format!("{table}, {ours}")] {
+        instance.set(&format!("transport_maps = {both}"));
+        let (code, found) = agent(&["--check"], &instance);
+        assert_eq!(code, Some(1), "{found}");
+        assert!(found.starts_with("error TransportsBypassed: transport_maps\n    corp.example in hash:"), "{found}");
+        for flags in [["--local-domain", "corp.example"], ["--local-domains-from", table.as_str()]] {
+            let line: Vec<&str> = ["--check", "--fail-on", "hint"].into_iter().chain(flags).collect();
+            let (code, found) = agent(&line, &instance);
+            assert_eq!(code, Some(0), "{found}");
+        }
+    }
+    let (code, found) = agent(&["--check", "--local-domains-from", "hash:/nowhere"], &instance);
+    assert_eq!(code, Some(2), "{found}");
+    instance.set(&format!("transport_maps = {ours}"));
+
     instance.set("smtp_helo_timeout = 300s");
     let (code, found) = agent(&["--check", "--output", "json"], &instance);
     assert_eq!(code, Some(1), "{found}");

@@ -48,33 +48,53 @@ impl Heartbeat {
 /// The operator is ready when every watch has listed its objects. A standby becomes ready like the leader. Readiness
 /// does not wait for the first round of probes: a rolling update would wait for the slowest backend.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct Readiness(Arc<Mutex<Conditions>>);
+
+#[derive(Debug, Default)]
+struct Conditions {
+    missing: BTreeMap<String, String>,
+    remarks: BTreeMap<&'static str, String>,
+}
 
 impl Readiness {
     /// Adds a condition that is not met yet.
     pub fn expect(&self, what: impl Into<String>) {
-        self.lock().entry(what.into()).or_insert_with(|| "waiting for the first answer".to_owned());
+        self.lock().missing.entry(what.into()).or_insert_with(|| "waiting for the first answer".to_owned());
     }
 
     /// Notes why a condition is not met. Has no effect once it is.
     pub fn hindered(&self, what: &str, why: &str) {
-        if let Some(reason) = self.lock().get_mut(what) {
+        if let Some(reason) = self.lock().missing.get_mut(what) {
             why.clone_into(reason);
         }
     }
 
     /// Marks a condition as met.
     pub fn met(&self, what: &str) {
-        self.lock().remove(what);
+        self.lock().missing.remove(what);
     }
 
     /// Returns the conditions that are not met, with their reasons; empty when the process is ready.
     pub fn missing(&self) -> Vec<(String, String)> {
-        self.lock().iter().map(|(what, why)| (what.clone(), why.clone())).collect()
+        self.lock().missing.iter().map(|(what, why)| (what.clone(), why.clone())).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        // No user of the lock can leave the map half changed.
+    /// Notes what people should know of a process that is ready all the same; `None` when it is over.
+    pub fn remark(&self, what: &'static str, why: Option<String>) {
+        let mut conditions = self.lock();
+        match why {
+            Some(why) => drop(conditions.remarks.insert(what, why)),
+            None => drop(conditions.remarks.remove(what)),
+        }
+    }
+
+    /// Returns what people should know, each with its reason.
+    pub fn remarks(&self) -> Vec<(&'static str, String)> {
+        self.lock().remarks.iter().map(|(what, why)| (*what, why.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Conditions> {
+        // No user of the lock can leave the maps half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

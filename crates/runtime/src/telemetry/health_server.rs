@@ -71,7 +71,12 @@ async fn livez(State(state): State<HealthState>) -> Response {
 async fn readyz(State(state): State<HealthState>) -> Response {
     let missing = state.readiness.missing();
     if missing.is_empty() {
-        return "ok\n".into_response();
+        let remarks = state.readiness.remarks();
+        let lines = remarks.iter().fold("ok\n".to_owned(), |mut lines, (what, why)| {
+            let _ = writeln!(lines, "{what}: {why}");
+            lines
+        });
+        return lines.into_response();
     }
     let lines = missing.iter().fold(String::new(), |mut lines, (what, why)| {
         let _ = writeln!(lines, "{what}: {why}");
@@ -115,6 +120,12 @@ mod tests {
         server.state.readiness.met("Service");
         server.state.readiness.met("MailRoute");
         assert!(request(server.address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        server.state.readiness.remark("metrics", Some("cannot listen on 127.0.0.1:8026".to_owned()));
+        let answer = request(server.address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("ok\nmetrics: cannot listen on 127.0.0.1:8026\n"), "{answer}");
+        server.state.readiness.remark("metrics", None);
+        assert!(request(server.address, "/readyz").await.ends_with("\r\n\r\nok\n"));
         assert!(request(server.address, "/metrics").await.starts_with("HTTP/1.1 404"));
     }
 

@@ -8,6 +8,7 @@
 
 mod status_watch;
 
+use std::collections::HashMap;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -79,6 +80,15 @@ impl PostfixDemoFault {
                 SessionStage::EndOfData,
                 Action::Reply(554, "Message rejected: Sending paused for this account.".into()),
             ),
+        }
+    }
+
+    /// The longest time that a message may take from Postfix to a server. A generous bound: the first messages wait for
+    /// a timeout of 10 s where nobody answers, and the others for a busy machine.
+    fn longest_delay(self) -> Duration {
+        match self {
+            Self::Refuse | Self::Paused => Duration::from_secs(10),
+            Self::Hang => Duration::from_secs(60),
         }
     }
 
@@ -195,12 +205,19 @@ async fn run_round(env: Arc<TestEnv>, kind: PostfixDemoFault) -> Result<()> {
     print!("{timeline}");
     println!();
 
-    tell_clocks(clock, broken, by_standby, &failed_over)?;
+    let slowest = slowest(&sent, &Stored::by(&[&primary, &standby]))?;
+    tell_clocks(clock, broken, by_standby, slowest, &failed_over)?;
     ensure!(drained, "{} messages are still in Postfix' queue", postfix.queued()?);
     let all_there = tell_account(&sent, &postfix, &primary, &standby);
     command(&env, "get sendingbackends,failoverpolicies,mailroutes").await?;
     println!();
     all_there?;
+    ensure!(
+        slowest <= kind.longest_delay(),
+        "a message took {} from Postfix to a server, more than {}",
+        human(slowest),
+        human(kind.longest_delay())
+    );
     agent.terminate(WAIT_TIMEOUT).await.context("the agent did not end when asked to")?;
     postfix.stop().await?;
     operator.terminate(WAIT_TIMEOUT).await.context("the operator did not end when asked to")?;
@@ -246,13 +263,38 @@ fn tell_decision(timeline: &mut Timeline, status: &MailRouteStatus, kind: Transi
     Ok(SystemTime::from(decided_at.0))
 }
 
+/// Returns the longest time that an accepted message took until a server first had it.
+fn slowest(sent: &Sent, stored: &[Stored]) -> Result<Duration> {
+    let mut first: HashMap<&str, Instant> = HashMap::new();
+    for Stored { recipient, at, .. } in stored {
+        let known = first.entry(recipient).or_insert(*at);
+        *known = (*known).min(*at);
+    }
+    let delays = sent.accepted.iter().flat_map(|message| {
+        let arrivals = message.recipients.iter().filter_map(|recipient| first.get(recipient.as_str()));
+        arrivals.map(|arrival| arrival.saturating_duration_since(message.at)).collect::<Vec<_>>()
+    });
+    delays.max().context("no message has arrived")
+}
+
 /// Shows the two clocks: of the messages, and of the route.
-fn tell_clocks(clock: Clock, broken: Instant, by_standby: Instant, failed_over: &MailRouteStatus) -> Result<()> {
+fn tell_clocks(
+    clock: Clock,
+    broken: Instant,
+    by_standby: Instant,
+    slowest: Duration,
+    failed_over: &MailRouteStatus,
+) -> Result<()> {
     let transition = failed_over.last_transition.as_ref().context("a failover is a transition")?;
     let decided = clock.instant(SystemTime::from(transition.decided_at.0));
     let after = |at: Instant| human(at.saturating_duration_since(broken));
     println!("{}", Ink::Heading.on("Two clocks"));
-    println!("  messages    by {} {} after the break: no message waited for a decision", STANDBY.0, after(by_standby));
+    println!(
+        "  messages    by {} {} after the break; the slowest of all took {} from Postfix to a server",
+        STANDBY.0,
+        after(by_standby),
+        human(slowest)
+    );
     println!("  the route   by {} {} after the break: it moved when it was sure", STANDBY.0, after(decided));
     println!();
     Ok(())

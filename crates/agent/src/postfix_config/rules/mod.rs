@@ -10,11 +10,13 @@ mod stopping;
 mod tables;
 mod timing;
 
+use mail_failover_contract::routing::Routing;
 use mail_failover_runtime::findings::Rule;
 
 use super::configuration::Configuration;
 use super::finding::{ConfigFinding, ConfigFindings};
 use super::wanted::{Section, Setup, parameters};
+use crate::domains::{DomainTable, LocalDomains, source_of};
 
 /// Configuration under check, and the wanted setup.
 #[derive(Clone, Copy, Debug)]
@@ -23,18 +25,27 @@ pub struct CheckContext<'a> {
     pub configuration: &'a Configuration,
     /// Setup that the configuration should have.
     pub setup: &'a Setup,
-    /// Domains that the agent leaves to Postfix, as `agent run --local-domain` has them.
-    pub local_domains: &'a [String],
+    /// Domains that the agent leaves to Postfix, as `agent run` has them.
+    pub local_domains: &'a LocalDomains,
+    /// Files from which the agent reads such domains.
+    pub domain_tables: &'a [DomainTable],
+    /// Document that the agent follows, if it is checked, too.
+    pub document: Option<&'a Routing>,
 }
 
 impl CheckContext<'_> {
-    /// Returns true if mail to a domain is left to Postfix's own rules.
+    /// Returns true if mail to a domain is left to Postfix's own rules; of `.example.com`, to the domains below.
     fn is_local(&self, domain: &str) -> bool {
-        let domain = domain.to_ascii_lowercase();
-        self.local_domains
-            .iter()
-            .map(|local| local.to_ascii_lowercase())
-            .any(|local| domain == local || (local.starts_with('.') && domain.ends_with(&local)))
+        self.local_domains.contain(domain)
+    }
+
+    /// Returns true if the agent reads the domains of this table. Of a table that it cannot read, any file may be a copy.
+    fn is_read(&self, table: &str, with_subdomains: bool) -> bool {
+        let mut files = self.domain_tables.iter().filter(|file| file.with_subdomains || !with_subdomains);
+        match source_of(table) {
+            Ok(source) => files.any(|table| table.file == source),
+            Err(_) => files.next().is_some(),
+        }
     }
 
     /// Returns the value that a wanted parameter should have.
@@ -46,11 +57,14 @@ impl CheckContext<'_> {
 }
 
 /// All rules, grouped by subject.
-pub const RULES: [&Rule; 55] = [
+pub const RULES: [&Rule; 59] = [
     &routing::ROUTING_NOT_ASKED,
     &routing::ROUTING_NOT_FIRST,
     &routing::CATCH_ALL_FIRST,
     &routing::CATCH_ALL_AFTER,
+    &routing::TRANSPORTS_BYPASSED,
+    &routing::TRANSPORTS_UNSEEN,
+    &routing::SENDER_ROUTES_BYPASSED,
     &routing::OVERRIDDEN_BY_TRANSPORT,
     &routing::FALLBACK_RELAY,
     &routing::NEXT_HOP_LIST,
@@ -58,6 +72,7 @@ pub const RULES: [&Rule; 55] = [
     &routing::NEEDS_RELOAD,
     &routing::TRANSPORT_DEFERRED,
     &routing::CONTENT_FILTER,
+    &routing::ALTERNATE_LEFT_OUT,
     &local::LOCAL_MAIL_ROUTED_OUT,
     &local::LOCALHOST_ROUTED_OUT,
     &timing::GREETING_TIMEOUT_LONG,

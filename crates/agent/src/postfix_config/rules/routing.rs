@@ -6,7 +6,9 @@ use super::super::arguments::RoutingKey;
 use super::super::finding::ConfigFindings;
 use super::super::wanted::IMPLICIT_TLS_SERVICE;
 use super::CheckContext;
+use super::local::some_of;
 use super::tables::Table;
+use crate::domains::source_of;
 
 pub(super) static ROUTING_NOT_ASKED: Rule = Rule {
     code: "RoutingNotAsked",
@@ -27,6 +29,21 @@ pub(super) static CATCH_ALL_AFTER: Rule = Rule {
     code: "CatchAllAfter",
     severity: Severity::Warning,
     broken_when: "a table that answers everything stands after the agent's, and so answers for local domains",
+};
+pub(super) static TRANSPORTS_BYPASSED: Rule = Rule {
+    code: "TransportsBypassed",
+    severity: Severity::Error,
+    broken_when: "a table beside the agent's has entries that never count, such as those for a whole domain",
+};
+pub(super) static TRANSPORTS_UNSEEN: Rule = Rule {
+    code: "TransportsUnseen",
+    severity: Severity::Warning,
+    broken_when: "a table beside the agent's, into which the check cannot look, counts for few addresses or none",
+};
+pub(super) static SENDER_ROUTES_BYPASSED: Rule = Rule {
+    code: "SenderRoutesBypassed",
+    severity: Severity::Error,
+    broken_when: "routes by sender never count, because the agent's answer has precedence",
 };
 pub(super) static OVERRIDDEN_BY_TRANSPORT: Rule = Rule {
     code: "OverriddenByTransport",
@@ -64,12 +81,20 @@ pub(super) static CONTENT_FILTER: Rule = Rule {
     broken_when: "a content filter takes mail before it is routed",
 };
 
+pub(super) static ALTERNATE_LEFT_OUT: Rule = Rule {
+    code: "AlternateLeftOut",
+    severity: Severity::Hint,
+    broken_when: "backends with and without TLS from the first byte cannot be in one list of next hops",
+};
+
 /// Parameters that name routing tables.
 const ROUTING_TABLES: [&str; 3] =
     ["transport_maps", "sender_dependent_default_transport_maps", "sender_dependent_relayhost_maps"];
 
 pub(super) fn check(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
     asked(subject, findings);
+    bypassed_senders(subject, findings);
+    apart(subject, findings);
     overridden(subject, findings);
     fallback(subject, findings);
     other_routes(subject, findings);
@@ -101,14 +126,123 @@ fn asked(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
             "{table} answers everything before the agent is asked; Postfix would keep its answer to `*` for 30s besides"
         );
         findings.add(&CATCH_ALL_FIRST, parameter, message, format!("put {ours} first"));
-    } else if !before.is_empty() {
-        let message = format!("what {} answers does not fail over", before.join(", "));
-        findings.add(&ROUTING_NOT_FIRST, parameter, message, format!("put {ours} first, unless that is meant"));
+    } else {
+        let counting: Vec<&str> = before.iter().copied().filter(|table| counts_for_addresses(subject, table)).collect();
+        if !counting.is_empty() {
+            let message = format!("what {} answers for a whole address does not fail over", counting.join(", "));
+            let remedy = "nothing, if that is meant; remove the entries that shall fail over otherwise";
+            findings.add(&ROUTING_NOT_FIRST, parameter, message, remedy);
+        }
+    }
+    for (tables, is_before) in [(before, true), (after, false)] {
+        for table in tables {
+            bypassed(subject, parameter, table, is_before, findings);
+        }
     }
     if let Some(table) = catch_all(after) {
         let message = format!("{table} answers for each domain of --local-domain, for which the agent gives no answer");
         findings.add(&CATCH_ALL_AFTER, parameter, message, format!("remove {table}"));
     }
+}
+
+/// Returns true if a table may answer for whole addresses, which Postfix asks all tables for before it asks one for a
+/// domain (`transport.c`).
+fn counts_for_addresses(subject: CheckContext<'_>, table: &str) -> bool {
+    let Some(keys) = subject.configuration.keys(table) else { return true };
+    keys.iter().any(|key| key.contains('@') && !key.starts_with('@'))
+}
+
+/// Finds the entries of another table that never count, since the agent answers for each address that is not local.
+fn bypassed(subject: CheckContext<'_>, parameter: &str, text: &str, is_before: bool, findings: &mut ConfigFindings) {
+    let table = Table::parse(text);
+    if table.is_some_and(|table| table.answers_everything() || (is_before && table.has_patterns())) {
+        return;
+    }
+    let by = subject.setup.by;
+    let remedy = match by {
+        RoutingKey::Recipient => format!(
+            "name each domain whose mail shall not leave by a backend: --local-domain DOMAIN, or all of them by --local-domains-from {}, here \
+             and in `agent run`; the table answers for these",
+            if source_of(text).is_ok() { text } else { "FILE" }
+        ),
+        RoutingKey::Sender => {
+            "remove it: the agent leads each sender to the backends whose senderDomains fit".to_owned()
+        }
+    };
+    let why = "Postfix asks each table for the whole address before it asks one for the domain, and the agent answers for every address";
+    if let Some(keys) = subject.configuration.keys(text) {
+        let dead = keys.iter().filter(|key| never_counts(subject, key, is_before));
+        let dead: Vec<_> = dead.map(String::as_str).collect();
+        if !dead.is_empty() {
+            let message = format!("{} in {text} never count: {why}", some_of(&dead));
+            findings.add(&TRANSPORTS_BYPASSED, parameter, message, remedy);
+        }
+        return;
+    }
+    // The agent leaves all domains of such a table to Postfix.
+    if by == RoutingKey::Recipient && subject.is_read(text, false) {
+        return;
+    }
+    if source_of(text).is_ok() {
+        let message = format!("entries for a domain in {text} never count: {why}");
+        findings.add(&TRANSPORTS_BYPASSED, parameter, message, remedy);
+    } else {
+        let message = format!("{text} counts at most for what the agent leaves to Postfix: {why}");
+        findings.add(&TRANSPORTS_UNSEEN, parameter, message, remedy);
+    }
+}
+
+/// Returns true if the entry of a table before or after the agent's is never asked for, or not before the agent has
+/// answered.
+fn never_counts(subject: CheckContext<'_>, key: &str, is_before: bool) -> bool {
+    let (local_part, domain) = key.rsplit_once('@').unwrap_or(("", key));
+    let is_address = !local_part.is_empty();
+    match subject.setup.by {
+        // `*` answers where nothing else does.
+        RoutingKey::Recipient => key != "*" && !(is_address && is_before) && !subject.is_local(domain),
+        RoutingKey::Sender => !(is_address && is_before),
+    }
+}
+
+/// Finds routes by sender that the agent's answer, which has precedence, makes void.
+fn bypassed_senders(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let (by, _) = asked_by(subject);
+    let bypassed: &[&str] = match subject.setup.by {
+        RoutingKey::Recipient => &["sender_dependent_default_transport_maps", "sender_dependent_relayhost_maps"],
+        RoutingKey::Sender => &["sender_dependent_relayhost_maps"],
+    };
+    for parameter in bypassed {
+        let value = subject.configuration.value(parameter);
+        if !value.is_empty() {
+            let message =
+                format!("{value} never counts for mail that leaves: {by}, by which the agent is asked, has precedence");
+            let remedy = match subject.setup.by {
+                RoutingKey::Recipient => format!(
+                    "{parameter} =; for backends by sender give them senderDomains and route by sender: --by sender"
+                ),
+                RoutingKey::Sender => format!("{parameter} =; senderDomains of the backends say who sends by which"),
+            };
+            findings.add(&SENDER_ROUTES_BYPASSED, *parameter, message, remedy);
+        }
+    }
+}
+
+/// Finds backends of the document that one list cannot have together.
+fn apart(subject: CheckContext<'_>, findings: &mut ConfigFindings) {
+    let Some(document) = subject.document else { return };
+    let used = document.backends.iter().filter(|backend| backend.percent > 0 || backend.standby || backend.alternate);
+    let (implicit, others): (Vec<_>, Vec<_>) = used.partition(|backend| backend.tls.is_implicit());
+    let has_alternate = implicit.iter().chain(&others).any(|backend| backend.alternate);
+    if implicit.is_empty() || others.is_empty() || !has_alternate {
+        return;
+    }
+    let [implicit, others] = [implicit, others]
+        .map(|backends| backends.iter().map(|backend| backend.name.to_string()).collect::<Vec<_>>().join(", "));
+    let message = format!(
+        "TLS from the first byte holds for a whole list of next hops: a message that {implicit} does not take does not go on to {others} \
+         within the attempt, nor the other way round"
+    );
+    findings.add(&ALTERNATE_LEFT_OUT, "--config-file", message, "use STARTTLS, port 587 as a rule, for all of them");
 }
 
 fn catch_all<'a>(tables: &[&'a str]) -> Option<&'a str> {

@@ -28,6 +28,11 @@ impl<'a> Table<'a> {
         matches!(self.kind, "texthash" | "pcre" | "regexp" | "cidr" | "static" | "inline" | "randmap")
     }
 
+    /// Returns true if it is asked for whole addresses only, by patterns, and never for a domain alone.
+    pub fn has_patterns(&self) -> bool {
+        matches!(self.kind, "pcre" | "regexp")
+    }
+
     /// Returns true if it answers every address, as far as its name says.
     pub fn answers_everything(&self) -> bool {
         match self.kind {
