@@ -46,12 +46,17 @@ impl Words {
                 own = own.replace(frame, FRAME);
             }
         }
+        let begun = || {
+            let mut text = String::with_capacity(own.len() + 16);
+            text.push(' ');
+            text
+        };
         let mut words = Self {
-            plain: " ".to_owned(),
-            sentences: Vec::new(),
-            pauses: Vec::new(),
-            compounds: Vec::new(),
-            names: " ".to_owned(),
+            plain: begun(),
+            sentences: Vec::with_capacity(4),
+            pauses: Vec::with_capacity(8),
+            compounds: Vec::with_capacity(4),
+            names: begun(),
             quotes,
         };
         let code = code.to_string();
@@ -343,7 +348,7 @@ fn machine_token(token: &str) -> Option<&'static str> {
     if !token.contains(['.', ':']) {
         return None;
     }
-    if token.contains("://") {
+    if token.as_bytes().windows(3).any(|three| three == b"://") {
         // Not `url`: servers say that of what stands in a message.
         return Some("weblink");
     }
@@ -381,7 +386,9 @@ fn push_words(target: &mut String, token: &str) {
             // `e-mail` is `email`.
             target.pop();
         }
-        match word.split_once("thoris") {
+        // A search in each word would cost as much as all rules.
+        let british = if word.len() < "authorise".len() { None } else { word.split_once("thoris") };
+        match british {
             // `authorised` is `authorized`, and so on.
             Some((start, end)) => target.extend([start, "thoriz", end, " "]),
             None => target.extend([word, " "]),

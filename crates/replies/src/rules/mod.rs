@@ -9,7 +9,7 @@ mod tests;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, PatternID};
 
 use crate::about::About;
 use crate::reply::{Answered, Reply};
@@ -18,9 +18,33 @@ pub(crate) use codes::{EnhancedPattern, code_range};
 pub use source::RuleError;
 use source::invalid;
 
-/// A phrase condition: all of these automaton patterns, in one sentence.
-#[derive(Clone, Debug)]
-struct Phrase(Vec<usize>);
+/// Any of these phrases, as patterns of an automaton.
+// Flat, because a reply is compared with thousands of them.
+#[derive(Debug, Default)]
+struct Phrases {
+    /// Phrases of one pattern.
+    single: Vec<u16>,
+    /// Phrases whose patterns must all stand in one sentence.
+    joint: Vec<Vec<u16>>,
+}
+
+impl Phrases {
+    fn is_empty(&self) -> bool {
+        self.single.is_empty() && self.joint.is_empty()
+    }
+
+    /// One pattern of each phrase: where it is missing, the phrase is.
+    fn leads(&self) -> impl Iterator<Item = u16> {
+        self.single.iter().copied().chain(self.joint.iter().filter_map(|parts| parts.first().copied()))
+    }
+
+    /// The sentences that have any of the phrases.
+    fn sentences(&self, hits: &Hits) -> u64 {
+        let single = self.single.iter().fold(0, |any, pattern| any | hits.of(*pattern));
+        let joint = |parts: &Vec<u16>| parts.iter().fold(u64::MAX, |all, part| all & hits.of(*part));
+        self.joint.iter().fold(single, |any, parts| any | joint(parts))
+    }
+}
 
 /// A rule, ready to be applied.
 #[derive(Debug)]
@@ -32,10 +56,10 @@ pub struct Rule {
     stages: Vec<Answered>,
     codes: Vec<RangeInclusive<u16>>,
     enhanced: Vec<EnhancedPattern>,
-    words: Vec<Phrase>,
-    with: Vec<Phrase>,
-    unless: Vec<Phrase>,
-    names: Vec<Phrase>,
+    words: Phrases,
+    with: Phrases,
+    unless: Phrases,
+    names: Phrases,
     quotes: bool,
     written: Written,
     examples: Vec<String>,
@@ -110,8 +134,8 @@ impl Rule {
             && (self.codes.is_empty() || self.codes.iter().any(|codes| codes.contains(&reply.code)))
             && (self.enhanced.is_empty() || self.enhanced.iter().any(|pattern| pattern.matches(reply.enhanced)))
             && (self.words.is_empty() || self.has_words(reply.stage, found))
-            && (self.names.is_empty() || self.names.iter().any(|phrase| found.in_names(phrase)))
-            && !self.unless.iter().any(|phrase| found.sentences_of(phrase) & self.excepting() != 0)
+            && (self.names.is_empty() || self.names.sentences(&found.names) != 0)
+            && self.unless.sentences(&found.words) & self.excepting() == 0
     }
 
     /// Sentences in which an exception counts.
@@ -126,57 +150,86 @@ impl Rule {
         let may_name_a_recipient = matches!(stage, None | Some(Answered::Recipient | Answered::Data));
         let careful = may_name_a_recipient && self.about.consequences().immediate;
         let allowed = if careful { u64::MAX << MAX_SENTENCES } else { u64::MAX };
-        let beside = if self.with.is_empty() { allowed } else { allowed & found.sentences_with(&self.with) };
-        beside != 0 && self.words.iter().any(|phrase| found.sentences_of(phrase) & beside != 0)
+        let beside = if self.with.is_empty() { allowed } else { allowed & self.with.sentences(&found.words) };
+        beside != 0 && self.words.sentences(&found.words) & beside != 0
     }
 }
 
-/// For each pattern, the sentences in which it was found.
+/// The sentences in which patterns were found.
+// Small, because nearly all patterns that a rule asks for are in no sentence of a reply.
+struct Hits {
+    /// A bit for each pattern that was found.
+    marks: Vec<u64>,
+    /// The sentences of these patterns.
+    sentences: Vec<(u16, u64)>,
+}
+
+impl Hits {
+    fn new(patterns: usize) -> Self {
+        Self { marks: vec![0; patterns.div_ceil(64)], sentences: Vec::with_capacity(32) }
+    }
+
+    fn add(&mut self, pattern: u16, sentences: u64) {
+        if self.is_marked(pattern) {
+            let of_pattern = self.sentences.iter_mut().filter(|(found, _)| *found == pattern);
+            of_pattern.for_each(|(_, earlier)| *earlier |= sentences);
+        } else {
+            self.marks[usize::from(pattern / 64)] |= 1 << (pattern % 64);
+            self.sentences.push((pattern, sentences));
+        }
+    }
+
+    fn of(&self, pattern: u16) -> u64 {
+        if !self.is_marked(pattern) {
+            return 0;
+        }
+        self.sentences.iter().find(|(found, _)| *found == pattern).map_or(0, |(_, sentences)| *sentences)
+    }
+
+    fn is_marked(&self, pattern: u16) -> bool {
+        self.marks[usize::from(pattern / 64)] & (1 << (pattern % 64)) != 0
+    }
+}
+
+/// What was found of the rules' patterns in a reply.
 struct Found {
-    /// In the upper half only the sentences where it is not a part of one token: [`Words::compounds`].
-    words: Vec<u64>,
-    names: Vec<bool>,
+    /// In the upper half only the sentences where a pattern is not a part of one token: [`Words::compounds`].
+    words: Hits,
+    /// All sentences where it was found.
+    names: Hits,
     /// True if the reply goes on with what another server said.
     quotes: bool,
     /// True for each rule of which a phrase may have been found.
     candidates: Vec<bool>,
 }
 
-impl Found {
-    /// The sentences that have any of these phrases, in both halves.
-    fn sentences_with(&self, phrases: &[Phrase]) -> u64 {
-        phrases.iter().fold(0, |sentences, phrase| sentences | self.sentences_of(phrase))
-    }
-
-    fn sentences_of(&self, Phrase(parts): &Phrase) -> u64 {
-        parts.iter().fold(u64::MAX, |sentences, part| sentences & self.words[*part])
-    }
-
-    fn in_names(&self, Phrase(parts): &Phrase) -> bool {
-        parts.iter().all(|part| self.names[*part])
-    }
-}
-
 /// An automaton, and for each of its patterns the rules that may apply where it is found.
 #[derive(Debug)]
 struct Automaton {
     searcher: AhoCorasick,
-    users: Vec<Vec<usize>>,
+    users: Vec<Vec<u16>>,
 }
 
 impl Automaton {
     fn new(patterns: &[String]) -> Result<Self, RuleError> {
         let searcher = AhoCorasick::builder()
-            .kind(Some(AhoCorasickKind::DFA))
+            // A DFA of these patterns has 15 MB, which no processor's cache holds; this has 0.4 MB.
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::Standard)
             .build(patterns)
             .map_err(|error| invalid("all files", "", "words", &error.to_string()))?;
         Ok(Self { searcher, users: vec![Vec::new(); patterns.len()] })
     }
 
-    fn add_user(&mut self, phrases: &[Phrase], rule: usize) {
-        for Phrase(parts) in phrases {
-            self.users[parts[0]].push(rule);
+    /// The number of a pattern that was found, and the rules that ask for it.
+    fn pattern(&self, found: PatternID) -> (u16, &[u16]) {
+        // No file has more phrases than that: `Patterns::phrases`.
+        (u16::try_from(found.as_usize()).unwrap_or(u16::MAX), &self.users[found.as_usize()])
+    }
+
+    fn add_user(&mut self, phrases: &Phrases, rule: u16) {
+        for pattern in phrases.leads() {
+            self.users[usize::from(pattern)].push(rule);
         }
     }
 }
@@ -240,27 +293,27 @@ impl Rules {
     fn find(&self, reply: &Reply<'_>) -> Found {
         let words = Words::of(reply.code, reply.text);
         let mut found = Found {
-            words: vec![0; self.in_words.users.len()],
-            names: vec![false; self.in_names.users.len()],
+            words: Hits::new(self.in_words.users.len()),
+            names: Hits::new(self.in_names.users.len()),
             quotes: words.quotes,
             candidates: self.wordless.clone(),
         };
         for hit in self.in_words.searcher.find_overlapping_iter(&words.plain) {
-            let pattern = hit.pattern().as_usize();
             // A pattern begins with the blank before its first word.
-            let start = hit.start() + 1;
-            if words.is_interrupted(&(start..hit.end())) {
+            let place = hit.start() + 1..hit.end();
+            if words.is_interrupted(&place) {
                 continue;
             }
-            let sentence = 1_u64 << words.sentence_at(start);
-            let careful = if words.is_within_compound(&(start..hit.end())) { 0 } else { sentence << MAX_SENTENCES };
-            found.words[pattern] |= sentence | careful;
-            self.in_words.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+            let sentence = 1_u64 << words.sentence_at(place.start);
+            let careful = if words.is_within_compound(&place) { 0 } else { sentence << MAX_SENTENCES };
+            let (pattern, users) = self.in_words.pattern(hit.pattern());
+            found.words.add(pattern, sentence | careful);
+            users.iter().for_each(|rule| found.candidates[usize::from(*rule)] = true);
         }
         for hit in self.in_names.searcher.find_overlapping_iter(&words.names) {
-            let pattern = hit.pattern().as_usize();
-            found.names[pattern] = true;
-            self.in_names.users[pattern].iter().for_each(|rule| found.candidates[*rule] = true);
+            let (pattern, users) = self.in_names.pattern(hit.pattern());
+            found.names.add(pattern, u64::MAX);
+            users.iter().for_each(|rule| found.candidates[usize::from(*rule)] = true);
         }
         found
     }

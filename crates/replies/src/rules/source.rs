@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::codes::{EnhancedPattern, code_range};
-use super::{Automaton, Phrase, Rule, Rules, Written, automaton_pattern};
+use super::{Automaton, Phrases, Rule, Rules, Written, automaton_pattern};
 use crate::about::About;
 use crate::reply::Answered;
 
@@ -118,7 +118,7 @@ impl Rules {
         }
         let (mut in_words, mut in_names) = (Automaton::new(&patterns.texts)?, Automaton::new(&names.texts)?);
         let mut wordless = Vec::new();
-        for (index, rule) in rules.iter().enumerate() {
+        for (rule, index) in rules.iter().zip(0..) {
             in_words.add_user(&rule.words, index);
             in_names.add_user(&rule.names, index);
             wordless.push(rule.words.is_empty() && rule.names.is_empty());
@@ -131,7 +131,7 @@ impl Rules {
 #[derive(Default)]
 struct Patterns {
     texts: Vec<String>,
-    index: HashMap<String, usize>,
+    index: HashMap<String, u16>,
 }
 
 impl Patterns {
@@ -196,14 +196,8 @@ impl Patterns {
         })
     }
 
-    fn phrases(
-        &mut self,
-        file: &str,
-        id: &str,
-        field: &'static str,
-        texts: &[String],
-    ) -> Result<Vec<Phrase>, RuleError> {
-        let mut phrases = Vec::new();
+    fn phrases(&mut self, file: &str, id: &str, field: &'static str, texts: &[String]) -> Result<Phrases, RuleError> {
+        let mut phrases = Phrases::default();
         for text in texts {
             let parts: Vec<_> = text.split(" + ").collect();
             if parts.len() > MAX_PARTS {
@@ -223,14 +217,17 @@ impl Patterns {
                     ));
                 }
                 let pattern = automaton_pattern(part);
-                let next = self.texts.len();
+                let next = u16::try_from(self.texts.len()).map_err(|_| invalid(file, id, field, "too many phrases"))?;
                 let index = *self.index.entry(pattern.clone()).or_insert(next);
                 if index == next {
                     self.texts.push(pattern);
                 }
                 indices.push(index);
             }
-            phrases.push(Phrase(indices));
+            match indices[..] {
+                [pattern] => phrases.single.push(pattern),
+                _ => phrases.joint.push(indices),
+            }
         }
         Ok(phrases)
     }
