@@ -135,19 +135,13 @@ impl Breaker {
         false
     }
 
-    /// Takes a result into account that says nothing about the backend but that it answers: the next message tries it at
-    /// once, or after the same pause as before if it asks for less. `began_at` is the beginning of the attempt.
-    pub(super) fn answered(
-        &mut self,
-        now: Timestamp,
-        began_at: Timestamp,
-        asks_for_less: bool,
-        policy: &BreakerPolicy,
-    ) {
+    /// Takes a result into account that is no failure and no success: another message tries the backend, at once if it
+    /// `is_alive`, and otherwise after the same pause as before. `began_at` is the beginning of the attempt.
+    pub(super) fn undecided(&mut self, now: Timestamp, began_at: Timestamp, is_alive: bool, policy: &BreakerPolicy) {
         let Some(open) = &mut self.open else { return };
         if open.trial.as_ref().is_some_and(|offer| offer.includes(began_at)) {
             open.trial = None;
-            open.next_trial_at = if asks_for_less { now + pause(open.failed_trials, policy) } else { now };
+            open.next_trial_at = if is_alive { now } else { now + pause(open.failed_trials, policy) };
         }
     }
 

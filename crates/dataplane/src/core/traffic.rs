@@ -163,7 +163,9 @@ impl BackendTraffic {
         let effect = delivery.class.effect();
         if effect == Effect::Neutral {
             // It opens nothing, and proves nothing of what the breaker is open for.
-            self.breaker.answered(now, began_at_latest(now, delivery), is_throttling(delivery), &breaker_policy);
+            // One that asks for less is not asked at once, and neither is one that a fault of ours kept from answering.
+            let is_alive = delivery.class == EvidenceClass::RecipientLevel;
+            self.breaker.undecided(now, began_at_latest(now, delivery), is_alive, &breaker_policy);
             return false;
         }
         let is_grave = self.run.as_ref().is_some_and(|run| run.grave(policy).is_some());
