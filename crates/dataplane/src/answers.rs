@@ -63,6 +63,10 @@ pub struct Trial {
     asked: AtomicU32,
     /// True once a session with the backend was made for it.
     is_prepared: AtomicBool,
+    /// True once a session with the backend was begun while a message had it.
+    has_session: AtomicBool,
+    /// True once its message is over.
+    is_given_back: AtomicBool,
 }
 
 /// Limit of the questions about the message of a trial.
@@ -78,6 +82,8 @@ impl Trial {
             taken_by: OnceLock::new(),
             asked: AtomicU32::new(0),
             is_prepared: AtomicBool::new(false),
+            has_session: AtomicBool::new(false),
+            is_given_back: AtomicBool::new(false),
         }
     }
 
@@ -104,6 +110,16 @@ impl Trial {
     /// True if a message has taken it.
     pub fn is_taken(&self) -> bool {
         self.taken_by.get().is_some()
+    }
+
+    /// True if a session with the backend was begun since a message took it: the message may hang there.
+    pub fn has_session(&self) -> bool {
+        self.has_session.load(Ordering::Relaxed)
+    }
+
+    /// True if its message is over, so that no result follows.
+    pub fn is_given_back(&self) -> bool {
+        self.is_given_back.load(Ordering::Relaxed)
     }
 
     /// True for the message of this address, if it is the first that asks, or the one that was.
@@ -247,6 +263,21 @@ impl Answers {
         ways
     }
 
+    /// Notes that a session with the backend of this name begins: if a message has its trial, it may be that message's.
+    pub fn session_begins(&self, backend: &str) {
+        for trial in self.trials.iter().filter(|trial| *trial.backend == *backend && trial.is_taken()) {
+            trial.has_session.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back the trials that the message of this number has: it is over.
+    // A recipient that was refused, or a message that was not sent after all, says nothing about the backend.
+    pub fn message_ended(&self, message: u64) {
+        for trial in self.trials.iter().filter(|trial| trial.taken_by.get() == Some(&message)) {
+            trial.is_given_back.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Leaves out the backends that a drill refuses, unless no other one is in the list: no message waits for a drill.
     // ADR-0165: A drill leaves its backend out of the lists, and ends by itself.
     fn leave_out_refused(&self, ways: &mut Vec<&RouteBackend>) {
@@ -293,6 +324,20 @@ impl Answers {
     /// Returns true if messages of the backend at this position try another one first.
     pub fn is_bypassed(&self, at: usize) -> bool {
         self.open[at] && self.percents[at] > 0 && self.instead_of(at).is_some()
+    }
+
+    /// Returns true if messages that were sent to the backend at this position try another one first now, with or without
+    /// a share of its own: it may have come first while the breaker of another one was open.
+    pub fn is_left_for_another(&self, at: usize) -> bool {
+        if self.percents[at] > 0 {
+            return self.is_bypassed(at);
+        }
+        let mut others = self.routing.backends.iter().enumerate().filter(|(other, _)| *other != at);
+        self.open[at]
+            && others.any(|(other, backend)| {
+                let takes_messages = self.percents[other] > 0 || self.is_alternate(other);
+                takes_messages && !self.open[other] && !self.is_refused(&backend.name)
+            })
     }
 
     /// Returns true if messages go to the backend of this name: it has a share or is an alternate, and is not open.

@@ -222,12 +222,13 @@ impl BackendEntry {
         })
     }
 
-    /// The Event that asks for a person, unless it was published: real mail condemns the backend, and nobody can try it.
+    /// The Event that asks for a person, unless it was published: real mail condemns the backend, and no message tries
+    /// it.
     fn person_event(&self, cx: &BackendContext<'_>) -> Option<api::PendingEvent> {
         let at = self.evidence.needs_person_at().filter(|at| *at <= cx.now)?;
         let (stage, judgement) = (self.evidence.awaited_stage()?, self.evidence.deliveries()?);
         let note = format!(
-            "real mail has failed here at {} since {} ({}), and no agent has reported for a day that could try it again: if it works, trust it \
+            "real mail has failed here at {} since {} ({}), and no message has tried it again for a day: if it works, trust it \
              with kubectl annotate mailroute ROUTE --overwrite '{REQUEST_ANNOTATION}={{\"id\":\"trust-{}\",\"action\":\"Failback\"}}'",
             stage.as_str(),
             judgement.since,

@@ -85,6 +85,9 @@ impl Responder {
             }
         }
         self.sessions.begin(name, Instant::now());
+        if let Some(answers) = &view.answers {
+            answers.session_begins(name);
+        }
         reply
     }
 

@@ -2,14 +2,17 @@
 
 use std::os::unix::net::UnixListener as StdListener;
 
+use mail_failover_contract::routing::parse;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::super::{LocalDomains, MapSettings, SocketmapMetrics, SocketmapView};
 use super::*;
+use crate::authorities::AuthorityFiles;
 use crate::sessions::BegunSessions;
 use crate::supervise::Intake;
+use mail_failover_dataplane::answers::{Answers, Trial};
 use mail_failover_dataplane::credentials::Credentials;
 use mail_failover_dataplane::pacing::Paces;
 use mail_failover_dataplane::testing::Folder;
@@ -21,7 +24,7 @@ struct Running {
     registry: Registry,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _view: watch::Sender<Arc<SocketmapView>>,
+    view: watch::Sender<Arc<SocketmapView>>,
 }
 
 fn settings(folder: &Folder) -> ListenSettings {
@@ -52,7 +55,7 @@ async fn start() -> Running {
     let address = server.address().unwrap();
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(server.serve(responder, shutdown.clone()));
-    Running { socket: settings.socket, folder, address, registry, shutdown, task, _view: sender }
+    Running { socket: settings.socket, folder, address, registry, shutdown, task, view: sender }
 }
 
 impl Running {
@@ -87,6 +90,27 @@ async fn it_answers_on_both_sockets_and_keeps_connections() {
     assert!(server.counted("answers_total{map=\"transport\",answer=\"temporary\"} 2"));
     let mode = fs::metadata(&server.socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
+}
+
+#[tokio::test]
+async fn the_question_before_a_session_shows_that_the_message_of_a_trial_tries_the_backend() {
+    let server = start().await;
+    let document = serde_json::json!({
+        "apiVersion": "agent.mailfailover.io/v1alpha1", "route": {"namespace": "shop", "name": "orders", "uid": "u"},
+        "decision": {"transition": 1},
+        "backends": [{"name": "a", "percent": 100, "standby": true, "host": "a.example", "port": 25, "tls": {"mode": "None"}}],
+        "deliveries": {"consecutive": 3, "lastingMilliseconds": 0, "cooldownMilliseconds": 1000},
+    });
+    let trial = Arc::new(Trial::new("a".into(), 1));
+    let decided = Answers::as_decided(Arc::new(parse(&document.to_string()).unwrap()));
+    let answers = Answers { trials: vec![trial.clone()], ..decided };
+    server.view.send_replace(Arc::new(SocketmapView::default().next(Arc::new(answers), AuthorityFiles::new())));
+    assert!(trial.take(1));
+    for (question, is_session) in [("sasl [a.example]:25", false), ("tls-policy [a.example]:25", true)] {
+        let request = format!("{}:{question},", question.len());
+        exchange(UnixStream::connect(&server.socket).await.unwrap(), request.as_bytes()).await;
+        assert_eq!(trial.has_session(), is_session, "{question}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::model::{DeliveryStage, Stage, Timestamp};
 
-/// Time without any agent after which nobody can try a backend that real mail has condemned, so that a person has to.
+/// Time without a delivery after which no message seems to try a backend that real mail has condemned: a person has to.
 pub(super) const UNTRIED: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Failure of real mail at a stage. It stands until a success at that stage or beyond.

@@ -32,8 +32,8 @@ pub struct Deliveries {
     /// Verdict of the agents together.
     // Boxed: most backends carry no mail that an agent sees.
     verdict: Option<Box<DeliveriesVerdict>>,
-    /// Time at which any agent last reported.
-    heard_at: Option<Timestamp>,
+    /// Time of the latest delivery that an agent has told of.
+    delivered_at: Option<Timestamp>,
     /// Time at which it was last trusted again: earlier failures are judged.
     acquitted_at: Option<Timestamp>,
 }
@@ -103,7 +103,14 @@ impl Deliveries {
     /// Takes an agent's verdict. Failing deliveries count for `cooldown` after the latest failure, for 30 s at least.
     /// A failure that is not the backend's (a recipient's, a throttle) counts as Silent.
     pub fn record(&mut self, agent: &Agent, verdict: DeliveryVerdict, cooldown: Duration, now: Timestamp) {
-        self.heard_at = Some(now);
+        let delivered_at = match &verdict {
+            DeliveryVerdict::Failing(deliveries) => Some(deliveries.last_failure_at.min(now)),
+            DeliveryVerdict::Throttled(deliveries) => Some(deliveries.last_at.min(now)),
+            DeliveryVerdict::Passing => Some(now),
+            // An agent that sends nothing there tries nothing.
+            DeliveryVerdict::Silent => None,
+        };
+        self.delivered_at = self.delivered_at.max(delivered_at);
         let acquitted_at = self.acquitted_at;
         let is_judged = |at: Timestamp| acquitted_at.is_some_and(|acquitted| at <= acquitted);
         let trouble = match verdict {
@@ -131,8 +138,8 @@ impl Deliveries {
         let lapses_at = lapses_at(earlier.since, cooldown);
         let accusation = stage.filter(|_| earlier.health == Health::Unhealthy);
         let accusation = accusation.map(|stage| Accusation::new(stage, earlier.since.min(now)));
-        // Nobody has been heard by this process, which is no reason to call a person at once.
-        self.heard_at.get_or_insert(now);
+        // This process has been told of no delivery, which is no reason to call a person at once.
+        self.delivered_at.get_or_insert(now);
         let is_in_force = earlier.health == Health::Healthy || accusation.is_some() || lapses_at > now;
         if earlier.health == Health::Healthy {
             self.acquitted_at = self.acquitted_at.max(Some(earlier.since));
@@ -230,11 +237,12 @@ impl Deliveries {
         standing.accusation.filter(Accusation::stands).map(|accusation| accusation.stage())
     }
 
-    /// Returns the time since which a person is needed, because an accusation stands and no agent that could try the
-    /// backend has reported for a day. It may lie in the future.
+    /// Returns the time since which a person is needed, because an accusation stands and no message has tried the backend
+    /// for a day. It may lie in the future.
+    // Agents that report may have no trial to give: no backend can follow in the same list, or the route wants none.
     pub(super) fn needs_person_at(&self) -> Option<Timestamp> {
         self.awaited_stage()?;
-        Some(self.heard_at? + UNTRIED)
+        Some(self.delivered_at? + UNTRIED)
     }
 
     /// Returns the verdict; `None` until a majority has said Failing.

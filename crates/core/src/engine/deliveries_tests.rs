@@ -193,15 +193,40 @@ fn a_persons_word_acquits_and_what_was_judged_does_not_accuse_again() {
 }
 
 #[test]
-fn a_person_is_needed_when_no_agent_has_been_heard_for_a_day() {
+fn a_person_is_needed_when_no_message_has_tried_it_for_a_day() {
     let mut deliveries = Deliveries::default();
     deliveries.record(&agent("a"), refused(DeliveryStage::Data, 9), COOLDOWN, at(10));
-    deliveries.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(1000));
-    assert_eq!(deliveries.needs_person_at(), Some(at(1000 + 86_400)));
-    deliveries.handle_timeout(at(1000));
-    assert_eq!(deliveries.next_timeout(at(1000)), Some(at(1000 + 86_400)));
-    deliveries.acquit(at(2000));
+    // An agent that says nothing of it may have no trial to give.
+    for second in (1000..86_000).step_by(10) {
+        deliveries.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(second));
+    }
+    assert_eq!(deliveries.needs_person_at(), Some(at(9 + 86_400)));
+    assert_eq!(deliveries.next_timeout(at(86_000)), Some(at(9 + 86_400)));
+    deliveries.acquit(at(86_500));
     assert_eq!(deliveries.needs_person_at(), None);
+}
+
+#[test]
+fn trials_that_fail_need_no_person_and_a_failure_that_is_only_repeated_is_no_trial() {
+    let mut deliveries = Deliveries::default();
+    // Two days of trials, one in an hour.
+    for hour in 0..48 {
+        let tried_at = hour * 3600;
+        for second in [10, 300, 900, 3590] {
+            deliveries.record(&agent("a"), refused(DeliveryStage::Data, tried_at), COOLDOWN, at(tried_at + second));
+        }
+        assert_eq!(deliveries.needs_person_at(), Some(at(tried_at + 86_400)), "hour {hour}");
+    }
+    assert_eq!(health(&deliveries), Some(Health::Unhealthy));
+}
+
+#[test]
+fn a_new_process_gives_trials_a_day_before_it_asks_a_person() {
+    let earlier = Judgement::restored(Health::Unhealthy, at(5), EvidenceClass::AccountPaused, "paused");
+    let mut fresh = Deliveries::default();
+    fresh.adopt(&earlier, Some(DeliveryStage::Data), COOLDOWN, at(100_000));
+    fresh.record(&agent("a"), DeliveryVerdict::Silent, COOLDOWN, at(100_010));
+    assert_eq!(fresh.needs_person_at(), Some(at(100_000 + 86_400)));
 }
 
 fn any_word() -> impl Strategy<Value = (u8, DeliveryVerdict)> {

@@ -203,7 +203,7 @@ impl Evidence {
     }
 
     /// Returns the time since which a person has to say that the backend is trusted again: real mail condemns it, and
-    /// no agent has reported for a day. It may lie in the future.
+    /// no message has tried it for a day. It may lie in the future.
     pub fn needs_person_at(&self) -> Option<Timestamp> {
         self.deliveries.needs_person_at()
     }

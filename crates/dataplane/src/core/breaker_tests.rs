@@ -124,18 +124,92 @@ fn one_message_at_a_time_tries_it_again_with_pauses_that_grow_until_one_succeeds
     assert_eq!(core.view().unwrap().backends[0].breaker, None);
 }
 
-#[test]
-fn a_trial_whose_message_says_nothing_is_given_to_another_one() {
+/// A core whose first backend is open, and gives a trial from second 6 on.
+fn half_open() -> AgentCore {
     let mut core = started(alternates());
     for message in 0..3 {
         fail(&mut core, 1.0, EvidenceClass::ConnectionRefused, message);
     }
     core.handle_timeout(at(6.0));
+    core
+}
+
+// Postfix asks before each session. Where it has begun one, the message may hang at the backend.
+#[test]
+fn a_trial_whose_message_hangs_is_given_to_another_one_after_three_minutes() {
+    let mut core = half_open();
     assert_eq!(order(&core, "lost@example.net"), "abc");
-    core.handle_timeout(at(185.9));
-    assert_eq!(order(&core, "next@example.net"), "bca");
+    core.answers().unwrap().session_begins("a");
+    for seconds in [7.0, 60.0, 185.9] {
+        core.handle_timeout(at(seconds));
+        assert_eq!(order(&core, "next@example.net"), "bca", "{seconds}");
+    }
+    assert_eq!(core.next_timeout(), Some(at(186.0)));
     core.handle_timeout(at(186.0));
     assert_eq!(order(&core, "next@example.net"), "abc");
+}
+
+// smtpd(8) asks for the sender, and for recipients that it refuses afterwards: neither is a delivery.
+#[test]
+fn a_question_that_no_session_follows_holds_the_trial_for_ten_seconds() {
+    let mut core = half_open();
+    assert_eq!(order(&core, "sender@example.org"), "abc");
+    // A session with another backend is not of the trial.
+    core.answers().unwrap().session_begins("b");
+    core.handle_timeout(at(7.0));
+    assert_eq!((order(&core, "next@example.net"), core.next_timeout()), ("bca".to_owned(), Some(at(17.0))));
+    core.handle_timeout(at(17.0));
+    assert_eq!(order(&core, "next@example.net"), "abc");
+    assert_eq!(order(&core, "sender@example.org"), "bca", "one at a time");
+}
+
+#[test]
+fn a_trial_that_nobody_takes_stays_and_the_one_who_takes_it_late_has_as_long() {
+    let mut core = half_open();
+    for seconds in [16.0, 26.0, 200.0] {
+        core.handle_timeout(at(seconds));
+        assert!(core.next_timeout().unwrap() > at(seconds), "{seconds}");
+    }
+    assert_eq!(order(&core, "late@example.net"), "abc");
+    core.answers().unwrap().session_begins("a");
+    core.handle_timeout(at(379.9));
+    assert_eq!(order(&core, "next@example.net"), "bca");
+    fail(&mut core, 380.0, EvidenceClass::NoAnswer, 9);
+    assert_eq!(core.next_timeout(), Some(at(390.0)), "it counts as the trial's failure: a pause of 10 s");
+}
+
+#[test]
+fn a_refused_recipient_ends_the_trial_and_the_next_message_has_it_at_once() {
+    let mut core = half_open();
+    assert_eq!(order(&core, "nobody@example.net"), "abc");
+    core.answers().unwrap().session_begins("a");
+    core.handle(at(6.5), passed_on(0, EvidenceClass::RecipientLevel, 9, MILLISECOND));
+    assert_eq!(order(&core, "next@example.net"), "abc");
+    assert_eq!(order(&core, "other@example.net"), "bca", "the breaker is still open");
+    // Of an attempt that began before the trial.
+    core.handle(at(6.6), passed_on(0, EvidenceClass::RecipientLevel, 10, GREETING));
+    assert_eq!(order(&core, "other@example.net"), "bca");
+    // A backend that asks for less is not asked at once.
+    core.handle(at(7.0), passed_on(0, EvidenceClass::Throttled, 11, MILLISECOND));
+    assert_eq!((order(&core, "other@example.net"), core.next_timeout()), ("bca".to_owned(), Some(at(12.0))));
+}
+
+#[test]
+fn a_message_that_is_over_without_a_result_gives_its_trial_back() {
+    let mut core = half_open();
+    let answers = core.answers().unwrap();
+    let first = &answers.routing.backends[0];
+    answers.trials[0].prepare();
+    assert_eq!(*answers.in_order(7, first, |_| true)[0].name, *"a");
+    answers.session_begins("a");
+    answers.message_ended(8);
+    core.handle_timeout(at(20.0));
+    assert_eq!(core.answers().unwrap().trials, answers.trials, "that was another message");
+    answers.message_ended(7);
+    core.handle_timeout(at(21.0));
+    assert_eq!(core.next_timeout(), Some(at(22.0)), "its result may be on its way");
+    core.handle_timeout(at(22.0));
+    assert_ne!(core.answers().unwrap().trials, answers.trials);
 }
 
 #[test]
@@ -186,6 +260,7 @@ fn stream(lasting: Duration, pause: Duration, is_silent: bool) -> Stream {
         let answers = stream.core.answers().unwrap();
         let (mut time, mut hop) = (now, 0);
         for backend in answers.ways_for_recipient(&format!("user{message}@example.net")) {
+            answers.session_begins(&backend.name);
             let fails = *backend.name == *"a" && outage.contains(&time);
             let class = match (fails, is_silent) {
                 (false, _) => EvidenceClass::Ok,
@@ -275,6 +350,54 @@ fn what_real_mail_has_condemned_is_tried_ever_more_rarely_until_a_message_is_tak
     routing.backends[0].trial = false;
     core.handle(at(now + 601.0), CoreInput::Routing(routing));
     assert_eq!(core.view().unwrap().backends[0].breaker, None);
+}
+
+// With pauses as long as failures last, each trial stands alone.
+#[test]
+fn of_what_is_condemned_each_failed_trial_is_told_whatever_its_class() {
+    let mut routing = alternates();
+    routing.backends[0].percent = 0;
+    routing.backends[0].standby = false;
+    routing.backends[0].alternate = false;
+    routing.backends[0].trial = true;
+    routing.backends[1].percent = 100;
+    let mut core = started(routing);
+    let mut now = 0.0;
+    for (number, pause) in [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0].into_iter().enumerate() {
+        now += pause;
+        core.handle_timeout(at(now));
+        assert_eq!(order(&core, "trial@example.net"), "abc", "trial {number}");
+        fail(&mut core, now, EvidenceClass::Permanent, number as u64);
+        let troubled = core.verdicts().first().and_then(|verdict| verdict.verdict.troubled_by());
+        assert_eq!(troubled, Some(EvidenceClass::Permanent), "trial {number}");
+    }
+}
+
+#[test]
+fn a_silent_alternate_that_carried_the_mail_of_an_open_backend_is_freed_too() {
+    let mut core = started(alternates());
+    core.poll();
+    for message in 0..3 {
+        fail(&mut core, 1.0, EvidenceClass::ConnectionRefused, message);
+    }
+    assert_eq!((order(&core, "x@example.net"), switches(&mut core)), ("bca".to_owned(), vec![]));
+    core.handle(at(2.0), CoreInput::Stalled { backend: "b".into(), sessions: 20 });
+    assert_eq!(order(&core, "x@example.net"), "cab");
+    let causes: Vec<_> = switches(&mut core).into_iter().map(|order| order.cause).collect();
+    assert_eq!(causes, [Cause::Opened { backend: "b".into(), class: EvidenceClass::NoAnswer }]);
+    // Where nothing is left that comes before it, a reload changes nothing.
+    core.handle(at(30.0), CoreInput::Stalled { backend: "c".into(), sessions: 20 });
+    assert_eq!(switches(&mut core), []);
+}
+
+#[test]
+fn what_an_alternate_defers_that_came_last_needs_no_reload() {
+    let mut core = started(alternates());
+    core.poll();
+    for message in 0..3 {
+        core.handle(at(1.0), delivery(1, EvidenceClass::Temporary, message, MILLISECOND));
+    }
+    assert_eq!((order(&core, "x@example.net"), switches(&mut core)), ("acb".to_owned(), vec![]));
 }
 
 #[test]

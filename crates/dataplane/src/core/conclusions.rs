@@ -171,12 +171,15 @@ impl AgentCore {
     }
 
     /// Notes that the MTA holds messages for a backend whose breaker has opened: it is silent, or they were deferred.
+    /// `before` are the answers until then.
     // Deliveries under way hold the MTA's slots for that list until their timeout, and deferred messages wait for
-    // minutes, though another backend comes first now.
-    pub(super) fn wants_freeing(&mut self, at: usize, disposition: Disposition) {
+    // minutes, though another backend comes first now. So they do at an alternate that has carried another one's mail.
+    pub(super) fn wants_freeing(&mut self, at: usize, disposition: Disposition, before: &Answers) {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(run) = in_force.traffic[at].run() else { return };
-        if run.is_silent() || disposition == Disposition::Deferred {
+        // What an alternate defers that came last in a list has met every other backend of it.
+        let came_first = before.percents[at] > 0 || before.carried()[at] > 0;
+        if run.is_silent() || (disposition == Disposition::Deferred && came_first) {
             in_force.freeing.get_or_insert((at, run.class));
         }
     }
@@ -187,7 +190,7 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let Some((at, class)) = in_force.freeing else { return };
         let answers = in_force.answers.clone();
-        if !answers.is_bypassed(at) {
+        if !answers.is_left_for_another(at) {
             in_force.freeing = None;
             return;
         }

@@ -108,6 +108,14 @@ impl Delivery {
         found.map_or(DeliveryStage::Data, |(_, stage)| DeliveryStage::Session(*stage))
     }
 
+    /// Returns true if these rules read its refusal as one of its sender's identity: that is no failure of the backend,
+    /// which may carry the mail of other senders.
+    pub fn is_about_sender(&self, rulebook: &Rulebook) -> bool {
+        let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return false };
+        let reply = Reply { stage: *answered, code: *code, enhanced: EnhancedCode::of_text(text), text };
+        reading::of_delivery(rulebook, &reply, *sender).about == About::Identity
+    }
+
     /// Returns the delivery as these rules read its refusal: those of the backend, which the log does not know.
     pub fn read_by(&self, rulebook: &Rulebook) -> Cow<'_, Self> {
         let Some(LoggedReply { answered, code, text, sender }) = &self.logged else { return Cow::Borrowed(self) };

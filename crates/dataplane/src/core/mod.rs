@@ -227,10 +227,19 @@ impl AgentCore {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(at) = delivery.place.position_in(&in_force.routing) else { return };
         let Some(traffic) = in_force.traffic.get_mut(at) else { return };
-        let delivery = delivery.read_by(&in_force.routing.backends[at].rulebook);
+        let rulebook = &in_force.routing.backends[at].rulebook;
+        let is_of_sender = delivery.is_about_sender(rulebook);
+        let delivery = delivery.read_by(rulebook);
+        let before = in_force.answers.clone();
         let failures = traffic.failures();
         let is_repeated = self.refusals.is_repeated(&in_force.routing.backends[at].name, &delivery);
-        let has_opened = traffic.handle(now, &delivery, is_repeated, &in_force.routing);
+        let has_opened = if is_of_sender {
+            // Other senders' mail may go there: it is no evidence about the backend.
+            let of_sender = Delivery { class: EvidenceClass::RecipientLevel, ..Delivery::clone(&delivery) };
+            traffic.handle(now, &of_sender, is_repeated, &in_force.routing)
+        } else {
+            traffic.handle(now, &delivery, is_repeated, &in_force.routing)
+        };
         let mut is_news = refusals::is_turn(failures, traffic.failures());
         is_news |= self.refusals.handle(now, &in_force.routing.backends[at].name, &delivery);
         if delivery.disposition == Disposition::Sent {
@@ -245,7 +254,7 @@ impl AgentCore {
             self.relearn(now);
         }
         if has_opened {
-            self.wants_freeing(at, delivery.disposition);
+            self.wants_freeing(at, delivery.disposition, &before);
             self.free_when_due(now);
         }
     }
@@ -253,9 +262,10 @@ impl AgentCore {
     fn stalled(&mut self, now: Timestamp, backend: &str, sessions: u32) {
         let Some(in_force) = &mut self.in_force else { return };
         let Some(at) = in_force.routing.backends.iter().position(|known| *known.name == *backend) else { return };
+        let before = in_force.answers.clone();
         if in_force.traffic[at].stalled(now, sessions, &in_force.routing) {
             self.reconsider(now);
-            self.wants_freeing(at, Disposition::PassedOn);
+            self.wants_freeing(at, Disposition::PassedOn, &before);
             self.free_when_due(now);
         }
     }

@@ -516,6 +516,33 @@ fn the_rules_of_a_backend_decide_what_its_refusals_mean() {
     }
 }
 
+/// A refusal of this text at the end of the data, which was made temporary.
+fn refused_at_data(backend: u16, message: u64, text: &str) -> CoreInput {
+    let CoreInput::LogEvent(LogEvent::Delivery(delivery)) = kept(backend, message, SECOND / 10) else {
+        unreachable!("that is what it makes")
+    };
+    let (answered, sender) = (Some(Answered::Data), Sender::Other);
+    let logged = Some(LoggedReply { answered, code: 554, text: text.into(), sender });
+    CoreInput::LogEvent(LogEvent::Delivery(Delivery { logged, ..delivery }))
+}
+
+/// What Amazon SES says to a sender that is not verified.
+const NOT_VERIFIED: &str = "Message rejected: Email address is not verified.";
+
+#[test]
+fn a_refusal_of_a_senders_identity_is_nothing_against_the_backend_and_is_still_kept() {
+    for (text, carrying, told) in
+        [(NOT_VERIFIED, [100, 0], vec![]), ("unexpected error", [0, 100], vec![Some(EvidenceClass::Permanent)])]
+    {
+        let mut core = started(usual(1, &[(100, false), (0, true)]));
+        for message in 0..12_u32 {
+            core.handle(at(1.0 + 5.0 * f64::from(message)), refused_at_data(0, message.into(), text));
+        }
+        assert_eq!((carried(&core), troubles(&core)), (carrying.to_vec(), told), "{text}");
+        assert_eq!(core.view().unwrap().kept.unwrap().mail.messages, 12, "{text}");
+    }
+}
+
 #[test]
 fn the_summary_of_a_refusal_names_the_rule_within_its_bound() {
     let summary: Arc<str> = "x".repeat(log_event::MAX_SUMMARY).into();

@@ -159,10 +159,17 @@ impl BackendTraffic {
                 }
             }
         }
-        let failed = delivery.class.effect() == Effect::Failure;
-        let is_grave = self.run.as_ref().is_some_and(|run| run.grave(policy).is_some());
-        let began_at = failed.then(|| began_at_latest(now, delivery));
         let breaker_policy = self.breaker_policy(routing);
+        let effect = delivery.class.effect();
+        if effect == Effect::Neutral {
+            // It opens nothing, and proves nothing of what the breaker is open for.
+            // One that asks for less is not asked at once, and neither is one that a fault of ours kept from answering.
+            let is_alive = delivery.class == EvidenceClass::RecipientLevel;
+            self.breaker.undecided(now, began_at_latest(now, delivery), is_alive, &breaker_policy);
+            return false;
+        }
+        let is_grave = self.run.as_ref().is_some_and(|run| run.grave(policy).is_some());
+        let began_at = (effect == Effect::Failure).then(|| began_at_latest(now, delivery));
         self.breaker.handle(now, self.run.as_ref(), is_grave, began_at, &breaker_policy)
     }
 
@@ -251,7 +258,9 @@ impl BackendTraffic {
         let run = self.run.as_ref()?;
         // An open breaker lets few messages fail: what counts is that trials do, for so long.
         let is_outage = self.breaker.is_outage() && run.until.since(run.since) >= policy.lasting;
-        run.condemns(policy).or_else(|| is_outage.then_some(run.class))
+        // What is condemned already is tried as rarely as failures lapse: each failed trial says that it goes on.
+        let goes_on = self.is_on_trial && run.failures > 0;
+        run.condemns(policy).or_else(|| (is_outage || goes_on).then_some(run.class))
     }
 
     /// Number of failures since the last success.

@@ -105,7 +105,9 @@ impl Application {
             }
         }
         let Some(backend) = self.route_backend(&way.backend) else { return lost() };
-        let Some(mark) = self.answers.as_deref().map(|answers| RouteMark::of(&answers.routing)) else { return lost() };
+        let Some(answers) = self.answers.as_deref() else { return lost() };
+        answers.session_begins(&backend.name);
+        let mark = RouteMark::of(&answers.routing);
         let known = match known_target(&self.relay.credentials, &backend, mark) {
             Some(known) => known,
             None => match target(&self.relay.credentials, &backend, mark).await {

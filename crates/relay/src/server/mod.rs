@@ -414,6 +414,9 @@ impl Application {
 
     fn ended(&self, end: &TransactionEnd) {
         let TransactionEnd { backend, answer, sender, recipients, size, since, attempts } = end;
+        if let Some(answers) = &self.answers {
+            answers.message_ended(self.number);
+        }
         let took = since.elapsed();
         self.relay.server_metrics.ended(answer.as_ref().map(|answer| answer.code), took);
         let (sender, recipients_named) =
