@@ -64,26 +64,34 @@ e2e-matrix: ## Break the primary at every point of a session in every way, under
 	@$(CARGO) build --workspace --bins --locked
 	@$${CARGO_TARGET_DIR:-target}/debug/matrix
 
+# The program is of another package than the benches that start it: a test of that package has cargo build it, with the same features.
+BENCH = $(CARGO) bench --workspace --locked
+PROGRAM = $(BENCH) --no-run --quiet --test reports
+
 bench: bench-engine bench-socketmap ## Measure false alarms, failover times and what it all costs, beside HAProxy
-	$(CARGO) bench --workspace --locked --no-fail-fast --bench failover --bench mass_failover --bench steady_state
+	@$(PROGRAM) --bench failover --bench mass_failover --bench steady_state
+	$(BENCH) --no-fail-fast --bench failover --bench mass_failover --bench steady_state
 
 bench-engine: ## The part of it that needs no control plane: false alarms, and what the engine costs
-	$(CARGO) bench --workspace --locked --bench engine --bench engine_memory
+	$(BENCH) --bench engine --bench engine_memory
 
 bench-mta: ## Postfix with the agent, beside a list of relays and HAProxy, in one run; BENCH_QUICK=1 for a short one; takes root
-	$(CARGO) bench --workspace --locked --bench mta
+	@$(PROGRAM) --bench mta
+	$(BENCH) --bench mta
 
 bench-relay: ## An application straight to its provider, by HAProxy, the relay, Postfix and smtprelay, in one run; BENCH_QUICK=1 for a short one; takes root
-	$(CARGO) bench --workspace --locked --bench relay
+	@$(PROGRAM) --bench relay
+	$(BENCH) --bench relay
 
 bench-actuation: ## From a decision to a zone by RFC 2136, to one by an API, and to a webhook's receiver, with the goals beside; BENCH_QUICK=1 for a short one
-	$(CARGO) bench --workspace --locked --bench actuation
+	@$(PROGRAM) --bench actuation
+	$(BENCH) --bench actuation
 
 bench-cluster: ## Failovers, cost and starts on a real node, beside HAProxy; BENCH_QUICK=1 for a short one; takes root
 	MAIL_FAILOVER_IMAGE_PROFILE=$${MAIL_FAILOVER_IMAGE_PROFILE:-dist} $(CARGO) bench --profile dev --workspace --locked --bench cluster
 
 bench-socketmap: ## What Postfix's queries to the agent cost, beside an echo and a table of Postfix's own
-	$(CARGO) bench --workspace --locked --bench socketmap
+	$(BENCH) --bench socketmap
 
 bench-replies: ## How well and how fast replies are understood; REPLIES=FILE for a table of yours
 	$(CARGO) bench --locked -p mail-failover-replies --bench replies
