@@ -77,7 +77,7 @@ async fn a_taken_address_is_told_with_its_flag_and_served_once_it_is_free() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), served).await.unwrap();
+        tokio::time::timeout(Duration::from_mins(1), served).await.unwrap();
         tokio::net::TcpStream::connect(address).await.unwrap();
         tasks.stop(&end, &LAST_TASKS).await;
     }

@@ -98,7 +98,7 @@ impl Arena {
         took.sort();
         let (median, shortest, longest) = (took[took.len() / 2], took[0], took[took.len() - 1]);
         println!("{} failovers {when}: {shortest:.2?} to {longest:.2?}, median {median:.2?}", took.len());
-        Ok(Failovers { median, spread: longest - shortest })
+        Ok(Failovers { median, spread: longest.saturating_sub(shortest) })
     }
 }
 

@@ -280,12 +280,11 @@ fn a_session_that_cannot_be_opened_is_tried_again_later_and_asks_for_no_look() {
 #[test]
 fn without_a_place_a_session_is_asked_for_every_minute_however_often_there_was_none() {
     let mut trial = Trial { random: 0.999, ..Trial::new() };
-    let mut number = 1;
     trial.found(1, 1, Answers);
-    for _ in 0..20 {
-        assert_eq!(trial.over(number, SessionOver::NoPlace), []);
+    for before in 1..=20 {
+        assert_eq!(trial.over(before, SessionOver::NoPlace), []);
         let opened = trial.pass(MINUTE + INTERVAL, Answers);
-        number += 1;
+        let number = before + 1;
         let actions: Vec<_> = opened.iter().map(|(_, action)| *action).collect();
         assert_eq!(actions, [Open { number, target: 1, address: address(1) }]);
         assert!(opened[0].0 >= 30 * SECOND, "{opened:?}");

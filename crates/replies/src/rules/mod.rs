@@ -203,6 +203,14 @@ struct Found {
     candidates: Vec<bool>,
 }
 
+impl Found {
+    fn note_candidates(&mut self, rules: &[u16]) {
+        for rule in rules {
+            self.candidates[usize::from(*rule)] = true;
+        }
+    }
+}
+
 /// An automaton, and for each of its patterns the rules that may apply where it is found.
 #[derive(Debug)]
 struct Automaton {
@@ -308,12 +316,12 @@ impl Rules {
             let careful = if words.is_within_compound(&place) { 0 } else { sentence << MAX_SENTENCES };
             let (pattern, users) = self.in_words.pattern(hit.pattern());
             found.words.add(pattern, sentence | careful);
-            users.iter().for_each(|rule| found.candidates[usize::from(*rule)] = true);
+            found.note_candidates(users);
         }
         for hit in self.in_names.searcher.find_overlapping_iter(&words.names) {
             let (pattern, users) = self.in_names.pattern(hit.pattern());
             found.names.add(pattern, u64::MAX);
-            users.iter().for_each(|rule| found.candidates[usize::from(*rule)] = true);
+            found.note_candidates(users);
         }
         found
     }

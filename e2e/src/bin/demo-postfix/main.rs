@@ -88,7 +88,7 @@ impl PostfixDemoFault {
     fn longest_delay(self) -> Duration {
         match self {
             Self::Refuse | Self::Paused => Duration::from_secs(10),
-            Self::Hang => Duration::from_secs(60),
+            Self::Hang => Duration::from_mins(1),
         }
     }
 
