@@ -301,8 +301,15 @@ fn no_refused_message_waits_for_a_backend_that_has_failed_for_a_minute_beside_on
         (vec![true, true], vec!["a".into(), "b".into()])
     );
     core.handle(at(150.0), delivery(1, EvidenceClass::Ok, 20, SECOND / 10));
-    assert_eq!(awaited(&core), ["b"], "b works again, and a has failed for more than a minute");
-    core.handle(at(151.0), delivery(0, EvidenceClass::Ok, 21, SECOND / 10));
+    assert_eq!(awaited(&core), ["a", "b"], "b works again, and a may be about to: both have failed together");
+    wait_until(&mut core, 209.9);
+    assert_eq!(awaited(&core), ["a", "b"]);
+    wait_until(&mut core, 210.0);
+    assert_eq!(awaited(&core), ["b"], "a has failed for a minute beside b");
+    // Another document changes nothing about that.
+    core.handle(at(211.0), CoreInput::Routing(usual(1, &[(100, false), (0, true)])));
+    assert_eq!(awaited(&core), ["b"]);
+    core.handle(at(212.0), delivery(0, EvidenceClass::Ok, 21, SECOND / 10));
     assert_eq!(awaited(&core), ["a", "b"]);
 }
 
