@@ -17,8 +17,9 @@ use crate::refused::RefusedBackends;
 // Each reload makes Postfix start its processes anew.
 pub(super) const BETWEEN_FREEINGS: Duration = Duration::from_secs(15);
 /// Time after which no refused message waits for a backend whose breaker is open, while another one works.
-// A blip is over by then, and a bounce cannot be taken back. After an outage of all of them each has as long to come back.
-const LOST_AFTER: Duration = Duration::from_mins(1);
+// A bounce cannot be taken back. A blip of a minute is over by then, and the next trial has shown it: by the default policy trials
+// begin 5, 15, 35 and 75 s after the breaker has opened. After an outage of all backends each has as long to come back.
+const LOST_AFTER: Duration = Duration::from_mins(2);
 
 impl InForce {
     /// Returns for each backend whether its breaker is open.
