@@ -187,8 +187,8 @@ impl Seen {
             }
         }
         seen.late = late_at.len();
-        // A session that was open before the fault may work for a while, and two messages are to wait before the breaker
-        // opens: the second one begins a pace after the first.
+        // A session that was open before the fault may work for a while. The breaker opens after two messages have waited,
+        // and the second one begins a pace after the first.
         let first = late_at.iter().min().copied().unwrap_or_default();
         let window = STAGE + (Duration::from_secs(1) / PACE) * 2 + FAST;
         seen.later = late_at.iter().filter(|at| **at > first + window).count();
