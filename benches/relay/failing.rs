@@ -187,7 +187,7 @@ impl Seen {
             }
         }
         seen.late = late_at.len();
-        // A session that was open before the fault may work for a while. The breaker opens after two messages have waited,
+        // A session that was open before the fault may work for a while. The breaker opens after two have waited,
         // and the second one begins a pace after the first.
         let first = late_at.iter().min().copied().unwrap_or_default();
         let window = STAGE + (Duration::from_secs(1) / PACE) * 2 + FAST;
