@@ -1,10 +1,13 @@
 //! A queueing mail server whose provider breaks, side by side in one run: Postfix with a list of
-//! relays, Postfix behind HAProxy, and Postfix with our agent and operator. Then the costs: 10,000
-//! deferred messages, and throughput without a fault.
+//! relays, Postfix behind HAProxy, and Postfix with our agent and operator: with quick probes, and
+//! the delay of every message under the default policy. Then the costs: 10,000 deferred messages,
+//! throughput and processor time without a fault.
 //!
 //! Every round has providers and a Postfix of its own, so that nothing is remembered from one to
 //! the next.
 
+mod cpu;
+mod default_policy;
 mod draining;
 mod side_by_side;
 mod throughput;
@@ -34,8 +37,10 @@ struct MtaArguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     SideBySide,
+    DefaultPolicy,
     Draining,
     Throughput,
+    Cpu,
 }
 
 impl AsMut<Arguments> for MtaArguments {
@@ -65,15 +70,26 @@ async fn measure(env: Arc<TestEnv>, MtaArguments { common: arguments, only }: Mt
     if is_wanted(Part::SideBySide) {
         all_met &= side_by_side::measure(&env, arguments, haproxy.is_some()).await?;
     }
+    if is_wanted(Part::DefaultPolicy) {
+        all_met &= default_policy::measure(&env, arguments).await?;
+    }
     if is_wanted(Part::Draining) {
         all_met &= draining::measure(&env, arguments).await?;
     }
     if is_wanted(Part::Throughput) {
         all_met &= throughput::measure(&env, arguments).await?;
     }
+    if is_wanted(Part::Cpu) {
+        all_met &= cpu::measure(&env, arguments).await?;
+    }
     operator.terminate(WAIT_TIMEOUT).await?;
     println!("{}", if all_met { "Every goal is met." } else { "NOT every goal is met." });
     Ok(())
+}
+
+/// The verdict on a goal.
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "NOT met" }
 }
 
 /// The cell of a table for a goal.

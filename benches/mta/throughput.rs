@@ -66,7 +66,7 @@ pub async fn measure(env: &TestEnv, arguments: Arguments) -> Result<bool> {
 }
 
 /// Runs one load, and returns the messages per second.
-async fn round(mta: &Mta, providers: &Providers, messages: usize) -> Result<f64> {
+pub async fn round(mta: &Mta, providers: &Providers, messages: usize) -> Result<f64> {
     let mut options = LoadOptions::new(mta.postfix.address(), messages, SENDER);
     options.connections = 20;
     let before = providers.primary.received_count();
@@ -81,7 +81,7 @@ async fn round(mta: &Mta, providers: &Providers, messages: usize) -> Result<f64>
 }
 
 /// The least, the median and the most.
-fn spread(mut rates: Vec<f64>) -> (f64, f64, f64) {
+pub fn spread(mut rates: Vec<f64>) -> (f64, f64, f64) {
     rates.sort_by(f64::total_cmp);
     let at = |index: usize| rates.get(index).copied().unwrap_or_default();
     (at(0), at(rates.len() / 2), at(rates.len().saturating_sub(1)))

@@ -1,7 +1,7 @@
 //! An application that sends messages one after the other, as a library for mail does: each over a
 //! connection of its own, or many over one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use mail_failover_e2e::mail::certificates::Authority;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -34,6 +34,8 @@ pub struct Application {
     pub tls: Option<Arc<ClientConfig>>,
     /// True if it logs in.
     pub logs_in: bool,
+    /// The address that it connects from; the kernel's choice without one. IPv4, as the server's is.
+    pub from: Option<IpAddr>,
 }
 
 /// An open session, after EHLO and a login.
@@ -45,7 +47,7 @@ pub struct ApplicationSession {
 impl Application {
     /// An application that knows this server, without TLS.
     pub fn plain(server: SocketAddr) -> Self {
-        Self { server, tls: None, logs_in: false }
+        Self { server, tls: None, logs_in: false, from: None }
     }
 
     /// One that uses STARTTLS, without a login.
@@ -53,7 +55,7 @@ impl Application {
     /// # Errors
     /// The authority cannot be used.
     pub fn encrypted(server: SocketAddr, authority: &Authority) -> Result<Self> {
-        Ok(Self { server, tls: Some(authority.client_config()?), logs_in: false })
+        Ok(Self { tls: Some(authority.client_config()?), ..Self::plain(server) })
     }
 
     /// Opens a session.
@@ -64,8 +66,15 @@ impl Application {
         timeout(WAIT_TIMEOUT, self.begin()).await.context("no answer")?
     }
 
+    async fn connect(&self) -> Result<TcpStream> {
+        let Some(from) = self.from else { return Ok(TcpStream::connect(self.server).await?) };
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(from, 0))?;
+        Ok(socket.connect(self.server).await?)
+    }
+
     async fn begin(&self) -> Result<ApplicationSession> {
-        let stream = TcpStream::connect(self.server).await?;
+        let stream = self.connect().await?;
         stream.set_nodelay(true)?;
         let mut session = ApplicationSession { stream: Either::Left(stream), input: vec![] };
         session.expect('2').await?;

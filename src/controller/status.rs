@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::route::DRILL;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{Health, MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::Timestamp;
@@ -67,8 +68,8 @@ pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
     let stands_still =
         [reason::HELD_ON_DEAD_BACKEND, reason::AWAITING_CONFIRMATION, reason::NONE_HEALTHY, reason::MAIL_WAITS];
     let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
-    // What was left works no more than a hold on it; a return leaves one that works.
-    let last = status.last_transition.as_ref();
+    // What was left works no more than a hold on it; a return leaves one that works, and so does a drill.
+    let last = status.last_transition.as_ref().filter(|last| last.reason != DRILL);
     let is_left_behind = ready.is_some_and(|ready| ready.reason == reason::ADDRESSES_UNKNOWN)
         && last.is_some_and(|last| last.kind == TransitionKind::Failover);
     Some(!is_held && !is_left_behind && !stays_with_the_dead(status) && status.state != Some(RouteState::NoneHealthy))
@@ -141,6 +142,24 @@ mod tests {
         let to = json!({"a": 1, "b": {"c": 1, "d": 3}, "list": [1, 2]});
         assert_eq!(patch(&from, &to), Some(json!({"status": {"b": {"d": 3}, "gone": null, "list": [1, 2]}})));
         assert_eq!(patch(&to, &to), None);
+    }
+
+    #[test]
+    fn mail_that_a_drill_or_a_return_leaves_behind_can_leave() {
+        for (kind, why, is_delivered) in
+            [("Failover", "NoAnswer", false), ("Failover", DRILL, true), ("Failback", "Preferred", true)]
+        {
+            let status: MailRouteStatus = serde_json::from_value(json!({
+                "state": "FailedOver",
+                "active": [{"backend": "b", "percent": 100}],
+                "lastTransition": {"id": 1, "kind": kind, "from": "a", "to": "b", "reason": why,
+                    "decidedAt": "2026-11-20T00:00:05.000000Z"},
+                "conditions": [{"type": "Ready", "status": "False", "reason": reason::ADDRESSES_UNKNOWN, "message": "",
+                    "lastTransitionTime": "2026-11-20T00:00:15Z"}],
+            }))
+            .unwrap();
+            assert_eq!(is_delivering(&status), Some(is_delivered), "{kind} {why}");
+        }
     }
 
     #[test]

@@ -115,6 +115,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "transactionTimeout is %s: it must be 15s at least, for a step of 5s and the final answer of 10s" .Values.transactionTimeout) -}}
 {{- end -}}
 {{- end -}}
+{{- $delay := include "mail-failover-relay.milliseconds" .Values.drain.delay | float64 -}}
+{{- $drain := addf $delay (include "mail-failover-relay.milliseconds" .Values.drain.timeout | float64) -}}
+{{- if le (mulf .Values.terminationGracePeriodSeconds 1000.0) $drain -}}
+{{- fail (printf "terminationGracePeriodSeconds is %v: it must be longer than drain.delay (%s) and drain.timeout (%s) together, or a pod is killed amid its transactions" .Values.terminationGracePeriodSeconds .Values.drain.delay .Values.drain.timeout) -}}
+{{- end -}}
 {{- if not (regexMatch "^[A-Za-z0-9._-]{1,253}$" (include "mail-failover-relay.hostname" .)) -}}
 {{- fail (printf "hostname: %s is no host name; set one, or mend clusterDomain" (include "mail-failover-relay.hostname" .)) -}}
 {{- end -}}

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// Time without a word after which sessions count as stalled.
 // Above the delays of live servers: postscreen(8) greets after 6 s, Exchange refuses after 5 s.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
-/// Least number of sessions.
-// One may be a large message.
+/// Least number of sessions, each of which has waited for so long.
+// One may be a large message, beside which the next one has just begun.
 const AT_LEAST: u32 = 2;
 /// Time after which a session alone is forgotten.
 // Postfix has told of it by then, whatever it waited for (600 s at most, at the end of data). Its line was lost.
@@ -30,6 +30,8 @@ pub struct BegunSessions {
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     first_at: Instant,
+    /// Beginning of the session with which there are enough.
+    enough_at: Option<Instant>,
     count: u32,
 }
 
@@ -47,8 +49,11 @@ impl BegunSessions {
     /// Notes that Postfix is about to begin a session with a backend.
     pub fn begin(&self, backend: &Arc<str>, now: Instant) {
         let mut begun = self.lock();
-        let of_backend = begun.entry(backend.clone()).or_insert(Begun { first_at: now, count: 0 });
+        let of_backend = begun.entry(backend.clone()).or_insert(Begun { first_at: now, enough_at: None, count: 0 });
         of_backend.count = of_backend.count.saturating_add(1);
+        if of_backend.count == AT_LEAST {
+            of_backend.enough_at = Some(now);
+        }
     }
 
     /// Notes that Postfix has told what became of a delivery there.
@@ -62,15 +67,13 @@ impl BegunSessions {
     }
 
     /// Takes the backends that have stalled, each with the number of sessions. Each is told once for those sessions. A
-    /// session alone waits for the next one, so that thin traffic is judged as well.
+    /// session alone waits for the next one, so that thin traffic is judged as well, and each has its time.
     pub fn take_stalled(&self, now: Instant) -> Vec<(Arc<str>, u32)> {
         let mut stalled = vec![];
         self.lock().retain(|backend, begun| {
-            let waited = now.saturating_duration_since(begun.first_at);
-            if begun.count < AT_LEAST {
-                return waited < FORGOTTEN_AFTER;
-            }
-            let has_stalled = waited >= STALLED_AFTER;
+            let waited = |since| now.saturating_duration_since(since);
+            let Some(enough_at) = begun.enough_at else { return waited(begun.first_at) < FORGOTTEN_AFTER };
+            let has_stalled = waited(enough_at) >= STALLED_AFTER;
             if has_stalled {
                 stalled.push((backend.clone(), begun.count));
             }
@@ -95,9 +98,10 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let a: Arc<str> = "a".into();
         sessions.begin(&a, after(0));
+        sessions.begin(&a, after(1));
         sessions.begin(&a, after(9));
-        assert_eq!(sessions.take_stalled(after(9)), []);
-        assert_eq!(sessions.take_stalled(after(10)), [(a.clone(), 2)]);
+        assert_eq!(sessions.take_stalled(after(10)), []);
+        assert_eq!(sessions.take_stalled(after(11)), [(a.clone(), 3)]);
         assert_eq!(sessions.take_stalled(after(30)), []);
         // Whoever is heard of is alive, or has failed in the log.
         sessions.begin(&a, after(40));
@@ -110,18 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn thin_traffic_to_a_backend_that_hangs_stalls_at_its_second_message() {
+    fn thin_traffic_to_a_backend_that_hangs_stalls_ten_seconds_after_its_second_message() {
         let (sessions, start) = (BegunSessions::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         let a: Arc<str> = "a".into();
         // One message every 11 s, and a look every second.
-        for second in 0..=11 {
+        for second in 0..=20 {
             assert_eq!(sessions.take_stalled(after(second)), [], "{second}");
             if second % 11 == 0 {
                 sessions.begin(&a, after(second));
             }
         }
-        assert_eq!(sessions.take_stalled(after(12)), [(a.clone(), 2)]);
+        assert_eq!(sessions.take_stalled(after(21)), [(a.clone(), 2)]);
         // The same traffic to a backend that works, whose log has a line of each.
         for second in 20..80 {
             if second % 11 == 0 {
@@ -130,6 +134,21 @@ mod tests {
             }
             assert_eq!(sessions.take_stalled(after(second)), [], "{second}");
         }
+    }
+
+    #[test]
+    fn a_message_beside_a_large_one_has_ten_seconds_of_its_own() {
+        let (sessions, start) = (BegunSessions::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let a: Arc<str> = "a".into();
+        // The large one takes a minute.
+        sessions.begin(&a, after(0));
+        sessions.begin(&a, after(40));
+        for second in 40..46 {
+            assert_eq!(sessions.take_stalled(after(second)), [], "{second}");
+        }
+        sessions.heard_of("a");
+        assert_eq!(sessions.take_stalled(after(60)), []);
     }
 
     #[test]

@@ -180,10 +180,10 @@ fn a_standby_that_the_agent_has_left_is_none() {
     let identity = "5.0.0 host a.example[192.0.2.1] said: 550 From header sender domain not verified (in reply to end of DATA command)";
     let account = "5.7.1 host a.example[192.0.2.1] said: 554 5.7.1 Your account has been suspended (in reply to MAIL FROM command)";
     let line = "554 gobbledygook";
-    let blip = with_a_dead_standby(Duration::from_secs(59));
+    let blip = with_a_dead_standby(Duration::from_secs(119));
     assert!(replacement(identity, &blip).is_some(), "it may be a blip, and a bounce cannot be taken back");
     assert!(filtered(&[line], &blip)[0].is_some());
-    let lost = with_a_dead_standby(Duration::from_mins(1));
+    let lost = with_a_dead_standby(Duration::from_mins(2));
     assert_eq!(replacement(identity, &lost), None);
     assert_eq!(filtered(&[line], &lost), [None], "the standby would make the refusal a temporary failure");
     assert!(replacement(account, &lost).is_some(), "it waits for the account");

@@ -65,15 +65,7 @@ impl Shop {
     /// # Errors
     /// As of [`Self::open`].
     pub async fn open_with(env: Arc<TestEnv>, adapt: fn(&mut Value)) -> Result<Self> {
-        let shop = Self::empty(env)?;
-        let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
-            "stringData": { "username": USER, "password": PASSWORD } });
-        shop.apply(&[login]).await?;
-        shop.start_providers(&[&format!("--login-folder={LOGIN}")]).await?;
-        let mut route = shop.example("examples/postfix-agent/route.yaml")?;
-        route.iter_mut().for_each(adapt);
-        shop.apply(&route).await?;
-        shop.wait_active("a").await?;
+        let shop = Self::with_route(env, "examples/postfix-agent/route.yaml", adapt).await?;
         shop.apply(&shop.volumes()?).await?;
         shop.apply(&shop.example("examples/postfix-agent/rbac.yaml")?).await?;
         shop.apply(&shop.example("examples/postfix-agent/single-container.yaml")?).await?;
@@ -82,6 +74,29 @@ impl Shop {
         shop.apply(&[front]).await?;
         shop.wait_rolled_out("statefulset/postfix").await?;
         shop.wait_served().await?;
+        Ok(shop)
+    }
+
+    /// Creates the tenant without Postfix: the providers and the route of `examples/relay`, for a relay that is still to be
+    /// installed. Returns when the route leads to `a`.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub async fn for_relay(env: Arc<TestEnv>) -> Result<Self> {
+        Self::with_route(env, "examples/relay/route.yaml", |_| ()).await
+    }
+
+    /// Creates the providers, with a login, and the route of this example with its objects changed by `adapt`.
+    async fn with_route(env: Arc<TestEnv>, example: &str, adapt: fn(&mut Value)) -> Result<Self> {
+        let shop = Self::empty(env)?;
+        let login = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "login" }, "type": "kubernetes.io/basic-auth",
+            "stringData": { "username": USER, "password": PASSWORD } });
+        shop.apply(&[login]).await?;
+        shop.start_providers(&[&format!("--login-folder={LOGIN}")]).await?;
+        let mut route = shop.example(example)?;
+        route.iter_mut().for_each(adapt);
+        shop.apply(&route).await?;
+        shop.wait_active("a").await?;
         Ok(shop)
     }
 
@@ -138,8 +153,15 @@ impl Shop {
                 .await
                 .with_context(|| format!("{address} refuses connections, though its pod is ready"))?;
         }
-        let service = ["get", "service", "postfix", "--output=jsonpath={.spec.clusterIP}"];
-        let address = smtp(&self.env.kubectl(&service).await?)?;
+        self.wait_listening("postfix").await
+    }
+
+    /// Waits until connections to the SMTP port of this Service are taken.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub async fn wait_listening(&self, service: &str) -> Result<()> {
+        let address = self.address_of(service).await?;
         eventually(WAIT_TIMEOUT, &format!("{address} to be listened on"), async || {
             TcpStream::connect(address).await?;
             Ok(Some(()))
@@ -274,15 +296,31 @@ impl Shop {
     /// # Errors
     /// When the API server refuses it.
     pub async fn start_application(&self, per_second: u32) -> Result<Application<'_>> {
+        self.start_application_before("postfix", per_second, &[]).await
+    }
+
+    /// The same, to another Service of the namespace and with further arguments.
+    ///
+    /// # Errors
+    /// As of [`Self::start_application`].
+    pub async fn start_application_before(
+        &self,
+        service: &str,
+        per_second: u32,
+        more: &[&str],
+    ) -> Result<Application<'_>> {
         let namespace = self.env.namespace();
-        let arguments = [
+        let mut arguments = vec![
             "send".to_owned(),
-            format!("--server=postfix.{namespace}.svc.cluster.local:25"),
+            format!("--server={service}.{namespace}.svc.cluster.local:25"),
             format!("--until={RECORDS}/{ENOUGH}"),
             format!("--per-second={per_second}"),
             format!("--record={RECORDS}/application.jsonl"),
         ];
-        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "application" }, "spec": {
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        // The NetworkPolicy of the relay's chart asks for it.
+        let labels = json!({ "mail-relay-client": "true" });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "application", "labels": labels }, "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
             "containers": [{ "name": "smtp", "image": SMTP, "imagePullPolicy": "Never", "args": arguments,
@@ -311,7 +349,12 @@ impl Shop {
     /// # Errors
     /// When it is not there.
     pub async fn service(&self) -> Result<SocketAddr> {
-        smtp(&self.env.kubectl(&["get", "service", "mail", "--output=jsonpath={.spec.clusterIP}"]).await?)
+        self.address_of("mail").await
+    }
+
+    /// The SMTP port of a Service.
+    async fn address_of(&self, service: &str) -> Result<SocketAddr> {
+        smtp(&self.env.kubectl(&["get", "service", service, "--output=jsonpath={.spec.clusterIP}"]).await?)
     }
 
     /// Waits until this provider has stored `more` further messages.

@@ -233,7 +233,7 @@ fn last_since(zero: Instant, deliveries: &[Option<Instant>]) -> Option<Duration>
 }
 
 /// Returns true if only new sessions meet the fault.
-fn is_before_a_message(point: Point) -> bool {
+pub fn is_before_a_message(point: Point) -> bool {
     match point {
         Point::Connect | Point::Banner | Point::Ehlo | Point::StartTls | Point::Auth => true,
         Point::Mail | Point::Rcpt | Point::Data | Point::EndOfData | Point::AfterAccepting => false,

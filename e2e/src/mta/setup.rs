@@ -27,6 +27,8 @@ const SERVER_NAME: &str = "relay.bench.test";
 const LOGIN: (&str, &str) = ("app", "correct horse");
 /// The name of the server in second place.
 pub const STANDBY: &str = "standby";
+/// The path of the providers' authority in Postfix's chroot, without the slash before it.
+const AUTHORITY: &str = "etc/providers.pem";
 /// The path of the public authorities on Debian.
 const PUBLIC_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The Secret with the login.
@@ -48,12 +50,36 @@ pub enum Setup {
     /// main.cf: each process loads the public authorities when it starts, even if the provider does
     /// not speak TLS.
     DirectTrusting,
+    /// The same, with a connection for each message, as the agent's lines have it.
+    DirectUncached,
     /// Postfix itself, by a list in `relayhost`.
     List,
     /// HAProxy with `option smtpchk` and a backup, as the only relay that Postfix knows.
     Proxy,
-    /// The agent beside Postfix, and the operator.
+    /// The agent beside Postfix, and the operator, with quick probes and thresholds.
     Agent,
+    /// The same as a user has it who sets nothing: default probes and policy, and the lines that `agent postfix-config`
+    /// prints by default.
+    AgentByDefault,
+}
+
+/// Settings of the operator and of Postfix's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settings {
+    /// [`INTERVAL`], [`TIMEOUT`] and [`THRESHOLD`], and lines for a network of one's own.
+    Quick,
+    /// Everybody's defaults.
+    Defaults,
+}
+
+impl Settings {
+    /// The value of `agent postfix-config --timeouts`.
+    fn timeouts(self) -> &'static str {
+        match self {
+            Self::Quick => "lan",
+            Self::Defaults => "internet",
+        }
+    }
 }
 
 /// The demands of the providers on clients.
@@ -116,8 +142,8 @@ pub struct Mta {
 pub const SENDER: &str = "app@shop.example";
 
 impl Mta {
-    /// Starts Postfix; mail can be sent when this returns. With [`Setup::Agent`], an operator must
-    /// be running, and objects get names with `suffix`.
+    /// Starts Postfix; mail can be sent when this returns. With an agent, an operator must be
+    /// running, and objects get names with `suffix`.
     ///
     /// # Errors
     /// When something does not start, or the operator does not write what the agent reads.
@@ -133,13 +159,18 @@ impl Mta {
         let at = options.at;
         let (primary, standby) = (providers.primary.address(), providers.standby.address());
         let options = match setup {
-            Setup::Direct | Setup::DirectTrusting => {
-                let mut options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
-                if setup == Setup::DirectTrusting {
-                    options =
-                        options.with("smtp_tls_security_level", "may").with("smtp_tls_CAfile", PUBLIC_AUTHORITIES);
+            Setup::Direct | Setup::DirectTrusting | Setup::DirectUncached => {
+                let options = options.with("relayhost", next_hop(primary)).with("transport_maps", bounces);
+                let mut options = with_demands(env, options, providers, &[primary])?;
+                if setup != Setup::Direct {
+                    options = trusting(options, providers, primary);
                 }
-                with_demands(env, options, providers, &[primary])?
+                if setup == Setup::DirectUncached {
+                    options = options.with("smtp_connection_cache_on_demand", "no");
+                }
+                let postfix = Postfix::start(options).await?;
+                fs::write(postfix.queue_directory().join(AUTHORITY), providers.authority.pem())?;
+                return Ok(Self { postfix, agent: None, _haproxy: None });
             }
             Setup::List => {
                 let relays = format!("{}, {}", next_hop(primary), next_hop(standby));
@@ -154,6 +185,9 @@ impl Mta {
                 return Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: Some(haproxy) });
             }
             Setup::Agent => return Self::with_agent(env, providers, timeouts, suffix, |_| Ok(())).await,
+            Setup::AgentByDefault => {
+                return Self::beside_agent(env, providers, timeouts, suffix, Settings::Defaults, |_| Ok(())).await;
+            }
         };
         Ok(Self { postfix: Postfix::start(options).await?, agent: None, _haproxy: None })
     }
@@ -170,10 +204,22 @@ impl Mta {
         suffix: &str,
         adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
     ) -> Result<Self> {
-        env.apply(&manifests(providers, suffix)).await?;
+        Self::beside_agent(env, providers, timeouts, suffix, Settings::Quick, adjust).await
+    }
+
+    async fn beside_agent(
+        env: &TestEnv,
+        providers: &Providers,
+        timeouts: PostfixTimeouts,
+        suffix: &str,
+        settings: Settings,
+        adjust: impl FnOnce(&mut agent::Options) -> Result<()>,
+    ) -> Result<Self> {
+        env.apply(&manifests(providers, suffix, settings)).await?;
         let (mut options, bounces) = base(env, providers, suffix);
         options.timeouts = timeouts;
-        let postfix = Postfix::start(with_agent(options)?.with_first("transport_maps", bounces)).await?;
+        let options = with_lines(options, settings)?.with_first("transport_maps", bounces);
+        let postfix = Postfix::start(options).await?;
         let mut options = agent::Options::beside(&postfix, env, &config_map(suffix), &format!("agent{suffix}"))?;
         mount_secret(&options.credentials_directory)?;
         adjust(&mut options)?;
@@ -185,6 +231,15 @@ impl Mta {
             Ok(switch.is_some_and(|switch| switch.state != "UnderWay").then_some(()))
         })
         .await?;
+        if settings == Settings::Defaults {
+            // Only what has answered a probe is an alternate, and the first probe may come after an interval of 10 s.
+            eventually(WAIT_TIMEOUT, "the standby to be an alternate", async || {
+                let backends = agent.status().await?.backends;
+                let mut standbys = backends.iter().filter(|backend| backend.name.starts_with(STANDBY));
+                Ok(standbys.any(|standby| standby.alternate == "Used").then_some(()))
+            })
+            .await?;
+        }
         Ok(Self { postfix, agent: Some(agent), _haproxy: None })
     }
 }
@@ -195,8 +250,12 @@ impl Mta {
 /// # Errors
 /// When the program cannot say it.
 pub fn with_agent(options: postfix::Options) -> Result<postfix::Options> {
+    with_lines(options, Settings::Quick)
+}
+
+fn with_lines(options: postfix::Options, settings: Settings) -> Result<postfix::Options> {
     let output = Command::new(operator::program()?)
-        .args(["agent", "postfix-config", "--format", "commands", "--timeouts", "lan", "--maillog-file"])
+        .args(["agent", "postfix-config", "--format", "commands", "--timeouts", settings.timeouts(), "--maillog-file"])
         .arg(&options.log)
         .output()
         .context("cannot start mail-failover agent postfix-config")?;
@@ -217,7 +276,7 @@ fn base(env: &TestEnv, providers: &Providers, suffix: &str) -> (postfix::Options
 /// # Errors
 /// When kubectl fails.
 pub async fn forget(env: &TestEnv, suffix: &str) -> Result<()> {
-    for object in ["mailroute/orders", "sendingbackend/primary", "sendingbackend/standby", "failoverpolicy/quick"] {
+    for object in ["mailroute/orders", "sendingbackend/primary", "sendingbackend/standby", "failoverpolicy/orders"] {
         env.kubectl(&["delete", "--wait=false", &format!("{object}{suffix}")]).await?;
     }
     Ok(())
@@ -235,6 +294,16 @@ fn next_hop(address: SocketAddr) -> String {
 fn inline_table(next_hops: &[SocketAddr], value: &str) -> String {
     let entries = next_hops.iter().map(|&at| format!("{{ {} = {value} }}", next_hop(at)));
     format!("inline:{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+}
+
+/// Adds the agent's settings for TLS: the public authorities, and the providers' own one by a policy.
+fn trusting(options: postfix::Options, providers: &Providers, primary: SocketAddr) -> postfix::Options {
+    let options = options.with("smtp_tls_CAfile", PUBLIC_AUTHORITIES);
+    if !providers.demands.tls {
+        return options.with("smtp_tls_security_level", "may");
+    }
+    let policy = format!("secure match={SERVER_NAME} tafile=/{AUTHORITY}");
+    options.with("smtp_tls_policy_maps", inline_table(&[primary], &policy))
 }
 
 /// Adds the settings of main.cf for TLS and logins that replace an agent's.
@@ -305,7 +374,7 @@ fn mount_secret(credentials: &Path) -> Result<()> {
 }
 
 /// Two backends, a policy and the route `orders`, all with this suffix.
-fn manifests(providers: &Providers, suffix: &str) -> String {
+fn manifests(providers: &Providers, suffix: &str, settings: Settings) -> String {
     let Demands { tls, login } = providers.demands;
     let mut text = String::new();
     if tls {
@@ -325,16 +394,19 @@ fn manifests(providers: &Providers, suffix: &str) -> String {
         if login {
             smtp["auth"] = json!({ "secretRef": { "name": SECRET } });
         }
-        let probe = json!({ "name": "smtp", "interval": INTERVAL.0, "timeout": TIMEOUT.0, "smtp": {} });
+        let mut spec = json!({ "smtp": smtp });
+        if settings == Settings::Quick {
+            let probe = json!({ "name": "smtp", "interval": INTERVAL.0, "timeout": TIMEOUT.0, "smtp": {} });
+            spec["probes"] = json!([probe]);
+        }
         let backend = json!({
             "apiVersion": "mailfailover.io/v1alpha1", "kind": "SendingBackend", "metadata": { "name": format!("{name}{suffix}") },
-            "spec": { "smtp": smtp, "probes": [probe] },
+            "spec": spec,
         });
         let _ = writeln!(text, "---\n{backend}");
     }
-    let policy = json!({
-        "apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": { "name": format!("quick{suffix}") },
-        "spec": {
+    let policy = match settings {
+        Settings::Quick => json!({
             "failure": {
                 "consecutive": THRESHOLD, "immediately": ["AccountPaused", "QuotaExhausted", "AuthenticationRefused"],
                 "deliveries": { "consecutive": THRESHOLD, "lasting": "0s" },
@@ -343,12 +415,17 @@ fn manifests(providers: &Providers, suffix: &str) -> String {
             "hold": { "cooldown": "1h", "minimumStay": "0s", "budget": { "switches": 10, "per": "1m" } },
             "failback": { "after": "1s" },
             "breaker": { "consecutive": THRESHOLD },
-        },
+        }),
+        Settings::Defaults => json!({}),
+    };
+    let policy = json!({
+        "apiVersion": "mailfailover.io/v1alpha1", "kind": "FailoverPolicy", "metadata": { "name": format!("orders{suffix}") },
+        "spec": policy,
     });
     let route = json!({
         "apiVersion": "mailfailover.io/v1alpha1", "kind": "MailRoute", "metadata": { "name": format!("orders{suffix}") },
         "spec": {
-            "policyRef": { "name": format!("quick{suffix}") },
+            "policyRef": { "name": format!("orders{suffix}") },
             "backends": [{ "name": format!("primary{suffix}") }, { "name": format!("standby{suffix}") }],
             "outputs": [{ "agent": { "configMap": config_map(suffix) } }],
         },

@@ -130,6 +130,14 @@ fn what_could_not_work_is_refused_in_words() -> Result<()> {
             json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "transactionTimeout": "14s" }),
             "transactionTimeout is 14s: it must be 15s at least",
         ),
+        (
+            json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "terminationGracePeriodSeconds": 35 }),
+            "terminationGracePeriodSeconds is 35: it must be longer",
+        ),
+        (
+            json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "drain": { "delay": "1m" } }),
+            "drain.delay (1m)",
+        ),
         (json!({ "configMap": "a", "clients": { "networks": ["::/0"] }, "clusterDomain": "a b" }), "is no host name"),
         (json!({ "configMap": "a", "log": { "level": "a=loud" } }), "at '/log/level'"),
         (json!({ "configMap": "a", "whenAmbiguous": "guess" }), "at '/whenAmbiguous'"),

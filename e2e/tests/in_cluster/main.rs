@@ -8,6 +8,7 @@ mod drills;
 mod flow;
 mod least_privilege;
 mod outages;
+mod relay;
 mod replicas;
 mod rollouts;
 mod secrecy;
@@ -62,6 +63,7 @@ fn tenants() -> Vec<Trial> {
     let trials = [
         outages::trials(),
         drills::trials(),
+        relay::trials(),
         rollouts::of_postfix(),
         service_output::trials(),
         secrecy::trials(),

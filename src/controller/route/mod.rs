@@ -265,7 +265,7 @@ impl RouteEntry {
     }
 
     /// Puts a fresh read of the route in the place of everything that is to be written, told or called for it. What was
-    /// decided is decided again after that. Without any of it the route is not read.
+    /// decided is decided again after that. Without any of it, and without objectives to measure, the route is not read.
     // The cache may lag behind the last write of an earlier leader. Of a thousand routes most have nothing to write when
     // a leader begins: those whose mail must move wait for no reads of the others.
     fn confirm_first(
@@ -282,7 +282,8 @@ impl RouteEntry {
         let has_notifications = self.status().is_some_and(|status| !status.pending_notifications.is_empty());
         let is_mail_led_elsewhere = has_webhooks || (has_zones && !is_zone_led);
         let of_calls = is_mail_led_elsewhere.then_some(Lane::Decision);
-        let is_anything_else_due = has_zones || has_notifications || publication.is_some();
+        let is_anything_else_due =
+            has_zones || has_notifications || publication.is_some() || self.awaits_measurement(cx);
         let of_the_rest = is_anything_else_due.then_some(Lane::RouteStatus);
         let lanes = action.map(|action| action.lane).into_iter().chain(of_calls).chain(of_the_rest);
         // As urgent as the most urgent of them; a read takes no place of an output.
@@ -299,6 +300,13 @@ impl RouteEntry {
     /// Returns true if another installation is to write what mail does not wait for.
     fn yields(&self, cx: &RouteContext<'_>) -> bool {
         self.status().is_some_and(|status| yields(&status.installations, &cx.installations.own))
+    }
+
+    /// Returns true if it has objectives that are not measured, and is this installation's to write.
+    // Before that no write is missing for them.
+    fn awaits_measurement(&self, cx: &RouteContext<'_>) -> bool {
+        let has_objectives = self.policy.as_ref().is_some_and(|policy| !policy.objectives.is_empty());
+        has_objectives && self.measured.is_none() && self.status().is_some() && !self.yields(cx)
     }
 
     fn measure(&mut self, now: Timestamp) {

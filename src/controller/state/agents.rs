@@ -417,11 +417,14 @@ impl ControllerState {
         let before = before.filter(|before| before.process == report.process);
         for name in members {
             let earlier = before.as_ref().and_then(|before| before.backends.get(&name));
+            // A process that was heard before has counted nothing of a backend that it did not name.
+            let nothing = before.as_ref().map(|_| BackendDeliveries::none());
+            let baseline = earlier.or(nothing.as_ref());
             let reported = report.backends.get(&name);
             if let Some(reported) = reported {
                 self.metrics.deliveries(key, &name, earlier, reported);
                 let entry = self.routes.get_mut(key);
-                if entry.is_some_and(|entry| entry.count_deliveries(now, earlier, reported)) {
+                if entry.is_some_and(|entry| entry.count_deliveries(now, baseline, reported)) {
                     self.queue.add(ResourceRef::route(key));
                 }
                 log_bypassed(report, &name, earlier, reported);

@@ -111,6 +111,19 @@ fn a_replica_that_leads_again_goes_on_with_what_another_leader_has_counted() {
 }
 
 #[test]
+fn objectives_that_come_while_a_new_leader_has_nothing_to_write_are_measured() {
+    let mut env = TestEnv::with(&quickstart());
+    env.run(10.0);
+    env.restart();
+    env.run(10.0);
+    assert_eq!(env.store.route("orders").objectives, None);
+    let promises = promised()[0].1["spec"]["objectives"].clone();
+    env.edit("FailoverPolicy", "fast", |policy| policy["spec"]["objectives"] = promises);
+    env.run(10.0);
+    assert!(env.store.route("orders").objectives.is_some());
+}
+
+#[test]
 fn measurements_alone_are_written_once_an_hour_at_most_and_not_at_all_while_nothing_happens() {
     let mut env = TestEnv::with(&promised());
     env.run(10.0);

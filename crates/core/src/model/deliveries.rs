@@ -97,6 +97,14 @@ pub struct BackendDeliveries {
     pub diverted: u64,
 }
 
+impl BackendDeliveries {
+    /// What an agent has counted of a backend before its first message.
+    pub fn none() -> Self {
+        let verdict = DeliveryVerdict::Silent;
+        Self { verdict, is_bypassed: false, sent: 0, deferred: 0, bounced: 0, possible_duplicates: 0, diverted: 0 }
+    }
+}
+
 /// Mail in the queue of the MTA beside an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuedMail {

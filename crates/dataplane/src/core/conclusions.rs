@@ -16,9 +16,10 @@ use crate::refused::RefusedBackends;
 /// Least time between two reloads for breakers that open.
 // Each reload makes Postfix start its processes anew.
 pub(super) const BETWEEN_FREEINGS: Duration = Duration::from_secs(15);
-/// Time after which no refused message waits for a backend whose breaker is open.
-// A blip is over by then, and a bounce cannot be taken back.
-const LOST_AFTER: Duration = Duration::from_mins(1);
+/// Time after which no refused message waits for a backend whose breaker is open, while another one works.
+// A bounce cannot be taken back. A blip of a minute is over by then, and the next trial has shown it: by the default policy trials
+// begin 5, 15, 35 and 75 s after the breaker has opened. After an outage of all backends each has as long to come back.
+const LOST_AFTER: Duration = Duration::from_mins(2);
 
 impl InForce {
     /// Returns for each backend whether its breaker is open.
@@ -30,17 +31,24 @@ impl InForce {
     /// are no message's, and none is lost.
     // ADR-0075: What waits without another backend.
     fn lost(&self, now: Timestamp) -> Vec<bool> {
-        let is_any_working = self.is_any_working();
-        let open_since = self.traffic.iter().map(|traffic| traffic.breaker.open_since());
-        open_since.map(|since| is_any_working && since.is_some_and(|since| since + LOST_AFTER <= now)).collect()
+        self.lost_at().map(|lost_at| lost_at.is_some_and(|at| at <= now)).collect()
     }
 
     /// Returns the time at which the next backend is lost.
     pub(super) fn next_lost(&self) -> Option<Timestamp> {
-        let known = self.traffic.iter().zip(&self.answers.lost).filter(|_| self.is_any_working());
-        let open_since =
-            known.filter(|(_, is_lost)| !**is_lost).filter_map(|(traffic, _)| traffic.breaker.open_since());
-        open_since.map(|since| since + LOST_AFTER).min()
+        let known = self.lost_at().zip(&self.answers.lost).filter(|(_, is_lost)| !**is_lost);
+        known.filter_map(|(lost_at, _)| lost_at).min()
+    }
+
+    /// Returns for each backend the time at which it is lost, if it stays as it is.
+    fn lost_at(&self) -> impl Iterator<Item = Option<Timestamp>> {
+        let working_since = self.working_since.filter(|_| self.is_any_working());
+        self.traffic.iter().map(move |traffic| Some(traffic.breaker.open_since()?.max(working_since?) + LOST_AFTER))
+    }
+
+    /// Takes note if any backend works.
+    fn note_working(&mut self, now: Timestamp) {
+        self.working_since = if self.is_any_working() { self.working_since.or(Some(now)) } else { None };
     }
 
     /// Returns true if mail may leave by a backend whose breaker is not open.
@@ -121,6 +129,7 @@ impl AgentCore {
             for day in &mut in_force.days {
                 day.handle_timeout(now);
             }
+            in_force.note_working(now);
         }
         self.drills.handle_timeout(now);
         self.consider_drill();

@@ -109,6 +109,8 @@ struct InForce {
     days: Vec<DayCount>,
     /// Backend for which the MTA holds messages that another one could take, and the class of its failures.
     freeing: Option<(usize, EvidenceClass)>,
+    /// Time since which mail may leave by a backend whose breaker is not open.
+    working_since: Option<Timestamp>,
 }
 
 impl InForce {
@@ -217,7 +219,8 @@ impl AgentCore {
         }
         self.drills.ordered(now, routing.drill.as_ref());
         let answers = Arc::new(Answers::as_decided(routing.clone()));
-        self.in_force = Some(InForce { routing, answers, traffic, days, freeing: None });
+        let working_since = same_route.and_then(|known| known.working_since);
+        self.in_force = Some(InForce { routing, answers, traffic, days, freeing: None, working_since });
         let cause = if before.is_none() { Cause::Start } else { Cause::Operator };
         self.update_answers(now, before.map(|known| known.answers).as_ref(), cause);
         self.reconsider(now);

@@ -279,30 +279,37 @@ fn wait_until(core: &mut AgentCore, seconds: f64) {
 }
 
 #[test]
-fn no_refused_message_waits_for_a_backend_that_has_failed_for_a_minute_beside_one_that_works() {
+fn no_refused_message_waits_for_a_backend_that_has_failed_for_two_minutes_beside_one_that_works() {
     let mut core = started(usual(1, &[(100, false), (0, true)]));
     for message in 0..3 {
         core.handle(at(1.0), delivery(1, EvidenceClass::ConnectionRefused, message, SECOND / 10));
     }
-    wait_until(&mut core, 60.9);
+    wait_until(&mut core, 120.9);
     assert_eq!(
         (core.answers().unwrap().open.clone(), awaited(&core)),
         (vec![false, true], vec!["a".into(), "b".into()])
     );
-    wait_until(&mut core, 61.0);
+    wait_until(&mut core, 121.0);
     assert_eq!(awaited(&core), ["a"]);
     // Where every one fails, their refusals are no message's.
     for message in 10..13 {
-        core.handle(at(70.0), delivery(0, EvidenceClass::Permanent, message, SECOND / 10));
+        core.handle(at(130.0), delivery(0, EvidenceClass::Permanent, message, SECOND / 10));
     }
-    wait_until(&mut core, 140.0);
+    wait_until(&mut core, 200.0);
     assert_eq!(
         (core.answers().unwrap().open.clone(), awaited(&core)),
         (vec![true, true], vec!["a".into(), "b".into()])
     );
-    core.handle(at(150.0), delivery(1, EvidenceClass::Ok, 20, SECOND / 10));
-    assert_eq!(awaited(&core), ["b"], "b works again, and a has failed for more than a minute");
-    core.handle(at(151.0), delivery(0, EvidenceClass::Ok, 21, SECOND / 10));
+    core.handle(at(210.0), delivery(1, EvidenceClass::Ok, 20, SECOND / 10));
+    assert_eq!(awaited(&core), ["a", "b"], "b works again, and a may be about to: both have failed together");
+    wait_until(&mut core, 329.9);
+    assert_eq!(awaited(&core), ["a", "b"]);
+    wait_until(&mut core, 330.0);
+    assert_eq!(awaited(&core), ["b"], "a has failed for two minutes beside b");
+    // Another document changes nothing about that.
+    core.handle(at(331.0), CoreInput::Routing(usual(1, &[(100, false), (0, true)])));
+    assert_eq!(awaited(&core), ["b"]);
+    core.handle(at(332.0), delivery(0, EvidenceClass::Ok, 21, SECOND / 10));
     assert_eq!(awaited(&core), ["a", "b"]);
 }
 

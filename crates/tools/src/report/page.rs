@@ -345,7 +345,9 @@ fn gaps(collected: &Collected, period: Period, left_out: Vec<String>) -> Vec<Blo
     }
     for route in &collected.routes {
         let drills = status(route).filter_map(|status| status.drills.as_ref());
-        let drills: Vec<_> = drills.flat_map(|drills| &drills.history).collect();
+        // One that was skipped is remembered beside them.
+        let drills: Vec<_> =
+            drills.flat_map(|drills| &drills.history).filter(|drill| drill.outcome != "Skipped").collect();
         let oldest = drills.iter().map(|drill| timestamp(&drill.started_at)).min();
         if let Some(oldest) = oldest.filter(|oldest| drills.len() >= MAX_DRILLS && *oldest > period.since) {
             points.push(format!(

@@ -95,6 +95,10 @@ fn drills_are_told_and_those_that_a_route_has_forgotten_are_named() {
     let forgotten =
         "Drills of shop/orders before 2026-11-26T12:00:00Z: a route remembers its latest 5; they are not counted.";
     assert!(told.contains(forgotten), "{told}");
+    let drills = collected.routes[0].status.as_mut().unwrap().drills.as_mut().unwrap();
+    drills.history[0].outcome = "Skipped".to_owned();
+    assert!(!text(&collected).contains("Drills of shop/orders before"), "one was skipped: it displaces none");
+    drilled(&mut collected, 5);
     let (_, until) = period();
     let told = markdown(&page(&collected, until - Duration::from_hours(12), until));
     assert!(told.contains("night 0") && !told.contains("night 1"), "{told}");

@@ -46,6 +46,9 @@ struct Send {
     /// Number of connections.
     #[arg(long, default_value_t = 10)]
     connections: usize,
+    /// Make a connection for each message.
+    #[arg(long)]
+    connection_each: bool,
     /// The file that accepted messages are recorded in.
     #[arg(long)]
     record: PathBuf,
@@ -77,6 +80,7 @@ async fn send(options: Send) -> Result<()> {
     let load = LoadOptions {
         per_second: Some(options.per_second),
         connections: options.connections,
+        is_connection_each: options.connection_each,
         record: Some(record),
         ..LoadOptions::new(server, NO_END, "app@shop.example")
     };

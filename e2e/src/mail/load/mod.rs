@@ -37,6 +37,8 @@ pub struct LoadOptions {
     pub recipients: usize,
     /// The number of connections at a time.
     pub connections: usize,
+    /// True if each message has a connection of its own.
+    pub is_connection_each: bool,
     /// Messages per second, over all connections; without it, as fast as they are taken.
     pub per_second: Option<u32>,
     /// The envelope sender, to whom bounces go.
@@ -57,6 +59,7 @@ impl LoadOptions {
             messages,
             recipients: 1,
             connections: 10,
+            is_connection_each: false,
             per_second: None,
             from: from.to_owned(),
             size: 500,
@@ -192,6 +195,11 @@ async fn send(shared: Arc<LoadState>) {
             let message = LoadMessage::new(&shared, number, attempt);
             match offer(&shared.options, &mut connection, &message).await {
                 Ok(reply) => {
+                    if shared.options.is_connection_each
+                        && let Some(connection) = connection.take()
+                    {
+                        connection.quit().await;
+                    }
                     let mut sent = lock(&shared.sent);
                     let LoadMessage { id, recipients, .. } = message;
                     if let Some(record) = &shared.options.record
