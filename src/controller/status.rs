@@ -4,7 +4,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::route::DRILL;
 use mail_failover_api::conditions::{condition, reason};
 use mail_failover_api::{Health, MailRouteStatus, RouteState, TransitionKind};
 use mail_failover_core::model::Timestamp;
@@ -69,7 +68,7 @@ pub(super) fn is_delivering(status: &MailRouteStatus) -> Option<bool> {
         [reason::HELD_ON_DEAD_BACKEND, reason::AWAITING_CONFIRMATION, reason::NONE_HEALTHY, reason::MAIL_WAITS];
     let is_held = ready.is_some_and(|ready| stands_still.contains(&ready.reason.as_str()));
     // What was left works no more than a hold on it; a return leaves one that works, and so does a drill.
-    let last = status.last_transition.as_ref().filter(|last| last.reason != DRILL);
+    let last = status.last_transition.as_ref().filter(|last| last.reason != reason::DRILL);
     let is_left_behind = ready.is_some_and(|ready| ready.reason == reason::ADDRESSES_UNKNOWN)
         && last.is_some_and(|last| last.kind == TransitionKind::Failover);
     Some(!is_held && !is_left_behind && !stays_with_the_dead(status) && status.state != Some(RouteState::NoneHealthy))
@@ -147,7 +146,7 @@ mod tests {
     #[test]
     fn mail_that_a_drill_or_a_return_leaves_behind_can_leave() {
         for (kind, why, is_delivered) in
-            [("Failover", "NoAnswer", false), ("Failover", DRILL, true), ("Failback", "Preferred", true)]
+            [("Failover", "NoAnswer", false), ("Failover", reason::DRILL, true), ("Failback", "Preferred", true)]
         {
             let status: MailRouteStatus = serde_json::from_value(json!({
                 "state": "FailedOver",

@@ -14,7 +14,7 @@ use crate::controller::backend::BackendEntry;
 use crate::controller::events::EventReason;
 
 /// Reason of transitions that drills make, in `status.history`.
-pub(in crate::controller) const DRILL: &str = "Drill";
+pub(in crate::controller) const DRILL: &str = mail_failover_api::conditions::reason::DRILL;
 
 /// Knowledge of drills outside the route itself.
 #[derive(Debug, Default)]
