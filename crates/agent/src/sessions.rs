@@ -61,7 +61,7 @@ impl BegunSessions {
         self.lock().remove(backend);
     }
 
-    /// Forgets all sessions, of which nothing can be heard.
+    /// Forgets all sessions: without a log nothing is heard of them.
     pub fn forget_all(&self) {
         self.lock().clear();
     }

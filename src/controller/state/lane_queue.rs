@@ -10,7 +10,7 @@ use mail_failover_core::model::Timestamp;
 /// Urgency of a resource among those of its namespace; the smaller, the sooner its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// Its mail has been in danger since this time.
+    /// Start of the time for which its mail has been in danger.
     Since(Timestamp),
     /// A route uses it.
     Used,

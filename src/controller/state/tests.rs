@@ -433,7 +433,7 @@ fn a_standby_that_takes_over_rewrites_nothing_that_is_still_true() {
     assert_eq!(standby.store.writes, writes, "{:?}", &standby.store.log[writes..]);
 }
 
-/// What the leader begins with.
+/// First actions of the leader.
 fn begun(env: &mut TestEnv) -> Vec<ActionRequest> {
     env.state.handle(env.now, Input::Leading(true));
     let effects = env.state.poll(env.now);

@@ -98,7 +98,7 @@ pub struct BackendDeliveries {
 }
 
 impl BackendDeliveries {
-    /// What an agent has counted of a backend before its first message.
+    /// Counts of an agent for a backend that has had no message of it.
     pub fn none() -> Self {
         let verdict = DeliveryVerdict::Silent;
         Self { verdict, is_bypassed: false, sent: 0, deferred: 0, bounced: 0, possible_duplicates: 0, diverted: 0 }

@@ -533,7 +533,7 @@ fn refused_at_data(backend: u16, message: u64, text: &str) -> CoreInput {
     CoreInput::LogEvent(LogEvent::Delivery(Delivery { logged, ..delivery }))
 }
 
-/// What Amazon SES says to a sender that is not verified.
+/// Reply of Amazon SES to a sender that is not verified.
 const NOT_VERIFIED: &str = "Message rejected: Email address is not verified.";
 
 #[test]

@@ -191,7 +191,7 @@ impl Hits {
     }
 }
 
-/// What was found of the rules' patterns in a reply.
+/// Patterns of the rules that stand in a reply.
 struct Found {
     /// In the upper half only the sentences where a pattern is not a part of one token: [`Words::compounds`].
     words: Hits,

@@ -158,7 +158,7 @@ fn summary(collected: &Collected, period: Period) -> Vec<Block> {
     ]
 }
 
-/// What the status of a route has measured of an objective.
+/// Measure of an objective, as the status of a route has it.
 fn measured(route: &MailRoute, name: &str) -> Option<String> {
     let objectives = status(route).filter_map(|status| status.objectives.as_ref());
     objectives.flat_map(|objectives| &objectives.results).find(|one| one.objective == name)?.measured.clone()
